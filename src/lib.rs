@@ -1,1 +1,2 @@
-//! x
+//! conjur-operator: keeps CyberArk Conjur and a Kubernetes cluster in step.
+pub mod api;

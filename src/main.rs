@@ -1,1 +1,1 @@
-fn main() {}
+fn main() { println!("{}", conjur_operator::api::crds_yaml().unwrap()); }
