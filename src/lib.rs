@@ -1,2 +1,4 @@
 //! conjur-operator: keeps CyberArk Conjur and a Kubernetes cluster in step.
 pub mod api;
+pub mod plan;
+pub mod sensitive;
