@@ -1,2 +1,3 @@
 //! conjur-operator: keeps CyberArk Conjur and a Kubernetes cluster in step.
 pub mod api;
+pub mod plan;
