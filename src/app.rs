@@ -29,12 +29,12 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     let shutdown = on_signal()?;
     let server = Server::bind(args.health_addr, args.metrics_addr).await?;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
-    let (ready, served) = (Ready::default(), CancellationToken::new());
-    let serving = server.run(ready.clone(), Metrics::new(), served.clone());
+    let (ready, stop_serving) = (Ready::default(), CancellationToken::new());
+    let serving = server.run(ready.clone(), Metrics::new(), stop_serving.clone());
     let acting = async {
         ready.set(true);
         lead(client, &args, shutdown).await?;
-        served.cancel();
+        stop_serving.cancel();
         Ok(())
     };
     let serving = async { serving.await.map_err(Error::from) };

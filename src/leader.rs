@@ -118,7 +118,7 @@ async fn acquire_with(client: Client, settings: Settings, timing: Timing) -> Res
 pub struct Held {
     lease: LeaseClient,
     /// As last read or written: its resourceVersion guards the next write.
-    object: Lease,
+    object: Box<Lease>,
     /// When the last write that succeeded was begun.
     since: Instant,
 }
@@ -151,7 +151,7 @@ impl Held {
                 return Err(Lost::NotRenewed { lease, after, last });
             }
             // A shutdown waits for the call: cut off, it would leave us without the resourceVersion to release with.
-            match timeout(left, self.renew()).await {
+            match timeout(left, Box::pin(self.renew())).await {
                 Ok(Ok(Renewal::Renewed)) => {}
                 Ok(Ok(Renewal::TakenOver(holder))) => {
                     return Err(Lost::TakenOver { lease: self.lease.title, holder });
@@ -160,7 +160,7 @@ impl Held {
                     tracing::warn!(lease = self.lease.title, %error, "the Lease was not renewed; trying again");
                     last = error.to_string();
                 }
-                Err(_) => last = "a call was not answered in time".to_owned(),
+                Err(_) => "a call was not answered in time".clone_into(&mut last),
             }
         }
     }
@@ -168,10 +168,10 @@ impl Held {
     /// Empties the Lease's holder, as far as that can be done: otherwise it runs out.
     pub async fn release(self) {
         let Self { lease, object, .. } = self;
-        match lease.replace(record::released(object, Timestamp::now())).await {
+        match lease.replace(record::released(*object, Timestamp::now())).await {
             Ok(_) => tracing::info!(lease = lease.title, "released the Lease"),
             Err(error) => {
-                tracing::warn!(lease = lease.title, %error, "the Lease was not released; it runs out by itself")
+                tracing::warn!(lease = lease.title, %error, "the Lease was not released; it runs out by itself");
             }
         }
     }
@@ -184,13 +184,13 @@ impl Held {
     async fn renew(&mut self) -> Result<Renewal, CallError> {
         let begun = Instant::now();
         let renewed = record::held(
-            self.object.clone(),
+            (*self.object).clone(),
             &self.lease.identity,
             self.lease.timing.lease,
             Timestamp::now(),
         );
         match self.lease.replace(renewed).await {
-            Ok(object) => self.object = object,
+            Ok(object) => *self.object = object,
             Err(error) if error.is_conflict() || error.is_not_found() => return self.look_again().await,
             Err(error) => return Err(error),
         }
@@ -202,7 +202,7 @@ impl Held {
     async fn look_again(&mut self) -> Result<Renewal, CallError> {
         let begun = Instant::now();
         let (identity, duration) = (self.lease.identity.clone(), self.lease.timing.lease);
-        self.object = match self.lease.get().await? {
+        *self.object = match self.lease.get().await? {
             None => {
                 self.lease
                     .create(record::held(Lease::default(), &identity, duration, Timestamp::now()))
@@ -229,7 +229,7 @@ enum Renewal {
 }
 
 enum Attempt {
-    Held { object: Lease, since: Instant },
+    Held { object: Box<Lease>, since: Instant },
     Wait(Duration),
 }
 
@@ -265,7 +265,7 @@ impl LeaseClient {
         );
         let written = if object.is_some() { self.replace(taken).await } else { self.create(taken).await };
         match written {
-            Ok(object) => Ok(Attempt::Held { object, since }),
+            Ok(object) => Ok(Attempt::Held { object: Box::new(object), since }),
             // Another was faster.
             Err(error) if error.is_conflict() => Ok(Attempt::Wait(self.timing.renew_every)),
             Err(error) => Err(error),

@@ -47,6 +47,11 @@ fn hosts_and_users_get_the_ids_that_the_server_gives_them() {
         ("/x/", "- !host h\n", &["host:x/h"]),
         ("x", "\u{feff}- !host h\r\n- !host i\r\n", &["host:x/h", "host:x/i"]),
         ("x", "- !host h\n- !host h\n", &["host:x/h"]),
+        (
+            "x",
+            "- [\n  \t!host a,\n  \t!host\tb ]\t# note\n- !host\tc\n",
+            &["host:x/a", "host:x/b", "host:x/c"],
+        ),
         ("x", "- !policy p9\n- !policy\n  body:\n  - !host a\n", &["host:x/a"]),
     ];
     for (branch, document, expected) in cases {
@@ -187,8 +192,11 @@ fn what_cannot_be_read_is_refused_with_its_position() {
     let cases = [
         ("", 1, 1),
         (" \n\t\n", 1, 1),
-        // Recordings seq 45, 105, 47, 48, 121.
+        // Recordings seq 45, 46, 105, 47, 48, 121.
         ("- !variable foo\n - bar: [\n", 2, 7),
+        ("- !variable\n\tid: foo\n", 2, 2),
+        ("\t- !host a\n", 1, 2),
+        ("- !policy\n  id: p\n  body:\n \t - !host a\n", 4, 4),
         ("- !variable [\n", 1, 13),
         ("hello\n", 1, 1),
         ("a: b\n", 1, 1),

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use granit_parser::{ErrorKind, Event, Marker, Parser, ScanError, Span, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScanError, Span, StructureStyle, Tag};
 
 use super::DocumentError;
 
@@ -39,7 +39,7 @@ pub(super) struct Tree<'a> {
 impl<'a> Tree<'a> {
     /// Reads one YAML document; positions in errors are 1-based, and no error quotes the text.
     pub(super) fn read(text: &'a str) -> Result<Self, DocumentError> {
-        let mut builder = Builder::default();
+        let mut builder = Builder { text, ..Builder::default() };
         let options = granit_parser::options! { emit_comments: false };
         for event in Parser::new_from_str_with_options(text, options) {
             let (event, span) = event.map_err(|error| syntax_error(&error))?;
@@ -63,11 +63,19 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// A collection that is being read.
+struct Open {
+    id: NodeId,
+    /// The mapping key that waits for its value.
+    key: Option<NodeId>,
+    style: StructureStyle,
+}
+
 #[derive(Default)]
 struct Builder<'a> {
+    text: &'a str,
     tree: Tree<'a>,
-    /// The collections that are open, each with the mapping key that waits for its value.
-    open: Vec<(NodeId, Option<NodeId>)>,
+    open: Vec<Open>,
     anchors: HashMap<usize, NodeId>,
     documents: usize,
 }
@@ -89,11 +97,13 @@ impl<'a> Builder<'a> {
                 let text = if span.is_empty() { Cow::Borrowed("") } else { text };
                 self.add(Shape::Scalar(text), anchor, tag.as_deref(), span)?;
             }
-            Event::SequenceStart(_, anchor, tag) => {
-                self.open(Shape::Sequence(Vec::new()), anchor, tag.as_deref(), span)?;
+            Event::SequenceStart(style, anchor, tag) => {
+                let id = self.open(Shape::Sequence(Vec::new()), anchor, tag.as_deref(), span)?;
+                self.open.push(Open { id, key: None, style });
             }
-            Event::MappingStart(_, anchor, tag) => {
-                self.open(Shape::Mapping(Vec::new()), anchor, tag.as_deref(), span)?;
+            Event::MappingStart(style, anchor, tag) => {
+                let id = self.open(Shape::Mapping(Vec::new()), anchor, tag.as_deref(), span)?;
+                self.open.push(Open { id, key: None, style });
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 self.open.pop();
@@ -114,14 +124,12 @@ impl<'a> Builder<'a> {
         anchor: usize,
         tag: Option<&Tag>,
         span: &Span,
-    ) -> Result<(), DocumentError> {
+    ) -> Result<NodeId, DocumentError> {
         if self.open.len() >= MAX_DEPTH {
             let message = format!("the document is nested more than {MAX_DEPTH} levels deep: flatten it");
             return Err(at(&span.start, &message));
         }
-        let id = self.add(shape, anchor, tag, span)?;
-        self.open.push((id, None));
-        Ok(())
+        self.add(shape, anchor, tag, span)
     }
 
     fn add(
@@ -135,6 +143,10 @@ impl<'a> Builder<'a> {
         if id >= MAX_NODES {
             return Err(at(&span.start, "the document has more than a million YAML nodes: split it"));
         }
+        let in_flow = self.open.last().is_some_and(|open| open.style == StructureStyle::Flow);
+        if !in_flow && indented_by_tab(self.text, span.start.byte_offset()) {
+            return Err(at(&span.start, TAB));
+        }
         // The tag stands before its node, and is where a person looks for the statement.
         let start = span.tag_start().unwrap_or(span.start);
         let (line, column) = position(&start);
@@ -147,7 +159,7 @@ impl<'a> Builder<'a> {
     }
 
     fn attach(&mut self, id: NodeId) {
-        let Some((parent, key)) = self.open.last_mut() else {
+        let Some(Open { id: parent, key, .. }) = self.open.last_mut() else {
             self.tree.root = Some(id);
             return;
         };
@@ -160,6 +172,15 @@ impl<'a> Builder<'a> {
             Some(Shape::Scalar(_)) | None => {}
         }
     }
+}
+
+const TAB: &str = "the YAML has a tab here; indent with spaces";
+
+/// The server's parser refuses this, without saying where (recording seq 46); ours would take it.
+fn indented_by_tab(text: &str, offset: Option<usize>) -> bool {
+    let before = offset.and_then(|offset| text.get(..offset)).unwrap_or_default();
+    let line = before.rsplit(['\n', '\r']).next().unwrap_or_default();
+    line.contains('\t') && line.trim().is_empty()
 }
 
 /// `!host` and `!<!host>` are `host`; the server takes `!HostFactory` and `!host_factory` for `!host-factory`.
@@ -185,7 +206,7 @@ fn syntax_error(error: &ScanError) -> DocumentError {
             format!("the document is nested more than {MAX_DEPTH} levels deep: flatten it")
         }
         ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
-            "the YAML has a tab here; indent with spaces".to_owned()
+            TAB.to_owned()
         }
         kind => format!("the YAML does not parse: {kind}"),
     };
