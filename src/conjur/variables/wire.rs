@@ -8,7 +8,6 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT_ENCODING, ETAG, HeaderValue};
-use zeroize::Zeroize;
 
 use super::{Answer, Wanted};
 use crate::conjur::error::{self, Error};
@@ -209,16 +208,9 @@ fn decode(text: &mut Sensitive<String>) -> Option<Sensitive<Vec<u8>>> {
     text.expose_mut().retain(|c| !c.is_ascii_whitespace());
     let text = text.expose();
     let mut value = Sensitive::new(vec![0; base64::decoded_len_estimate(text.len())]);
-    match STANDARD.decode_slice(text, value.expose_mut()) {
-        Ok(length) => {
-            value.expose_mut().truncate(length);
-            Some(value)
-        }
-        Err(_) => {
-            value.expose_mut().zeroize();
-            None
-        }
-    }
+    let length = STANDARD.decode_slice(text, value.expose_mut()).ok()?;
+    value.expose_mut().truncate(length);
+    Some(value)
 }
 
 #[cfg(test)]
