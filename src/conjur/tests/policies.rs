@@ -240,3 +240,34 @@ async fn another_roles_key_is_rotated_and_the_callers_own_is_not() {
     assert!(error.to_string().contains("is the caller itself"), "{error}");
     assert_eq!(count(&server, "/api_key").await, 1);
 }
+
+/// A kept connection may be closed by the server as the load is sent, which would leave its outcome unknown.
+#[tokio::test]
+async fn a_load_has_a_connection_of_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (requests, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let requests = requests.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                while let Ok(read @ 1..) = socket.read(&mut buffer).await {
+                    let body = r#"{"payload":"","account":"a","username":"u","version":1}"#;
+                    let verb = String::from_utf8_lossy(&buffer[..read]).split('/').nth(1).unwrap().to_owned();
+                    requests.send((connection, verb)).unwrap();
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    socket.write_all(head.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let client = client(config(&url));
+    client.whoami().await.unwrap();
+    client.load_policy(&branch("root"), LoadMode::Append, b"").await.unwrap();
+    let mut next = || seen.try_recv().unwrap();
+    assert_eq!(next(), (0, "authn".to_owned()));
+    assert_eq!(next().0, 0, "kept");
+    assert_eq!(next(), (1, "policies".to_owned()));
+}

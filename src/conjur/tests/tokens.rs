@@ -146,3 +146,18 @@ async fn a_token_that_still_lives_is_used_while_no_new_one_can_be_had() {
     .await;
     client.whoami().await.unwrap();
 }
+
+#[tokio::test]
+async fn who_waited_for_a_failure_takes_it_even_when_nothing_is_backed_off() {
+    let server = MockServer::start().await;
+    mount(&server, "POST", "/authenticate$", |_: &Request| ResponseTemplate::new(401)).await;
+    let backoff = Backoff { first: Duration::ZERO, longest: Duration::ZERO, connection: Duration::ZERO };
+    let client =
+        Client::with_timing(config(&server.uri()), Arc::new(Unobserved), backoff, Timing::default()).unwrap();
+    for result in join_all((0..50).map(|_| client.whoami())).await {
+        error_of(result);
+    }
+    assert_eq!(count(&server, "/authenticate").await, 1);
+    error_of(client.whoami().await);
+    assert_eq!(count(&server, "/authenticate").await, 2);
+}

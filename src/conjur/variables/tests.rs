@@ -139,12 +139,12 @@ fn failures(answers: &HashMap<String, Answer>) -> Vec<&str> {
 
 #[tokio::test]
 async fn one_forbidden_id_of_256_is_found_in_o_log_n_requests() {
-    for bad in ["v0", "v100", "v255"] {
+    for (bad, most) in [("v0", 18), ("v100", 18), ("v255", 10)] {
         let server = Server { forbidden: Mutex::new(HashSet::from([bad])), ..Server::default() };
         let answers = run(&server, 256).await;
         assert_eq!(failures(&answers), [bad]);
         assert!(matches!(answers[bad], Err(Error::Forbidden { .. })));
-        assert!(server.calls() <= 18, "{} requests", server.calls());
+        assert!(server.calls() <= most, "{bad}: {} requests", server.calls());
     }
 }
 

@@ -159,11 +159,8 @@ fn refusal(session: &Session, answer: &http::Answer) -> Error {
 /// longest that fits, for an id may contain another.
 fn named(session: &Session, message: &str, ids: &[VariableId]) -> Option<VariableId> {
     let matches = |id: &&VariableId| {
-        let full = session.full_id(id);
-        message.split_once(&full).is_some_and(|(before, after)| {
-            before.chars().next_back().is_none_or(|c| c.is_whitespace() || matches!(c, '\'' | '"'))
-                && after.chars().next().is_none_or(|c| c.is_whitespace() || matches!(c, '\'' | '"' | '.'))
-        })
+        let after = message.split_once(&session.full_id(id)).map(|(_, after)| after.chars().next());
+        after.is_some_and(|next| next.is_none_or(char::is_whitespace))
     };
     ids.iter().filter(matches).max_by_key(|id| id.as_str().len()).cloned()
 }
