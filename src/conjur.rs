@@ -38,6 +38,9 @@ mod stream;
 mod tls;
 pub mod variables;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::error::{Error, LoadError};
 pub use self::id::{InvalidId, PolicyBranch, RoleId, VariableId};
 pub use self::observe::{Endpoint, Observer, Outcome};

@@ -160,14 +160,12 @@ impl Tokens {
 
     fn fail(&self, state: &mut State, error: Error) {
         let pause = match &error {
-            Error::RateLimited { retry_after: Some(wait), .. } => *wait,
-            error if error.is_connection() && !matches!(error, Error::Unauthenticated { .. }) => {
-                self.backoff.connection
-            }
-            _ => {
+            Error::RateLimited { retry_after: Some(wait), .. } => (*wait).min(self.backoff.longest),
+            Error::Unauthenticated { .. } => {
                 state.strikes = state.strikes.saturating_add(1);
                 self.backoff.first.saturating_mul(1 << (state.strikes - 1).min(20)).min(self.backoff.longest)
             }
+            _ => self.backoff.connection,
         };
         let at = Instant::now();
         state.failure = Some(Failure { error, at, until: at + pause });
@@ -195,7 +193,11 @@ impl Tokens {
                 message: error::not_an_api(&answer, about),
             })
         } else {
-            Err(error::from_answer(&answer, about))
+            Err(match error::from_answer(&answer, about) {
+                // Without a token nothing works: it is the connection's fault, whatever 5xx it is.
+                Error::Unexpected { status: Some(500..), message } => Error::Unavailable { message },
+                error => error,
+            })
         }
     }
 }

@@ -24,8 +24,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 2;
 
-/// One request.
-#[derive(Debug, Clone)]
+/// One request. No `Debug`: the body may be an API key.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub endpoint: Endpoint,
     pub method: Method,
@@ -48,6 +48,12 @@ pub(crate) struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Sensitive<Vec<u8>>,
+}
+
+/// An answer whose body is still to come.
+pub(crate) struct Opened {
+    pub response: reqwest::Response,
+    pub start: Instant,
 }
 
 /// Why there is no answer.
@@ -122,8 +128,9 @@ impl Transport {
         loop {
             let permit = self.enter(call.lane).await;
             let deadline = *started.get_or_insert_with(Instant::now) + call.timeout;
-            let result = match self.open(call, token).await {
-                Ok(response) => self.read(call, response).await,
+            let left = deadline.saturating_duration_since(Instant::now());
+            let result = match self.open(call, token, left).await {
+                Ok(opened) => self.read(call, opened).await,
                 Err(fault) => Err(fault),
             };
             drop(permit);
@@ -146,17 +153,17 @@ impl Transport {
         &self,
         call: &Call,
         token: Option<&HeaderValue>,
-    ) -> Result<(reqwest::Response, Permit), Fault> {
+    ) -> Result<(Opened, Permit), Fault> {
         let permit = self.enter(call.lane).await;
-        Ok((self.open(call, token).await?, permit))
+        Ok((self.open(call, token, call.timeout).await?, permit))
     }
 
     /// Reads the rest of an answer up to the call's limit.
-    pub(crate) async fn read(&self, call: &Call, mut response: reqwest::Response) -> Result<Answer, Fault> {
+    pub(crate) async fn read(&self, call: &Call, opened: Opened) -> Result<Answer, Fault> {
+        let Opened { mut response, start } = opened;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
         let expected = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
         let mut body = Sensitive::new(Vec::with_capacity(expected.min(call.limit)));
-        let start = Instant::now();
         if expected > call.limit {
             return Err(self.too_large(call, start));
         }
@@ -167,7 +174,14 @@ impl Transport {
             }
             append(body.expose_mut(), &chunk);
         }
+        self.done(call, status, start);
         Ok(Answer { endpoint: call.endpoint, status, headers, body })
+    }
+
+    /// Counts an answer that was read to its end.
+    pub(crate) fn done(&self, call: &Call, status: u16, start: Instant) {
+        self.observer.request(call.endpoint, Outcome::of_status(status), start.elapsed());
+        tracing::debug!(endpoint = call.endpoint.as_str(), status, took = ?start.elapsed(), "Conjur answered");
     }
 
     async fn enter(&self, lane: Lane) -> Permit {
@@ -176,13 +190,18 @@ impl Transport {
         permit
     }
 
-    async fn open(&self, call: &Call, token: Option<&HeaderValue>) -> Result<reqwest::Response, Fault> {
+    async fn open(
+        &self,
+        call: &Call,
+        token: Option<&HeaderValue>,
+        timeout: Duration,
+    ) -> Result<Opened, Fault> {
         let url = format!("{}/{}", self.base, call.path);
         let url = url::Url::parse(&url).map_err(|error| {
             Fault::before_sending(Error::config(format!("{} is not a usable URL: {error}", self.base)))
         })?;
         let client = if call.repeatable { &self.pooled } else { &self.fresh };
-        let mut request = client.request(call.method.clone(), url).timeout(call.timeout);
+        let mut request = client.request(call.method.clone(), url).timeout(timeout);
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
@@ -194,10 +213,7 @@ impl Transport {
         }
         let start = Instant::now();
         let response = request.send().await.map_err(|error| self.fault(call, error, start))?;
-        let status = response.status().as_u16();
-        self.observer.request(call.endpoint, Outcome::of_status(status), start.elapsed());
-        tracing::debug!(endpoint = call.endpoint.as_str(), status, took = ?start.elapsed(), "Conjur answered");
-        Ok(response)
+        Ok(Opened { response, start })
     }
 
     fn pause_after(&self, answer: &Answer, attempt: u32) -> Option<Duration> {

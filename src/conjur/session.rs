@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::authn::{Backoff, Token, Tokens};
 use super::error::{self, About, Error};
-use super::http::{Answer, Call, Fault, Transport};
+use super::http::{Answer, Call, Fault, Opened, Transport};
 use super::observe::{Endpoint, Observer};
 use super::pace::{Lane, Permit};
 use super::{Config, Limits, stream};
@@ -57,7 +57,7 @@ impl Session {
         let token = self.token(call.lane).await?;
         let answer = self.transport.send(call, Some(&token.header)).await?;
         if answer.status != 401 {
-            self.tokens.accept(&token).await;
+            self.accept(&token, answer.status).await;
             return Ok(answer);
         }
         self.tokens.invalidate(&token).await;
@@ -66,8 +66,15 @@ impl Session {
         if answer.status == 401 {
             return Err(self.rejected(&token, &answer).await);
         }
-        self.tokens.accept(&token).await;
+        self.accept(&token, answer.status).await;
         Ok(answer)
+    }
+
+    /// A server error may come from a proxy, and says nothing about the token.
+    async fn accept(&self, token: &Token, status: u16) {
+        if status < 500 {
+            self.tokens.accept(token).await;
+        }
     }
 
     /// Sends `call` with a token and reads a success as `T` while it comes in, so that what `T` leaves out is never
@@ -77,32 +84,34 @@ impl Session {
         T: DeserializeOwned + Send + 'static,
     {
         let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
-        let (mut response, mut permit) = self.open(call, &token).await?;
-        if response.status().as_u16() == 401 {
-            drop((response, permit));
+        let (mut opened, mut permit) = self.open(call, &token).await?;
+        if opened.response.status().as_u16() == 401 {
+            self.transport.done(call, 401, opened.start);
+            drop((opened, permit));
             self.tokens.invalidate(&token).await;
             let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
-            (response, permit) = self.open(call, &token).await?;
-            if response.status().as_u16() == 401 {
-                let answer = self.transport.read(call, response).await.map_err(|fault| fault.error)?;
+            (opened, permit) = self.open(call, &token).await?;
+            if opened.response.status().as_u16() == 401 {
+                let answer = self.transport.read(call, opened).await.map_err(|fault| fault.error)?;
                 return Err(self.rejected(&token, &answer).await.error);
             }
         } else {
-            self.tokens.accept(&token).await;
+            self.accept(&token, opened.response.status().as_u16()).await;
         }
-        if response.status().is_success() {
-            let read = stream::read_json(&self.transport, call, response, about).await;
+        if opened.response.status().is_success() {
+            let read = stream::read_json(&self.transport, call, opened, about).await;
             drop(permit);
             return read.map(Some);
         }
-        let answer = self.transport.read(call, response).await.map_err(|fault| fault.error)?;
+        let answer = self.transport.read(call, opened).await.map_err(|fault| fault.error)?;
+        drop(permit);
         match error::from_answer(&answer, about) {
             Error::NotFound { .. } => Ok(None),
             error => Err(error),
         }
     }
 
-    async fn open(&self, call: &Call, token: &Token) -> Result<(reqwest::Response, Permit), Error> {
+    async fn open(&self, call: &Call, token: &Token) -> Result<(Opened, Permit), Error> {
         self.transport.stream(call, Some(&token.header)).await.map_err(|fault| fault.error)
     }
 

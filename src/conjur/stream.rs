@@ -6,10 +6,9 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::error::{About, Error};
-use super::http::{Call, Transport};
+use super::http::{Call, Opened, Transport};
 
 /// Twenty versions of 10 MiB, and what JSON's escapes add.
 const STREAM_LIMIT: usize = 512 * 1024 * 1024;
@@ -19,14 +18,14 @@ const CHUNKS_AHEAD: usize = 4;
 pub(crate) async fn read_json<T>(
     transport: &Transport,
     call: &Call,
-    mut response: reqwest::Response,
+    opened: Opened,
     about: About<'_>,
 ) -> Result<T, Error>
 where
     T: DeserializeOwned + Send + 'static,
 {
-    let start = Instant::now();
-    let status = Some(response.status().as_u16());
+    let Opened { mut response, start } = opened;
+    let status = response.status().as_u16();
     let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
     let parsing = tokio::task::spawn_blocking(move || {
         let mut reader = io::BufReader::with_capacity(64 * 1024, Chunks { chunks, rest: Bytes::new() });
@@ -48,7 +47,10 @@ where
                     break Ok(());
                 }
             }
-            Ok(None) => break Ok(()),
+            Ok(None) => {
+                transport.done(call, status, start);
+                break Ok(());
+            }
             Err(error) => break Err(transport.fault(call, error, start).error),
         }
     };
@@ -58,7 +60,7 @@ where
     match value {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Error::Unexpected {
-            status,
+            status: Some(status),
             message: format!(
                 "{} answered with something that could not be read as {} (line {}, column {}): is it the URL of a \
                  Conjur API?",

@@ -30,10 +30,9 @@ pub(crate) fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsErr
             return Some(tls);
         }
         // io::Error hides what it wraps: its source() is already the source of that.
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            if let Some(tls) = find(inner) {
-                return Some(tls);
-            }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(tls) = inner.and_then(|inner| find(inner)) {
+            return Some(tls);
         }
         next = error.source();
     }

@@ -16,6 +16,9 @@ mod isolate;
 mod waiting;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

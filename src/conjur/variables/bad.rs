@@ -167,13 +167,16 @@ impl BadIds {
                 if error.is_connection() {
                     self.connection_failed(vec![wanted], now);
                 } else {
-                    self.put_back(&wanted, error.is_bad_id().then_some(error), now);
+                    self.put_back(&wanted, now);
+                    if error.is_bad_id() {
+                        self.seen(&wanted, Some(error), now);
+                    }
                 }
                 Vec::new()
             }
             (Look::Together(ids), Seen::Together(batch)) => self.settle_batch(ids, batch, now),
             (Look::Alone(wanted), Seen::Together(_)) => {
-                self.put_back(&wanted, None, now);
+                self.put_back(&wanted, now);
                 Vec::new()
             }
             (Look::Together(ids), Seen::Alone(_)) => self.all_back(ids, now),
@@ -189,7 +192,9 @@ impl BadIds {
                 self.found(found.into_iter().map(Wanted::latest).collect())
             }
             Batch::Missing(missing) => {
-                self.put_back(&Wanted::latest(missing.clone()), None, now);
+                let wanted = Wanted::latest(missing.clone());
+                self.put_back(&wanted, now);
+                self.seen(&wanted, None, now);
                 self.groups.push_front(ids.into_iter().filter(|id| *id != missing).collect());
                 Vec::new()
             }
@@ -199,12 +204,11 @@ impl BadIds {
                 self.groups.push_front(left);
                 Vec::new()
             }
-            Batch::Broken => self.all_back(ids, now),
             Batch::Failed(error) if error.is_connection() => {
                 self.connection_failed(ids.into_iter().map(Wanted::latest).collect(), now);
                 Vec::new()
             }
-            Batch::Failed(_) => self.all_back(ids, now),
+            Batch::Broken | Batch::Failed(_) => self.all_back(ids, now),
         }
     }
 
@@ -214,21 +218,25 @@ impl BadIds {
 
     fn all_back(&mut self, ids: Vec<VariableId>, now: Instant) -> Vec<Wanted> {
         for id in ids {
-            self.put_back(&Wanted::latest(id), None, now);
+            self.put_back(&Wanted::latest(id), now);
         }
         Vec::new()
     }
 
     /// Still bad: twice as long until the next look.
-    fn put_back(&mut self, wanted: &Wanted, error: Option<Error>, now: Instant) {
+    fn put_back(&mut self, wanted: &Wanted, now: Instant) {
         let longest = self.timing.longest;
         if let Some(bad) = self.known.get_mut(wanted) {
             bad.wait = (bad.wait * 2).min(longest);
             bad.due = Some(now + bad.wait);
+        }
+    }
+
+    /// The server said again that it is bad, maybe in another way.
+    fn seen(&mut self, wanted: &Wanted, error: Option<Error>, now: Instant) {
+        if let Some(bad) = self.known.get_mut(wanted) {
             bad.seen = now;
-            if let Some(error) = error {
-                bad.error = error;
-            }
+            bad.error = error.unwrap_or_else(|| bad.error.clone());
         }
     }
 
@@ -256,5 +264,140 @@ fn as_look(mut group: Vec<VariableId>) -> Option<Look> {
         0 => None,
         1 => group.pop().map(|id| Look::Alone(Wanted::latest(id))),
         _ => Some(Look::Together(group)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sensitive::Sensitive;
+
+    const LIMITS: BatchLimits = BatchLimits { count: 250, bytes: 7500 };
+
+    fn wanted(n: usize) -> Wanted {
+        Wanted::latest(VariableId::new(&format!("v{n}")).unwrap())
+    }
+
+    fn missing(text: &str) -> Error {
+        Error::NotFound { target: text.to_owned(), message: text.to_owned() }
+    }
+
+    fn seen(look: &Look, bad: &HashSet<Wanted>, forbidden: bool) -> Seen {
+        let value = || Ok(Arc::new(Sensitive::new(Vec::new())));
+        match look {
+            Look::Alone(wanted) if bad.contains(wanted) => Seen::Alone(Err(missing("alone"))),
+            Look::Alone(_) => Seen::Alone(value()),
+            Look::Together(ids) => {
+                let first = ids.iter().find(|id| bad.contains(&Wanted::latest((*id).clone())));
+                Seen::Together(match first {
+                    Some(_) if forbidden => Batch::OneIsBad,
+                    Some(id) => Batch::Missing(id.clone()),
+                    None => Batch::Values(ids.iter().map(|id| (id.clone(), value())).collect()),
+                })
+            }
+        }
+    }
+
+    /// Runs the re-look for `seconds` and returns what was found and how many requests that took.
+    fn run(
+        bad_ids: &mut BadIds,
+        bad: &HashSet<Wanted>,
+        forbidden: bool,
+        now: &mut Instant,
+        seconds: u64,
+    ) -> (HashSet<Wanted>, usize) {
+        let (mut found, mut requests) = (HashSet::new(), 0);
+        for _ in 0..seconds * 10 {
+            *now += Duration::from_millis(100);
+            if let Some(look) = bad_ids.look(LIMITS, |_| 10, *now) {
+                requests += 1;
+                let seen = seen(&look, bad, forbidden);
+                found.extend(bad_ids.settle(look, seen, *now));
+            }
+        }
+        (found, requests)
+    }
+
+    fn filled(count: usize) -> (BadIds, Instant) {
+        let (mut bad_ids, now) = (BadIds::new(LookTiming::default()), Instant::now());
+        for n in 0..count {
+            bad_ids.remember(wanted(n), missing("bad"), now);
+        }
+        (bad_ids, now)
+    }
+
+    #[test]
+    fn all_that_became_readable_are_found_by_one_request() {
+        let (mut bad_ids, mut now) = filled(200);
+        assert_eq!(bad_ids.next_look(), Some(now + Duration::from_secs(5)));
+        let (found, requests) = run(&mut bad_ids, &HashSet::new(), false, &mut now, 6);
+        assert_eq!((found.len(), requests), (200, 1));
+        assert_eq!(bad_ids.next_look(), None);
+    }
+
+    #[test]
+    fn the_few_that_stay_bad_hold_the_others_up_for_a_request_each_at_most_one_a_second() {
+        let still = HashSet::from([wanted(7), wanted(100)]);
+        for (forbidden, most) in [(false, 3), (true, 32)] {
+            let (mut bad_ids, mut now) = filled(200);
+            let (found, requests) = run(&mut bad_ids, &still, forbidden, &mut now, 5);
+            assert!(requests <= 1, "not before five seconds, and then one");
+            let (more, requests) = run(&mut bad_ids, &still, forbidden, &mut now, most);
+            assert_eq!(found.len() + more.len(), 198, "forbidden {forbidden}");
+            assert!(requests <= usize::try_from(most).unwrap() + 1);
+        }
+    }
+
+    #[test]
+    fn one_id_is_looked_at_less_and_less_often_but_every_ten_minutes() {
+        let (mut bad_ids, mut now) = filled(1);
+        let bad = HashSet::from([wanted(0)]);
+        let (_, first_hour) = run(&mut bad_ids, &bad, false, &mut now, 3500);
+        assert!((10..=14).contains(&first_hour), "{first_hour}");
+        assert_eq!(bad_ids.recall(&wanted(0), Freshness::Remembered, now), Some(missing("alone")));
+        let (_, ten_minutes) = run(&mut bad_ids, &bad, false, &mut now, 601);
+        assert!((1..=2).contains(&ten_minutes), "{ten_minutes}");
+    }
+
+    #[test]
+    fn what_nobody_asked_for_in_an_hour_is_forgotten() {
+        let (mut bad_ids, mut now) = filled(3);
+        let bad: HashSet<_> = (0..3).map(wanted).collect();
+        run(&mut bad_ids, &bad, false, &mut now, 3000);
+        assert!(bad_ids.recall(&wanted(0), Freshness::Remembered, now).is_some());
+        run(&mut bad_ids, &bad, false, &mut now, 1500);
+        assert!(bad_ids.recall(&wanted(0), Freshness::Remembered, now).is_some());
+        assert!(bad_ids.recall(&wanted(1), Freshness::Remembered, now).is_none());
+    }
+
+    #[test]
+    fn a_failing_connection_teaches_nothing_and_is_asked_rarely() {
+        let (mut bad_ids, mut now) = filled(10);
+        let mut requests = 0;
+        for _ in 0..600 {
+            now += Duration::from_millis(100);
+            if let Some(look) = bad_ids.look(LIMITS, |_| 10, now) {
+                requests += 1;
+                let down = Batch::Failed(Error::Unavailable { message: "down".to_owned() });
+                assert!(bad_ids.settle(look, Seen::Together(down), now).is_empty());
+            }
+        }
+        assert!((5..=6).contains(&requests), "{requests}");
+        let (found, _) = run(&mut bad_ids, &HashSet::new(), false, &mut now, 11);
+        assert_eq!(found.len(), 10);
+    }
+
+    #[test]
+    fn freshness_decides_whether_what_is_remembered_will_do() {
+        let (mut bad_ids, now) = filled(1);
+        let later = now + Duration::from_secs(3);
+        let mut ask = |freshness| bad_ids.recall(&wanted(0), freshness, later).is_some();
+        assert!(ask(Freshness::Remembered));
+        assert!(ask(Freshness::NoOlderThan(Duration::from_secs(4))));
+        assert!(!ask(Freshness::NoOlderThan(Duration::from_secs(2))));
+        assert!(!ask(Freshness::NoOlderThan(Duration::ZERO)));
     }
 }

@@ -166,9 +166,11 @@ impl<S: Source> Actor<S> {
         mut reported: mpsc::UnboundedReceiver<Report>,
     ) {
         loop {
-            self.start_jobs();
-            self.start_look();
-            let wake = self.wake();
+            // One reading of the clock: what is due between two would be neither started nor waited for.
+            let now = Instant::now();
+            self.start_jobs(now);
+            self.start_look(now);
+            let wake = self.wake(now);
             tokio::select! {
                 biased;
                 Some(report) = reported.recv() => self.take(report),
@@ -190,7 +192,7 @@ impl<S: Source> Actor<S> {
                     }
                     self.ended(id);
                 }
-                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                () = tokio::time::sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
             }
         }
     }
@@ -225,9 +227,8 @@ impl<S: Source> Actor<S> {
         }
     }
 
-    fn start_jobs(&mut self) {
+    fn start_jobs(&mut self, now: Instant) {
         while self.running.len() < self.slots {
-            let now = Instant::now();
             let limits = lock(&self.limits).now(now);
             let Some(Cut { ids, lane }) = self.waiting.cut(limits, self.refresh_may_start(), now) else {
                 return;
@@ -257,7 +258,7 @@ impl<S: Source> Actor<S> {
             };
             match wanted.as_slice() {
                 [single] if !single.fits_a_batch() => {
-                    report(single.clone(), source.single(single, lane).await)
+                    report(single.clone(), source.single(single, lane).await);
                 }
                 _ => {
                     let ids = wanted.into_iter().map(|wanted| wanted.id).collect();
@@ -269,11 +270,10 @@ impl<S: Source> Actor<S> {
         self.jobs.spawn(job).id()
     }
 
-    fn start_look(&mut self) {
+    fn start_look(&mut self, now: Instant) {
         if self.looking.is_some() {
             return;
         }
-        let now = Instant::now();
         let limits = lock(&self.limits).now(now);
         let source = Arc::clone(&self.source);
         let Some(look) = self.bad.look(limits, |id| source.weight(id), now) else { return };
@@ -290,23 +290,23 @@ impl<S: Source> Actor<S> {
 
     fn take(&mut self, report: Report) {
         match report {
-            Report::Answer(job, wanted, answer) => self.answered(job, wanted, answer),
+            Report::Answer(job, wanted, answer) => self.answered(job, &wanted, &answer),
             Report::Looked(look, seen) => {
                 let found = self.bad.settle(look, seen, Instant::now());
-                self.announce(found);
+                self.announce(&found);
             }
         }
     }
 
-    fn answered(&mut self, job: task::Id, wanted: Wanted, answer: Answer) {
-        let waiters = self.running.get_mut(&job).and_then(|job| job.ids.remove(&wanted)).unwrap_or_default();
-        if self.in_flight.get(&wanted) == Some(&job) {
-            self.in_flight.remove(&wanted);
+    fn answered(&mut self, job: task::Id, wanted: &Wanted, answer: &Answer) {
+        let waiters = self.running.get_mut(&job).and_then(|job| job.ids.remove(wanted)).unwrap_or_default();
+        if self.in_flight.get(wanted) == Some(&job) {
+            self.in_flight.remove(wanted);
         }
-        match &answer {
-            Ok(_) if self.bad.forget(&wanted) => self.announce(vec![wanted.clone()]),
+        match answer {
+            Ok(_) if self.bad.forget(wanted) => self.announce(std::slice::from_ref(wanted)),
             Err(error) if error.is_bad_id() => {
-                self.bad.remember(wanted.clone(), error.clone(), Instant::now())
+                self.bad.remember(wanted.clone(), error.clone(), Instant::now());
             }
             _ => {}
         }
@@ -334,15 +334,14 @@ impl<S: Source> Actor<S> {
         self.running.remove(&id);
     }
 
-    fn announce(&self, found: Vec<Wanted>) {
+    fn announce(&self, found: &[Wanted]) {
         if !found.is_empty() {
-            lock(&self.subscribers).retain(|subscriber| subscriber.send(found.clone()).is_ok());
+            lock(&self.subscribers).retain(|subscriber| subscriber.send(found.to_vec()).is_ok());
         }
     }
 
     /// When there will be something to do without anybody's asking. What is due already waits for a job to end.
-    fn wake(&self) -> Option<Instant> {
-        let now = Instant::now();
+    fn wake(&self, now: Instant) -> Option<Instant> {
         let batch = self.waiting.due().filter(|_| self.running.len() < self.slots);
         let look = self.bad.next_look().filter(|_| self.looking.is_none());
         [batch, look].into_iter().flatten().filter(|at| *at > now).min()

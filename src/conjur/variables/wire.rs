@@ -8,7 +8,6 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT_ENCODING, ETAG, HeaderValue};
-use zeroize::Zeroize;
 
 use super::{Answer, Wanted};
 use crate::conjur::error::{self, Error};
@@ -160,11 +159,8 @@ fn refusal(session: &Session, answer: &http::Answer) -> Error {
 /// longest that fits, for an id may contain another.
 fn named(session: &Session, message: &str, ids: &[VariableId]) -> Option<VariableId> {
     let matches = |id: &&VariableId| {
-        let full = session.full_id(id);
-        message.split_once(&full).is_some_and(|(before, after)| {
-            before.chars().next_back().is_none_or(|c| c.is_whitespace() || matches!(c, '\'' | '"'))
-                && after.chars().next().is_none_or(|c| c.is_whitespace() || matches!(c, '\'' | '"' | '.'))
-        })
+        let after = message.split_once(&session.full_id(id)).map(|(_, after)| after.chars().next());
+        after.is_some_and(|next| next.is_none_or(char::is_whitespace))
     };
     ids.iter().filter(matches).max_by_key(|id| id.as_str().len()).cloned()
 }
@@ -209,16 +205,9 @@ fn decode(text: &mut Sensitive<String>) -> Option<Sensitive<Vec<u8>>> {
     text.expose_mut().retain(|c| !c.is_ascii_whitespace());
     let text = text.expose();
     let mut value = Sensitive::new(vec![0; base64::decoded_len_estimate(text.len())]);
-    match STANDARD.decode_slice(text, value.expose_mut()) {
-        Ok(length) => {
-            value.expose_mut().truncate(length);
-            Some(value)
-        }
-        Err(_) => {
-            value.expose_mut().zeroize();
-            None
-        }
-    }
+    let length = STANDARD.decode_slice(text, value.expose_mut()).ok()?;
+    value.expose_mut().truncate(length);
+    Some(value)
 }
 
 #[cfg(test)]

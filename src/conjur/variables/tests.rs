@@ -1,0 +1,370 @@
+//! The collector against a server that is a struct.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::collector::{Collector, Timing};
+use super::cut::{Adaptive, BatchLimits};
+use super::isolate::isolate;
+use super::wire::{Batch, Source};
+use super::{Answer, Freshness, Value, Wanted};
+use crate::conjur::error::Error;
+use crate::conjur::id::VariableId;
+use crate::conjur::pace::{Lane, lock};
+use crate::conjur::{Limits, variables::bad::LookTiming};
+use crate::sensitive::Sensitive;
+
+/// Answers as the recordings do: all or nothing.
+struct Server {
+    missing: Mutex<HashSet<&'static str>>,
+    forbidden: Mutex<HashSet<&'static str>>,
+    broken: HashSet<&'static str>,
+    all_broken: bool,
+    /// The connection fails from this request on.
+    fails_from: usize,
+    longest: usize,
+    largest: usize,
+    calls: Mutex<Vec<Vec<String>>>,
+    /// Requests that may be answered.
+    open: Semaphore,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            missing: Mutex::default(),
+            forbidden: Mutex::default(),
+            broken: HashSet::new(),
+            all_broken: false,
+            fails_from: usize::MAX,
+            longest: usize::MAX,
+            largest: usize::MAX,
+            calls: Mutex::default(),
+            open: Semaphore::new(Semaphore::MAX_PERMITS),
+        }
+    }
+}
+
+impl Server {
+    fn calls(&self) -> usize {
+        lock(&self.calls).len()
+    }
+
+    async fn note(&self, ids: Vec<String>) {
+        lock(&self.calls).push(ids);
+        self.open.acquire().await.unwrap().forget();
+    }
+}
+
+fn value(id: &VariableId) -> Value {
+    Arc::new(Sensitive::new(format!("value of {id}").into_bytes()))
+}
+
+impl Source for Server {
+    async fn batch(&self, ids: &[VariableId], _: Lane) -> Batch {
+        assert!(!ids.is_empty() && ids.iter().collect::<HashSet<_>>().len() == ids.len());
+        self.note(ids.iter().map(ToString::to_string).collect()).await;
+        let has = |set: &HashSet<&'static str>| ids.iter().find(|id| set.contains(id.as_str()));
+        if self.calls() > self.fails_from {
+            Batch::Failed(Error::Unavailable { message: "down".to_owned() })
+        } else if self.all_broken || has(&self.broken).is_some() {
+            Batch::Broken
+        } else if ids.len() > self.longest {
+            Batch::TooLong
+        } else if let Some(id) = has(&lock(&self.missing)) {
+            Batch::Missing(id.clone())
+        } else if has(&lock(&self.forbidden)).is_some() {
+            Batch::OneIsBad
+        } else if ids.len() > self.largest {
+            Batch::TooLarge
+        } else {
+            Batch::Values(ids.iter().map(|id| (id.clone(), Ok(value(id)))).collect())
+        }
+    }
+
+    async fn single(&self, wanted: &Wanted, _: Lane) -> Answer {
+        self.note(vec![format!("alone {}", wanted.id)]).await;
+        if lock(&self.missing).contains(wanted.id.as_str()) {
+            Err(self.not_found(&wanted.id))
+        } else if lock(&self.forbidden).contains(wanted.id.as_str()) {
+            Err(Error::Forbidden { message: wanted.id.to_string() })
+        } else {
+            Ok(value(&wanted.id))
+        }
+    }
+
+    fn weight(&self, id: &VariableId) -> usize {
+        id.as_str().len()
+    }
+
+    fn not_found(&self, id: &VariableId) -> Error {
+        Error::NotFound { target: id.to_string(), message: id.to_string() }
+    }
+
+    fn url(&self) -> &'static str {
+        "http://fake"
+    }
+}
+
+fn ids(count: usize) -> Vec<VariableId> {
+    (0..count).map(|n| VariableId::new(&format!("v{n}")).unwrap()).collect()
+}
+
+fn adaptive() -> Mutex<Adaptive> {
+    Mutex::new(Adaptive::new(BatchLimits { count: 1000, bytes: 100_000 }, Duration::from_secs(600)))
+}
+
+async fn run(server: &Server, count: usize) -> HashMap<String, Answer> {
+    let mut answers = HashMap::new();
+    isolate(server, &adaptive(), ids(count), Lane::Refresh, Duration::ZERO, |id, answer| {
+        assert!(answers.insert(id.to_string(), answer).is_none(), "{id} was answered twice");
+    })
+    .await;
+    assert_eq!(answers.len(), count);
+    answers
+}
+
+fn failures(answers: &HashMap<String, Answer>) -> Vec<&str> {
+    let mut failed: Vec<_> =
+        answers.iter().filter(|(_, answer)| answer.is_err()).map(|(id, _)| id.as_str()).collect();
+    failed.sort_unstable();
+    failed
+}
+
+#[tokio::test]
+async fn one_forbidden_id_of_256_is_found_in_o_log_n_requests() {
+    for (bad, most) in [("v0", 18), ("v100", 18), ("v255", 10)] {
+        let server = Server { forbidden: Mutex::new(HashSet::from([bad])), ..Server::default() };
+        let answers = run(&server, 256).await;
+        assert_eq!(failures(&answers), [bad]);
+        assert!(matches!(answers[bad], Err(Error::Forbidden { .. })));
+        assert!(server.calls() <= most, "{bad}: {} requests", server.calls());
+    }
+}
+
+#[tokio::test]
+async fn missing_and_forbidden_ids_among_250_each_get_their_own_answer() {
+    let server = Server {
+        forbidden: Mutex::new(HashSet::from(["v3", "v4", "v200"])),
+        missing: Mutex::new(HashSet::from(["v5", "v249"])),
+        ..Server::default()
+    };
+    let answers = run(&server, 250).await;
+    assert_eq!(failures(&answers), ["v200", "v249", "v3", "v4", "v5"]);
+    assert!(matches!(answers["v249"], Err(Error::NotFound { .. })));
+    assert!(server.calls() <= 2 + 3 * 18, "{} requests", server.calls());
+}
+
+#[tokio::test]
+async fn a_dead_server_gets_four_requests() {
+    let server = Server { all_broken: true, ..Server::default() };
+    let answers = run(&server, 250).await;
+    assert!(answers.values().all(|answer| matches!(answer, Err(Error::Unavailable { .. }))));
+    assert_eq!(server.calls(), 4);
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_halfway_ends_it_and_what_was_read_is_kept() {
+    let forbidden = Mutex::new(HashSet::from(["v255"]));
+    let server = Server { forbidden, fails_from: 2, ..Server::default() };
+    let answers = run(&server, 256).await;
+    assert_eq!(answers.values().filter(|answer| answer.is_ok()).count(), 128);
+    assert!(answers.values().filter_map(|answer| answer.as_ref().err()).all(Error::is_connection));
+    assert_eq!(server.calls(), 3);
+}
+
+#[tokio::test]
+async fn an_id_that_breaks_the_server_fails_alone() {
+    let server = Server { broken: HashSet::from(["v77"]), ..Server::default() };
+    let answers = run(&server, 128).await;
+    assert_eq!(failures(&answers), ["v77"]);
+    assert!(matches!(answers["v77"], Err(Error::Unexpected { status: Some(500), .. })));
+    assert!(server.calls() <= 17, "{} requests", server.calls());
+}
+
+#[tokio::test]
+async fn a_batch_too_long_lowers_the_limits_and_one_too_large_is_halved() {
+    let server = Server { longest: 300, ..Server::default() };
+    let limits = adaptive();
+    isolate(&server, &limits, ids(1000), Lane::Refresh, Duration::ZERO, |_, answer| assert!(answer.is_ok()))
+        .await;
+    assert_eq!(lock(&limits).now(Instant::now()).count, 250);
+    assert!(server.calls() <= 8, "{} requests", server.calls());
+
+    let server = Server { largest: 300, ..Server::default() };
+    assert!(run(&server, 1000).await.values().all(Result::is_ok));
+    assert_eq!(server.calls(), 1 + 2 + 4);
+}
+
+#[tokio::test]
+async fn an_id_too_long_or_too_large_even_alone_is_read_alone() {
+    let server = Server { longest: 0, ..Server::default() };
+    assert!(run(&server, 1).await["v0"].is_ok());
+    assert_eq!(lock(&server.calls).last().unwrap()[0], "alone v0");
+}
+
+fn timing() -> Timing {
+    Timing {
+        quiet: Duration::from_millis(20),
+        look: LookTiming {
+            first: Duration::from_millis(30),
+            spacing: Duration::from_millis(10),
+            ..LookTiming::default()
+        },
+        ..Timing::default()
+    }
+}
+
+fn collector(limits: &Limits, server: Server) -> (Arc<Collector>, Arc<Server>) {
+    (Arc::new(Collector::new(limits, timing())), Arc::new(server))
+}
+
+fn wanted(names: &[&str]) -> Vec<Wanted> {
+    names.iter().map(|name| Wanted::latest(VariableId::new(name).unwrap())).collect()
+}
+
+async fn until(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !check() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_same_ids_of_many_callers_are_asked_for_once() {
+    let (collector, server) = collector(&Limits::default(), Server::default());
+    let names = wanted(&["a", "b", "c"]);
+    let asks = (0..50).map(|_| collector.fetch(&server, &names, Lane::Refresh, Freshness::Remembered));
+    for answers in join_all(asks).await {
+        assert_eq!(answers.len(), 3);
+        assert!(answers.values().all(Result::is_ok));
+    }
+    assert_eq!(server.calls(), 1);
+}
+
+#[tokio::test]
+async fn an_id_in_flight_is_joined_unless_it_must_be_fresh() {
+    let (collector, server) =
+        collector(&Limits::default(), Server { open: Semaphore::new(0), ..Server::default() });
+    let names = wanted(&["a"]);
+    let first = collector.fetch(&server, &names, Lane::Refresh, Freshness::Remembered);
+    let joined = collector.fetch(&server, &names, Lane::Foreground, Freshness::Remembered);
+    let fresh = collector.fetch(&server, &names, Lane::Foreground, Freshness::NoOlderThan(Duration::ZERO));
+    let in_flight = async {
+        until("the first request", || server.calls() == 1).await;
+        let later = async {
+            until("the second request", || server.calls() == 2).await;
+            server.open.add_permits(2);
+        };
+        tokio::join!(joined, fresh, later)
+    };
+    let (first, (joined, fresh, ())) = tokio::join!(first, in_flight);
+    for answers in [first, joined, fresh] {
+        assert!(answers[&names[0]].is_ok());
+    }
+    assert_eq!(server.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_disturbs_nobody() {
+    let (collector, server) =
+        collector(&Limits::default(), Server { open: Semaphore::new(0), ..Server::default() });
+    let (mine, both) = (wanted(&["a"]), wanted(&["a", "b"]));
+    let mut gone = Box::pin(collector.fetch(&server, &both, Lane::Refresh, Freshness::Remembered));
+    let stays = collector.fetch(&server, &mine, Lane::Refresh, Freshness::Remembered);
+    assert!((&mut gone).now_or_never().is_none());
+    let rest = async {
+        until("the request", || server.calls() == 1).await;
+        drop(gone);
+        server.open.add_permits(1);
+    };
+    let (answers, ()) = tokio::join!(stays, rest);
+    assert!(answers[&mine[0]].is_ok());
+}
+
+#[tokio::test]
+async fn refreshes_leave_a_slot_to_the_foreground_which_goes_first() {
+    let limits = Limits { max_connections: 2, batch_size: 2, ..Limits::default() };
+    let (collector, server) = collector(&limits, Server { open: Semaphore::new(0), ..Server::default() });
+    let names = ids(6).into_iter().map(Wanted::latest).collect::<Vec<_>>();
+    let refresh = collector.fetch(&server, &names, Lane::Refresh, Freshness::Remembered);
+    let new = wanted(&["new"]);
+    let rest = async {
+        until("the first refresh", || server.calls() == 1).await;
+        let foreground = collector.fetch(&server, &new, Lane::Foreground, Freshness::Remembered);
+        let release = async {
+            until("the foreground", || server.calls() == 2).await;
+            assert_eq!(lock(&server.calls)[1], ["new", "v2"], "one slot was free, and is filled up");
+            server.open.add_permits(100);
+        };
+        tokio::join!(foreground, release).0
+    };
+    let (refreshed, new_answers) = tokio::join!(refresh, rest);
+    assert!(refreshed.len() == 6 && new_answers[&new[0]].is_ok());
+}
+
+#[tokio::test]
+async fn a_bad_id_is_remembered_looked_at_again_and_announced_when_it_is_there() {
+    let server = Server {
+        missing: Mutex::new(HashSet::from(["m"])),
+        forbidden: Mutex::new(HashSet::from(["f", "x,y"])),
+        ..Server::default()
+    };
+    let (collector, server) = collector(&Limits::default(), server);
+    let mut found = collector.subscribe();
+    let names = wanted(&["m", "f", "x,y", "good"]);
+    let answers = collector.fetch(&server, &names, Lane::Foreground, Freshness::Remembered).await;
+    assert_eq!(answers.values().filter(|answer| answer.is_err()).count(), 3);
+
+    let good_calls = || lock(&server.calls).iter().filter(|call| call.contains(&"good".to_owned())).count();
+    let before = good_calls();
+    let again = collector.fetch(&server, &names[..3], Lane::Foreground, Freshness::Remembered).await;
+    assert!(again.values().all(Result::is_err));
+    assert_eq!(good_calls(), before);
+
+    lock(&server.missing).clear();
+    lock(&server.forbidden).clear();
+    let mut announced = HashSet::new();
+    while announced.len() < 3 {
+        let next = tokio::time::timeout(Duration::from_secs(10), found.recv()).await;
+        announced.extend(next.expect("announced in time").unwrap());
+    }
+    assert_eq!(announced, names[..3].iter().cloned().collect());
+    let answers = collector.fetch(&server, &names, Lane::Foreground, Freshness::Remembered).await;
+    assert!(answers.values().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn who_asks_for_fresh_news_of_a_bad_id_gets_it_and_the_others_hear_of_it() {
+    let mut timing = timing();
+    timing.look.first = Duration::from_secs(3600);
+    let collector = Collector::new(&Limits::default(), timing);
+    let server = Arc::new(Server { missing: Mutex::new(HashSet::from(["m"])), ..Server::default() });
+    let mut found = collector.subscribe();
+    let names = wanted(&["m"]);
+    let ask = |freshness| collector.fetch(&server, &names, Lane::Foreground, freshness);
+    assert!(ask(Freshness::Remembered).await[&names[0]].is_err());
+    lock(&server.missing).clear();
+    assert!(ask(Freshness::NoOlderThan(Duration::from_secs(60))).await[&names[0]].is_err());
+    assert!(ask(Freshness::NoOlderThan(Duration::ZERO)).await[&names[0]].is_ok());
+    assert_eq!(found.recv().now_or_never().flatten(), Some(names.clone()));
+    assert_eq!(server.calls(), 2);
+}
+
+#[tokio::test]
+async fn the_task_ends_with_its_client() {
+    let (collector, server) = collector(&Limits::default(), Server::default());
+    let mut found = collector.subscribe();
+    collector.fetch(&server, &wanted(&["a"]), Lane::Refresh, Freshness::Remembered).await;
+    drop(collector);
+    let ended = tokio::time::timeout(Duration::from_secs(10), found.recv()).await;
+    assert_eq!(ended.expect("the queue ends"), None);
+    until("the source is let go", || Arc::strong_count(&server) == 1).await;
+}
