@@ -76,7 +76,10 @@ pub struct SecretKeyRef {
 /// The CRDs as the API server takes them, with the one schema default there is:
 /// `status.observedGeneration: -1`, so that kstatus does not take a brand-new object for finished.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [ConjurConnection::crd(), ConjurPolicy::crd(), ConjurSecret::crd()].into_iter().map(with_status_default).collect()
+    [ConjurConnection::crd(), ConjurPolicy::crd(), ConjurSecret::crd()]
+        .into_iter()
+        .map(with_status_default)
+        .collect()
 }
 
 /// The CRDs as one YAML stream, as `conjur-operator crds` prints it.

@@ -1,25 +1,48 @@
 //! `run`: the whole program, in order.
 
-use kube::Client;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use std::{sync::Arc, time::Duration};
 
-use crate::cli::RunArgs;
-use crate::leader::{self, AcquireError, Lost, Settings};
-use crate::metrics::Metrics;
-use crate::server::{Ready, Server, ServerError};
+use futures::StreamExt;
+use kube::{Client, core::DeserializeGuard, runtime::reflector};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    api::{ConjurConnection, ConjurPolicy, ConjurSecret},
+    cli::RunArgs,
+    cluster::Cluster,
+    controllers::{
+        Context, clients::Clients, drive, inputs::Inputs, memory::Memory, policy::Branches, report::Events,
+        report::Statuses, streams, streams::Wakeups,
+    },
+    leader::{self, AcquireError, Lost, Settings},
+    metrics::Metrics,
+    plan::secret::FingerprintKey,
+    server::{Ready, Server, ServerError},
+};
+
+/// What is under way when the program is told to stop may take this long to end.
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// Why the program ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No cluster.
     #[error("no way to the Kubernetes API: {0}; run in a cluster, or set KUBECONFIG")]
     Client(#[source] Box<kube::Error>),
+    /// No signals.
     #[error("signals can't be waited for: {0}")]
     Signals(#[source] std::io::Error),
+    /// No randomness.
+    #[error("{0}")]
+    Randomness(String),
+    /// No listener.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// No Lease to be had.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
+    /// The Lease is lost: somebody else acts now.
     #[error(transparent)]
     Lost(#[from] Lost),
 }
@@ -29,11 +52,12 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     let shutdown = on_signal()?;
     let server = Server::bind(args.health_addr, args.metrics_addr).await?;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
+    let metrics = Metrics::new();
     let (ready, stop_serving) = (Ready::default(), CancellationToken::new());
-    let serving = server.run(ready.clone(), Metrics::new(), stop_serving.clone());
+    let serving = server.run(ready.clone(), metrics.clone(), stop_serving.clone());
     let acting = async {
         ready.set(true);
-        lead(client, &args, shutdown).await?;
+        lead(client, &args, metrics, shutdown).await?;
         stop_serving.cancel();
         Ok(())
     };
@@ -41,11 +65,15 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     tokio::try_join!(serving, acting).map(|_| ())
 }
 
-/// Holds the Lease, where asked to, until told to stop.
-async fn lead(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<(), Error> {
+/// Acts, while holding the Lease where asked to, until told to stop.
+async fn lead(
+    client: Client,
+    args: &RunArgs,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     if !args.leader_elect {
-        shutdown.cancelled().await;
-        return Ok(());
+        return act(client, args, metrics, shutdown).await;
     }
     let settings = Settings {
         namespace: args.lease_namespace(client.default_namespace()),
@@ -54,9 +82,90 @@ async fn lead(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Re
     };
     let held = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
-        held = leader::acquire(client, settings) => held?,
+        held = leader::acquire(client.clone(), settings) => held?,
     };
-    Ok(held.run(shutdown).await?)
+    let drained = CancellationToken::new();
+    let acting = async {
+        let result = act(client, args, metrics, shutdown).await;
+        drained.cancel();
+        result
+    };
+    let holding = async { held.run(drained.clone()).await.map_err(Error::from) };
+    tokio::try_join!(holding, acting).map(|_| ())
+}
+
+/// Stores, then controllers, until told to stop; then what is under way, for a while.
+async fn act(
+    client: Client,
+    args: &RunArgs,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let (wakeups, woken) = Wakeups::new();
+    let (connections, connections_writer) = reflector::store::<DeserializeGuard<ConjurConnection>>();
+    let (secrets, secrets_writer) = reflector::store::<DeserializeGuard<ConjurSecret>>();
+    let (policies, policies_writer) = reflector::store::<DeserializeGuard<ConjurPolicy>>();
+    let (owned, owned_writer) = reflector::store();
+    let (events, send_events) = Events::new(client.clone());
+    let _events = AbortOnDropHandle::new(tokio::spawn(send_events));
+    let _owned = {
+        let (stream, wakeups) = (streams::owned_secrets(client.clone(), owned_writer), wakeups.clone());
+        let wake = stream.for_each(move |secret| {
+            streams::wake_owner(&secret, &wakeups);
+            std::future::ready(())
+        });
+        AbortOnDropHandle::new(tokio::spawn(wake))
+    };
+    let ctx = Arc::new(Context {
+        cluster: Cluster::new(client.clone(), args.max_concurrent.get()),
+        clients: Clients::new(wakeups.clone()),
+        connections: connections.clone(),
+        secrets: secrets.clone(),
+        policies: policies.clone(),
+        owned: owned.clone(),
+        inputs: Inputs::new(client.clone(), wakeups.clone()),
+        wakeups,
+        statuses: Statuses::default(),
+        events,
+        memory: Memory::default(),
+        fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
+        branches: Branches::default(),
+        metrics,
+    });
+    let connection_controller = streams::controller(
+        client.clone(),
+        (connections.clone(), connections_writer),
+        woken.connections,
+        &shutdown,
+    );
+    let secret_controller =
+        streams::controller(client.clone(), (secrets, secrets_writer), woken.secrets, &shutdown);
+    let policy_controller =
+        streams::controller(client, (policies, policies_writer), woken.policies, &shutdown);
+    // What is looked up must be there before the first object that looks it up, or it would say "not found".
+    let ready = async {
+        let (a, b) = tokio::join!(connections.wait_until_ready(), owned.wait_until_ready());
+        a.is_ok() && b.is_ok()
+    };
+    let all = async {
+        let connections = drive(connection_controller, ctx.clone());
+        let users = async {
+            tokio::select! {
+                ready = ready => if !ready { return },
+                () = shutdown.cancelled() => return,
+            }
+            tokio::join!(drive(secret_controller, ctx.clone()), drive(policy_controller, ctx.clone()));
+        };
+        tokio::join!(connections, users);
+    };
+    tracing::info!("started");
+    tokio::select! {
+        () = all => {}
+        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+            tracing::warn!("what was under way did not end in {DRAIN:?}; it is resolved by the next start");
+        }
+    }
+    Ok(())
 }
 
 fn on_signal() -> Result<CancellationToken, Error> {

@@ -11,7 +11,9 @@
 pub mod api;
 pub mod app;
 pub mod cli;
+pub mod cluster;
 pub mod conjur;
+pub mod controllers;
 pub mod leader;
 pub mod metrics;
 pub mod plan;

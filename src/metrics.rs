@@ -10,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::conjur;
+
 /// A list of label values, each written once.
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
@@ -53,35 +55,6 @@ label! {
 }
 
 label! {
-    /// What was asked of Conjur.
-    Endpoint {
-        Authenticate = "authenticate",
-        Whoami = "whoami",
-        Info = "info",
-        Batch = "batch",
-        Secret = "secret",
-        Policy = "policy",
-        Resource = "resource",
-        Rotate = "rotate",
-    }
-}
-
-label! {
-    /// What Conjur answered, by meaning.
-    RequestOutcome {
-        Ok = "ok",
-        Unauthenticated = "unauthenticated",
-        Forbidden = "forbidden",
-        NotFound = "not_found",
-        Invalid = "invalid",
-        Conflict = "conflict",
-        RateLimited = "rate_limited",
-        Unavailable = "unavailable",
-        Other = "other",
-    }
-}
-
-label! {
     /// What was done to a Secret.
     SecretWrite {
         Create = "create",
@@ -104,8 +77,8 @@ struct KindLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    endpoint: Endpoint,
-    outcome: RequestOutcome,
+    endpoint: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -172,11 +145,6 @@ impl Metrics {
         self.inner.durations.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
     }
 
-    /// Conjur answered a request, or did not.
-    pub fn conjur_answered(&self, endpoint: Endpoint, outcome: RequestOutcome) {
-        self.inner.requests.get_or_create(&RequestLabels { endpoint, outcome }).inc();
-    }
-
     /// A Secret was written.
     pub fn secret_written(&self, action: SecretWrite) {
         self.inner.writes.get_or_create(&WriteLabels { action }).inc();
@@ -195,6 +163,13 @@ impl Metrics {
     }
 }
 
+impl conjur::Observer for Metrics {
+    fn request(&self, endpoint: conjur::Endpoint, outcome: conjur::Outcome, _: Duration) {
+        let labels = RequestLabels { endpoint: endpoint.as_str(), outcome: outcome.as_str() };
+        self.inner.requests.get_or_create(&labels).inc();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,7 +180,12 @@ mod tests {
         let clone = metrics.clone();
         clone.reconciled(Kind::Secret, ReconcileOutcome::Done, Duration::from_millis(30));
         metrics.reconciled(Kind::Secret, ReconcileOutcome::Done, Duration::from_secs(90));
-        metrics.conjur_answered(Endpoint::Batch, RequestOutcome::RateLimited);
+        conjur::Observer::request(
+            &metrics,
+            conjur::Endpoint::SecretBatch,
+            conjur::Outcome::RateLimited,
+            Duration::ZERO,
+        );
         metrics.secret_written(SecretWrite::Recreate);
         metrics.failed(Kind::Policy, "NotBranchOwner");
         let page = metrics.page().unwrap();
@@ -214,7 +194,7 @@ mod tests {
             r#"conjur_operator_reconcile_duration_seconds_count{kind="ConjurSecret"} 2"#,
             r#"conjur_operator_reconcile_duration_seconds_bucket{le="0.1",kind="ConjurSecret"} 1"#,
             r#"conjur_operator_reconcile_duration_seconds_bucket{le="+Inf",kind="ConjurSecret"} 2"#,
-            r#"conjur_operator_conjur_requests_total{endpoint="batch",outcome="rate_limited"} 1"#,
+            r#"conjur_operator_conjur_requests_total{endpoint="secret_batch",outcome="rate_limited"} 1"#,
             r#"conjur_operator_secret_writes_total{action="recreate"} 1"#,
             r#"conjur_operator_failures_total{kind="ConjurPolicy",reason="NotBranchOwner"} 1"#,
             "# TYPE conjur_operator_reconciles counter",

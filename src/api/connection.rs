@@ -19,8 +19,16 @@ use super::SecretKeyRef;
     category = "conjur",
     derive = "PartialEq",
     doc = "How to reach one Conjur account, and the identity to use there.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.url"),
     printcolumn(name = "Identity", type_ = "string", json_path = ".status.identity"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

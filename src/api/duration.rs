@@ -63,9 +63,14 @@ mod tests {
 
     #[test]
     fn go_durations_are_read() {
-        for (text, ms) in
-            [("90s", 90_000), ("1h30m", 5_400_000), ("500ms", 500), ("1.5h", 5_400_000), ("0s", 0), ("24h", 86_400_000)]
-        {
+        for (text, ms) in [
+            ("90s", 90_000),
+            ("1h30m", 5_400_000),
+            ("500ms", 500),
+            ("1.5h", 5_400_000),
+            ("0s", 0),
+            ("24h", 86_400_000),
+        ] {
             assert_eq!(GoDuration::parse(text).map(|d| d.get().as_millis()), Ok(ms), "{text}");
         }
     }

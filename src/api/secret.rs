@@ -25,8 +25,16 @@ pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
     derive = "PartialEq",
     doc = "Projects Conjur variables into one Secret.",
     selectable = ".spec.connectionRef.name",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
     printcolumn(name = "Target", type_ = "string", json_path = ".status.target.name"),
     printcolumn(name = "Keys", type_ = "integer", json_path = ".status.keys"),
     printcolumn(name = "Last Sync", type_ = "date", json_path = ".status.lastSyncTime"),

@@ -23,6 +23,8 @@ pub struct Announcement {
     pub documents: BTreeSet<String>,
     /// The connection that the load goes through: a hash over its uid, address and account.
     pub connection: String,
+    /// A hash over connection, branch and mode of the newest of these loads.
+    pub inputs: String,
     /// The branch.
     pub branch: String,
     /// Version of the branch before the first of these loads.
@@ -97,6 +99,7 @@ mod tests {
         Announcement {
             documents: BTreeSet::from(["sha".to_owned()]),
             connection: "c".into(),
+            inputs: "i".into(),
             branch: "app".into(),
             version: 4,
             owed: owed.iter().map(|s| (*s).to_owned()).collect(),

@@ -1,0 +1,221 @@
+//! Kubernetes IO, and the only writer of Secrets.
+//!
+//! Every write of a Secret carries the uid and resource version that it was decided on, so that an edit in
+//! between is a conflict and never lost. What was sent is wiped from our buffers; copies inside the HTTP stack
+//! are out of reach.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ConfigMap, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::{api::MANAGER, conjur::Lane, plan::secret::wipe};
+
+/// One call to the API server; watches are bounded by themselves.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why a call to the API server failed, by meaning.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// 409 on a create: somebody was first.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// 409: it was changed since it was looked at.
+    #[error("{0}")]
+    Conflict(String),
+    /// 400, 413, 422: the API server refuses what it says.
+    #[error("{0}")]
+    Invalid(String),
+    /// 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Anything else: it will pass, or somebody has to look at the API server.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A Secret, as the API server gave it back after a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its uid.
+    pub uid: String,
+    /// Its resource version.
+    pub resource_version: String,
+}
+
+/// Kubernetes IO, with the writes in flight bounded in two lanes.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    all: Arc<Semaphore>,
+    refresh: Arc<Semaphore>,
+}
+
+impl Cluster {
+    /// With at most `max_concurrent` writes in flight; refreshes leave a quarter of them to new and changed objects.
+    pub fn new(client: Client, max_concurrent: usize) -> Self {
+        let all = max_concurrent.max(2);
+        let refresh = (all - (all / 4).max(1)).max(1);
+        Self { client, all: Arc::new(Semaphore::new(all)), refresh: Arc::new(Semaphore::new(refresh)) }
+    }
+
+    /// The client, for watches and events.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Reads a Secret.
+    ///
+    /// # Errors
+    /// Any but `NotFound`, which is `None`.
+    pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
+        let what = format!("read Secret {namespace}/{name}");
+        call(&what, Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name)).await
+    }
+
+    /// Reads a ConfigMap.
+    ///
+    /// # Errors
+    /// Any but `NotFound`, which is `None`.
+    pub async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, Error> {
+        let what = format!("read ConfigMap {namespace}/{name}");
+        call(&what, Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name)).await
+    }
+
+    /// Creates a Secret; never changes one that is there.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where one is there.
+    pub async fn create_secret(&self, mut secret: Secret, lane: Lane) -> Result<Written, Error> {
+        let what = describe("create", &secret);
+        let _permits = self.permit(lane).await?;
+        let answer = call(&what, self.secrets(&secret).create(&post_params(), &secret)).await;
+        wipe(&mut secret);
+        answer.map(written)
+    }
+
+    /// Replaces a Secret that is as `secret.metadata` says (uid and resource version).
+    ///
+    /// # Errors
+    /// `Conflict` where it was changed since, `NotFound` where it is gone.
+    pub async fn replace_secret(&self, mut secret: Secret, lane: Lane) -> Result<Written, Error> {
+        let what = describe("replace", &secret);
+        let _permits = self.permit(lane).await?;
+        let answer =
+            call(&what, self.secrets(&secret).replace(&secret.name_any(), &post_params(), &secret)).await;
+        wipe(&mut secret);
+        answer.map(written)
+    }
+
+    /// Deletes a Secret that is as `secret.metadata` says (uid and resource version).
+    ///
+    /// # Errors
+    /// `Conflict` where it was changed since; that it is gone already is success.
+    pub async fn delete_secret(&self, secret: &Secret, lane: Lane) -> Result<(), Error> {
+        let what = describe("delete", secret);
+        let _permits = self.permit(lane).await?;
+        let preconditions =
+            Preconditions { uid: secret.uid(), resource_version: secret.metadata.resource_version.clone() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match call(&what, self.secrets(secret).delete(&secret.name_any(), &params)).await {
+            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes the status of an object by merge patch, and gives the object back as it is then.
+    ///
+    /// # Errors
+    /// `NotFound` where it is gone.
+    pub async fn patch_status<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+        status: Value,
+        lane: Lane,
+    ) -> Result<K, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let what = format!("write the status of {} {namespace}/{name}", K::kind(&()));
+        let _permits = self.permit(lane).await?;
+        let body = serde_json::json!({ "status": status });
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let api = Api::<K>::namespaced(self.client.clone(), namespace);
+        call(&what, api.patch_status(name, &params, &Patch::Merge(body))).await
+    }
+
+    fn secrets(&self, secret: &Secret) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), secret.metadata.namespace.as_deref().unwrap_or_default())
+    }
+
+    async fn permit(&self, lane: Lane) -> Result<(Option<SemaphorePermit<'_>>, SemaphorePermit<'_>), Error> {
+        let closed = |_| Error::Failed("the operator is shutting down".into());
+        let refresh = match lane {
+            Lane::Refresh => Some(self.refresh.acquire().await.map_err(closed)?),
+            Lane::Foreground => None,
+        };
+        Ok((refresh, self.all.acquire().await.map_err(closed)?))
+    }
+}
+
+fn post_params() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
+}
+
+fn describe(verb: &str, secret: &Secret) -> String {
+    format!(
+        "{verb} Secret {}/{}",
+        secret.metadata.namespace.as_deref().unwrap_or_default(),
+        secret.name_any()
+    )
+}
+
+fn written(mut secret: Secret) -> Written {
+    wipe(&mut secret);
+    Written {
+        uid: secret.metadata.uid.take().unwrap_or_default(),
+        resource_version: secret.metadata.resource_version.take().unwrap_or_default(),
+    }
+}
+
+async fn call<T>(what: &str, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(CALL_DEADLINE, future).await {
+        Ok(answer) => answer.map_err(|e| meaning(what, &e)),
+        Err(_) => {
+            Err(Error::Failed(format!("the API server gave no answer in {CALL_DEADLINE:?} to: {what}")))
+        }
+    }
+}
+
+/// What an error of the API server means. Only its own message is repeated: it hides the values of a Secret.
+fn meaning(what: &str, error: &kube::Error) -> Error {
+    let kube::Error::Api(status) = error else {
+        return Error::Failed(match error {
+            // A body that does not decode may be a Secret's.
+            kube::Error::SerdeError(_) => format!("the API server's answer does not decode: {what}"),
+            other => format!("cannot {what}: {other}"),
+        });
+    };
+    let message = format!("the API server refuses to {what}: {}", status.message);
+    match status.code {
+        404 => Error::NotFound(message),
+        409 if status.reason == "AlreadyExists" => Error::AlreadyExists(message),
+        409 => Error::Conflict(message),
+        400 | 413 | 422 => Error::Invalid(message),
+        403 => Error::Forbidden(message),
+        _ => Error::Failed(message),
+    }
+}

@@ -1,0 +1,342 @@
+//! The reconcilers, and what they share: [`Context`], [`Reconcile`] and [`drive`].
+//!
+//! Read every controller in one direction: `reconcile` → `observe` → `act`.
+
+pub mod clients;
+pub mod connection;
+pub mod failure;
+pub mod inputs;
+pub mod memory;
+pub mod policy;
+pub mod report;
+pub mod secret;
+pub mod streams;
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt::Debug,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::{
+    NamespaceResourceScope, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        reflector::{Lookup, ObjectRef, Store},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use self::{
+    clients::Clients,
+    inputs::Inputs,
+    memory::Memory,
+    policy::Branches,
+    report::{Events, Report, Statuses},
+    streams::Wakeups,
+};
+use crate::{
+    api::{ConjurConnection, ConjurPolicy, ConjurSecret, Reason, condition::State},
+    cluster::Cluster,
+    conjur::Lane,
+    metrics::{Kind, Metrics, ReconcileOutcome},
+    plan::{Class, Failure, secret::FingerprintKey},
+};
+
+/// Stalled objects are looked at again after this long, for what was mended may not announce itself.
+const STALLED_AGAIN: Duration = Duration::from_secs(3600);
+/// Longest pause between two tries of one object.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
+/// What all reconcilers share.
+pub struct Context {
+    /// Kubernetes IO.
+    pub cluster: Cluster,
+    /// The clients of Conjur, one per connection.
+    pub clients: Clients,
+    /// The connections there are.
+    pub connections: Store<DeserializeGuard<ConjurConnection>>,
+    /// The ConjurSecrets there are.
+    pub secrets: Store<DeserializeGuard<ConjurSecret>>,
+    /// The ConjurPolicies there are.
+    pub policies: Store<DeserializeGuard<ConjurPolicy>>,
+    /// Metadata of the Secrets that we write to.
+    pub owned: Store<PartialObjectMeta<Secret>>,
+    /// Wakes objects of other controllers.
+    pub wakeups: Wakeups,
+    /// Watches of what connections refer to.
+    pub inputs: Arc<Inputs>,
+    /// Statuses that the watch may not have shown yet.
+    pub statuses: Statuses,
+    /// Sends Events.
+    pub events: Events,
+    /// What we remember of the Secrets we wrote.
+    pub memory: Memory,
+    /// Makes fingerprints of Secrets.
+    pub fingerprints: FingerprintKey,
+    /// One load at a time per branch.
+    pub branches: Branches,
+    /// Counts what happens.
+    pub metrics: Metrics,
+}
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// Of an object.
+    pub fn of<K: Resource>(object: &K) -> Self {
+        Self { namespace: ResourceExt::namespace(object).unwrap_or_default(), name: object.name_any() }
+    }
+
+    fn of_ref<K: Lookup>(object: &ObjectRef<K>) -> Self
+    where
+        K::DynamicType: std::hash::Hash + Eq,
+    {
+        Self { namespace: object.namespace.clone().unwrap_or_default(), name: object.name.clone() }
+    }
+}
+
+/// A kind that the operator brings about.
+pub trait Reconcile:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + DeserializeOwned
+    + Serialize
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+    /// Its kind, for logs and metrics.
+    const KIND: Kind;
+    /// How long one reconcile may take.
+    const DEADLINE: Duration;
+
+    /// Looks at the object, and does what is due. Every effect may be repeated.
+    fn reconcile(&self, ctx: &Context) -> impl Future<Output = Result<Outcome, Trouble>> + Send;
+
+    /// `status.observedGeneration` and `status.conditions`.
+    fn conditions(&self) -> (Option<i64>, &[Condition]);
+
+    /// The status as JSON; none where there is none.
+    fn status_json(&self) -> Option<Value>;
+
+    /// Takes a status as JSON.
+    fn set_status(&mut self, status: Value);
+
+    /// Forgets what is remembered of an object that is gone.
+    fn gone(key: &Key, ctx: &Context);
+}
+
+/// What came of a reconcile.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing was due, or nothing can be said yet; looked at again after the time, or when something wakes it.
+    Untouched(Option<Duration>),
+    /// Done.
+    Done {
+        /// Looked at again after this.
+        again: Option<Duration>,
+        /// Why Ready is True.
+        reason: Reason,
+        /// What was done.
+        message: String,
+        /// Fields of the status.
+        fields: Map<String, Value>,
+        /// Lane of the status write.
+        lane: Lane,
+    },
+    /// The object is suspended.
+    Suspended,
+}
+
+/// A reconcile that did not get there.
+#[derive(Debug)]
+pub struct Trouble {
+    /// Why.
+    pub failure: Failure,
+    /// Something new was asked (a generation, a `sync-now`), so that the last good state is no answer.
+    pub asked: bool,
+    /// Fields of the status.
+    pub fields: Map<String, Value>,
+}
+
+impl<F: Into<Failure>> From<F> for Trouble {
+    fn from(failure: F) -> Self {
+        Self { failure: failure.into(), asked: true, fields: Map::new() }
+    }
+}
+
+/// Runs a controller until it is told to stop and its reconciles have ended.
+pub async fn drive<K: Reconcile>(controller: Controller<DeserializeGuard<K>>, ctx: Arc<Context>) {
+    let backoffs = Arc::new(Backoffs::default());
+    let on_gone = (backoffs.clone(), ctx.clone());
+    controller
+        .run(
+            move |object, ctx| {
+                let backoffs = backoffs.clone();
+                async move { Ok::<_, Infallible>(attempt(&object, &ctx, &backoffs).await) }
+            },
+            |_, never, _| match *never {},
+            ctx,
+        )
+        .for_each(|result| {
+            if let Err(controller::Error::ObjectNotFound(gone)) = &result {
+                let key =
+                    Key { namespace: gone.namespace.clone().unwrap_or_default(), name: gone.name.clone() };
+                on_gone.0.forget(&key);
+                on_gone.1.statuses.forget(K::KIND, &key);
+                K::gone(&key, &on_gone.1);
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+/// One reconcile of one object: guard, deadline, report, backoff.
+async fn attempt<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, backoffs: &Backoffs) -> Action {
+    let started = Instant::now();
+    let mut object = match &object.0 {
+        Ok(object) => object.clone(),
+        Err(invalid) => return streams::report_invalid::<K>(invalid, ctx).await,
+    };
+    ctx.statuses.freshen(&mut object);
+    let key = Key::of(&object);
+    let work = AssertUnwindSafe(tokio::time::timeout(K::DEADLINE, object.reconcile(ctx))).catch_unwind();
+    let result = match work.await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Failure::transient(
+            Reason::ApiServerError,
+            format!("this took longer than {:?}; it is tried again", K::DEADLINE),
+        )
+        .into()),
+        // What a panic says could hold a value.
+        Err(_) => {
+            Err(Failure::transient(Reason::ApiServerError, "a fault of the operator itself; see its log")
+                .into())
+        }
+    };
+    let outcome = match &result {
+        Ok(_) => ReconcileOutcome::Done,
+        Err(trouble) => match trouble.failure.class {
+            Class::Stalled => ReconcileOutcome::Stalled,
+            Class::Waiting(_) | Class::Connection => ReconcileOutcome::Waiting,
+            Class::Transient => ReconcileOutcome::Transient,
+        },
+    };
+    ctx.metrics.reconciled(K::KIND, outcome, started.elapsed());
+    tracing::debug!(
+        kind = K::KIND.as_str(),
+        namespace = key.namespace,
+        name = key.name,
+        outcome = outcome.as_str(),
+        "reconciled"
+    );
+    finish(&object, &key, result, ctx, backoffs).await
+}
+
+async fn finish<K: Reconcile>(
+    object: &K,
+    key: &Key,
+    result: Result<Outcome, Trouble>,
+    ctx: &Context,
+    backoffs: &Backoffs,
+) -> Action {
+    let (to_say, next) = match result {
+        Ok(Outcome::Untouched(again)) => {
+            return again.map_or_else(Action::await_change, Action::requeue);
+        }
+        Ok(Outcome::Suspended) => {
+            let message = "suspended: set spec.suspend to false to go on".to_owned();
+            let (state, reason) = (State::Suspended, Reason::Suspended);
+            (Report { state, reason, message, fields: Map::new(), lane: Lane::Foreground }, None)
+        }
+        Ok(Outcome::Done { again, reason, message, fields, lane }) => {
+            backoffs.forget(key);
+            (Report { state: State::Done, reason, message, fields, lane }, again)
+        }
+        Err(Trouble { failure, asked, fields }) => {
+            let next = match failure.class {
+                Class::Stalled => Some(STALLED_AGAIN),
+                Class::Waiting(again) => Some(again),
+                Class::Transient => Some(backoffs.failed(key)),
+                // Its recovery wakes the object; this is for the case that it does not.
+                Class::Connection => Some(failure::LOOK_AGAIN),
+            };
+            ctx.metrics.failed(K::KIND, failure.reason.as_str());
+            tracing::warn!(
+                kind = K::KIND.as_str(),
+                namespace = key.namespace,
+                name = key.name,
+                reason = failure.reason.as_str(),
+                "{}",
+                failure.message
+            );
+            let lane = if asked { Lane::Foreground } else { Lane::Refresh };
+            let (state, reason) = (failure.class.state(asked), failure.reason);
+            (Report { state, reason, message: failure.message, fields, lane }, next)
+        }
+    };
+    match report::report(object, to_say, ctx).await {
+        Ok(()) => next.map_or_else(Action::await_change, Action::requeue),
+        Err(error) => {
+            tracing::warn!(kind = K::KIND.as_str(), namespace = key.namespace, name = key.name, "{error}");
+            Action::requeue(backoffs.failed(key))
+        }
+    }
+}
+
+/// Per object, how often it failed in a row.
+#[derive(Default)]
+struct Backoffs(Mutex<HashMap<Key, u32>>);
+
+impl Backoffs {
+    fn failed(&self, key: &Key) -> Duration {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = map.entry(key.clone()).or_default();
+        *count = count.saturating_add(1);
+        backoff(*count, Duration::from_secs(1), LONGEST_BACKOFF, rand::random())
+    }
+
+    fn forget(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// The pause after the `count`-th failure in a row: doubling from `first` up to `longest`, and up to a fifth
+/// shorter by `jitter` (0 to 1), so that many do not come back at once.
+pub fn backoff(count: u32, first: Duration, longest: Duration, jitter: f64) -> Duration {
+    let full = first.saturating_mul(1 << count.saturating_sub(1).min(20)).min(longest);
+    full.mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_its_longest() {
+        let s = Duration::from_secs;
+        for (count, expected) in [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (u32::MAX, 300)] {
+            assert_eq!(backoff(count, s(1), s(300), 0.0), s(expected));
+        }
+        assert_eq!(backoff(1, s(10), s(300), 1.0), s(8));
+    }
+}

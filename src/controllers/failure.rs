@@ -1,0 +1,51 @@
+//! From errors of Conjur and of the API server to what is to happen then. No wildcard arm: a new error must be
+//! thought about here.
+
+use std::time::Duration;
+
+use crate::{
+    api::Reason,
+    cluster, conjur,
+    plan::{Class, Failure},
+};
+
+/// How long something that will announce itself is waited for before it is looked at anyway.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+impl From<cluster::Error> for Failure {
+    fn from(error: cluster::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            // Somebody was in between: look again soon.
+            cluster::Error::NotFound(_) | cluster::Error::AlreadyExists(_) | cluster::Error::Conflict(_) => {
+                Failure::transient(Reason::ApiServerError, message)
+            }
+            cluster::Error::Invalid(_) => Failure::stalled(Reason::InvalidSpec, message),
+            cluster::Error::Forbidden(_) | cluster::Error::Failed(_) => {
+                Failure::transient(Reason::ApiServerError, message)
+            }
+        }
+    }
+}
+
+impl From<conjur::Error> for Failure {
+    fn from(error: conjur::Error) -> Self {
+        let message = error.to_string();
+        let (class, reason) = match error {
+            conjur::Error::Config { .. } => (Class::Stalled, Reason::InvalidSpec),
+            conjur::Error::Unauthenticated { .. } => (Class::Connection, Reason::AuthenticationFailed),
+            conjur::Error::RateLimited { .. } => (Class::Connection, Reason::RateLimited),
+            conjur::Error::Unavailable { .. } => (Class::Connection, Reason::ConjurUnavailable),
+            conjur::Error::Tls { .. } => (Class::Connection, Reason::TlsFailed),
+            conjur::Error::Forbidden { .. } => (Class::Waiting(LOOK_AGAIN), Reason::VariableForbidden),
+            conjur::Error::NotFound { .. } => (Class::Waiting(LOOK_AGAIN), Reason::VariableNotFound),
+            conjur::Error::Conflict { retry_after, .. } => {
+                (Class::Waiting(retry_after.unwrap_or(Duration::from_secs(5))), Reason::LoadInProgress)
+            }
+            conjur::Error::Invalid { .. } => (Class::Stalled, Reason::InvalidSpec),
+            conjur::Error::TooLarge { .. } => (Class::Stalled, Reason::SecretTooLarge),
+            conjur::Error::Unexpected { .. } => (Class::Transient, Reason::ConjurUnavailable),
+        };
+        Failure { class, reason, message }
+    }
+}

@@ -1,0 +1,152 @@
+//! Watches of the Secrets and ConfigMaps that connections refer to: metadata only, one for each thing, shared.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ConfigMap, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        reflector::ObjectRef,
+        watcher::{self, watcher},
+    },
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::streams::Wakeups;
+use crate::api::{ConjurConnection, connection::BundleKind};
+
+/// Something that a connection refers to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Input {
+    /// Whether it is a ConfigMap; else a Secret.
+    pub config_map: bool,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Input {
+    /// A Secret.
+    pub fn secret(namespace: &str, name: &str) -> Self {
+        Self { config_map: false, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// A ConfigMap or Secret.
+    pub fn bundle(kind: BundleKind, namespace: &str, name: &str) -> Self {
+        Self { config_map: kind == BundleKind::ConfigMap, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+type ConnectionRef = ObjectRef<DeserializeGuard<ConjurConnection>>;
+
+/// The watches, each with the connections that want to be woken by it.
+pub struct Inputs {
+    client: Client,
+    wakeups: Wakeups,
+    watched: Mutex<HashMap<Input, Watched>>,
+}
+
+struct Watched {
+    /// Each user, and whether there is a change that it has not looked at.
+    users: HashMap<ConnectionRef, bool>,
+    task: Option<AbortOnDropHandle<()>>,
+}
+
+impl Inputs {
+    /// No watch yet.
+    pub fn new(client: Client, wakeups: Wakeups) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self { client, wakeups, watched: Mutex::default() })
+    }
+
+    /// From now on a connection is woken by a change of exactly these.
+    pub fn want(self: &std::sync::Arc<Self>, user: &ConnectionRef, wanted: &[Input]) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|input, entry| {
+            if !wanted.contains(input) {
+                entry.users.remove(user);
+            }
+            !entry.users.is_empty()
+        });
+        for input in wanted {
+            let entry =
+                watched.entry(input.clone()).or_insert_with(|| Watched { users: HashMap::new(), task: None });
+            entry.users.entry(user.clone()).or_insert(true);
+            if entry.task.is_none() {
+                entry.task = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().watch(input.clone()))));
+            }
+        }
+    }
+
+    /// Whether something that a connection refers to has changed since it last took note.
+    pub fn changed(&self, user: &ConnectionRef) -> bool {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.values().any(|w| w.users.get(user) == Some(&true))
+    }
+
+    /// The same, and takes note.
+    pub fn take_changed(&self, user: &ConnectionRef) -> bool {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let flags = watched.values_mut().filter_map(|w| w.users.get_mut(user));
+        flags.fold(false, |any, flag| std::mem::take(flag) || any)
+    }
+
+    async fn watch(self: std::sync::Arc<Self>, input: Input) {
+        if input.config_map {
+            self.follow::<ConfigMap>(&input).await;
+        } else {
+            self.follow::<Secret>(&input).await;
+        }
+    }
+
+    async fn follow<K>(&self, input: &Input)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let api = Api::<PartialObjectMeta<K>>::namespaced(self.client.clone(), &input.namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", input.name));
+        let mut seen: Option<String> = None;
+        let mut events = watcher(api, config).default_backoff().boxed();
+        loop {
+            let version = match events.try_next().await {
+                Ok(Some(watcher::Event::Apply(o) | watcher::Event::InitApply(o))) => o.resource_version(),
+                Ok(Some(watcher::Event::Delete(_))) => None,
+                Ok(Some(watcher::Event::Init | watcher::Event::InitDone)) => continue,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        namespace = input.namespace,
+                        name = input.name,
+                        "cannot watch it: {error}"
+                    );
+                    continue;
+                }
+            };
+            if version != seen {
+                seen = version;
+                self.wake(input);
+            }
+        }
+    }
+
+    fn wake(&self, input: &Input) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        for (user, changed) in watched.get_mut(input).into_iter().flat_map(|w| &mut w.users) {
+            *changed = true;
+            self.wakeups.connection(user.clone());
+        }
+    }
+}

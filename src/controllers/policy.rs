@@ -1,0 +1,272 @@
+//! ConjurPolicy: policy → Conjur. `reconcile` → `observe` → `act`.
+//!
+//! # Flow
+//! Read the document; look at the `createdRoles` Secret; load what is not loaded (`load`): announce, load, store
+//! the keys, clear the announcement; then see that every role that this policy made has its key (`keys`).
+//!
+//! # Guarantees
+//! - The key of a role that a load made is stored, or can be found out to be owed after a crash at any line.
+//! - No key is rotated but of a role that an announced load of ours made and whose key nobody ever had, or that
+//!   the user named in `rotate-keys`.
+//! - One load at a time per branch.
+//!
+//! # Assumptions
+//! - One replica acts: the Lease, and within it [`Branches`].
+//! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
+
+mod keys;
+mod load;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use serde_json::{Map, Value};
+use tokio::sync::Mutex as AsyncMutex;
+
+use self::keys::KeySecret;
+use super::{
+    Context, Key, Outcome, Reconcile, Trouble,
+    clients::{self, Connected, Named, Standing},
+};
+use crate::{
+    api::{
+        ConjurPolicy, Reason,
+        condition::{READY, find},
+        policy::LoadMode,
+    },
+    conjur::{Lane, PolicyBranch},
+    metrics::Kind,
+    plan::{
+        Failure,
+        document::{self, Document},
+        inputs,
+        role_key::{RoleKeys, role_keys},
+        secret::Owner,
+    },
+};
+
+impl Reconcile for ConjurPolicy {
+    const KIND: Kind = Kind::Policy;
+    // Longer than the longest load, which has its own deadline: one that is cut off has probably happened.
+    const DEADLINE: Duration = Duration::from_secs(900);
+
+    async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
+        if self.spec.suspend == Some(true) {
+            return Ok(Outcome::Suspended);
+        }
+        let mut fields = Map::new();
+        let hash = inputs::document_hash(self.spec.document.as_bytes());
+        fields.insert("documentHash".into(), hash.clone().into());
+        let asked = self.conditions().0 != self.meta().generation || self.loaded_hash() != Some(&hash);
+        match observe_and_act(self, hash, &mut fields, ctx).await {
+            Ok(None) => Ok(Outcome::Untouched(None)),
+            Ok(Some(message)) => Ok(Outcome::Done {
+                again: None,
+                reason: Reason::Loaded,
+                message,
+                fields,
+                lane: Lane::Foreground,
+            }),
+            Err(failure) => Err(Trouble { failure, asked, fields }),
+        }
+    }
+
+    fn conditions(&self) -> (Option<i64>, &[Condition]) {
+        let status = self.status.as_ref();
+        (
+            status.and_then(|s| s.observed_generation),
+            status.and_then(|s| s.conditions.as_deref()).unwrap_or_default(),
+        )
+    }
+
+    fn status_json(&self) -> Option<Value> {
+        serde_json::to_value(self.status.as_ref()?).ok()
+    }
+
+    fn set_status(&mut self, status: Value) {
+        self.status = serde_json::from_value(status).ok();
+    }
+
+    fn gone(_: &Key, _: &Context) {}
+}
+
+impl ConjurPolicy {
+    fn loaded_hash(&self) -> Option<&str> {
+        self.status.as_ref().and_then(|s| s.loaded_hash.as_deref())
+    }
+
+    fn mode(&self) -> LoadMode {
+        self.spec.mode.unwrap_or_default()
+    }
+}
+
+/// What was observed of one policy before anything is done.
+struct Seen<'a> {
+    object: &'a ConjurPolicy,
+    owner: Owner,
+    branch: PolicyBranch,
+    document: Document,
+    /// Hex SHA-256 of the document.
+    hash: String,
+    /// A hash over the connection's uid, address and account.
+    server: String,
+    /// The same with branch and mode: what a load is good for.
+    inputs: String,
+    named: Named,
+}
+
+/// What a reconcile says when it is done; none where nothing can be said yet.
+async fn observe_and_act(
+    object: &ConjurPolicy,
+    hash: String,
+    fields: &mut Map<String, Value>,
+    ctx: &Context,
+) -> Result<Option<String>, Failure> {
+    let seen = observe(object, hash, ctx)?;
+    let mut kept = KeySecret::read(&seen, ctx).await?;
+    let mut say = format!("branch {} holds the document", seen.branch);
+    if !seen.is_loaded(&kept) {
+        let Some(through) = seen.through()? else { return Ok(None) };
+        say = load::load(&seen, &through, &mut kept, fields, ctx).await?;
+        wake_those_who_wait(object, ctx);
+    }
+    keys::see_that_all_are_stored(&seen, &mut kept, fields, ctx).await?;
+    Ok(Some(say))
+}
+
+/// Reads the document and everything from the stores. No IO.
+fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<Seen<'a>, Failure> {
+    let key = Key::of(object);
+    let spec = &object.spec;
+    let branch = PolicyBranch::new(&spec.branch)
+        .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.branch: {e}")))?;
+    let named = clients::named(&spec.connection_ref, &key, ctx)?;
+    let account = &named.connection.spec.account;
+    let document = document::read(&spec.document, branch.as_str(), account)
+        .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("spec.document, {e}")))?;
+    check_document(object, &document)?;
+    let uid = named.connection.uid().unwrap_or_default();
+    let server = inputs::hash([uid.as_str(), &named.connection.spec.url, account]);
+    let mode = match object.mode() {
+        LoadMode::Append => "Append",
+        LoadMode::Update => "Update",
+        LoadMode::Replace => "Replace",
+    };
+    Ok(Seen {
+        owner: Owner {
+            kind: "ConjurPolicy",
+            api_version: ConjurPolicy::api_version(&()).into_owned(),
+            uid: object.uid().unwrap_or_default(),
+            name: key.name,
+            namespace: key.namespace,
+        },
+        inputs: inputs::hash([server.as_str(), branch.as_str(), mode]),
+        object,
+        branch,
+        document,
+        hash,
+        server,
+        named,
+    })
+}
+
+/// What can be told without asking Conjur.
+fn check_document(object: &ConjurPolicy, document: &Document) -> Result<(), Failure> {
+    if let (LoadMode::Append, Some(first)) = (object.mode(), document.deletions.first()) {
+        let message = format!(
+            "spec.document, line {}: Conjur refuses !delete, !deny and !revoke in mode Append; use mode Update or Replace",
+            first.line
+        );
+        return Err(Failure::stalled(Reason::PolicyInvalid, message));
+    }
+    for role in &document.roles {
+        if object.spec.created_roles.is_none() {
+            let message = format!(
+                "spec.document, line {}: this makes {}, and Conjur gives its API key only once. Say where the keys go: \
+                 spec.createdRoles: {{secretName: <name of a new Secret>}}",
+                role.line, role.id
+            );
+            return Err(Failure::stalled(Reason::CreatedRolesRequired, message));
+        }
+        role_keys(&role.id).map_err(|e| {
+            Failure::stalled(Reason::PolicyInvalid, format!("spec.document, line {}: {e}", role.line))
+        })?;
+        if role.owner_outside_branch {
+            let message = format!(
+                "spec.document, line {}: {} would be owned from outside the branch ({}), so that its key could never be \
+                 recovered here. Leave out that owner, or load it where its owner lives",
+                role.line,
+                role.id,
+                role.owner.as_deref().unwrap_or("by an enclosing policy's owner"),
+            );
+            return Err(Failure::stalled(Reason::NotBranchOwner, message));
+        }
+    }
+    Ok(())
+}
+
+impl Seen<'_> {
+    /// Whether the document is loaded as it is asked for, and nothing is left open.
+    fn is_loaded(&self, kept: &KeySecret) -> bool {
+        self.object.status.as_ref().is_some_and(|s| {
+            s.loaded_hash.as_deref() == Some(&self.hash)
+                && s.observed_inputs.as_deref() == Some(&self.inputs)
+                && s.pending.is_none()
+        }) && kept.announcement().is_none()
+    }
+
+    /// The client; none where the connection was not tried yet, whose first try wakes us.
+    fn through(&self) -> Result<Option<Connected>, Failure> {
+        match &self.named.standing {
+            Standing::Connected(connected) => Ok(Some(connected.clone())),
+            Standing::Failing(why) => Err(clients::not_ready(&self.named.connection, why)),
+            Standing::Untried => Ok(None),
+        }
+    }
+
+    /// The roles that this policy made before, or is about to make.
+    fn known_roles(&self) -> BTreeSet<String> {
+        let status = self.object.status.as_ref();
+        status.and_then(|s| s.created_roles.clone()).unwrap_or_default().into_iter().collect()
+    }
+}
+
+fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
+    role_keys(role).map_err(|e| Failure::stalled(Reason::PolicyInvalid, e.to_string()))
+}
+
+/// A load makes branches, and what other documents refer to: those that failed for want of it are tried again.
+fn wake_those_who_wait(loaded: &ConjurPolicy, ctx: &Context) {
+    for policy in ctx.policies.state() {
+        let Ok(other) = &policy.0 else { continue };
+        let reason = find(other.conditions().1, READY).map(|c| c.reason.as_str());
+        let waits =
+            [Reason::BranchNotFound, Reason::PolicyInvalid].iter().any(|r| reason == Some(r.as_str()));
+        if waits && other.uid() != loaded.uid() {
+            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
+        }
+    }
+}
+
+/// One load at a time per branch of a server's account, over all objects.
+#[derive(Default)]
+pub struct Branches(Mutex<HashMap<(String, String, String), Weak<AsyncMutex<()>>>>);
+
+impl Branches {
+    fn lock(&self, url: &str, account: &str, branch: &str) -> Arc<AsyncMutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let key = (url.trim_end_matches('/').to_owned(), account.to_owned(), branch.to_owned());
+        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(AsyncMutex::new(()));
+        locks.insert(key, Arc::downgrade(&lock));
+        lock
+    }
+}

@@ -1,0 +1,328 @@
+//! The `createdRoles` Secret: API keys of the roles that a policy made, and the announcement of a load.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{ResourceExt, runtime::events::EventType};
+use serde_json::{Map, Value, json};
+
+use super::{Seen, keys_of};
+use crate::{
+    api::{ROTATE_KEYS_ANNOTATION, Reason},
+    cluster,
+    conjur::{Client, Lane, RoleId},
+    controllers::Context,
+    metrics::SecretWrite,
+    plan::{
+        Failure,
+        load::{Announcement, PENDING_KEY, permitted_rotations},
+        secret::{Desired, OwnKeys, refuse_unless_ours, wipe},
+    },
+    sensitive::Sensitive,
+};
+
+/// Keys that are in hand must reach the Secret: writes are repeated this often, with growing pauses.
+const STORE_TRIES: u32 = 8;
+
+/// The Secret that keeps the keys, as it was last read or written. Dropping it wipes the values.
+pub struct KeySecret {
+    /// Its name; none where the spec names none and no role needs it.
+    name: Option<String>,
+    secret: Option<Secret>,
+    announcement: Option<Announcement>,
+}
+
+impl Drop for KeySecret {
+    fn drop(&mut self) {
+        self.secret.iter_mut().for_each(wipe);
+    }
+}
+
+impl KeySecret {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// `ForeignSecret` where it is somebody else's, or immutable; an announcement that does not decode.
+    pub async fn read(seen: &Seen<'_>, ctx: &Context) -> Result<Self, Failure> {
+        let name = seen.object.spec.created_roles.as_ref().map(|c| c.secret_name.clone());
+        let mut kept = Self { name, secret: None, announcement: None };
+        kept.read_again(seen, ctx).await?;
+        Ok(kept)
+    }
+
+    async fn read_again(&mut self, seen: &Seen<'_>, ctx: &Context) -> Result<(), Failure> {
+        self.secret.iter_mut().for_each(wipe);
+        (self.secret, self.announcement) = (None, None);
+        let Some(name) = &self.name else { return Ok(()) };
+        let namespace = &seen.owner.namespace;
+        let Some(secret) = ctx.cluster.read_secret(namespace, name).await? else { return Ok(()) };
+        let secret = self.secret.insert(secret);
+        let what = format!("Secret {namespace}/{name}");
+        refuse_unless_ours(&secret.metadata, &seen.owner, &what)?;
+        if secret.immutable == Some(true) {
+            let message = format!(
+                "{what} is immutable, so that no key could be stored in it; delete it or name another"
+            );
+            return Err(Failure::stalled(Reason::ForeignSecret, message));
+        }
+        if let Some(json) = secret.data.as_ref().and_then(|d| d.get(PENDING_KEY)) {
+            self.announcement = Some(serde_json::from_slice(&json.0).map_err(|_| {
+                let message = format!(
+                    "key {PENDING_KEY} of {what} was edited and can't be read: it says which roles are owed a key. Restore \
+                     it, or remove it, and look whether a role of this policy has lost its key"
+                );
+                Failure::stalled(Reason::KeyNotStored, message)
+            })?);
+        }
+        Ok(())
+    }
+
+    /// The load that was announced and not yet resolved.
+    pub fn announcement(&self) -> Option<&Announcement> {
+        self.announcement.as_ref()
+    }
+
+    /// Whether the key of a role is stored.
+    pub fn has_key(&self, role: &str) -> bool {
+        let data = self.secret.as_ref().and_then(|s| s.data.as_ref());
+        keys_of(role).is_ok_and(|k| data.and_then(|d| d.get(&k.api_key_key)).is_some_and(|v| !v.0.is_empty()))
+    }
+
+    /// Where the spec names no Secret, and a load made a role all the same: no key may be lost.
+    pub fn name_if_unnamed(&mut self, seen: &Seen) {
+        self.name.get_or_insert_with(|| format!("{}-created-roles", seen.owner.name));
+    }
+
+    /// Writes an announcement, or removes it, and stores keys, in one write. Repeated until it is done, for keys in
+    /// hand are nowhere else.
+    ///
+    /// # Errors
+    /// Refusals; the API server's, after several tries.
+    pub async fn write(
+        &mut self,
+        seen: &Seen<'_>,
+        announcement: Option<Announcement>,
+        keys: &BTreeMap<String, Sensitive<String>>,
+        ctx: &Context,
+    ) -> Result<(), Failure> {
+        let mut tries = 0;
+        loop {
+            match self.try_write(seen, announcement.as_ref(), keys, ctx).await? {
+                Ok(()) => return Ok(()),
+                Err(error @ (cluster::Error::Invalid(_) | cluster::Error::Forbidden(_))) => {
+                    return Err(error.into());
+                }
+                Err(error) if tries == STORE_TRIES => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(
+                        namespace = seen.owner.namespace,
+                        name = seen.owner.name,
+                        "cannot write the createdRoles Secret yet: {error}"
+                    );
+                    tokio::time::sleep(Duration::from_millis(100 << tries)).await;
+                    tries += 1;
+                    // What cannot be read now is tried again with the write.
+                    let _ = self.read_again(seen, ctx).await.map_err(|e| tracing::debug!("{e}"));
+                }
+            }
+        }
+    }
+
+    async fn try_write(
+        &mut self,
+        seen: &Seen<'_>,
+        announcement: Option<&Announcement>,
+        keys: &BTreeMap<String, Sensitive<String>>,
+        ctx: &Context,
+    ) -> Result<Result<(), cluster::Error>, Failure> {
+        let Some(name) = self.name.clone() else { return Ok(Ok(())) };
+        if let Some(secret) = &self.secret {
+            let what = format!("Secret {}/{name}", seen.owner.namespace);
+            refuse_unless_ours(&secret.metadata, &seen.owner, &what)?;
+        }
+        let next = self.next(seen, &name, announcement, keys)?;
+        let created = self.secret.is_none();
+        let mut copy = next.clone();
+        let written = if created {
+            ctx.cluster.create_secret(next, Lane::Foreground).await
+        } else {
+            ctx.cluster.replace_secret(next, Lane::Foreground).await
+        };
+        Ok(match written {
+            Ok(written) => {
+                ctx.metrics.secret_written(if created { SecretWrite::Create } else { SecretWrite::Update });
+                (copy.metadata.uid, copy.metadata.resource_version) =
+                    (Some(written.uid), Some(written.resource_version));
+                self.secret.iter_mut().for_each(wipe);
+                self.secret = Some(copy);
+                self.announcement = announcement.cloned();
+                Ok(())
+            }
+            Err(error) => {
+                wipe(&mut copy);
+                Err(error)
+            }
+        })
+    }
+
+    /// The Secret as it should be: all keys that are in it, the new ones, and the announcement.
+    fn next(
+        &self,
+        seen: &Seen,
+        name: &str,
+        announcement: Option<&Announcement>,
+        keys: &BTreeMap<String, Sensitive<String>>,
+    ) -> Result<Secret, Failure> {
+        let mut desired = Desired {
+            name: name.to_owned(),
+            type_: self.secret.as_ref().and_then(|s| s.type_.clone()).unwrap_or_else(|| "Opaque".to_owned()),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            // Keys that can't be had again must not go with the object.
+            owned: false,
+            data: BTreeMap::new(),
+        };
+        for (key, value) in self.secret.iter().flat_map(|s| s.data.iter().flatten()) {
+            desired.data.insert(key.clone(), Sensitive::new(value.0.clone()));
+        }
+        desired.data.remove(PENDING_KEY);
+        if let Some(announcement) = announcement {
+            let json = serde_json::to_vec(announcement).map_err(|e| {
+                Failure::transient(Reason::ApiServerError, format!("cannot write an announcement: {e}"))
+            })?;
+            desired.data.insert(PENDING_KEY.to_owned(), Sensitive::new(json));
+        }
+        for (role, key) in keys {
+            let entry = keys_of(role)?;
+            desired.data.insert(entry.login_key, Sensitive::new(entry.login.into_bytes()));
+            desired.data.insert(entry.api_key_key, Sensitive::new(key.expose().clone().into_bytes()));
+        }
+        desired.check_size()?;
+        Ok(desired.to_secret(&seen.owner, self.secret.as_ref().map(|s| &s.metadata), &OwnKeys::default()))
+    }
+
+    /// Logins that were edited or removed beside a stored key.
+    fn wrong_logins(&self, roles: &BTreeSet<String>) -> Vec<(String, String)> {
+        let data = self.secret.as_ref().and_then(|s| s.data.as_ref());
+        let stored = roles.iter().filter(|role| self.has_key(role)).filter_map(|role| keys_of(role).ok());
+        stored
+            .filter(|k| {
+                data.and_then(|d| d.get(&k.login_key)).map(|v| v.0.as_slice()) != Some(k.login.as_bytes())
+            })
+            .map(|k| (k.login_key, k.login))
+            .collect()
+    }
+
+    /// Refuses roles whose keys would not fit into the Secret.
+    pub fn check_room(&self, seen: &Seen, roles: &BTreeSet<String>) -> Result<(), Failure> {
+        // A key has 50 to 60 characters.
+        let keys = roles.iter().map(|r| (r.clone(), Sensitive::new("x".repeat(64)))).collect();
+        let name = self.name.clone().unwrap_or_default();
+        let mut secret = self.next(seen, &name, self.announcement.as_ref(), &keys)?;
+        wipe(&mut secret);
+        Ok(())
+    }
+}
+
+/// Rotates the key of a role and stores the new one. The old one dies with the rotation, so only for roles whose key
+/// nobody has.
+///
+/// # Errors
+/// Conjur's, or the API server's; both leave the role owed.
+pub async fn rotate_and_store(
+    role: &str,
+    announcement: Option<Announcement>,
+    seen: &Seen<'_>,
+    client: &Client,
+    kept: &mut KeySecret,
+    ctx: &Context,
+) -> Result<(), Failure> {
+    let id: RoleId = role
+        .parse()
+        .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))?;
+    let key = client.rotate_api_key(&id).await?;
+    kept.write(seen, announcement, &BTreeMap::from([(role.to_owned(), key)]), ctx).await?;
+    let note = format!(
+        "the key that Conjur gave for {} was lost before it was stored; it was rotated and stored",
+        id.login()
+    );
+    ctx.events.publish(seen.object, EventType::Warning, Reason::KeyRotated, "Rotate", note);
+    Ok(())
+}
+
+/// Sees that every role that this policy made has its login and key in the Secret.
+///
+/// # Errors
+/// `KeyNotStored`, naming the logins, until the user restores them or permits the rotation.
+pub async fn see_that_all_are_stored(
+    seen: &Seen<'_>,
+    kept: &mut KeySecret,
+    fields: &mut Map<String, Value>,
+    ctx: &Context,
+) -> Result<(), Failure> {
+    let listed = fields
+        .get("createdRoles")
+        .and_then(Value::as_array)
+        .map(|ids| ids.iter().filter_map(Value::as_str).map(str::to_owned).collect::<BTreeSet<_>>());
+    let mut roles = listed.unwrap_or_else(|| seen.known_roles());
+    let lost: Vec<String> = roles.iter().filter(|role| !kept.has_key(role)).cloned().collect();
+    if !lost.is_empty() {
+        let Some(through) = seen.through()? else { return Ok(()) };
+        let permitted = seen.object.annotations().get(ROTATE_KEYS_ANNOTATION).cloned();
+        let permitted = permitted_rotations(permitted.as_deref());
+        let mut stay_lost = Vec::new();
+        for role in lost {
+            let login = keys_of(&role)?.login;
+            let id: RoleId = role
+                .parse()
+                .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))?;
+            if through.client.show_resource(&id.kind, &id.id).await?.is_none() {
+                roles.remove(&role);
+            } else if permitted.contains(login.as_str()) {
+                kept.name_if_unnamed(seen);
+                rotate_and_store(&role, None, seen, &through.client, kept, ctx).await?;
+            } else {
+                stay_lost.push(login);
+            }
+        }
+        fields.insert("createdRoles".into(), json!(roles));
+        if !stay_lost.is_empty() {
+            return Err(not_stored(seen, &stay_lost));
+        }
+    }
+    restore_logins(seen, kept, &roles, ctx).await
+}
+
+async fn restore_logins(
+    seen: &Seen<'_>,
+    kept: &mut KeySecret,
+    roles: &BTreeSet<String>,
+    ctx: &Context,
+) -> Result<(), Failure> {
+    let wrong = kept.wrong_logins(roles);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    if let Some(secret) = &mut kept.secret {
+        let data = secret.data.get_or_insert_default();
+        data.extend(wrong.into_iter().map(|(key, login)| (key, ByteString(login.into_bytes()))));
+    }
+    let announcement = kept.announcement.clone();
+    kept.write(seen, announcement, &BTreeMap::new(), ctx).await
+}
+
+fn not_stored(seen: &Seen, logins: &[String]) -> Failure {
+    let name = seen.object.spec.created_roles.as_ref().map_or("createdRoles", |c| c.secret_name.as_str());
+    let message = format!(
+        "no API key is stored any more for {} in Secret {}/{name}. Restore the Secret from where you keep its copy, or let \
+         the keys be rotated, which ends the old ones: kubectl annotate conjurpolicy {} {ROTATE_KEYS_ANNOTATION}={}",
+        logins.join(", "),
+        seen.owner.namespace,
+        seen.owner.name,
+        logins.join(",")
+    );
+    Failure::stalled(Reason::KeyNotStored, message)
+}

@@ -1,0 +1,196 @@
+//! The only writer of status: conditions and fields, patched only where they differ, and Events for what a
+//! person would want to know.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use super::{Context, Key, Reconcile};
+use crate::{
+    api::{
+        MANAGER, Reason,
+        condition::{READY, State, clip, conditions, find, is_true},
+    },
+    cluster,
+    conjur::Lane,
+    metrics::Kind,
+};
+
+/// Longest note of an Event that the API server takes, in bytes.
+const NOTE_LIMIT: usize = 1024;
+/// Events that wait to be sent; more are dropped, for they are best effort.
+const EVENT_QUEUE: usize = 256;
+/// A status write keeps this long for itself when the reconcile's deadline has passed.
+const STATUS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What is to be said of an object after a reconcile.
+#[derive(Debug)]
+pub struct Report {
+    /// The state that the conditions tell of.
+    pub state: State,
+    /// Why.
+    pub reason: Reason,
+    /// What happened, and what to do next.
+    pub message: String,
+    /// Further fields of the status; null removes one.
+    pub fields: Map<String, Value>,
+    /// Lane of the write.
+    pub lane: Lane,
+}
+
+/// Writes what is to be said of an object, where it differs from what the status says.
+///
+/// # Errors
+/// Those of the API server; that the object is gone is none.
+pub async fn report<K: Reconcile>(object: &K, report: Report, ctx: &Context) -> Result<(), cluster::Error> {
+    let (observed, old) = object.conditions();
+    let generation = object.meta().generation;
+    let new = conditions(old, report.state, report.reason, &report.message, generation, Timestamp::now());
+    let mut fields = report.fields;
+    if report.state.observes_generation() && observed != generation {
+        fields.insert("observedGeneration".into(), generation.into());
+    }
+    let now_ready = is_true(&new, READY);
+    let turned = find(old, READY).map(|c| (c.status.as_str(), c.reason.as_str()))
+        != find(&new, READY).map(|c| (c.status.as_str(), c.reason.as_str()));
+    let was_unready = find(old, READY).is_some_and(|c| c.status != "True");
+    if new != old {
+        fields.insert("conditions".into(), serde_json::to_value(&new).unwrap_or_default());
+    }
+    write_fields(object, fields, report.lane, ctx).await?;
+    if turned && !now_ready && report.reason != Reason::Suspended {
+        ctx.events.publish(object, EventType::Warning, report.reason, "Reconcile", report.message);
+    } else if turned && was_unready {
+        ctx.events.publish(object, EventType::Normal, report.reason, "Reconcile", report.message);
+    }
+    Ok(())
+}
+
+/// Writes fields of the status, where they differ from what it says.
+///
+/// # Errors
+/// Those of the API server; that the object is gone is none.
+pub async fn write_fields<K: Reconcile>(
+    object: &K,
+    mut fields: Map<String, Value>,
+    lane: Lane,
+    ctx: &Context,
+) -> Result<(), cluster::Error> {
+    let key = Key::of(object);
+    let standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_default();
+    fields.retain(|name, value| standing.get(name).unwrap_or(&Value::Null) != value);
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let write = ctx.cluster.patch_status::<K>(&key.namespace, &key.name, Value::Object(fields), lane);
+    let answer = tokio::time::timeout(STATUS_DEADLINE, write).await;
+    match answer.unwrap_or_else(|_| Err(cluster::Error::Failed("the status write took too long".into()))) {
+        Ok(written) => {
+            ctx.statuses.remember(&key, &written);
+            Ok(())
+        }
+        Err(cluster::Error::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The statuses that we wrote and that the watch may not have shown yet: what we wrote last beats its older news.
+#[derive(Default)]
+pub struct Statuses(Mutex<HashMap<(Kind, Key), (u64, Value)>>);
+
+impl Statuses {
+    /// Takes the newest status into an object from the store.
+    pub fn freshen<K: Reconcile>(&self, object: &mut K) {
+        let key = Key::of(object);
+        if let Some(status) = self.newer::<K>(&key, object) {
+            object.set_status(status);
+        }
+    }
+
+    fn newest<K: Reconcile>(&self, key: &Key, object: &K) -> Option<Value> {
+        self.newer::<K>(key, object).or_else(|| object.status_json())
+    }
+
+    fn newer<K: Reconcile>(&self, key: &Key, object: &K) -> Option<Value> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = (K::KIND, key.clone());
+        let seen = version(object);
+        match map.get(&entry) {
+            Some((written, status)) if *written > seen => Some(status.clone()),
+            Some(_) => {
+                map.remove(&entry);
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn remember<K: Reconcile>(&self, key: &Key, written: &K) {
+        if let Some(status) = written.status_json() {
+            let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            map.insert((K::KIND, key.clone()), (version(written), status));
+        }
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, kind: Kind, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(kind, key.clone()));
+    }
+}
+
+/// Resource versions of one object are ordered as numbers (guaranteed since Kubernetes 1.35, so long before).
+fn version<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+/// Sends Events by a bounded queue; a full one drops them.
+#[derive(Clone)]
+pub struct Events(mpsc::Sender<(ObjectReference, Event)>);
+
+impl Events {
+    /// The queue, and the task that sends what is in it until all senders are gone.
+    pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
+        let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(EVENT_QUEUE);
+        let reporter = Reporter { controller: MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
+        let recorder = Recorder::new(client, reporter);
+        let send = async move {
+            while let Some((object, event)) = receiver.recv().await {
+                let sent = tokio::time::timeout(STATUS_DEADLINE, recorder.publish(&event, &object)).await;
+                if let Ok(Err(error)) = sent {
+                    tracing::debug!(%error, "an Event was not taken");
+                }
+            }
+        };
+        (Self(sender), send)
+    }
+
+    /// Queues an Event about an object.
+    pub fn publish<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        type_: EventType,
+        reason: Reason,
+        action: &str,
+        note: impl AsRef<str>,
+    ) {
+        let event = Event {
+            type_,
+            reason: reason.as_str().into(),
+            note: Some(clip(note.as_ref(), NOTE_LIMIT).to_owned()),
+            action: action.into(),
+            secondary: None,
+        };
+        if self.0.try_send((object.object_ref(&()), event)).is_err() {
+            tracing::debug!("an Event was dropped: the queue is full");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What wakes the controllers: watches, each failing alone, and wakeups from one controller to another.
+
+use futures::{Stream, StreamExt, future::ready};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject},
+    runtime::{
+        Config, Controller, Predicate, PredicateConfig, WatchStreamExt,
+        controller::Action,
+        predicates,
+        reflector::{self, ObjectRef, Store},
+        watcher::{self, watcher},
+    },
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Reconcile, STALLED_AGAIN};
+use crate::{
+    api::{
+        ConjurConnection, ConjurPolicy, ConjurSecret, MANAGED_LABEL, OWNER_ANNOTATION, Reason,
+        condition::{State, conditions},
+    },
+    conjur::Lane,
+};
+
+/// Wakes objects of other controllers.
+#[derive(Clone)]
+pub struct Wakeups {
+    connections: UnboundedSender<ObjectRef<DeserializeGuard<ConjurConnection>>>,
+    secrets: UnboundedSender<ObjectRef<DeserializeGuard<ConjurSecret>>>,
+    policies: UnboundedSender<ObjectRef<DeserializeGuard<ConjurPolicy>>>,
+}
+
+/// Where the wakeups arrive.
+pub struct Woken {
+    /// For the connections' controller.
+    pub connections: UnboundedReceiver<ObjectRef<DeserializeGuard<ConjurConnection>>>,
+    /// For the secrets' controller.
+    pub secrets: UnboundedReceiver<ObjectRef<DeserializeGuard<ConjurSecret>>>,
+    /// For the policies' controller.
+    pub policies: UnboundedReceiver<ObjectRef<DeserializeGuard<ConjurPolicy>>>,
+}
+
+impl Wakeups {
+    /// Both ends.
+    pub fn new() -> (Self, Woken) {
+        let (connections, woken_connections) = unbounded_channel();
+        let (secrets, woken_secrets) = unbounded_channel();
+        let (policies, woken_policies) = unbounded_channel();
+        let woken =
+            Woken { connections: woken_connections, secrets: woken_secrets, policies: woken_policies };
+        (Self { connections, secrets, policies }, woken)
+    }
+
+    /// Wakes a connection. A closed channel means that the process ends.
+    pub fn connection(&self, object: ObjectRef<DeserializeGuard<ConjurConnection>>) {
+        drop(self.connections.send(object));
+    }
+
+    /// Wakes a ConjurSecret.
+    pub fn secret(&self, object: ObjectRef<DeserializeGuard<ConjurSecret>>) {
+        drop(self.secrets.send(object));
+    }
+
+    /// Wakes a ConjurPolicy.
+    pub fn policy(&self, object: ObjectRef<DeserializeGuard<ConjurPolicy>>) {
+        drop(self.policies.send(object));
+    }
+}
+
+/// A controller of a kind, its store, and the wakeups that reach it.
+pub fn controller<K>(
+    client: Client,
+    store: (Store<DeserializeGuard<K>>, reflector::store::Writer<DeserializeGuard<K>>),
+    woken: UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
+    stop: &CancellationToken,
+) -> Controller<DeserializeGuard<K>>
+where
+    K: Reconcile,
+{
+    let (reader, writer) = store;
+    let main = watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default())
+        .default_backoff()
+        .modify(|o| {
+            if let Ok(object) = o.0.as_mut() {
+                object.managed_fields_mut().clear();
+            }
+        })
+        .reflect(writer)
+        .applied_objects()
+        .filter_map(|result| ready(isolated::<_, _>(K::KIND.as_str(), result)))
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations),
+            PredicateConfig::default(),
+        );
+    let woken = futures::stream::unfold(woken, |mut woken| async { woken.recv().await.map(|o| (o, woken)) });
+    Controller::for_stream(main, reader)
+        // What runs at once is bounded where it costs something: requests to Conjur, writes to the API server.
+        // Waiting for a batch must hold nobody up.
+        .with_config(Config::default().concurrency(0))
+        .reconcile_on(woken)
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+}
+
+/// The Secrets that we write to, by their label, metadata only; whose owner is to be woken by a change.
+pub fn owned_secrets(
+    client: Client,
+    writer: reflector::store::Writer<PartialObjectMeta<Secret>>,
+) -> impl Stream<Item = PartialObjectMeta<Secret>> + Send {
+    let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
+    watcher(Api::<PartialObjectMeta<Secret>>::all(client), config)
+        .default_backoff()
+        .modify(|o| o.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(|result| ready(isolated("Secret", result).and_then(Result::ok)))
+}
+
+/// Wakes whom a Secret belongs to, by its controller reference, else by our annotation.
+pub fn wake_owner(secret: &PartialObjectMeta<Secret>, wakeups: &Wakeups) {
+    let namespace = secret.namespace().unwrap_or_default();
+    let controller = secret.owner_references().iter().find(|o| o.controller == Some(true));
+    let annotated = secret.annotations().get(OWNER_ANNOTATION).and_then(|text| text.split_once('/'));
+    let owner = controller.map(|c| (c.kind.as_str(), c.name.as_str())).or(annotated);
+    match owner {
+        Some(("ConjurSecret", name)) => wakeups.secret(ObjectRef::new(name).within(&namespace)),
+        Some(("ConjurPolicy", name)) => wakeups.policy(ObjectRef::new(name).within(&namespace)),
+        _ => {}
+    }
+}
+
+/// Logs an error of one watch and drops it: in the controller it would hold up all the others.
+fn isolated<T, E: std::fmt::Display>(kind: &str, result: Result<T, E>) -> Option<Result<T, E>> {
+    match result {
+        Ok(object) => Some(Ok(object)),
+        Err(error) => {
+            tracing::warn!(kind, "a watch failed and is tried again: {error}");
+            None
+        }
+    }
+}
+
+/// Tells of an object that does not decode, in its own status; the others go on.
+pub async fn report_invalid<K: Reconcile>(invalid: &InvalidObject, ctx: &Context) -> Action {
+    let (namespace, name) = (
+        invalid.metadata.namespace.clone().unwrap_or_default(),
+        invalid.metadata.name.clone().unwrap_or_default(),
+    );
+    // What does not decode may be anything, so the error's own text, which quotes it, stays out.
+    let message = "the object does not decode: a field is missing or has another form than the CRD of this version says. \
+                   Apply it again with the installed CRDs";
+    tracing::warn!(
+        kind = K::KIND.as_str(),
+        namespace,
+        name,
+        reason = Reason::InvalidObject.as_str(),
+        "{message}"
+    );
+    ctx.metrics.failed(K::KIND, Reason::InvalidObject.as_str());
+    let now = jiff::Timestamp::now();
+    let new =
+        conditions(&[], State::Stalled, Reason::InvalidObject, message, invalid.metadata.generation, now);
+    let status = serde_json::json!({ "conditions": new, "observedGeneration": invalid.metadata.generation });
+    let written =
+        ctx.cluster.patch_status::<PartialObjectMeta<K>>(&namespace, &name, status, Lane::Foreground).await;
+    if let Err(error) = written {
+        tracing::warn!(kind = K::KIND.as_str(), namespace, name, "{error}");
+    }
+    Action::requeue(STALLED_AGAIN)
+}
