@@ -21,6 +21,7 @@
 
 mod audit;
 mod chart;
+mod conjur;
 mod control_plane;
 mod operator;
 pub mod pki;
@@ -31,6 +32,7 @@ mod wait;
 pub use anyhow::{Error, Result};
 pub use audit::ApiRequest;
 pub use chart::{Chart, Release};
+pub use conjur::DevConjur;
 pub use control_plane::ControlPlane;
 pub use operator::{Operator, OperatorOptions};
 pub use programs::repository;

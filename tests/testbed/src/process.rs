@@ -72,11 +72,20 @@ impl Folder {
         self.write("keep", "").map(drop)
     }
 
+    /// Ends what [`Folder::keep`] left running, and waits until its folder is gone.
+    pub async fn end_kept(folder: &Path) -> Result<()> {
+        if let Err(error) = std::fs::remove_file(folder.join("keep"))
+            && folder.exists()
+        {
+            return Err(error).with_context(|| format!("ending what runs in {}", folder.display()));
+        }
+        wait_until_gone(folder).await
+    }
+
     /// Lets the folder go and waits until it is gone. End the processes in it before.
     pub async fn remove(&self) -> Result<()> {
         drop(lock(&self.sweeper).stdin.take());
-        let what = format!("{} is gone", self.path.display());
-        wait_for(&what, Duration::from_secs(30), async || (!self.path.exists()).then_some(())).await
+        wait_until_gone(&self.path).await
     }
 }
 
@@ -84,6 +93,11 @@ impl Drop for Folder {
     fn drop(&mut self) {
         drop(lock(&self.sweeper).stdin.take());
     }
+}
+
+async fn wait_until_gone(folder: &Path) -> Result<()> {
+    let what = format!("{} is gone", folder.display());
+    wait_for(&what, Duration::from_secs(30), async || (!folder.exists()).then_some(())).await
 }
 
 /// What to run.
