@@ -101,7 +101,7 @@ build_control_plane() {
   say "building etcd, kube-apiserver, kube-controller-manager and kubectl $kubernetes_version from source."
   say "This happens once and takes 7 to 10 minutes on two cores, longer on a slow network."
   cd "$here"
-  run_go "fetching" downloads list -deps .
+  run_go "finding out what to compile" downloads list -deps .
   total=$(wc -l <"$work/out" | tr -d ' ')
   run_go "compiling" packages build -v -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/bin/kubernetes" .
   local program
@@ -136,10 +136,11 @@ assets() {
   theirs=$(cd "$theirs" && pwd)
   for program in $programs; do [ -x "$theirs/$program" ] || lacking="$lacking $program"; done
   [ -n "$lacking" ] || { echo "$theirs"; return; }
-  say "KUBEBUILDER_ASSETS ($theirs) has no${lacking// /, }: from our own build; the rest from there."
+  lacking=${lacking# }
+  say "KUBEBUILDER_ASSETS ($theirs) lacks ${lacking// /, }: taken from our own build; the rest from there."
   ours=$(control_plane)
   local folder
-  folder=$cache/assets-$(echo "$theirs $ours$lacking" | digest)
+  folder=$cache/assets-$(echo "$theirs $ours $lacking" | digest)
   if [ ! -d "$folder" ]; then
     work=$(mktemp -d "$folder.tmp.XXXXXX")
     mkdir "$work/bin"

@@ -107,9 +107,8 @@ async fn tell(cluster: &ControlPlane, conjur: &DevConjur) -> Result<()> {
     let all = until_ready(cluster, "conjursecret/billing-db", &["conjurconnection/conjur"]);
     step("The Secret is there: all is Ready", all).await?;
 
-    say_command("kubectl get conjur --namespace billing | sed 's/[.]conjur-operator[.]io//'");
-    let list = cluster.kubectl(&["get", "conjur", "--namespace", NAMESPACE]).await?;
-    print_indented(&list.replace(".conjur-operator.io", ""));
+    say_command("kubectl get conjur --namespace billing    (without the group in the names)");
+    print_indented(&without_group(&cluster.kubectl(&["get", "conjur", "--namespace", NAMESPACE]).await?));
     show_secret(cluster).await?;
 
     println!("\nConjur's admin changes the password.");
@@ -199,6 +198,15 @@ async fn show_secret(cluster: &ControlPlane) -> Result<()> {
         &cluster.kubectl(&["get", "secret", "billing-db", "--namespace", NAMESPACE, "-o", &template]).await?,
     );
     Ok(())
+}
+
+/// A table of kubectl's with shorter names, so that it fits a terminal.
+fn without_group(table: &str) -> String {
+    const GROUP: &str = ".conjur-operator.io";
+    let (cut, gap) = (table.replace(GROUP, ""), " ".repeat(GROUP.len()));
+    let narrow =
+        |line: &str| if line.starts_with("NAME") { line.replacen(&gap, "", 1) } else { line.to_owned() };
+    cut.lines().map(narrow).collect::<Vec<_>>().join("\n")
 }
 
 fn read_key(secret: &str, key: &str) -> Result<String> {
