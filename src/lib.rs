@@ -1,1 +1,5 @@
-//! x
+//! conjur-operator: keeps CyberArk Conjur and a Kubernetes cluster in step.
+pub mod api;
+pub mod conjur;
+pub mod plan;
+pub mod sensitive;

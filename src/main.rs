@@ -1,1 +1,3 @@
-fn main() {}
+fn main() {
+    println!("{}", conjur_operator::api::crds_yaml().unwrap());
+}

@@ -1,0 +1,116 @@
+//! The resources that users see: types of the CRDs, names, conditions.
+//!
+//! Knows neither a Kubernetes client nor HTTP. Defaults live here in code and in the fields' descriptions,
+//! not in the schema: the API server must give a manifest back as it was applied.
+
+pub mod condition;
+pub mod connection;
+pub mod duration;
+pub mod policy;
+pub mod reason;
+pub mod secret;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps,
+};
+use kube::{CustomResourceExt, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+pub use connection::{ConjurConnection, ConjurConnectionSpec, ConjurConnectionStatus};
+pub use duration::GoDuration;
+pub use policy::{ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus};
+pub use reason::Reason;
+pub use secret::{ConjurSecret, ConjurSecretSpec, ConjurSecretStatus};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "conjur-operator.io";
+/// The only version so far.
+pub const VERSION: &str = "v1alpha1";
+/// Field manager and value of `app.kubernetes.io/managed-by` of what the operator writes.
+pub const MANAGER: &str = "conjur-operator";
+/// Label on every Secret we write to; the watch selects by it.
+pub const MANAGED_LABEL: &str = "conjur-operator.io/managed";
+/// Standard label, set on Secrets that are ours alone.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Annotation on a Secret that names the object it belongs to: `<kind>/<name>`.
+pub const OWNER_ANNOTATION: &str = "conjur-operator.io/owner";
+/// Annotation on a foreign Secret that lets one object take it over: `<kind>/<name>`.
+pub const ADOPT_ANNOTATION: &str = "conjur-operator.io/adopt";
+/// Annotation on a ConjurSecret: any new text refreshes it at once.
+pub const SYNC_NOW_ANNOTATION: &str = "conjur-operator.io/sync-now";
+/// Annotation on a ConjurPolicy: logins whose lost API keys may be rotated, separated by commas.
+pub const ROTATE_KEYS_ANNOTATION: &str = "conjur-operator.io/rotate-keys";
+
+/// Names the connection that an object uses.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionRef {
+    /// Required. Name of the connection; a ConjurConnection lies in the object's own namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Kind of the connection. Default: ConjurConnection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ConnectionKind>,
+}
+
+/// The kinds of connection there are.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ConnectionKind {
+    /// In the namespace of the object that uses it.
+    #[default]
+    ConjurConnection,
+}
+
+/// One key of a Secret in the same namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Required. Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Required. Key in the Secret's data.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// The CRDs as the API server takes them, with the one schema default there is:
+/// `status.observedGeneration: -1`, so that kstatus does not take a brand-new object for finished.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [ConjurConnection::crd(), ConjurPolicy::crd(), ConjurSecret::crd()]
+        .into_iter()
+        .map(with_status_default)
+        .collect()
+}
+
+/// The CRDs as one YAML stream, as `conjur-operator crds` prints it.
+///
+/// # Errors
+/// Only if a CRD could not be written as YAML, which a test excludes.
+pub fn crds_yaml() -> Result<String, String> {
+    let mut out = String::new();
+    for crd in crds() {
+        out.push_str("---\n");
+        let text = serde_saphyr::to_string(&crd).map_err(|e| format!("cannot write the CRD as YAML: {e}"))?;
+        out.push_str(&text);
+    }
+    Ok(out)
+}
+
+fn with_status_default(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let status = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut())
+            .and_then(|s| s.properties.as_mut())
+            .and_then(|p| p.get_mut("status"));
+        if let Some(status) = status {
+            set_default(status);
+        }
+    }
+    crd
+}
+
+fn set_default(status: &mut JSONSchemaProps) {
+    status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
+}

@@ -1,0 +1,131 @@
+//! ConjurPolicy: policy → Conjur.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::ConnectionRef;
+
+/// Loads a policy document into a branch of Conjur's policy.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "conjur-operator.io",
+    version = "v1alpha1",
+    kind = "ConjurPolicy",
+    plural = "conjurpolicies",
+    namespaced,
+    status = "ConjurPolicyStatus",
+    shortname = "cjp",
+    category = "conjur",
+    derive = "PartialEq",
+    doc = "Loads a policy document into a branch of Conjur's policy.",
+    selectable = ".spec.connectionRef.name",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Branch", type_ = "string", json_path = ".spec.branch"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Version", type_ = "integer", json_path = ".status.version"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+// On the spec, not on the field: a refusal of the field would repeat the whole document.
+#[x_kube(validation = Rule::new("bytes(self.document).size() <= 700000").field_path(".document")
+    .message("the document is over 700,000 bytes; split it over several ConjurPolicies"))]
+pub struct ConjurPolicySpec {
+    /// Required. The connection to load through.
+    pub connection_ref: ConnectionRef,
+    /// Required. The policy branch to load into: `apps/billing`, or `root` for the root policy.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.endsWith('/') && !self.contains('//')")
+        .message("write the branch without a leading, trailing or doubled slash, such as apps/billing, or root"))]
+    pub branch: String,
+    /// Append (POST) adds, Update (PATCH) also changes and runs !delete, Replace (PUT) also removes what the
+    /// document leaves out of the branch. Default: Update.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<LoadMode>,
+    /// Required. The policy, as Conjur's YAML; at most 700,000 bytes. Large ones need `kubectl apply --server-side`.
+    #[schemars(length(min = 1))]
+    pub document: String,
+    /// Where the one-time API keys of created hosts and users go. Required as soon as the document makes one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_roles: Option<CreatedRoles>,
+    /// While true nothing is loaded. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+}
+
+/// How a document is loaded.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LoadMode {
+    /// POST: only adds.
+    Append,
+    /// PATCH: adds, changes, and runs `!delete`, `!deny`, `!revoke`.
+    #[default]
+    Update,
+    /// PUT: the branch becomes what the document says.
+    Replace,
+}
+
+/// Where the one-time API keys of created roles go.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedRoles {
+    /// Required. Name of the Secret, made by the operator.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: String,
+}
+
+/// What is known of a ConjurPolicy.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConjurPolicyStatus {
+    /// The generation that was last looked at to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready always; Reconciling and Stalled only while true.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Vec<Condition>>,
+    /// Version of the branch after our last load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// Hex SHA-256 of the document last looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_hash: Option<String>,
+    /// Hex SHA-256 of the document last loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loaded_hash: Option<String>,
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_load_time: Option<Time>,
+    /// The hosts and users that this policy made or is about to make, whose keys it keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_roles: Option<Vec<String>>,
+    /// A hash over where and how the document was last loaded: connection, branch and mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_inputs: Option<String>,
+    /// A load that was announced and whose outcome is not yet written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingLoad>,
+}
+
+/// A load that was announced: enough to find out afterwards whether it happened.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingLoad {
+    /// Hex SHA-256 of the document.
+    pub document_hash: String,
+    /// Version of the branch before the load; absent where the identity may not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// The hash over connection, branch and mode.
+    pub inputs: String,
+}

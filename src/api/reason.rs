@@ -1,0 +1,95 @@
+//! Why an object is as it is: one closed list for conditions, events and metrics.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
+        /// The reason of a condition, an event or a counted failure; `docs/reasons.md` says what to do about each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[doc = $doc])+ $name),+ }
+
+        impl Reason {
+            /// Every reason there is, in the order of the documentation.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name),+];
+
+            /// The CamelCase text that stands in conditions, events and metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name)),+ }
+            }
+
+            /// What it means, as the documentation says it.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The Secret holds what Conjur holds.
+    Synced,
+    /// The document is loaded.
+    Loaded,
+    /// The server was reached, the login worked.
+    Connected,
+    /// `spec.suspend` is true: nothing is read, written or repaired.
+    Suspended,
+    /// A Secret that was edited or deleted by hand was written again (event).
+    DriftRepaired,
+    /// The API key of a role was rotated since the one that Conjur gave was lost (event).
+    KeyRotated,
+    /// The connection speaks plain http: secrets cross the network unencrypted (event).
+    InsecureConnection,
+    /// No connection of that name is in the namespace.
+    ConnectionNotFound,
+    /// The connection is there but does not work; its own condition says why.
+    ConnectionNotReady,
+    /// A Secret or key that the connection refers to is missing.
+    CredentialsNotFound,
+    /// A variable is missing, has no value, or is not visible to the connection's identity.
+    VariableNotFound,
+    /// The identity may see a variable, but lacks `execute` on it.
+    VariableForbidden,
+    /// No entry gave a key: all are optional and missing.
+    NoKeys,
+    /// The policy branch does not exist, or is not visible to the identity.
+    BranchNotFound,
+    /// Another load of the same branch is under way.
+    LoadInProgress,
+    /// The target Secret is being deleted, or belongs to an object of the same name that is gone.
+    TargetTerminating,
+    /// Conjur can't be reached or answers with a fault of its own.
+    ConjurUnavailable,
+    /// Conjur, or a proxy in front of it, asks for fewer requests.
+    RateLimited,
+    /// The Kubernetes API server refused or failed a call.
+    ApiServerError,
+    /// The login or API key is wrong.
+    AuthenticationFailed,
+    /// The server's certificate is not trusted, or TLS failed otherwise.
+    TlsFailed,
+    /// The object does not decode; the API server holds something that the schema would refuse.
+    InvalidObject,
+    /// The spec asks for something that can't be.
+    InvalidSpec,
+    /// The target Secret exists and is not ours.
+    ForeignSecret,
+    /// The data is larger than a Secret may be.
+    SecretTooLarge,
+    /// The policy document does not parse, or Conjur refused it.
+    PolicyInvalid,
+    /// The identity lacks the privilege to load the branch.
+    PolicyForbidden,
+    /// The document makes hosts or users, and `spec.createdRoles` does not say where their keys go.
+    CreatedRolesRequired,
+    /// The identity may load the branch, but does not own it: keys of created roles could be lost for good.
+    NotBranchOwner,
+    /// A role that this policy made has no stored key any more.
+    KeyNotStored,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

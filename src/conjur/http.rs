@@ -1,0 +1,304 @@
+//! The transport: few connections, deadlines, bounded bodies, and repeats only where repeating is safe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use reqwest::{Method, redirect};
+use tokio::time::Instant;
+use zeroize::Zeroize;
+
+use super::error::Error;
+use super::observe::{Endpoint, Observer, Outcome};
+use super::pace::{Gate, Lane, Pace, Permit};
+use super::{Config, tls};
+use crate::sensitive::Sensitive;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A busy keep-alive connection holds a thread of the server; idle ones are let go before the server does it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A `Retry-After` up to this is waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const RETRIES: u32 = 2;
+
+/// One request.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub endpoint: Endpoint,
+    pub method: Method,
+    /// Encoded, below the base URL, with the query.
+    pub path: String,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+    pub lane: Lane,
+    pub timeout: Duration,
+    /// How many bytes of the answer are read.
+    pub limit: usize,
+    /// Whether sending it twice does no harm.
+    pub repeatable: bool,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub endpoint: Endpoint,
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Sensitive<Vec<u8>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub error: Error,
+    /// Whether the request may have reached the server.
+    pub maybe_sent: bool,
+    again: bool,
+}
+
+impl Fault {
+    pub(crate) fn before_sending(error: Error) -> Self {
+        Self { error, maybe_sent: false, again: false }
+    }
+}
+
+pub(crate) struct Transport {
+    pooled: reqwest::Client,
+    /// Never takes a connection from the pool: what must not be repeated must not meet one that the server just closed.
+    fresh: reqwest::Client,
+    base: String,
+    own_roots: bool,
+    gate: Arc<Gate>,
+    pace: Pace,
+    observer: Arc<dyn Observer>,
+}
+
+impl Transport {
+    pub(crate) fn new(config: &Config, observer: Arc<dyn Observer>) -> Result<Self, Error> {
+        let base = config.url.as_str().trim_end_matches('/').to_owned();
+        let build = |idle: usize| {
+            let mut builder = reqwest::Client::builder()
+                .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(idle)
+                .retry(reqwest::retry::never());
+            if let Some(pem) = &config.ca_bundle {
+                builder = builder.tls_certs_only(tls::roots(pem)?);
+            } else if config.url.scheme() == "http" {
+                // Without TLS the system's roots need not be there, nor be read.
+                builder = builder.tls_certs_only([]);
+            }
+            builder.build().map_err(|error| {
+                Error::config(format!("no HTTP client for {base} could be made: {}", root_cause(&error)))
+            })
+        };
+        let connections = config.limits.max_connections.max(1);
+        Ok(Self {
+            pooled: build(connections)?,
+            fresh: build(0)?,
+            own_roots: config.ca_bundle.is_some(),
+            gate: Gate::new(connections),
+            pace: Pace::new(config.limits.requests_per_second),
+            observer,
+            base,
+        })
+    }
+
+    /// The server's URL, without a slash at its end.
+    pub(crate) fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// Sends `call` and reads the answer, whatever its status.
+    pub(crate) async fn send(&self, call: &Call, token: Option<&HeaderValue>) -> Result<Answer, Fault> {
+        let mut started = None;
+        let mut attempt = 0;
+        loop {
+            let permit = self.enter(call.lane).await;
+            let deadline = *started.get_or_insert_with(Instant::now) + call.timeout;
+            let result = match self.open(call, token).await {
+                Ok(response) => self.read(call, response).await,
+                Err(fault) => Err(fault),
+            };
+            drop(permit);
+            let pause = match &result {
+                Ok(answer) => self.pause_after(answer, attempt),
+                Err(fault) => fault.again.then(|| jittered(attempt)),
+            };
+            match pause {
+                Some(pause) if call.repeatable && attempt < RETRIES && Instant::now() + pause < deadline => {
+                    attempt += 1;
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return result,
+            }
+        }
+    }
+
+    /// Sends `call` once and hands over the answer as it comes. The permit is held until the caller drops it.
+    pub(crate) async fn stream(
+        &self,
+        call: &Call,
+        token: Option<&HeaderValue>,
+    ) -> Result<(reqwest::Response, Permit), Fault> {
+        let permit = self.enter(call.lane).await;
+        Ok((self.open(call, token).await?, permit))
+    }
+
+    /// Reads the rest of an answer up to the call's limit.
+    pub(crate) async fn read(&self, call: &Call, mut response: reqwest::Response) -> Result<Answer, Fault> {
+        let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
+        let expected = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+        let mut body = Sensitive::new(Vec::with_capacity(expected.min(call.limit)));
+        let start = Instant::now();
+        if expected > call.limit {
+            return Err(self.too_large(call, start));
+        }
+        // The chunks themselves belong to hyper's read buffer and are not wiped.
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.fault(call, error, start))? {
+            if body.expose().len() + chunk.len() > call.limit {
+                return Err(self.too_large(call, start));
+            }
+            append(body.expose_mut(), &chunk);
+        }
+        Ok(Answer { endpoint: call.endpoint, status, headers, body })
+    }
+
+    async fn enter(&self, lane: Lane) -> Permit {
+        let permit = self.gate.enter(lane).await;
+        self.pace.wait().await;
+        permit
+    }
+
+    async fn open(&self, call: &Call, token: Option<&HeaderValue>) -> Result<reqwest::Response, Fault> {
+        let url = format!("{}/{}", self.base, call.path);
+        let url = url::Url::parse(&url).map_err(|error| {
+            Fault::before_sending(Error::config(format!("{} is not a usable URL: {error}", self.base)))
+        })?;
+        let client = if call.repeatable { &self.pooled } else { &self.fresh };
+        let mut request = client.request(call.method.clone(), url).timeout(call.timeout);
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        if let Some(token) = token {
+            request = request.header(reqwest::header::AUTHORIZATION, token);
+        }
+        if call.method != Method::GET {
+            request = request.body(call.body.clone());
+        }
+        let start = Instant::now();
+        let response = request.send().await.map_err(|error| self.fault(call, error, start))?;
+        let status = response.status().as_u16();
+        self.observer.request(call.endpoint, Outcome::of_status(status), start.elapsed());
+        tracing::debug!(endpoint = call.endpoint.as_str(), status, took = ?start.elapsed(), "Conjur answered");
+        Ok(response)
+    }
+
+    fn pause_after(&self, answer: &Answer, attempt: u32) -> Option<Duration> {
+        match (answer.status, answer.retry_after()) {
+            (429 | 503, Some(wait)) if wait <= LONGEST_WAIT => {
+                self.pace.hold(wait);
+                Some(wait)
+            }
+            (502..=504, None) | (502 | 504, Some(_)) => Some(jittered(attempt)),
+            _ => None,
+        }
+    }
+
+    fn too_large(&self, call: &Call, start: Instant) -> Fault {
+        self.observer.request(call.endpoint, Outcome::TooLarge, start.elapsed());
+        let message =
+            format!("the answer of {} is over {} bytes, which is all that is read", self.base, call.limit);
+        Fault { error: Error::TooLarge { limit: call.limit, message }, maybe_sent: true, again: false }
+    }
+
+    /// What a failure of reqwest means. Its text is not used: it holds the URL with all its ids.
+    pub(crate) fn fault(&self, call: &Call, error: reqwest::Error, start: Instant) -> Fault {
+        let error = error.without_url();
+        let url = &self.base;
+        let maybe_sent = !error.is_connect() && !error.is_builder();
+        let (outcome, error, again) = if let Some(tls) = tls::find(&error) {
+            (Outcome::Tls, Error::Tls { message: tls::explain(url, tls, self.own_roots) }, false)
+        } else if error.is_builder() {
+            let message = format!("a request to {url} could not be made: {}", root_cause(&error));
+            (Outcome::Unreachable, Error::config(message), false)
+        } else if error.is_timeout() && maybe_sent {
+            let message = format!("{url} did not answer within {} s", call.timeout.as_secs());
+            (Outcome::Timeout, Error::Unavailable { message }, false)
+        } else if error.is_connect() {
+            let message = format!("{url} can't be reached: {}", root_cause(&error));
+            (Outcome::Unreachable, Error::Unavailable { message }, true)
+        } else {
+            let message = format!("the connection to {url} broke: {}", root_cause(&error));
+            (Outcome::Unreachable, Error::Unavailable { message }, true)
+        };
+        self.observer.request(call.endpoint, outcome, start.elapsed());
+        tracing::debug!(endpoint = call.endpoint.as_str(), %error, "a request to Conjur failed");
+        Fault { error, maybe_sent, again }
+    }
+}
+
+impl Answer {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn is_html(&self) -> bool {
+        self.header(&CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html"))
+    }
+
+    pub(crate) fn encoding(&self) -> Option<&str> {
+        self.header(&CONTENT_ENCODING).filter(|encoding| *encoding != "identity")
+    }
+
+    /// A 404 of Conjur has a JSON body; one without is a route, or a server, that isn't Conjur's.
+    pub(crate) fn is_conjur_404(&self) -> bool {
+        super::error::message_of(self).is_some()
+    }
+
+    /// `Retry-After`, in seconds or as a date, which is compared with the server's own clock.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let text = self.header(&RETRY_AFTER)?.trim();
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
+        let now = self.header(&DATE).and_then(date)?;
+        Duration::try_from(date(text)?.duration_since(now)).ok()
+    }
+}
+
+/// 100 to 200 ms, then twice that.
+fn jittered(attempt: u32) -> Duration {
+    Duration::from_millis(100 << attempt.min(4)).mul_f64(1.0 + rand::random::<f64>())
+}
+
+/// The innermost text of an error, which says what happened; the outer ones say only where.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Appends without leaving the old content behind in freed memory when the buffer grows.
+fn append(buffer: &mut Vec<u8>, chunk: &[u8]) {
+    if buffer.capacity() - buffer.len() < chunk.len() {
+        let mut larger = Vec::with_capacity((buffer.len() + chunk.len()).max(buffer.capacity() * 2));
+        larger.extend_from_slice(buffer);
+        buffer.zeroize();
+        *buffer = larger;
+    }
+    buffer.extend_from_slice(chunk);
+}

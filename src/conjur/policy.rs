@@ -1,0 +1,187 @@
+//! Policies: load a document, ask who owns a branch, and look at what was loaded.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use serde::Deserialize;
+
+use super::error::{self, Error, LoadError};
+use super::http::{Call, Fault};
+use super::id::{self, PolicyBranch, RoleId};
+use super::observe::Endpoint;
+use super::session::{json, longer};
+use super::{Client, stream};
+use crate::sensitive::Sensitive;
+
+/// A privilege that nobody grants: only an owner passes a check for it (recordings of `15-ownership`).
+const NOBODYS_PRIVILEGE: &str = "own-this-branch-probe";
+
+/// What a load does with what is already there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LoadMode {
+    /// `POST`: only adds; needs `create`.
+    Append,
+    /// `PATCH`: adds, changes and deletes what the document says; needs `update`.
+    Update,
+    /// `PUT`: what the document leaves out of what this branch made is removed; needs `update`.
+    Replace,
+}
+
+/// What a load made.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The users and hosts that did not exist before, with their API keys, which the server never tells again.
+    pub created_roles: BTreeMap<RoleId, Sensitive<String>>,
+    /// The branch's version; every successful load raises it.
+    pub version: u64,
+}
+
+/// What the caller is to a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// Owns it, directly or through a group: sees and may rotate what a load makes.
+    Owner,
+    /// Sees it, but doesn't own it.
+    NotOwner,
+    /// Missing or invisible.
+    NoBranch,
+}
+
+/// One load of a branch, without its text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PolicyVersion {
+    /// Counts up from 1; the 20 newest are kept.
+    pub version: u64,
+    /// Hex SHA-256 of the document.
+    #[serde(rename = "policy_sha256")]
+    pub sha256: String,
+    /// The full id of who loaded it.
+    pub role: String,
+    /// When the load began, as the server writes it.
+    pub created_at: String,
+    /// When it ended; `None` while it goes on.
+    #[serde(default)]
+    pub finished_at: Option<String>,
+}
+
+impl Client {
+    /// Loads `document` into `branch`: `POST`, `PATCH` or `PUT policies/{account}/policy/{branch}`, within
+    /// `policy_timeout`. Sent once (a 401 apart, after which nothing was done).
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`] where nothing was loaded: no connection, or a 4xx, as in [`Error::Invalid`] with line
+    /// and column, [`Error::Conflict`], [`Error::Forbidden`], [`Error::NotFound`]. [`LoadError::Unknown`] where it
+    /// may have been: timeout, reset, 408, 5xx, or a success whose body is lost or not understood.
+    pub async fn load_policy(
+        &self,
+        branch: &PolicyBranch,
+        mode: LoadMode,
+        document: &[u8],
+    ) -> Result<Loaded, LoadError> {
+        let session = self.session();
+        let (method, privilege) = match mode {
+            LoadMode::Append => (Method::POST, "the create privilege on it"),
+            LoadMode::Update => (Method::PATCH, "the update privilege on it"),
+            LoadMode::Replace => (Method::PUT, "the update privilege on it"),
+        };
+        let path =
+            format!("policies/{}/policy/{}", id::segment(&session.account), id::segment(branch.as_str()));
+        let call = Call {
+            method,
+            headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))],
+            body: Bytes::copy_from_slice(document),
+            timeout: session.limits.policy_timeout,
+            repeatable: false,
+            ..session.get(Endpoint::PolicyLoad, path)
+        };
+        let target = format!("policy branch {branch}");
+        let about = session.about(&target, privilege);
+        let answer = session.call(&call).await.map_err(|Fault { error, maybe_sent, .. }| {
+            if maybe_sent { LoadError::Unknown(error) } else { LoadError::Refused(error) }
+        })?;
+        match answer.status {
+            200..=299 => read_loaded(json(&answer, about)).map_err(LoadError::Unknown),
+            408 | 500.. => Err(LoadError::Unknown(error::from_answer(&answer, about))),
+            _ => Err(LoadError::Refused(error::from_answer(&answer, about))),
+        }
+    }
+
+    /// Whether the caller owns `branch`: a check for a privilege that nobody grants, which owners pass. 204 is the
+    /// owner, a 404 without a body somebody who sees the branch, one with JSON (recordings 463 to 470) nobody.
+    pub async fn owns_branch(&self, branch: &PolicyBranch) -> Result<Ownership, Error> {
+        let session = self.session();
+        let path = format!(
+            "resources/{}/policy/{}?check=true&privilege={NOBODYS_PRIVILEGE}",
+            id::segment(&session.account),
+            id::segment(branch.as_str())
+        );
+        let answer = session.call(&session.get(Endpoint::Check, path)).await.map_err(|fault| fault.error)?;
+        match answer.status {
+            204 => Ok(Ownership::Owner),
+            404 if answer.body.expose().is_empty() => Ok(Ownership::NotOwner),
+            404 if answer.is_conjur_404() => Ok(Ownership::NoBranch),
+            200..=299 => {
+                let target = format!("the check of policy branch {branch}");
+                let message = error::not_an_api(&answer, session.about(&target, "it"));
+                Err(Error::Unexpected { status: Some(answer.status), message })
+            }
+            _ => {
+                let target = format!("policy branch {branch}");
+                Err(error::from_answer(&answer, session.about(&target, "the right to check it")))
+            }
+        }
+    }
+
+    /// The kept versions of `branch`, oldest first: `GET resources/{account}/policy/{branch}`, read as a stream,
+    /// for the texts of all of them come along. Needs to see the branch.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where the branch is missing or invisible.
+    pub async fn policy_versions(&self, branch: &PolicyBranch) -> Result<Vec<PolicyVersion>, Error> {
+        #[derive(Deserialize)]
+        struct Shown {
+            policy_versions: Vec<PolicyVersion>,
+        }
+        let session = self.session();
+        let path =
+            format!("resources/{}/policy/{}", id::segment(&session.account), id::segment(branch.as_str()));
+        let call = stream::deadline(session.get(Endpoint::ShowResource, path), longer(&session.limits));
+        let target = format!("policy branch {branch}");
+        let about = session.about(&target, "the right to see it");
+        let shown: Option<Shown> = session.stream(&call, about).await?;
+        let shown = shown.ok_or_else(|| Error::NotFound {
+            message: format!("{target} is missing, or not visible to {}", about.login),
+            target: target.clone(),
+        })?;
+        let mut versions = shown.policy_versions;
+        versions.sort_by_key(|version| version.version);
+        Ok(versions)
+    }
+}
+
+#[derive(Deserialize)]
+struct Created {
+    #[serde(default)]
+    created_roles: BTreeMap<String, CreatedRole>,
+    version: u64,
+}
+
+#[derive(Deserialize)]
+struct CreatedRole {
+    api_key: Sensitive<String>,
+}
+
+fn read_loaded(created: Result<Created, Error>) -> Result<Loaded, Error> {
+    let created = created?;
+    let mut created_roles = BTreeMap::new();
+    for (role, CreatedRole { api_key }) in created.created_roles {
+        let role: RoleId = role.parse().map_err(|error: id::InvalidId| Error::Unexpected {
+            status: Some(201),
+            message: format!("the load made a role whose id could not be read: {error}"),
+        })?;
+        created_roles.insert(role, api_key);
+    }
+    Ok(Loaded { created_roles, version: created.version })
+}

@@ -1,0 +1,165 @@
+//! Who am I, what server is this, show and list resources, rotate a role's key.
+
+use std::fmt::Write;
+
+use reqwest::Method;
+use reqwest::header::{ACCEPT, HeaderValue};
+use serde::Deserialize;
+
+use super::error::{self, Error};
+use super::http::Call;
+use super::id::{self, RoleId};
+use super::observe::Endpoint;
+use super::session::{json, longer};
+use super::{Client, stream};
+use crate::sensitive::Sensitive;
+
+/// Whose token it is (`GET whoami`).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct WhoAmI {
+    /// The account.
+    pub account: String,
+    /// The login: `alice`, `host/apps/web`.
+    pub username: String,
+}
+
+/// A resource as it is shown and listed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Resource {
+    /// The full id, `account:kind:id`.
+    pub id: String,
+    /// The full id of its owner.
+    pub owner: String,
+    /// When it was made, as the server writes it.
+    pub created_at: String,
+    /// The full id of the policy that made it; the root policy has none.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// Its annotations.
+    #[serde(default)]
+    pub annotations: Vec<Annotation>,
+}
+
+/// One annotation of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Annotation {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// How many at most, 1 to 1,000: more is a 422 (`07-resources`).
+    pub limit: u32,
+    /// How many to leave out before.
+    pub offset: u32,
+}
+
+impl Page {
+    /// The first page, of the largest size.
+    pub const FIRST: Self = Self { limit: 1000, offset: 0 };
+
+    /// The page after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { limit: self.limit, offset: self.offset.saturating_add(self.limit) }
+    }
+}
+
+impl Client {
+    /// Whose token the client has: `GET whoami`.
+    pub async fn whoami(&self) -> Result<WhoAmI, Error> {
+        let session = self.session();
+        let answer = session
+            .call(&session.get(Endpoint::WhoAmI, "whoami".to_owned()))
+            .await
+            .map_err(|fault| fault.error)?;
+        json(&answer, session.about("whoami", "the right to ask"))
+    }
+
+    /// The server's version: `GET /` with `Accept: application/json`, without a token. `None` where it doesn't say.
+    pub async fn server_version(&self) -> Result<Option<String>, Error> {
+        #[derive(Deserialize)]
+        struct Root {
+            version: Option<String>,
+        }
+        let session = self.session();
+        let call = Call {
+            headers: vec![(ACCEPT, HeaderValue::from_static("application/json"))],
+            ..session.get(Endpoint::Version, String::new())
+        };
+        let answer = session.transport.send(&call, None).await.map_err(|fault| fault.error)?;
+        match answer.status {
+            200..=299 => {
+                Ok(serde_json::from_slice::<Root>(answer.body.expose()).ok().and_then(|root| root.version))
+            }
+            // Servers and proxies that keep the root to themselves are fine otherwise.
+            400..=499 if answer.status != 429 => Ok(None),
+            _ => Err(error::from_answer(&answer, session.about("the server's version", "the right to ask"))),
+        }
+    }
+
+    /// A resource: `GET resources/{account}/{kind}/{id}`. `None` where it is missing or invisible. Read as a
+    /// stream: a policy's comes with the texts of all its versions.
+    pub async fn show_resource(&self, kind: &str, id: &str) -> Result<Option<Resource>, Error> {
+        let session = self.session();
+        let path =
+            format!("resources/{}/{}/{}", id::segment(&session.account), id::segment(kind), id::segment(id));
+        let call = stream::deadline(session.get(Endpoint::ShowResource, path), longer(&session.limits));
+        let target = format!("{kind} {id}");
+        session.stream(&call, session.about(&target, "the right to see it")).await
+    }
+
+    /// One page of the visible resources of a kind: `GET resources/{account}/{kind}?limit=&offset=`. An unknown
+    /// account is an empty page; listing variables reads all their versions (though no value is fetched).
+    pub async fn list_resources(&self, kind: &str, page: Page) -> Result<Vec<Resource>, Error> {
+        let session = self.session();
+        let mut path = format!("resources/{}/{}", id::segment(&session.account), id::segment(kind));
+        write!(path, "?limit={}&offset={}", page.limit, page.offset).ok();
+        let call = stream::deadline(session.get(Endpoint::ListResources, path), longer(&session.limits));
+        let target = format!("the list of resources of kind {kind}");
+        let about = session.about(&target, "the right to see it");
+        session.stream(&call, about).await?.ok_or_else(|| Error::NotFound {
+            message: format!("{target} was not found by {}", about.url),
+            target: target.clone(),
+        })
+    }
+
+    /// Gives another role a new API key: `PUT authn/{account}/api_key?role=`. The old one is dead at once. Not
+    /// repeated by itself: when the answer is lost, so is the new key, and it must be rotated again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the caller's own role, which a token may not rotate (recordings of `10-credentials`);
+    /// [`Error::NotFound`] where the role is missing or invisible, [`Error::Forbidden`] for a group.
+    pub async fn rotate_api_key(&self, role: &RoleId) -> Result<Sensitive<String>, Error> {
+        let session = self.session();
+        if role.account == session.account && role.login() == session.tokens.login() {
+            // The server's 401 would look like a token that is no longer accepted.
+            return Err(Error::Invalid {
+                code: "own_key".to_owned(),
+                message: format!("{role} is the caller itself, whose own key can't be rotated with a token"),
+                line: None,
+                column: None,
+            });
+        }
+        let path =
+            format!("authn/{}/api_key?role={}", id::segment(&session.account), id::query(&role.to_string()));
+        let call =
+            Call { method: Method::PUT, repeatable: false, ..session.get(Endpoint::RotateApiKey, path) };
+        let answer = session.call(&call).await.map_err(|fault| fault.error)?;
+        let target = format!("{} {}", role.kind, role.id);
+        let about = session.about(&target, "the right to rotate its key (or it is of a kind that has none)");
+        if !answer.is_success() {
+            return Err(error::from_answer(&answer, about));
+        }
+        let key = std::str::from_utf8(answer.body.expose()).map(str::trim).unwrap_or_default();
+        if key.is_empty() || key.starts_with('<') || key.contains(char::is_whitespace) {
+            let message = error::not_an_api(&answer, about);
+            return Err(Error::Unexpected { status: Some(answer.status), message });
+        }
+        Ok(Sensitive::new(key.to_owned()))
+    }
+}

@@ -1,0 +1,147 @@
+//! A call with a token: one renewal and one repeat on a 401.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+
+use super::authn::{Backoff, Token, Tokens};
+use super::error::{self, About, Error};
+use super::http::{Answer, Call, Fault, Transport};
+use super::observe::{Endpoint, Observer};
+use super::pace::{Lane, Permit};
+use super::{Config, Limits, stream};
+
+/// The most that is read of an answer that is held in memory.
+pub(crate) const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+pub(crate) struct Session {
+    pub transport: Transport,
+    pub tokens: Tokens,
+    pub account: String,
+    pub limits: Limits,
+}
+
+impl Session {
+    pub(crate) fn new(config: Config, observer: Arc<dyn Observer>, backoff: Backoff) -> Result<Self, Error> {
+        let transport = Transport::new(&config, observer)?;
+        let Config { account, credentials, token_refresh_interval, limits, .. } = config;
+        let tokens =
+            Tokens::new(credentials, account.clone(), token_refresh_interval, limits.timeout, backoff);
+        Ok(Self { transport, tokens, account, limits })
+    }
+
+    /// A GET of `path` in the foreground, with the usual limits.
+    pub(crate) fn get(&self, endpoint: Endpoint, path: String) -> Call {
+        Call {
+            endpoint,
+            method: Method::GET,
+            path,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            lane: Lane::Foreground,
+            timeout: self.limits.timeout,
+            limit: BODY_LIMIT,
+            repeatable: true,
+        }
+    }
+
+    pub(crate) fn about<'a>(&'a self, target: &'a str, privilege: &'a str) -> About<'a> {
+        About { url: self.transport.url(), login: self.tokens.login(), target, privilege }
+    }
+
+    /// Sends `call` with a token. A 401 renews the token and repeats, whatever the call: it was not carried out.
+    pub(crate) async fn call(&self, call: &Call) -> Result<Answer, Fault> {
+        let token = self.token(call.lane).await?;
+        let answer = self.transport.send(call, Some(&token.header)).await?;
+        if answer.status != 401 {
+            self.tokens.accept(&token).await;
+            return Ok(answer);
+        }
+        self.tokens.invalidate(&token).await;
+        let token = self.token(call.lane).await?;
+        let answer = self.transport.send(call, Some(&token.header)).await?;
+        if answer.status == 401 {
+            return Err(self.rejected(&token, &answer).await);
+        }
+        self.tokens.accept(&token).await;
+        Ok(answer)
+    }
+
+    /// Sends `call` with a token and reads a success as `T` while it comes in, so that what `T` leaves out is never
+    /// held in memory. `None` is a 404 of Conjur's. Not repeated, but for a 401.
+    pub(crate) async fn stream<T>(&self, call: &Call, about: About<'_>) -> Result<Option<T>, Error>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
+        let (mut response, mut permit) = self.open(call, &token).await?;
+        if response.status().as_u16() == 401 {
+            drop((response, permit));
+            self.tokens.invalidate(&token).await;
+            let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
+            (response, permit) = self.open(call, &token).await?;
+            if response.status().as_u16() == 401 {
+                let answer = self.transport.read(call, response).await.map_err(|fault| fault.error)?;
+                return Err(self.rejected(&token, &answer).await.error);
+            }
+        } else {
+            self.tokens.accept(&token).await;
+        }
+        if response.status().is_success() {
+            let read = stream::read_json(&self.transport, call, response, about).await;
+            drop(permit);
+            return read.map(Some);
+        }
+        let answer = self.transport.read(call, response).await.map_err(|fault| fault.error)?;
+        match error::from_answer(&answer, about) {
+            Error::NotFound { .. } => Ok(None),
+            error => Err(error),
+        }
+    }
+
+    async fn open(&self, call: &Call, token: &Token) -> Result<(reqwest::Response, Permit), Error> {
+        self.transport.stream(call, Some(&token.header)).await.map_err(|fault| fault.error)
+    }
+
+    async fn token(&self, lane: Lane) -> Result<Arc<Token>, Fault> {
+        self.tokens.get(&self.transport, lane).await.map_err(Fault::before_sending)
+    }
+
+    async fn rejected(&self, token: &Arc<Token>, answer: &Answer) -> Fault {
+        let error = error::from_answer(answer, self.about("the call", "it"));
+        self.tokens.reject(token, error.clone()).await;
+        Fault::before_sending(error)
+    }
+}
+
+/// Reads a success as JSON, or says why it isn't one. Nothing of the body goes into the error.
+pub(crate) fn json<T: DeserializeOwned>(answer: &Answer, about: About<'_>) -> Result<T, Error> {
+    if !answer.is_success() {
+        return Err(error::from_answer(answer, about));
+    }
+    serde_json::from_slice(answer.body.expose()).map_err(|error| unreadable(answer, about, &error))
+}
+
+/// The body of a success is not the JSON that was expected; serde's own text could quote it.
+pub(crate) fn unreadable(answer: &Answer, about: About<'_>, error: &serde_json::Error) -> Error {
+    let message = if answer.is_html() || answer.encoding().is_some() || error.is_syntax() {
+        error::not_an_api(answer, about)
+    } else {
+        format!(
+            "{} answered with JSON that could not be read as {} (line {}, column {})",
+            about.url,
+            about.target,
+            error.line(),
+            error.column()
+        )
+    };
+    Error::Unexpected { status: Some(answer.status), message }
+}
+
+/// How long a policy call may take at least: the policy timeout is for loads, and this for reading about them.
+pub(crate) fn longer(limits: &Limits) -> Duration {
+    limits.policy_timeout.max(limits.timeout)
+}

@@ -1,0 +1,93 @@
+//! Variables: what concurrent callers ask for is gathered into batches, and each caller gets its own answers.
+//!
+//! ```text
+//! fetch_variables ─► collector (one task a client)
+//!                      remembered as bad? ─► its error, no request
+//!                      in flight?         ─► wait for that
+//!                      waiting            ─► cut (by count and bytes, the foreground first) ─► a job
+//!                    job: isolate ─► wire     a bad id costs O(log n) requests, the others get their values
+//!                    re-look: bad ids together, one request a second; what is there now is announced
+//! ```
+
+mod bad;
+mod collector;
+mod cut;
+mod isolate;
+mod waiting;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+pub(super) use self::collector::{Collector, Timing};
+use super::error::Error;
+use super::id::VariableId;
+use super::{Client, Lane};
+use crate::sensitive::Sensitive;
+
+/// What is asked for: a variable, its newest version or a pinned one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Wanted {
+    /// The variable.
+    pub id: VariableId,
+    /// `None`: the newest. The server keeps 20.
+    pub version: Option<u32>,
+}
+
+impl Wanted {
+    /// The newest version of `id`.
+    pub fn latest(id: VariableId) -> Self {
+        Self { id, version: None }
+    }
+
+    /// Whether it can travel with others.
+    fn fits_a_batch(&self) -> bool {
+        self.version.is_none() && self.id.fits_a_batch()
+    }
+
+    /// How messages name it.
+    fn target(&self) -> String {
+        match self.version {
+            Some(version) => format!("version {version} of variable {}", self.id),
+            None => format!("variable {}", self.id),
+        }
+    }
+}
+
+/// A value; wiped when the last holder drops it.
+pub type Value = Arc<Sensitive<Vec<u8>>>;
+
+/// The answer for one id.
+pub type Answer = Result<Value, Error>;
+
+/// How old what is known of a bad id may be. Values are never kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// A remembered `NotFound` or `Forbidden` will do: the client looks again by itself.
+    Remembered,
+    /// Only if it was seen within this time; zero asks the server.
+    NoOlderThan(Duration),
+}
+
+impl Client {
+    /// Fetches variables, together with what others ask for at the same time. Each id has its own answer: the
+    /// value, [`Error::NotFound`], [`Error::Forbidden`], or an error of the [connection](Error::is_connection).
+    /// Dropping the future disturbs nobody else.
+    pub async fn fetch_variables(
+        &self,
+        wanted: &[Wanted],
+        lane: Lane,
+        freshness: Freshness,
+    ) -> HashMap<Wanted, Answer> {
+        self.inner.collector.fetch(&self.inner.session, wanted, lane, freshness).await
+    }
+
+    /// A queue of ids that were bad (remembered) and can be read now. Ends with the client. An id that nobody has
+    /// asked for in an hour is forgotten and never announced.
+    pub fn bad_ids_found(&self) -> mpsc::UnboundedReceiver<Vec<Wanted>> {
+        self.inner.collector.subscribe()
+    }
+}

@@ -1,0 +1,243 @@
+//! The two requests, and what their answers mean for a batch.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::future::Future;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{ACCEPT_ENCODING, ETAG, HeaderValue};
+use zeroize::Zeroize;
+
+use super::{Answer, Wanted};
+use crate::conjur::error::{self, Error};
+use crate::conjur::http::{self, Call};
+use crate::conjur::id::{self, VariableId};
+use crate::conjur::observe::Endpoint;
+use crate::conjur::pace::Lane;
+use crate::conjur::session::{Session, unreadable};
+use crate::sensitive::Sensitive;
+
+/// What a batch came to. A fault tells what to do about it.
+#[derive(Debug)]
+pub(super) enum Batch {
+    /// What the answer held, for each id in it.
+    Values(HashMap<VariableId, Answer>),
+    /// 404 naming this one.
+    Missing(VariableId),
+    /// 403, 422, or a 404 or 406 naming none that was asked for: at least one of them, nobody knows which.
+    OneIsBad,
+    /// 414, 431, or 400 with an empty body: the query is too long for somebody on the way.
+    TooLong,
+    /// The answer is over what is read.
+    TooLarge,
+    /// 500.
+    Broken,
+    /// The connection's fault, or an answer that isn't Conjur's: the same would come of every id.
+    Failed(Error),
+}
+
+/// Where values come from. The collector is written against this, so that its decisions are tested without sockets.
+pub(super) trait Source: Send + Sync + 'static {
+    /// One batch of distinct ids.
+    fn batch(&self, ids: &[VariableId], lane: Lane) -> impl Future<Output = Batch> + Send;
+    /// One alone.
+    fn single(&self, wanted: &Wanted, lane: Lane) -> impl Future<Output = Answer> + Send;
+    /// What an id adds to a query, in bytes.
+    fn weight(&self, id: &VariableId) -> usize;
+    /// What the answer for a missing id is.
+    fn not_found(&self, id: &VariableId) -> Error;
+    /// The server's URL, for messages.
+    fn url(&self) -> &str;
+}
+
+const QUERY: &str = "secrets?variable_ids=";
+
+impl Session {
+    fn write_full_id(&self, to: &mut String, id: &VariableId) {
+        // Writing to a String can't fail.
+        write!(to, "{}:variable:{}", id::query(&self.account), id::query(id.as_str())).ok();
+    }
+
+    fn full_id(&self, id: &VariableId) -> String {
+        format!("{}:variable:{id}", self.account)
+    }
+}
+
+impl Source for Session {
+    async fn batch(&self, ids: &[VariableId], lane: Lane) -> Batch {
+        let mut path = QUERY.to_owned();
+        for (index, id) in ids.iter().enumerate() {
+            if index > 0 {
+                path.push(',');
+            }
+            self.write_full_id(&mut path, id);
+        }
+        let call = Call {
+            // Exactly this: `gzip, base64` is ignored, and without it a value that is not UTF-8 fails the batch.
+            headers: vec![(ACCEPT_ENCODING, HeaderValue::from_static("base64"))],
+            lane,
+            ..self.get(Endpoint::SecretBatch, path)
+        };
+        match self.call(&call).await {
+            Ok(answer) => read_batch(self, &answer, ids),
+            Err(fault) if matches!(fault.error, Error::TooLarge { .. }) => Batch::TooLarge,
+            Err(fault) => Batch::Failed(fault.error),
+        }
+    }
+
+    async fn single(&self, wanted: &Wanted, lane: Lane) -> Answer {
+        let mut path =
+            format!("secrets/{}/variable/{}", id::segment(&self.account), id::segment(wanted.id.as_str()));
+        if let Some(version) = wanted.version {
+            write!(path, "?version={version}").ok();
+        }
+        let call = Call { lane, ..self.get(Endpoint::Secret, path) };
+        let answer = self.call(&call).await.map_err(|fault| fault.error)?;
+        let target = wanted.target();
+        let about = self.about(&target, "the execute privilege on it");
+        if !answer.is_success() {
+            return Err(error::from_answer(&answer, about));
+        }
+        if is_a_page(&answer) || answer.encoding().is_some() {
+            let message = error::not_an_api(&answer, about);
+            return Err(Error::Unexpected { status: Some(answer.status), message });
+        }
+        Ok(Arc::new(answer.body))
+    }
+
+    fn weight(&self, id: &VariableId) -> usize {
+        let mut text = String::new();
+        self.write_full_id(&mut text, id);
+        text.len() + 1
+    }
+
+    fn not_found(&self, id: &VariableId) -> Error {
+        let target = format!("variable {id}");
+        let message =
+            format!("{target} is missing, has no value, or is not visible to {}", self.tokens.login());
+        Error::NotFound { target, message }
+    }
+
+    fn url(&self) -> &str {
+        self.transport.url()
+    }
+}
+
+/// A proxy's login page instead of a value. Conjur gives each value an `ETag`; a variable may have the type HTML,
+/// but a whole page alone is more likely to be somebody's sorry note than a secret.
+fn is_a_page(answer: &http::Answer) -> bool {
+    let start = &answer.body.expose()[..answer.body.expose().len().min(64)];
+    let start = String::from_utf8_lossy(start).trim_start().to_ascii_lowercase();
+    answer.is_html()
+        && (answer.header(&ETAG).is_none() || start.starts_with("<!doctype") || start.starts_with("<html"))
+}
+
+fn read_batch(session: &Session, answer: &http::Answer, ids: &[VariableId]) -> Batch {
+    match answer.status {
+        200 => match values(session, answer, ids) {
+            Ok(values) => Batch::Values(values),
+            Err(error) => Batch::Failed(error),
+        },
+        403 | 406 | 422 => Batch::OneIsBad,
+        404 => match error::message_of(answer) {
+            Some(message) => named(session, &message, ids).map_or(Batch::OneIsBad, Batch::Missing),
+            None => Batch::Failed(refusal(session, answer)),
+        },
+        414 | 431 => Batch::TooLong,
+        400 if answer.body.expose().is_empty() => Batch::TooLong,
+        500 => Batch::Broken,
+        _ => Batch::Failed(refusal(session, answer)),
+    }
+}
+
+fn refusal(session: &Session, answer: &http::Answer) -> Error {
+    error::from_answer(answer, session.about("a batch of variables", "the execute privilege on it"))
+}
+
+/// Which id a 404 names: `CONJ00076E Variable demo:variable:app/nope is empty or not found.` (recording 315). The
+/// longest that fits, for an id may contain another.
+fn named(session: &Session, message: &str, ids: &[VariableId]) -> Option<VariableId> {
+    let matches = |id: &&VariableId| {
+        let full = session.full_id(id);
+        message.split_once(&full).is_some_and(|(before, after)| {
+            before.chars().next_back().is_none_or(|c| c.is_whitespace() || matches!(c, '\'' | '"'))
+                && after.chars().next().is_none_or(|c| c.is_whitespace() || matches!(c, '\'' | '"' | '.'))
+        })
+    };
+    ids.iter().filter(matches).max_by_key(|id| id.as_str().len()).cloned()
+}
+
+/// The values of a batch. serde_json unescapes strings (the newlines of base64) in a scratch buffer of its own, which
+/// is freed without being wiped.
+fn values(
+    session: &Session,
+    answer: &http::Answer,
+    ids: &[VariableId],
+) -> Result<HashMap<VariableId, Answer>, Error> {
+    let about = session.about("a batch of variables", "it");
+    let encoded = match answer.encoding() {
+        Some("base64") => true,
+        None => false,
+        Some(_) => {
+            let message = error::not_an_api(answer, about);
+            return Err(Error::Unexpected { status: Some(answer.status), message });
+        }
+    };
+    let mut texts: HashMap<String, Sensitive<String>> =
+        serde_json::from_slice(answer.body.expose()).map_err(|error| unreadable(answer, about, &error))?;
+    let mut values = HashMap::with_capacity(texts.len());
+    for id in ids {
+        let Some(mut text) = texts.remove(&session.full_id(id)) else { continue };
+        let value = if encoded {
+            decode(&mut text)
+        } else {
+            Some(Sensitive::new(std::mem::take(text.expose_mut()).into_bytes()))
+        };
+        let answer = value.map(Arc::new).ok_or_else(|| {
+            let message = format!("{} answered with a value of variable {id} that is not base64", about.url);
+            Error::Unexpected { status: Some(answer.status), message }
+        });
+        values.insert(id.clone(), answer);
+    }
+    Ok(values)
+}
+
+/// Base64 with a newline every 60 characters (recording 333), decoded into a buffer that never grows.
+fn decode(text: &mut Sensitive<String>) -> Option<Sensitive<Vec<u8>>> {
+    text.expose_mut().retain(|c| !c.is_ascii_whitespace());
+    let text = text.expose();
+    let mut value = Sensitive::new(vec![0; base64::decoded_len_estimate(text.len())]);
+    match STANDARD.decode_slice(text, value.expose_mut()) {
+        Ok(length) => {
+            value.expose_mut().truncate(length);
+            Some(value)
+        }
+        Err(_) => {
+            value.expose_mut().zeroize();
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_with_newlines_is_decoded() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let mut text = String::new();
+        for (index, c) in STANDARD.encode(&bytes).chars().enumerate() {
+            if index > 0 && index % 60 == 0 {
+                text.push('\n');
+            }
+            text.push(c);
+        }
+        text.push('\n');
+        assert_eq!(decode(&mut Sensitive::new(text)).unwrap().expose(), &bytes);
+        assert!(decode(&mut Sensitive::new("not base64!".to_owned())).is_none());
+        assert_eq!(decode(&mut Sensitive::new(String::new())).unwrap().expose(), b"");
+    }
+}

@@ -1,0 +1,212 @@
+//! When an object is due.
+//!
+//! Due times lie on an absolute grid, `k · interval + offset`, so that a restart needs no record of the last
+//! refresh and waits for the next slot. The objects of one interval share a few offsets, chosen by a hash of
+//! the uid: spread enough for the server, together enough for full batches.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// How many offsets the objects of one interval share.
+pub const OFFSETS: u32 = 16;
+
+/// The refresh grid of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots {
+    interval: i128,
+    offset: i128,
+}
+
+impl Slots {
+    /// The grid of the object with that uid.
+    pub fn new(interval: Duration, uid: &str, offsets: u32) -> Self {
+        let interval = i128::try_from(interval.as_nanos()).unwrap_or(i128::MAX).max(1);
+        let group = i128::from(fnv1a(uid) % u64::from(offsets.max(1)));
+        Self { interval, offset: interval / i128::from(offsets.max(1)) * group }
+    }
+
+    /// The number of the slot that `now` lies in.
+    pub fn current(self, now: Timestamp) -> i128 {
+        (now.as_nanosecond() - self.offset).div_euclid(self.interval)
+    }
+
+    /// How long until the next slot begins; never zero.
+    pub fn next_in(self, now: Timestamp) -> Duration {
+        let left = self.interval - (now.as_nanosecond() - self.offset).rem_euclid(self.interval);
+        Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
+    }
+}
+
+/// FNV-1a: a hash that stays the same over restarts and releases, for spreading only.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What is known of the Secret without asking for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetSeen {
+    /// It is as we last wrote or saw it.
+    AsLeft,
+    /// It is there with another resource version: a label of somebody, or drift.
+    Changed,
+    /// It is gone.
+    Gone,
+}
+
+/// What decides whether an object is due.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// `status.observedGeneration`.
+    pub observed_generation: Option<i64>,
+    /// The annotation `sync-now`.
+    pub sync_now: Option<&'a str>,
+    /// `status.lastHandledSyncNow`.
+    pub handled_sync_now: Option<&'a str>,
+    /// The hash over what it refers to, now.
+    pub inputs: &'a str,
+    /// `status.observedInputs`.
+    pub handled_inputs: Option<&'a str>,
+    /// Whether Ready is True.
+    pub ready: bool,
+    /// Whether Reconciling is True: the last attempt failed.
+    pub retrying: bool,
+    /// The target.
+    pub target: TargetSeen,
+    /// The slot that was last handled by this process; none after a start.
+    pub handled_slot: Option<i128>,
+}
+
+/// Whether an object is due, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Something asks for it.
+    Now(Cause),
+    /// Nothing does; the next slot begins after the time.
+    In(Duration),
+}
+
+/// Why an object is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A generation that was not yet handled.
+    Generation,
+    /// A `sync-now` text that was not yet handled.
+    SyncNow,
+    /// What it refers to is another.
+    Inputs,
+    /// The Secret is gone or changed.
+    Drift,
+    /// It is not Ready, or the last attempt failed.
+    Unfinished,
+    /// Its slot came.
+    Slot,
+}
+
+impl Cause {
+    /// Whether somebody waits for it: such objects don't wait behind refreshes.
+    pub fn is_foreground(self) -> bool {
+        !matches!(self, Cause::Slot | Cause::Unfinished)
+    }
+}
+
+/// Decides whether an object is due.
+pub fn due(seen: &Observed, slots: Slots, now: Timestamp) -> Due {
+    if seen.generation != seen.observed_generation {
+        Due::Now(Cause::Generation)
+    } else if seen.sync_now.is_some() && seen.sync_now != seen.handled_sync_now {
+        Due::Now(Cause::SyncNow)
+    } else if Some(seen.inputs) != seen.handled_inputs {
+        Due::Now(Cause::Inputs)
+    } else if !seen.ready || seen.retrying {
+        Due::Now(Cause::Unfinished)
+    } else if seen.target != TargetSeen::AsLeft {
+        Due::Now(Cause::Drift)
+    } else if seen.handled_slot.is_some_and(|handled| slots.current(now) > handled) {
+        Due::Now(Cause::Slot)
+    } else {
+        Due::In(slots.next_in(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn settled() -> Observed<'static> {
+        Observed {
+            generation: Some(3),
+            observed_generation: Some(3),
+            sync_now: None,
+            handled_sync_now: None,
+            inputs: "a",
+            handled_inputs: Some("a"),
+            ready: true,
+            retrying: false,
+            target: TargetSeen::AsLeft,
+            handled_slot: None,
+        }
+    }
+
+    #[test]
+    fn after_a_restart_a_settled_object_waits_for_its_next_slot() {
+        let slots = Slots::new(Duration::from_secs(3600), "uid", OFFSETS);
+        let Due::In(wait) = due(&settled(), slots, at(1_800_000_000)) else { panic!("due at once") };
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn each_cause_makes_an_object_due_now() {
+        let slots = Slots::new(Duration::from_secs(3600), "uid", OFFSETS);
+        let now = at(1_800_000_000);
+        let s = settled;
+        for (seen, cause) in [
+            (Observed { generation: Some(4), ..s() }, Cause::Generation),
+            (Observed { observed_generation: Some(-1), ..s() }, Cause::Generation),
+            (Observed { sync_now: Some("x"), ..s() }, Cause::SyncNow),
+            (Observed { inputs: "b", ..s() }, Cause::Inputs),
+            (Observed { ready: false, ..s() }, Cause::Unfinished),
+            (Observed { retrying: true, ..s() }, Cause::Unfinished),
+            (Observed { target: TargetSeen::Gone, ..s() }, Cause::Drift),
+            (Observed { target: TargetSeen::Changed, ..s() }, Cause::Drift),
+            (Observed { handled_slot: Some(slots.current(now) - 1), ..s() }, Cause::Slot),
+        ] {
+            assert_eq!(due(&seen, slots, now), Due::Now(cause));
+        }
+        for seen in [
+            Observed { handled_slot: Some(slots.current(now)), ..s() },
+            Observed { sync_now: Some("x"), handled_sync_now: Some("x"), ..s() },
+            Observed { handled_sync_now: Some("x"), ..s() },
+        ] {
+            assert!(matches!(due(&seen, slots, now), Due::In(_)));
+        }
+    }
+
+    #[test]
+    fn the_objects_of_one_interval_share_sixteen_slots() {
+        let now = at(1_800_000_000);
+        let starts: std::collections::BTreeSet<_> = (0..1000)
+            .map(|i| Slots::new(Duration::from_secs(60), &format!("uid-{i}"), OFFSETS).next_in(now))
+            .collect();
+        assert_eq!(starts.len(), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn a_slot_follows_the_other(seconds in 10u64..1_000_000, uid in ".{0,40}", now in 1_700_000_000i64..2_000_000_000) {
+            let slots = Slots::new(Duration::from_secs(seconds), &uid, OFFSETS);
+            let now = at(now);
+            let wait = slots.next_in(now);
+            prop_assert!(wait > Duration::ZERO && wait <= Duration::from_secs(seconds));
+            prop_assert_eq!(slots.current(now + wait), slots.current(now) + 1);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+use super::*;
+
+fn me() -> Owner {
+    Owner {
+        kind: "ConjurSecret",
+        api_version: "conjur-operator.io/v1alpha1".into(),
+        name: "db".into(),
+        namespace: "billing".into(),
+        uid: "uid-1".into(),
+    }
+}
+
+fn desired(data: &[(&str, &str)]) -> Desired {
+    Desired {
+        name: "db".into(),
+        type_: "Opaque".into(),
+        labels: BTreeMap::from([("team".into(), "pay".into())]),
+        annotations: BTreeMap::new(),
+        owned: true,
+        data: data.iter().map(|(k, v)| ((*k).to_owned(), Sensitive::new(v.as_bytes().to_vec()))).collect(),
+    }
+}
+
+fn written(data: &[(&str, &str)]) -> Secret {
+    let mut secret = desired(data).to_secret(&me(), None, &OwnKeys::default());
+    secret.metadata.uid = Some("secret-uid".into());
+    secret.metadata.resource_version = Some("7".into());
+    secret
+}
+
+fn key() -> FingerprintKey {
+    FingerprintKey::random().unwrap()
+}
+
+fn edit(change: impl FnOnce(&mut Secret)) -> Secret {
+    let mut secret = written(&[("a", "1")]);
+    change(&mut secret);
+    secret
+}
+
+fn decided(existing: &Secret) -> Result<Action, Reason> {
+    decide(&desired(&[("a", "1")]), Some(existing), &me(), &key()).map_err(|f| f.reason)
+}
+
+#[test]
+fn what_we_wrote_is_unchanged() {
+    assert_eq!(decided(&written(&[("a", "1")])), Ok(Action::Unchanged));
+}
+
+#[test]
+fn an_absent_secret_is_created() {
+    assert_eq!(decide(&desired(&[("a", "1")]), None, &me(), &key()), Ok(Action::Create));
+}
+
+#[test]
+fn anothers_label_or_annotation_is_not_drift() {
+    let labelled = edit(|s| {
+        s.metadata.labels.as_mut().unwrap().insert("other".into(), "x".into());
+        s.metadata.annotations.as_mut().unwrap().insert("other".into(), "x".into());
+    });
+    assert_eq!(decided(&labelled), Ok(Action::Unchanged));
+}
+
+#[test]
+fn an_edit_of_what_is_ours_is_drift() {
+    for changed in [
+        edit(|s| drop(s.data.as_mut().unwrap().insert("a".into(), ByteString(b"2".to_vec())))),
+        edit(|s| drop(s.data.as_mut().unwrap().insert("b".into(), ByteString(b"2".to_vec())))),
+        edit(|s| drop(s.data.as_mut().unwrap().remove("a"))),
+        edit(|s| drop(s.metadata.labels.as_mut().unwrap().remove("team"))),
+        edit(|s| drop(s.metadata.labels.as_mut().unwrap().insert("team".into(), "x".into()))),
+    ] {
+        assert_eq!(decided(&changed), Ok(Action::Replace));
+    }
+}
+
+#[test]
+fn what_cannot_be_changed_is_recreated() {
+    let typed = edit(|s| s.type_ = Some("example.com/x".into()));
+    let immutable = edit(|s| {
+        s.immutable = Some(true);
+        s.data.as_mut().unwrap().clear();
+    });
+    assert_eq!(decided(&typed), Ok(Action::Recreate));
+    assert_eq!(decided(&immutable), Ok(Action::Recreate));
+}
+
+#[test]
+fn a_foreign_secret_is_refused() {
+    let controlled_by = |uid: &str, kind: &str, name: &str| OwnerReference {
+        api_version: "conjur-operator.io/v1alpha1".into(),
+        kind: kind.into(),
+        name: name.into(),
+        uid: uid.into(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    };
+    let adopt = |s: &mut Secret| {
+        s.metadata.owner_references = None;
+        s.metadata.annotations = Some(BTreeMap::from([(ADOPT_ANNOTATION.into(), "ConjurSecret/db".into())]));
+    };
+    for (existing, expected) in [
+        (edit(|s| s.metadata = ObjectMeta::default()), Err(Reason::ForeignSecret)),
+        (
+            edit(|s| s.metadata.owner_references = Some(vec![controlled_by("x", "Other", "y")])),
+            Err(Reason::ForeignSecret),
+        ),
+        (
+            edit(|s| s.metadata.owner_references = Some(vec![controlled_by("old", "ConjurSecret", "db")])),
+            Err(Reason::TargetTerminating),
+        ),
+        (
+            edit(|s| {
+                s.metadata.owner_references = None;
+                s.metadata.annotations =
+                    Some(BTreeMap::from([(OWNER_ANNOTATION.into(), "ConjurSecret/other".into())]));
+            }),
+            Err(Reason::ForeignSecret),
+        ),
+        (edit(adopt), Ok(Action::Replace)),
+        (
+            edit(|s| {
+                adopt(s);
+                s.metadata.owner_references = Some(vec![controlled_by("x", "Other", "y")]);
+            }),
+            Err(Reason::ForeignSecret),
+        ),
+        (edit(|s| s.metadata.owner_references = None), Ok(Action::Replace)),
+    ] {
+        assert_eq!(decided(&existing), expected, "{:?}", existing.metadata);
+    }
+}
+
+#[test]
+fn a_replacement_keeps_what_others_put_there_and_drops_what_we_no_longer_ask() {
+    let mut standing = written(&[("a", "1")]).metadata;
+    standing.labels.as_mut().unwrap().extend([("other".into(), "x".into()), ("old".into(), "y".into())]);
+    standing.finalizers = Some(vec!["example.com/keep".into()]);
+    let managed = ManagedFieldsEntry {
+        manager: Some(MANAGER.into()),
+        fields_v1: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1(
+            serde_json::json!({"f:metadata": {"f:labels": {".": {}, "f:old": {}, "f:team": {}}}}),
+        )),
+        ..ManagedFieldsEntry::default()
+    };
+    let want = desired(&[("b", "2")]);
+    let drop = no_longer_asked(Some(&[managed]), &want);
+    let secret = want.to_secret(&me(), Some(&standing), &drop);
+    let labels = secret.metadata.labels.unwrap();
+    assert_eq!(labels.get("other").map(String::as_str), Some("x"));
+    assert!(!labels.contains_key("old"));
+    assert_eq!(labels.get(MANAGED_LABEL).map(String::as_str), Some("true"));
+    assert_eq!(secret.metadata.resource_version.as_deref(), Some("7"));
+    assert_eq!(secret.metadata.finalizers.unwrap(), ["example.com/keep"]);
+    assert_eq!(secret.data.unwrap().keys().collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn data_over_the_limit_is_refused_naming_the_largest_keys() {
+    let mut big = desired(&[("small", "x")]);
+    big.data.insert("huge".into(), Sensitive::new(vec![0; SECRET_LIMIT]));
+    let failure = big.check_size().unwrap_err();
+    assert_eq!(failure.reason, Reason::SecretTooLarge);
+    assert!(failure.message.contains("huge (1048576 bytes)"), "{}", failure.message);
+}
+
+#[test]
+fn debug_of_a_desired_secret_shows_no_value() {
+    assert!(!format!("{:?}", desired(&[("a", "hunter2")])).contains("hunter2"));
+}
