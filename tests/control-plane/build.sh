@@ -154,13 +154,19 @@ assets() {
   echo "$folder"
 }
 
-case ${1:-control-plane} in
-control-plane) if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
-helm)
-  need_go
-  folder=$cache/helm-$helm_version-$(go version | digest)
-  once "$folder" build_helm
-  echo "$folder"
-  ;;
-*) die "\`$1\`? Say \`$0 control-plane\` or \`$0 helm\`." ;;
-esac
+# A function, so that bash has read all of this file before minutes go by and somebody changes it.
+main() {
+  case ${1:-control-plane} in
+  control-plane) if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
+  helm)
+    need_go
+    local folder=$cache/helm-$helm_version-$(go version | digest)
+    once "$folder" build_helm
+    echo "$folder"
+    ;;
+  *) die "\`$1\`? Say \`$0 control-plane\` or \`$0 helm\`." ;;
+  esac
+}
+
+main "$@"
+exit
