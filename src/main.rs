@@ -1,3 +1,54 @@
-fn main() {
-    println!("{}", conjur_operator::api::crds_yaml().unwrap());
+//! Installs the TLS provider, parses, dispatches; nothing else.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use conjur_operator::cli::{Cli, Command, RunArgs};
+use conjur_operator::{api, app, telemetry};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run(args),
+        Command::Crds => crds(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("conjur-operator: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: RunArgs) -> Result<(), String> {
+    // With more than one provider compiled in, rustls would otherwise panic on first use.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        return Err("another TLS provider was installed before ours".to_owned());
+    }
+    telemetry::init(args.log_format, args.log_level).map_err(one_line)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime could not be started: {error}"))?;
+    let result = runtime.block_on(app::run(args));
+    // Who lost the Lease must not finish anything.
+    runtime.shutdown_timeout(Duration::ZERO);
+    result.map_err(one_line)
+}
+
+fn crds() -> Result<(), String> {
+    let yaml = api::crds_yaml().map_err(one_line)?;
+    match std::io::stdout().write_all(yaml.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("the CRDs could not be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn one_line(error: impl Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

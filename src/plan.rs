@@ -1,8 +1,10 @@
 //! Decisions as functions of what was observed and the time: no IO, no async, the clock passed in.
 
 pub mod conditions;
+pub mod document;
 pub mod inputs;
 pub mod load;
+pub mod role_key;
 pub mod schedule;
 pub mod secret;
 

@@ -1,1 +1,4 @@
-fn main() {}
+//! Tests of the whole, in one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod program;

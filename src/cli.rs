@@ -1,0 +1,144 @@
+//! The command line. Every flag of `run` is also an environment variable.
+
+use std::num::NonZeroUsize;
+
+use clap::builder::{
+    BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser as _,
+};
+use tracing::level_filters::LevelFilter;
+
+use crate::server::ListenAddress;
+use crate::telemetry::Format;
+
+/// Keeps CyberArk Conjur and a Kubernetes cluster in step.
+#[derive(Debug, clap::Parser)]
+#[command(name = "conjur-operator", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Run the operator, in a cluster or with a kubeconfig
+    Run(RunArgs),
+    /// Print the CustomResourceDefinitions as YAML
+    Crds,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// Act only while holding a Lease; needed with more than one replica
+    #[arg(long, env = "CONJUR_OPERATOR_LEADER_ELECT", value_parser = BoolishValueParser::new())]
+    pub leader_elect: bool,
+
+    /// Where /metrics is served; `:8080` is every interface
+    #[arg(long, env = "CONJUR_OPERATOR_METRICS_ADDR", default_value = ":8080", value_name = "ADDRESS")]
+    pub metrics_addr: ListenAddress,
+
+    /// Where /healthz and /readyz are served
+    #[arg(long, env = "CONJUR_OPERATOR_HEALTH_ADDR", default_value = ":8081", value_name = "ADDRESS")]
+    pub health_addr: ListenAddress,
+
+    /// How log lines are written
+    #[arg(long, env = "CONJUR_OPERATOR_LOG_FORMAT", value_enum, default_value_t = Format::Json, value_name = "FORMAT")]
+    pub log_format: Format,
+
+    /// How much the operator itself logs; its dependencies stay at info
+    #[arg(long, env = "CONJUR_OPERATOR_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = log_level())]
+    pub log_level: LevelFilter,
+
+    /// How many writes to the API server may be in flight
+    #[arg(long, env = "CONJUR_OPERATOR_MAX_CONCURRENT", default_value = "32", value_name = "N")]
+    pub max_concurrent: NonZeroUsize,
+
+    /// Namespace of the Lease [default: POD_NAMESPACE, or else the client's own namespace]
+    #[arg(long, env = "CONJUR_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    lease_namespace: Option<String>,
+
+    /// Name of the Lease
+    #[arg(
+        long,
+        env = "CONJUR_OPERATOR_LEASE_NAME",
+        default_value = "conjur-operator",
+        value_name = "NAME",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub lease_name: String,
+}
+
+impl RunArgs {
+    /// The namespace of the Lease; `own` is the one that the client is at home in.
+    pub fn lease_namespace(&self, own: &str) -> String {
+        let pod = std::env::var("POD_NAMESPACE").ok();
+        self.lease_namespace.clone().or(pod).filter(|name| !name.is_empty()).unwrap_or_else(|| own.to_owned())
+    }
+}
+
+fn log_level() -> impl clap::builder::TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
+        .try_map(|level| level.parse::<LevelFilter>())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    fn run(flags: &[&str]) -> Result<RunArgs, clap::Error> {
+        match Cli::try_parse_from(["conjur-operator", "run"].iter().chain(flags))?.command {
+            Command::Run(args) => Ok(args),
+            Command::Crds => panic!("`run` was parsed as `crds`"),
+        }
+    }
+
+    #[test]
+    fn run_without_flags_has_the_documented_defaults() {
+        let args = run(&[]).unwrap();
+        assert!(!args.leader_elect);
+        assert_eq!(args.metrics_addr, ListenAddress::AllInterfaces(8080));
+        assert_eq!(args.health_addr, ListenAddress::AllInterfaces(8081));
+        assert_eq!((args.log_format, args.log_level), (Format::Json, LevelFilter::INFO));
+        assert_eq!(args.max_concurrent.get(), 32);
+        assert_eq!(args.lease_name, "conjur-operator");
+    }
+
+    #[test]
+    fn every_flag_is_taken() {
+        let flags = "--leader-elect --metrics-addr 127.0.0.1:1 --health-addr [::1]:2 --log-format text --log-level trace \
+                     --max-concurrent 4 --lease-namespace ns --lease-name op";
+        let args = run(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+        assert!(args.leader_elect);
+        assert_eq!(args.metrics_addr.to_string(), "127.0.0.1:1");
+        assert_eq!(args.health_addr.to_string(), "[::1]:2");
+        assert_eq!((args.log_format, args.log_level), (Format::Text, LevelFilter::TRACE));
+        assert_eq!(args.max_concurrent.get(), 4);
+        assert_eq!((args.lease_namespace("own").as_str(), args.lease_name.as_str()), ("ns", "op"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for flags in [
+            ["--max-concurrent", "0"],
+            ["--metrics-addr", "8080"],
+            ["--log-level", "loud"],
+            ["--log-level", "off"],
+            ["--log-format", "xml"],
+            ["--lease-name", ""],
+        ] {
+            assert!(run(&flags).is_err(), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn every_flag_is_also_an_environment_variable_of_its_name() {
+        let cli = Cli::command();
+        let run = cli.find_subcommand("run").unwrap();
+        for flag in run.get_arguments().filter(|flag| flag.get_long().is_some_and(|name| name != "help")) {
+            let name = flag.get_long().unwrap().to_uppercase().replace('-', "_");
+            let expected = format!("CONJUR_OPERATOR_{name}");
+            assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(expected.as_str()));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is logged, and how.
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Json,
+    Text,
+}
+
+/// The log was set up before.
+#[derive(Debug, thiserror::Error)]
+#[error("the log could not be set up: {0}")]
+pub struct TelemetryError(#[from] tracing_subscriber::util::TryInitError);
+
+/// Logs to standard error from here on, and keeps the values in panics out of it.
+///
+/// The level is that of our own crate. Dependencies stay at `info` even at `trace`: kube logs response bodies below
+/// that, and a Secret is such a body.
+pub fn init(format: Format, level: LevelFilter) -> Result<(), TelemetryError> {
+    subscriber(format, level, std::io::stderr).try_init()?;
+    std::panic::set_hook(Box::new(|panic| log_panic(panic.location())));
+    Ok(())
+}
+
+fn subscriber<W>(format: Format, level: LevelFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let registry = tracing_subscriber::registry();
+    match format {
+        Format::Json => {
+            let json = lines.json().flatten_event(true).with_span_list(false);
+            Box::new(registry.with(json.with_filter(filter(level))))
+        }
+        Format::Text => Box::new(registry.with(lines.with_ansi(false).with_filter(filter(level)))),
+    }
+}
+
+fn filter(level: LevelFilter) -> Targets {
+    Targets::new().with_default(level.min(LevelFilter::INFO)).with_target("conjur_operator", level)
+}
+
+/// Where, and never what: a payload may hold a value.
+fn log_panic(location: Option<&std::panic::Location<'_>>) {
+    let at = location.map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    tracing::error!(
+        at,
+        thread,
+        "a thread panicked; this is a bug in the operator, please report where it happened"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What an action logs.
+    fn logged(format: Format, level: LevelFilter, action: impl FnOnce()) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        tracing::subscriber::with_default(subscriber(format, level, move || writer.clone()), action);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn speak() {
+        tracing::trace!("ours at trace");
+        tracing::info!("ours at info");
+        tracing::debug!(target: "kube_client::client", "theirs at debug");
+        tracing::trace!(target: "hyper", "theirs at trace");
+        tracing::info!(target: "kube_client", "theirs at info");
+    }
+
+    #[test]
+    fn dependencies_stay_at_info_even_at_trace() {
+        let log = logged(Format::Text, LevelFilter::TRACE, speak);
+        assert!(
+            log.contains("ours at trace") && log.contains("ours at info") && log.contains("theirs at info"),
+            "{log}"
+        );
+        assert!(!log.contains("theirs at debug") && !log.contains("theirs at trace"), "{log}");
+    }
+
+    #[test]
+    fn a_quieter_level_quiets_dependencies_too() {
+        assert_eq!(logged(Format::Text, LevelFilter::ERROR, speak), "");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let log = logged(Format::Json, LevelFilter::INFO, || tracing::info!(secret = "billing", "written"));
+        let line: serde_json::Value = serde_json::from_str(log.trim_end()).unwrap();
+        assert_eq!(
+            (&line["message"], &line["secret"], &line["level"]),
+            (&"written".into(), &"billing".into(), &"INFO".into())
+        );
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_without_its_payload() {
+        let log = logged(Format::Text, LevelFilter::INFO, || {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(|panic| log_panic(panic.location())));
+            let result = std::panic::catch_unwind(|| panic!("the value is hunter2"));
+            std::panic::set_hook(before);
+            assert!(result.is_err());
+        });
+        assert!(log.contains("telemetry.rs:") && log.contains("panicked"), "{log}");
+        assert!(!log.contains("hunter2"), "{log}");
+    }
+}
