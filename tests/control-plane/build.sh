@@ -9,6 +9,7 @@
 # where set, wins: what it has is used, and only what it lacks is built.
 set -euo pipefail
 
+caller=$PWD
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${CONJUR_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conjur-operator}
 kubernetes_minor=35
@@ -68,7 +69,7 @@ run_go() {
   if ! wait "$builder"; then
     builder=""
     tail -n 20 "$work/log" >&2
-    die "\`go $*\` failed; its last lines are above. It is safe to run this again: what was fetched and compiled is kept."
+    die "\`go $*\` failed; its last lines are above. Run this again when that is mended: what was compiled is kept."
   fi
   builder=""
 }
@@ -100,7 +101,6 @@ build_control_plane() {
   local started=$SECONDS
   say "building etcd, kube-apiserver, kube-controller-manager and kubectl $kubernetes_version from source."
   say "This happens once and takes 7 to 10 minutes on two cores, longer on a slow network."
-  cd "$here"
   run_go "finding out what to compile" downloads list -deps .
   total=$(wc -l <"$work/out" | tr -d ' ')
   run_go "compiling" packages build -v -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/bin/kubernetes" .
@@ -112,7 +112,6 @@ build_control_plane() {
 build_helm() {
   local started=$SECONDS
   say "building helm $helm_version from source. This happens once and takes about 3 minutes on two cores."
-  cd "$here"
   total=""
   GOBIN="$work/bin" run_go "compiling" packages install -v -trimpath "helm.sh/helm/v4/cmd/helm@$helm_version"
   say "built in $((SECONDS - started)) s, kept in $cache"
@@ -132,8 +131,8 @@ control_plane() {
 # A folder of links: to what KUBEBUILDER_ASSETS has, and to our own build for the rest.
 assets() {
   local theirs=$KUBEBUILDER_ASSETS ours="" lacking="" program
-  [ -d "$theirs" ] || die "KUBEBUILDER_ASSETS is $theirs, which is no folder. Correct it, or unset it to have all built here."
-  theirs=$(cd "$theirs" && pwd)
+  theirs=$(cd "$caller" && cd "$theirs" 2>/dev/null && pwd) ||
+    die "KUBEBUILDER_ASSETS is $theirs, which is no folder. Correct it, or unset it to have all built here."
   for program in $programs; do [ -x "$theirs/$program" ] || lacking="$lacking $program"; done
   [ -n "$lacking" ] || { echo "$theirs"; return; }
   lacking=${lacking# }
@@ -145,7 +144,9 @@ assets() {
     work=$(mktemp -d "$folder.tmp.XXXXXX")
     mkdir "$work/bin"
     for program in $programs; do
-      if [ -x "$theirs/$program" ]; then ln -s "$theirs/$program" "$work/bin/$program"; else ln -s "$ours/$program" "$work/bin/$program"; fi
+      local from=$ours
+      [ ! -x "$theirs/$program" ] || from=$theirs
+      ln -s "$from/$program" "$work/bin/$program"
     done
     mv "$work/bin" "$folder"
     rm -rf "$work"
@@ -156,6 +157,8 @@ assets() {
 
 # A function, so that bash has read all of this file before minutes go by and somebody changes it.
 main() {
+  # `go version` depends on the go.mod of the folder it is asked in, and what is cached goes by it.
+  cd "$here"
   case ${1:-control-plane} in
   control-plane) if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
   helm)

@@ -165,11 +165,15 @@ impl ControlPlane {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A program that does not read its input closes it; its exit code says whether that was right.
-            let _ = stdin.write_all(input.as_bytes()).await;
-        }
-        let output = child.wait_with_output().await.with_context(|| format!("waiting for {name}"))?;
+        let stdin = child.stdin.take();
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // A program that does not read its input closes it; its exit code says whether that was right.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        let output = output.with_context(|| format!("waiting for {name}"))?;
         if !output.status.success() {
             let (errors, said) =
                 (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
