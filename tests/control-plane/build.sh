@@ -132,7 +132,7 @@ control_plane() {
 assets() {
   local theirs=$KUBEBUILDER_ASSETS ours="" lacking="" program
   theirs=$(cd "$caller" && cd "$theirs" 2>/dev/null && pwd) ||
-    die "KUBEBUILDER_ASSETS is $theirs, which is no folder. Correct it, or unset it to have all built here."
+    die "KUBEBUILDER_ASSETS is $KUBEBUILDER_ASSETS, which is no folder. Correct it, or unset it to have all built here."
   for program in $programs; do [ -x "$theirs/$program" ] || lacking="$lacking $program"; done
   [ -n "$lacking" ] || { echo "$theirs"; return; }
   lacking=${lacking# }
