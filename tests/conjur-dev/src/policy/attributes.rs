@@ -125,12 +125,12 @@ impl<'a> Attributes<'a> {
                 };
                 let id = match content {
                     Content::Scalar(id) => Some(id.clone()),
-                    Content::Mapping(pairs) => pairs.iter().find_map(|(key, value)| {
-                        match (&key.content, &value.content) {
+                    Content::Mapping(pairs) => {
+                        pairs.iter().find_map(|(key, value)| match (&key.content, &value.content) {
                             (Content::Scalar(key), Content::Scalar(id)) if key == "id" => Some(id.clone()),
                             _ => None,
-                        }
-                    }),
+                        })
+                    }
                     Content::Sequence(_) => None,
                 };
                 into.push(Reference { kind, id: id.filter(|id| !id.is_empty()) });
