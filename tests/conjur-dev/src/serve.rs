@@ -30,11 +30,8 @@ pub(crate) fn router(server: Server) -> Router {
 }
 
 async fn conjur(State(engine): State<Arc<Engine>>, request: HttpRequest) -> Response {
-    let request = match read(request).await {
-        Ok(request) => request,
-        // The caller went away within its own request.
-        Err(_) => return cut(),
-    };
+    // An error here is a caller that went away within its own request.
+    let Ok(request) = read(request).await else { return cut() };
     let id = note(&engine, &request);
     let before = engine.control.strike(&request.method, &request.path, When::Before).await;
     if let Some(effect) = before {

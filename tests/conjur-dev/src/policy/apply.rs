@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::Refused;
-use super::document::{Privileges, Record, Reference, Statement};
+use super::document::{Permission, Record, Reference, Statement};
 use super::names::Place;
 use crate::model::keys::new_api_key;
 use crate::model::{Annotation, Credentials, Model, identifier_of, kind_of};
@@ -76,7 +76,9 @@ pub(crate) fn apply(
     let (mut placed, mut others) = (Vec::new(), Vec::new());
     load.gather(&place, &owner, statements, &mut placed, &mut others)?;
     others.iter().try_for_each(|(place, statement)| load.remove(place, statement))?;
-    placed.iter().for_each(|placed| load.make(placed));
+    for placed in &placed {
+        load.make(placed);
+    }
     placed.iter().try_for_each(|placed| load.check_owner(placed))?;
     placed.iter().try_for_each(|placed| load.join_layers(placed))?;
     others.iter().try_for_each(|(place, statement)| load.relate(place, statement))?;
@@ -182,17 +184,14 @@ impl Load<'_> {
     fn annotate(&mut self, id: &str, name: &str, value: &str) {
         self.annotations.insert((id.to_owned(), name.to_owned()));
         let Some(resource) = self.model.resources.get_mut(id) else { return };
-        match resource.annotations.get_mut(name) {
-            Some(annotation) => {
-                let own = annotation.policy.as_deref() == Some(&self.branch);
-                if own && self.mode != Mode::Append {
-                    value.clone_into(&mut annotation.value);
-                }
+        let branch = Some(self.branch.clone());
+        if let Some(annotation) = resource.annotations.get_mut(name) {
+            if annotation.policy == branch && self.mode != Mode::Append {
+                value.clone_into(&mut annotation.value);
             }
-            None => {
-                let annotation = Annotation { value: value.to_owned(), policy: Some(self.branch.clone()) };
-                resource.annotations.insert(name.to_owned(), annotation);
-            }
+        } else {
+            let annotation = Annotation { value: value.to_owned(), policy: branch };
+            resource.annotations.insert(name.to_owned(), annotation);
         }
     }
 
@@ -247,13 +246,13 @@ impl Load<'_> {
         }
     }
 
-    fn permit(&mut self, place: &Place, permit: &Privileges) -> Result<(), Refused> {
+    fn permit(&mut self, place: &Place, permit: &Permission) -> Result<(), Refused> {
         for role in &permit.roles {
             let role = self.role(&place.resolve(role)?)?;
             for resource in &permit.resources {
                 let id = place.resolve(resource)?;
                 let resource = self.model.resources.get_mut(&id).ok_or_else(|| missing(&id))?;
-                for privilege in &permit.privileges {
+                for privilege in &permit.granted {
                     self.permissions.insert((id.clone(), role.clone(), privilege.clone()));
                     let granted = (role.clone(), privilege.clone());
                     resource.permissions.entry(granted).or_insert_with(|| Some(self.branch.clone()));
@@ -290,12 +289,12 @@ impl Load<'_> {
         Ok(())
     }
 
-    fn deny(&mut self, place: &Place, deny: &Privileges) -> Result<(), Refused> {
+    fn deny(&mut self, place: &Place, deny: &Permission) -> Result<(), Refused> {
         for resource in &deny.resources {
             let Some(resource) = self.model.resources.get_mut(&place.resolve(resource)?) else { continue };
             for role in &deny.roles {
                 let role = place.resolve(role)?;
-                for privilege in &deny.privileges {
+                for privilege in &deny.granted {
                     let granted = (role.clone(), privilege.clone());
                     if resource.permissions.get(&granted) == Some(&Some(self.branch.clone())) {
                         resource.permissions.remove(&granted);
@@ -329,7 +328,9 @@ impl Load<'_> {
                 annotation.policy.as_deref() != branch || self.annotations.contains(&stated)
             });
         }
-        gone.iter().for_each(|id| self.model.delete(id));
+        for id in &gone {
+            self.model.delete(id);
+        }
     }
 
     fn role(&self, id: &str) -> Result<String, Refused> {

@@ -195,17 +195,18 @@ impl Builder<'_> {
         };
         match &mut frame.open {
             Open::Sequence(items) => items.push(node),
-            Open::Mapping(pairs, key) => match key.take() {
-                Some(key) => pairs.push((key, node)),
-                None => {
-                    // A block mapping is known as one only at the colon of its first key.
-                    if pairs.is_empty() && frame.block {
-                        let colon = text[node.read_to.min(text.len())..].find(':').unwrap_or_default();
-                        frame.read_to = node.read_to + colon + 1;
-                    }
-                    *key = Some(node);
+            Open::Mapping(pairs, key) => {
+                if let Some(key) = key.take() {
+                    pairs.push((key, node));
+                    return;
                 }
-            },
+                // A block mapping is known as one only at the colon of its first key.
+                if pairs.is_empty() && frame.block {
+                    let colon = text[node.read_to.min(text.len())..].find(':').unwrap_or_default();
+                    frame.read_to = node.read_to + colon + 1;
+                }
+                *key = Some(node);
+            }
         }
     }
 

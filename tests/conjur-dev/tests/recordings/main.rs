@@ -2,6 +2,13 @@
 //! once with every id and login renamed, so that nothing can be answered from a recording. Keys and tokens
 //! are the server's own both times.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test; what can't be unwrapped fails it"
+)]
+
 mod compare;
 mod recording;
 mod rename;

@@ -1,7 +1,7 @@
 //! The recorded steps, with what was cut from them put back.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use base64::Engine as _;
@@ -116,35 +116,26 @@ pub fn sha256(data: &[u8]) -> String {
         .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
-/// Goes on as `head` begins, up to `len` bytes: numbered lines or parameters, or one repeated character.
+/// Goes on as `head` begins, up to `len` bytes: numbered lines or parameters, or what it repeats.
 fn whole_body(head: &str, len: usize) -> Vec<u8> {
-    let mut body = if let Some(prefix) = head
-        .strip_suffix("0000\n")
-        .or_else(|| head.split("0000\n").next())
-        .filter(|prefix| prefix.starts_with("- !variable") && prefix.len() < 30 && head.len() > 40)
-    {
-        let digits = if prefix.ends_with('0') { 5 } else { 4 };
-        let prefix = prefix.trim_end_matches('0');
-        let lines = (0..len).map(|number| format!("{prefix}{number:0digits$}\n"));
-        gather(lines, len)
-    } else if head.starts_with("k0=v&") {
-        gather((0..len).map(|number| format!("k{number}=v&")), len)
-    } else {
-        let period = if head.starts_with("0123") { 16 } else { 1 };
-        let pattern = &head.as_bytes()[head.len() - head.len() % period - period..][..period];
-        let mut body = head.as_bytes()[..head.len() - head.len() % period].to_vec();
-        while body.len() < len {
-            body.extend_from_slice(pattern);
+    for (first, digits) in [("- !variable m/", 4), ("- !variable p/", 5)] {
+        if head.starts_with(first) {
+            return gather((0..len).map(|number| format!("{first}{number:0digits$}\n")), len);
         }
-        body.truncate(len);
-        body
+    }
+    if head.starts_with("k0=v&") {
+        return gather((0..len).map(|number| format!("k{number}=v&")), len);
+    }
+    let (period, end): (usize, &[u8]) = match () {
+        () if head.starts_with("0123") => (16, b""),
+        () if head.starts_with("- !variable big1") => (1, b"\n"),
+        () if head.starts_with("- !variable\n") => (1, b"\"\n"),
+        () => (1, b""),
     };
-    let end: &[u8] = match () {
-        () if head.starts_with("- !variable big1") => b"\n",
-        () if head.starts_with("- !variable\n") => b"\"\n",
-        () => b"",
-    };
-    let at = body.len() - end.len();
+    let mut body = head.as_bytes()[..head.len() - head.len() % period].to_vec();
+    let pattern = body[body.len() - period..].to_vec();
+    body.extend(pattern.iter().cycle().take(len - body.len()));
+    let at = len - end.len();
     body[at..].copy_from_slice(end);
     body
 }
@@ -177,8 +168,8 @@ fn whole_path(kept: &str, len: Option<usize>) -> String {
             break;
         }
         match stem {
-            Some(stem) => whole.push_str(&format!("{stem}{number:04},")),
-            None => whole.push_str(&format!("{},", ids[0])),
+            Some(stem) => write!(whole, "{stem}{number:04},").unwrap(),
+            None => write!(whole, "{},", ids[0]).unwrap(),
         }
     }
     whole.truncate(len);
