@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::control::{Fault, Hold};
 use crate::Server;
+use crate::control::{Fault, Hold};
 
 type Answer = Result<Json<Value>, (StatusCode, String)>;
 

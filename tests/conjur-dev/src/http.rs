@@ -54,7 +54,9 @@ pub(crate) async fn answer(engine: &Engine, request: &Request) -> Reply {
         Err(reply) => return reply,
     };
     // A form that names another method is taken at its word (recording 191).
-    if request.method == "POST" && request.header("content-type").is_none() && request.body == "_method=delete"
+    if request.method == "POST"
+        && request.header("content-type").is_none()
+        && request.body == "_method=delete"
     {
         return Reply::html(404);
     }
@@ -80,7 +82,11 @@ fn front_page(request: &Request) -> Reply {
     if request.header("accept").is_some_and(|accept| accept.contains("application/json")) {
         return Reply::json(200, &serde_json::json!({"version": "1.24.0"}));
     }
-    Reply::content(200, "text/html; charset=utf-8", "<html><body>Conjur server, for development</body></html>")
+    Reply::content(
+        200,
+        "text/html; charset=utf-8",
+        "<html><body>Conjur server, for development</body></html>",
+    )
 }
 
 fn with_token(engine: &Engine, request: &Request, caller: &Caller, segments: &[&str]) -> Reply {

@@ -113,6 +113,7 @@ pub struct PolicyVersion {
 
 #[derive(Clone, Debug)]
 pub(crate) struct FactoryToken {
+    pub(crate) text: String,
     pub(crate) factory: String,
     pub(crate) expiration: Timestamp,
     pub(crate) cidr: Vec<String>,
@@ -127,7 +128,8 @@ pub(crate) struct Model {
     pub(crate) memberships: BTreeMap<(String, String), Membership>,
     pub(crate) credentials: BTreeMap<String, Credentials>,
     pub(crate) policy_versions: BTreeMap<String, Vec<PolicyVersion>>,
-    pub(crate) factory_tokens: BTreeMap<String, FactoryToken>,
+    /// In the order they were made.
+    pub(crate) factory_tokens: Vec<FactoryToken>,
 }
 
 impl Model {
@@ -140,7 +142,7 @@ impl Model {
             memberships: BTreeMap::new(),
             credentials: BTreeMap::new(),
             policy_versions: BTreeMap::new(),
-            factory_tokens: BTreeMap::new(),
+            factory_tokens: Vec::new(),
         };
         let admin = model.id("user", "admin");
         model.add_record(&admin, &admin, None, now);
@@ -188,7 +190,7 @@ impl Model {
             self.resources.remove(&id);
             self.credentials.remove(&id);
             self.policy_versions.remove(&id);
-            self.factory_tokens.retain(|_, token| token.factory != id);
+            self.factory_tokens.retain(|token| token.factory != id);
             self.memberships.retain(|(member, role), _| *member != id && *role != id);
             for resource in self.resources.values_mut() {
                 resource.permissions.retain(|(role, _), _| *role != id);
@@ -243,14 +245,6 @@ pub(crate) fn role_of_login(account: &str, login: &str) -> String {
     match login.split_once('/') {
         Some((kind, identifier)) => format!("{account}:{kind}:{identifier}"),
         None => format!("{account}:user:{login}"),
-    }
-}
-
-/// How the role `id` logs in.
-pub(crate) fn login_of(id: &str) -> String {
-    match kind_of(id) {
-        "user" => identifier_of(id).to_owned(),
-        kind => format!("{kind}/{}", identifier_of(id)),
     }
 }
 

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 
 use crate::Server;
 use crate::control::{Effect, Kind, When};
@@ -30,11 +30,8 @@ pub(crate) fn router(server: Server) -> Router {
 }
 
 async fn conjur(State(engine): State<Arc<Engine>>, request: HttpRequest) -> Response {
-    let request = match read(request).await {
-        Ok(request) => request,
-        // The caller went away within its own request.
-        Err(_) => return cut(),
-    };
+    // An error here is a caller that went away within its own request.
+    let Ok(request) = read(request).await else { return cut() };
     let id = note(&engine, &request);
     let before = engine.control.strike(&request.method, &request.path, When::Before).await;
     if let Some(effect) = before {
@@ -86,8 +83,13 @@ fn truncated(reply: &Reply) -> Response {
     let half = reply.body.slice(..reply.body.len() / 2);
     let length = reply.body.len().to_string();
     let mut response = reply.clone().with("content-length", length).into_response();
-    let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-    *response.body_mut() = Body::from_stream(stream::iter([Ok(half), Err(broken)]));
+    let broken = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    // What is sent at once leaves only when the body makes the connection wait.
+    let end = stream::once(async move {
+        tokio::task::yield_now().await;
+        Err(broken())
+    });
+    *response.body_mut() = Body::from_stream(stream::iter([Ok(half)]).chain(end));
     response
 }
 

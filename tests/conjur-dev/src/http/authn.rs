@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{full_id, identify};
 use super::reply::Reply;
 use super::request::Request;
+use super::{full_id, identify};
 use crate::engine::Engine;
 use crate::model::keys::new_api_key;
 use crate::model::{Credentials, Model, kind_of, role_of_login};

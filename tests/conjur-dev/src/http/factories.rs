@@ -27,7 +27,8 @@ fn bad_argument(message: &str) -> Reply {
 /// Recordings 476–495.
 fn create_tokens(model: &mut Model, request: &Request, caller: &Caller) -> Result<Reply, Reply> {
     let parameters = request.parameters();
-    let one = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let one =
+        |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let expiration = one("expiration").ok_or_else(|| bad_argument("expiration"))?;
     let factory = one("host_factory").ok_or_else(|| bad_argument("host_factory"))?;
     if one("cidr").is_some() {
@@ -47,7 +48,9 @@ fn create_tokens(model: &mut Model, request: &Request, caller: &Caller) -> Resul
         .map_err(|_| bad_argument(&format!("Input is invalid ISO8601 datetime string: {expiration}")))?;
     if expires <= Timestamp::now() {
         let written = expires.strftime("%Y-%m-%dT%H:%M:%S+00:00");
-        return Err(bad_argument(&format!("Value for parameter expiration must be in the future: {written}")));
+        return Err(bad_argument(&format!(
+            "Value for parameter expiration must be in the future: {written}"
+        )));
     }
     let count = one("count").unwrap_or("1");
     let wrong = || bad_argument(&format!("Invalid value for parameter 'count': {count}"));
@@ -58,19 +61,19 @@ fn create_tokens(model: &mut Model, request: &Request, caller: &Caller) -> Resul
         let message = format!("Invalid IP address or CIDR range '{range}'");
         return Err(Reply::error(422, "unprocessable_entity", &message));
     }
-    let token = FactoryToken { factory: factory.to_owned(), expiration: expires, cidr };
     let mut made = Vec::new();
     for _ in 0..count {
-        let text = new_api_key();
-        made.push(show::factory_token(&text, &token));
-        model.factory_tokens.insert(text, token.clone());
+        let (text, factory, cidr) = (new_api_key(), factory.to_owned(), cidr.clone());
+        let token = FactoryToken { text, factory, expiration: expires, cidr };
+        made.push(show::factory_token(&token));
+        model.factory_tokens.push(token);
     }
     Ok(Reply::json(200, &Value::Array(made)))
 }
 
 /// Recordings 516–519.
 fn revoke(model: &mut Model, caller: &Caller, text: &str) -> Reply {
-    let Some(token) = model.factory_tokens.get(text) else {
+    let Some(token) = model.factory_tokens.iter().find(|token| token.text == text) else {
         return Reply::not_found(&format!("*:host_factory_token:{text}"));
     };
     let factory = token.factory.clone();
@@ -80,7 +83,7 @@ fn revoke(model: &mut Model, caller: &Caller, text: &str) -> Reply {
     if !model.permitted(&caller.role, "update", &factory) {
         return Reply::refused(403);
     }
-    model.factory_tokens.remove(text);
+    model.factory_tokens.retain(|token| token.text != text);
     Reply::bare(204)
 }
 
@@ -88,11 +91,12 @@ fn revoke(model: &mut Model, caller: &Caller, text: &str) -> Reply {
 /// taken as it is.
 pub(super) fn create_host(engine: &Engine, request: &Request) -> Reply {
     let mut model = engine.model();
-    let token = request.token().and_then(|text| model.factory_tokens.get(text)).cloned();
+    let known = |text: &str| model.factory_tokens.iter().find(|token| token.text == text).cloned();
+    let token = request.token().and_then(known);
     let now = Timestamp::now();
-    let Some(token) = token.filter(|token| {
-        token.expiration > now && allowed_from(&token.cidr, request.client_ip)
-    }) else {
+    let Some(token) =
+        token.filter(|token| token.expiration > now && allowed_from(&token.cidr, request.client_ip))
+    else {
         return Reply::refused(401);
     };
     let parameters = request.parameters();
@@ -127,7 +131,7 @@ pub(super) fn create_host(engine: &Engine, request: &Request) -> Reply {
             resource.annotations.insert(name.to_owned(), annotation);
         }
     }
-    let mut shown = model.resources.get(&host).map(|host_| show::resource(&model, &host, host_));
+    let mut shown = model.resources.get(&host).map(|resource| show::resource(&model, &host, resource));
     if let Some(shown) = shown.as_mut().and_then(Value::as_object_mut) {
         shown.insert("api_key".into(), json!(key));
     }

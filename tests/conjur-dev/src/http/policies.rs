@@ -18,10 +18,16 @@ pub(super) async fn answer(engine: &Engine, request: &Request, caller: &Caller, 
         "POST" => (Mode::Append, "create"),
         "PATCH" => (Mode::Update, "update"),
         "PUT" => (Mode::Replace, "update"),
-        "GET" if !id.is_empty() => return Reply::plain(501, "conjur-dev shows no effective policy"),
+        "GET" => (Mode::Append, ""),
         _ => return Reply::html(404),
     };
     let branch = format!("{account}:policy:{}", id.join("/"));
+    if request.method() == "GET" {
+        return match engine.model().visible(&caller.role, &branch) {
+            None => Reply::not_found(&branch),
+            Some(_) => Reply::plain(501, "conjur-dev shows no effective policy"),
+        };
+    }
     if let Err(reply) = authorize(engine, caller, &branch, privilege) {
         return reply;
     }
@@ -39,7 +45,9 @@ pub(super) async fn answer(engine: &Engine, request: &Request, caller: &Caller, 
         client_ip: caller.client_ip.to_string(),
     };
     match engine.load(load).await {
-        Ok(done) => Reply::json(201, &json!({"created_roles": created(&done.created), "version": done.version})),
+        Ok(done) => {
+            Reply::json(201, &json!({"created_roles": created(&done.created), "version": done.version}))
+        }
         Err(LoadError::Busy) => {
             Reply::error(409, "policy_conflict", "Concurrent policy load in progress, please retry")
                 .with("retry-after", rand::rng().random_range(1..=8).to_string())

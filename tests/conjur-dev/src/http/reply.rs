@@ -68,10 +68,6 @@ impl Reply {
         self
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
-    }
-
     /// Adds the `ETag` that every 200 and 201 with a body has, and answers 304 to one that still holds
     /// (recording 226).
     pub(crate) fn with_conditional(mut self, request: &Request) -> Self {

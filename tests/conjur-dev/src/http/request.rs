@@ -100,17 +100,14 @@ fn percent_decode(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while let Some(&byte) = bytes.get(at) {
-        match (byte, bytes.get(at + 1..at + 3)) {
-            (b'%', Some(digits)) => {
-                let mut value = [0];
-                let _no_number = hex::decode_to_slice(digits, &mut value);
-                decoded.push(value[0]);
-                at += 3;
-            }
-            _ => {
-                decoded.push(byte);
-                at += 1;
-            }
+        if let (b'%', Some(digits)) = (byte, bytes.get(at + 1..at + 3)) {
+            let mut value = [0];
+            let _no_number = hex::decode_to_slice(digits, &mut value);
+            decoded.push(value[0]);
+            at += 3;
+        } else {
+            decoded.push(byte);
+            at += 1;
         }
     }
     decoded

@@ -62,7 +62,8 @@ fn set(model: &mut Model, request: &Request, caller: &Caller, id: &str) -> Reply
         return Reply::refused(403);
     }
     // Rails takes the end of the path for a format (recording 247).
-    let content_type = if request.path.ends_with(".json") { "application/json" } else { "text/html" };
+    let content_type =
+        if request.path.as_bytes().ends_with(b".json") { "application/json" } else { "text/html" };
     let done = Reply::bare(201).with("content-type", content_type);
     if request.has_query("expirations") {
         return done;

@@ -41,8 +41,8 @@ pub(super) fn resource(model: &Model, id: &str, resource: &Resource) -> Value {
             shown.insert("policy_versions".into(), policy_versions(model, id));
         }
         "host_factory" => {
-            let tokens = model.factory_tokens.iter().filter(|(_, token)| token.factory == id);
-            shown.insert("tokens".into(), tokens.map(|(text, token)| factory_token(text, token)).collect());
+            let tokens = model.factory_tokens.iter().filter(|token| token.factory == id);
+            shown.insert("tokens".into(), tokens.map(factory_token).collect());
             shown.insert("layers".into(), json!(resource.layers));
         }
         _ => {}
@@ -50,9 +50,9 @@ pub(super) fn resource(model: &Model, id: &str, resource: &Resource) -> Value {
     Value::Object(shown)
 }
 
-pub(super) fn factory_token(text: &str, token: &FactoryToken) -> Value {
+pub(super) fn factory_token(token: &FactoryToken) -> Value {
     let expiration = token.expiration.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    json!({"expiration": expiration, "cidr": token.cidr, "token": text})
+    json!({"expiration": expiration, "cidr": token.cidr, "token": token.text})
 }
 
 pub(super) fn with_policy(shown: &mut Map<String, Value>, policy: Option<&str>) {

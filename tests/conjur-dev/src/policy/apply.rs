@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::Refused;
-use super::document::{Privileges, Record, Reference, Statement};
+use super::document::{Permission, Record, Reference, Statement};
 use super::names::Place;
 use crate::model::keys::new_api_key;
 use crate::model::{Annotation, Credentials, Model, identifier_of, kind_of};
@@ -76,7 +76,9 @@ pub(crate) fn apply(
     let (mut placed, mut others) = (Vec::new(), Vec::new());
     load.gather(&place, &owner, statements, &mut placed, &mut others)?;
     others.iter().try_for_each(|(place, statement)| load.remove(place, statement))?;
-    placed.iter().for_each(|placed| load.make(placed));
+    for placed in &placed {
+        load.make(placed);
+    }
     placed.iter().try_for_each(|placed| load.check_owner(placed))?;
     placed.iter().try_for_each(|placed| load.join_layers(placed))?;
     others.iter().try_for_each(|(place, statement)| load.relate(place, statement))?;
@@ -156,21 +158,21 @@ impl Load<'_> {
             self.change_owner(id, owner);
         }
         self.memberships.insert((owner.clone(), id.clone()));
-        let change = is_new || self.mode != Mode::Append;
-        if let (true, Some(restricted_to), Some(credentials)) =
-            (change, &record.restricted_to, self.model.credentials.get_mut(id))
+        if let (Some(restricted_to), Some(credentials)) =
+            (&record.restricted_to, self.model.credentials.get_mut(id))
         {
             credentials.restricted_to.clone_from(restricted_to);
         }
         for (name, value) in &record.annotations {
-            self.annotate(id, name, value, change);
+            self.annotate(id, name, value);
         }
         self.add_public_keys(id, &record.public_keys);
     }
 
+    /// What another branch made keeps its owner, whatever this one says of it.
     fn change_owner(&mut self, id: &str, owner: &str) {
         let Some(resource) = self.model.resources.get_mut(id) else { return };
-        if resource.owner != owner {
+        if resource.owner != owner && resource.policy.as_deref() == Some(&self.branch) {
             owner.clone_into(&mut resource.owner);
             if self.model.roles.contains_key(id) {
                 self.model.own(id, owner, Some(self.branch.clone()));
@@ -178,16 +180,18 @@ impl Load<'_> {
         }
     }
 
-    fn annotate(&mut self, id: &str, name: &str, value: &str, change: bool) {
+    /// Adds an annotation, or changes one of this branch's own (recordings 82–85).
+    fn annotate(&mut self, id: &str, name: &str, value: &str) {
         self.annotations.insert((id.to_owned(), name.to_owned()));
         let Some(resource) = self.model.resources.get_mut(id) else { return };
-        match resource.annotations.get_mut(name) {
-            Some(annotation) if change => value.clone_into(&mut annotation.value),
-            Some(_) => {}
-            None => {
-                let annotation = Annotation { value: value.to_owned(), policy: Some(self.branch.clone()) };
-                resource.annotations.insert(name.to_owned(), annotation);
+        let branch = Some(self.branch.clone());
+        if let Some(annotation) = resource.annotations.get_mut(name) {
+            if annotation.policy == branch && self.mode != Mode::Append {
+                value.clone_into(&mut annotation.value);
             }
+        } else {
+            let annotation = Annotation { value: value.to_owned(), policy: branch };
+            resource.annotations.insert(name.to_owned(), annotation);
         }
     }
 
@@ -242,13 +246,13 @@ impl Load<'_> {
         }
     }
 
-    fn permit(&mut self, place: &Place, permit: &Privileges) -> Result<(), Refused> {
+    fn permit(&mut self, place: &Place, permit: &Permission) -> Result<(), Refused> {
         for role in &permit.roles {
             let role = self.role(&place.resolve(role)?)?;
             for resource in &permit.resources {
                 let id = place.resolve(resource)?;
                 let resource = self.model.resources.get_mut(&id).ok_or_else(|| missing(&id))?;
-                for privilege in &permit.privileges {
+                for privilege in &permit.granted {
                     self.permissions.insert((id.clone(), role.clone(), privilege.clone()));
                     let granted = (role.clone(), privilege.clone());
                     resource.permissions.entry(granted).or_insert_with(|| Some(self.branch.clone()));
@@ -258,7 +262,8 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// `!delete`, `!revoke` and `!deny`; what is not there needs no removing (recording 77).
+    /// `!delete`, `!revoke` and `!deny`; what is not there needs no removing (recording 77), and what another
+    /// branch granted stays (recordings 98 and 382).
     fn remove(&mut self, place: &Place, statement: &Statement) -> Result<(), Refused> {
         match statement {
             Statement::Delete(records) => {
@@ -270,7 +275,11 @@ impl Load<'_> {
                 for role in roles {
                     let role = place.resolve(role)?;
                     for member in members {
-                        self.model.memberships.remove(&(place.resolve(member)?, role.clone()));
+                        let edge = (place.resolve(member)?, role.clone());
+                        let granted = self.model.memberships.get(&edge);
+                        if granted.is_some_and(|granted| granted.policy.as_deref() == Some(&self.branch)) {
+                            self.model.memberships.remove(&edge);
+                        }
                     }
                 }
             }
@@ -280,13 +289,16 @@ impl Load<'_> {
         Ok(())
     }
 
-    fn deny(&mut self, place: &Place, deny: &Privileges) -> Result<(), Refused> {
+    fn deny(&mut self, place: &Place, deny: &Permission) -> Result<(), Refused> {
         for resource in &deny.resources {
             let Some(resource) = self.model.resources.get_mut(&place.resolve(resource)?) else { continue };
             for role in &deny.roles {
                 let role = place.resolve(role)?;
-                for privilege in &deny.privileges {
-                    resource.permissions.remove(&(role.clone(), privilege.clone()));
+                for privilege in &deny.granted {
+                    let granted = (role.clone(), privilege.clone());
+                    if resource.permissions.get(&granted) == Some(&Some(self.branch.clone())) {
+                        resource.permissions.remove(&granted);
+                    }
                 }
             }
         }
@@ -303,9 +315,9 @@ impl Load<'_> {
             .map(|(id, _)| id.clone())
             .collect();
         let memberships = &self.memberships;
-        self.model.memberships.retain(|edge, membership| {
-            membership.policy.as_deref() != branch || memberships.contains(edge)
-        });
+        self.model
+            .memberships
+            .retain(|edge, membership| membership.policy.as_deref() != branch || memberships.contains(edge));
         for (id, resource) in &mut self.model.resources {
             resource.permissions.retain(|(role, privilege), policy| {
                 let stated = (id.clone(), role.clone(), privilege.clone());
@@ -316,7 +328,9 @@ impl Load<'_> {
                 annotation.policy.as_deref() != branch || self.annotations.contains(&stated)
             });
         }
-        gone.iter().for_each(|id| self.model.delete(id));
+        for id in &gone {
+            self.model.delete(id);
+        }
     }
 
     fn role(&self, id: &str) -> Result<String, Refused> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Refused;
-use super::document::{Privileges, Reference, record_type};
+use super::document::{Permission, Reference, record_type};
 use super::yaml::{Content, Node, Tree};
 
 /// Attributes that are kept as annotations (recording 444).
@@ -106,10 +106,10 @@ impl<'a> Attributes<'a> {
         Ok(references)
     }
 
-    pub(super) fn privileges(&self) -> Result<Privileges, Refused> {
-        Ok(Privileges {
+    pub(super) fn privileges(&self) -> Result<Permission, Refused> {
+        Ok(Permission {
             roles: self.references(&["role", "roles"])?,
-            privileges: self.texts(&["privileges", "privilege"])?.unwrap_or_default(),
+            granted: self.texts(&["privileges", "privilege"])?.unwrap_or_default(),
             resources: self.references(&["resource", "resources"])?,
         })
     }
@@ -125,12 +125,12 @@ impl<'a> Attributes<'a> {
                 };
                 let id = match content {
                     Content::Scalar(id) => Some(id.clone()),
-                    Content::Mapping(pairs) => pairs.iter().find_map(|(key, value)| {
-                        match (&key.content, &value.content) {
+                    Content::Mapping(pairs) => {
+                        pairs.iter().find_map(|(key, value)| match (&key.content, &value.content) {
                             (Content::Scalar(key), Content::Scalar(id)) if key == "id" => Some(id.clone()),
                             _ => None,
-                        }
-                    }),
+                        })
+                    }
                     Content::Sequence(_) => None,
                 };
                 into.push(Reference { kind, id: id.filter(|id| !id.is_empty()) });

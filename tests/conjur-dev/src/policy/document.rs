@@ -12,15 +12,15 @@ pub(crate) enum Statement {
     Record(Box<Record>),
     Grant { roles: Vec<Reference>, members: Vec<Reference> },
     Revoke { roles: Vec<Reference>, members: Vec<Reference> },
-    Permit(Privileges),
-    Deny(Privileges),
+    Permit(Permission),
+    Deny(Permission),
     Delete(Vec<Reference>),
 }
 
 #[derive(Debug)]
-pub(crate) struct Privileges {
+pub(crate) struct Permission {
     pub(crate) roles: Vec<Reference>,
-    pub(crate) privileges: Vec<String>,
+    pub(crate) granted: Vec<String>,
     pub(crate) resources: Vec<Reference>,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use granit_parser::{Event, Parser, ScanError, ScalarStyle, Span, StructureStyle, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 use super::Refused;
 
@@ -97,13 +97,15 @@ pub(crate) fn parse(text: &str) -> Result<Tree<'_>, Refused> {
     Ok(Tree { text, root: builder.root, second_document })
 }
 
+const NO_TOKEN: &str = "found character that cannot start any token while scanning for the next token";
+
 /// The words of libyaml, where granit-parser has its own for the same mistake.
 fn libyaml_message(error: &ScanError) -> String {
     let info = error.info();
     if info.contains("mapping values are not allowed") {
         "mapping values are not allowed in this context".to_owned()
     } else if info.contains("tab") || info.contains("cannot start any token") {
-        "found character that cannot start any token while scanning for the next token".to_owned()
+        NO_TOKEN.to_owned()
     } else if info.contains("flow") {
         "did not find expected node content while parsing a flow node".to_owned()
     } else {
@@ -135,6 +137,7 @@ impl Builder<'_> {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Refused> {
         let start = span.start.byte_offset().unwrap_or_default();
         let end = span.end.byte_offset().unwrap_or_default();
+        self.refuse_tabs(&event, start)?;
         match event {
             Event::Scalar(value, style, anchor, tag) => {
                 let read_to = if style == ScalarStyle::Plain { self.after_blanks(end) } else { end };
@@ -192,18 +195,29 @@ impl Builder<'_> {
         };
         match &mut frame.open {
             Open::Sequence(items) => items.push(node),
-            Open::Mapping(pairs, key) => match key.take() {
-                Some(key) => pairs.push((key, node)),
-                None => {
-                    // A block mapping is known as one only at the colon of its first key.
-                    if pairs.is_empty() && frame.block {
-                        let colon = text[node.read_to.min(text.len())..].find(':').unwrap_or_default();
-                        frame.read_to = node.read_to + colon + 1;
-                    }
-                    *key = Some(node);
+            Open::Mapping(pairs, key) => {
+                if let Some(key) = key.take() {
+                    pairs.push((key, node));
+                    return;
                 }
-            },
+                // A block mapping is known as one only at the colon of its first key.
+                if pairs.is_empty() && frame.block {
+                    let colon = text[node.read_to.min(text.len())..].find(':').unwrap_or_default();
+                    frame.read_to = node.read_to + colon + 1;
+                }
+                *key = Some(node);
+            }
         }
+    }
+
+    /// The real parser takes no tab for indentation (recording 46); in flow style it may stand anywhere.
+    fn refuse_tabs(&self, event: &Event<'_>, start: usize) -> Result<(), Refused> {
+        let before = self.text[..start.min(self.text.len())].rsplit('\n').next().unwrap_or_default();
+        let indented = event.is_node() && before.contains('\t') && before.trim().is_empty();
+        if indented && self.open.iter().all(|frame| frame.block) {
+            return Err(Refused::invalid(NO_TOKEN));
+        }
+        Ok(())
     }
 
     /// The real parser reads on over blanks and line breaks after a plain scalar.
