@@ -1,1 +1,39 @@
-//! x
+//! What cluster tests and the demo stand on: a real control plane, the chart installed by Helm, and the
+//! operator as a process under the chart's `ServiceAccount`.
+//!
+//! Every process that is started here ends with the one that started it, even when that is killed with
+//! SIGKILL; see [`process`]. Everything listens on the loopback interface only, and every file lies in one
+//! temporary folder, which goes when the processes have ended.
+//!
+//! ```no_run
+//! # async fn example() -> testbed::Result<()> {
+//! use testbed::{Chart, ControlPlane, Operator, OperatorOptions};
+//!
+//! let cluster = ControlPlane::start().await?;
+//! let release = cluster.install_chart(&Chart::default()).await?;
+//! let operator =
+//!     Operator::start("target/debug/conjur-operator", &cluster, OperatorOptions::under(&release)).await?;
+//! cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: billing}}").await?;
+//! operator.terminate().await?;
+//! cluster.stop().await
+//! # }
+//! ```
+
+mod audit;
+mod chart;
+mod conjur;
+mod control_plane;
+mod operator;
+pub mod pki;
+pub mod process;
+mod programs;
+mod wait;
+
+pub use anyhow::{Error, Result};
+pub use audit::ApiRequest;
+pub use chart::{Chart, Release};
+pub use conjur::DevConjur;
+pub use control_plane::ControlPlane;
+pub use operator::{Operator, OperatorOptions};
+pub use programs::repository;
+pub use wait::wait_for;

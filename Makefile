@@ -1,0 +1,75 @@
+# `make` alone tells what there is.
+SHELL := bash
+.DEFAULT_GOAL := help
+
+PROGRAMS := tests/control-plane/build.sh
+# The script that builds them says where this is, too.
+CACHE := $(or $(CONJUR_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/conjur-operator)
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
+.PHONY: help demo demo-stop test test-fast fmt lint deny crds clean-cache cargo programs
+
+help: ## What there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: cargo programs ## Everything once, before your eyes, on this machine; KEEP=1 leaves it running
+	@cargo build --workspace --bins
+	@cargo run --quiet --package testbed --bin demo
+
+demo-stop: cargo ## End what `KEEP=1 make demo` left running
+	@cargo run --quiet --package testbed --bin demo -- stop
+
+test: cargo programs ## All tests: unit, recordings, cluster
+	cargo test --workspace
+
+test-fast: cargo ## The tests that need no control plane
+	cargo test --workspace --exclude testbed -- --skip cluster::
+	cargo test --package testbed --lib
+
+fmt: cargo ## Format the code
+	cargo fmt --all
+
+lint: cargo ## Formatting and clippy, warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: cargo $(DENY) ## Licences, sources and bans of the dependencies; advisories where they can be fetched
+	$(DENY) --workspace check --hide-inclusion-graph bans licenses sources
+	@if $(DENY) fetch db 2>/dev/null; then \
+	  $(DENY) --workspace check --disable-fetch --hide-inclusion-graph advisories; \
+	else \
+	  echo "The database of security advisories can't be reached from here: NOT checked against it."; \
+	fi
+
+# One file for each kind, under its name: for `kubectl apply -f crds/`, and for the chart.
+crds: cargo ## Write the CRDs anew from the code
+	@cargo build --quiet --bin conjur-operator
+	@rm -rf target/crds && mkdir -p target/crds
+	@cargo run --quiet --bin conjur-operator -- crds | awk ' \
+	  function flush() { if (name) { printf "%s", text > ("target/crds/" name ".yaml"); close("target/crds/" name ".yaml") } text = name = "" } \
+	  /^---/ { flush(); next } \
+	  { text = text $$0 "\n" } \
+	  /^  name: / && !name { name = $$2 } \
+	  END { flush() }'
+	@for folder in crds charts/conjur-operator/files/crds; do \
+	  mkdir -p $$folder && rm -f $$folder/*.yaml && cp target/crds/*.yaml $$folder/; \
+	done
+	@ls crds
+
+clean-cache: ## Remove the programs that were built for tests and the demo
+	rm -rf "$(CACHE)"/{control-plane,helm,assets,cargo-deny}-*
+
+cargo:
+	@command -v cargo >/dev/null || { \
+	  echo "error: cargo is missing, and the operator is built with it. Install it with" >&2; \
+	  echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2; \
+	  echo "then run this again." >&2; exit 1; }
+
+programs:
+	@$(PROGRAMS) control-plane >/dev/null
+	@$(PROGRAMS) helm >/dev/null
+
+$(DENY):
+	@echo "installing cargo-deny $(DENY_VERSION); this happens once and takes some minutes."
+	@cargo install --quiet --locked --root "$(CACHE)/cargo-deny-$(DENY_VERSION)" cargo-deny@$(DENY_VERSION)

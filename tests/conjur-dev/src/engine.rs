@@ -1,0 +1,148 @@
+//! The state behind the listeners, and the one thing that takes time: a policy load.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::control::{Control, Point};
+use crate::model::keys::{self, Claims, Refusal, Signer};
+use crate::model::{Model, PolicyVersion};
+use crate::policy::apply::{self, Mode};
+use crate::policy::{Refused, document, yaml};
+
+pub(crate) struct Engine {
+    account: String,
+    model: Mutex<Model>,
+    signer: Mutex<Signer>,
+    token_lifetime: AtomicI64,
+    /// Branches with a load under way.
+    busy: Mutex<HashSet<String>>,
+    pub(crate) control: Control,
+}
+
+/// A policy document on its way in.
+pub(crate) struct Load<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) mode: Mode,
+    /// Full id of the branch.
+    pub(crate) branch: &'a str,
+    pub(crate) document: &'a [u8],
+    /// Full id of the role that loads.
+    pub(crate) role: &'a str,
+    pub(crate) client_ip: String,
+}
+
+pub(crate) struct Loaded {
+    /// The created roles and their keys.
+    pub(crate) created: Vec<(String, String)>,
+    pub(crate) version: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    /// Another load of the branch is under way (recording 137).
+    Busy,
+    Refused(Refused),
+}
+
+impl Engine {
+    pub(crate) fn new(account: &str, admin_key: String, token_lifetime: i64) -> Self {
+        Self {
+            account: account.to_owned(),
+            model: Mutex::new(Model::new(account, admin_key, Timestamp::now())),
+            signer: Mutex::new(Signer::new()),
+            token_lifetime: AtomicI64::new(token_lifetime),
+            busy: Mutex::new(HashSet::new()),
+            control: Control::default(),
+        }
+    }
+
+    pub(crate) fn account(&self) -> &str {
+        &self.account
+    }
+
+    pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
+        lock(&self.model)
+    }
+
+    pub(crate) fn issue(&self, login: &str) -> Value {
+        lock(&self.signer).issue(login, Timestamp::now(), self.token_lifetime.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn verify(&self, token: &str) -> Result<Claims, Refusal> {
+        lock(&self.signer).verify(token, Timestamp::now())
+    }
+
+    /// A new signing key: every token so far is `Invalid`, in the words of an expired one.
+    pub(crate) fn expire_tokens(&self) {
+        *lock(&self.signer) = Signer::new();
+    }
+
+    pub(crate) fn set_token_lifetime(&self, seconds: i64) {
+        self.token_lifetime.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Loads a document. Nobody sees anything of it before all of it is committed.
+    pub(crate) async fn load(&self, load: Load<'_>) -> Result<Loaded, LoadError> {
+        let created_at = Timestamp::now();
+        let busy = Busy::claim(&self.busy, load.branch).ok_or(LoadError::Busy)?;
+        let outcome = self.load_claimed(&load, created_at).await;
+        drop(busy);
+        if outcome.is_ok() {
+            self.control.pass(load.method, load.path, Point::AfterCommit).await;
+        }
+        outcome.map_err(LoadError::Refused)
+    }
+
+    async fn load_claimed(&self, load: &Load<'_>, created_at: Timestamp) -> Result<Loaded, Refused> {
+        if load.document.is_empty() {
+            return Err(Refused::Text("is not present"));
+        }
+        let text = yaml::text_of(load.document)?;
+        let statements = document::read(text)?;
+        self.control.pass(load.method, load.path, Point::BeforeCommit).await;
+        let mut model = self.model();
+        let mut changed = model.clone();
+        let created = apply::apply(&mut changed, load.mode, load.branch, &statements, created_at)?;
+        let versions = changed.policy_versions.entry(load.branch.to_owned()).or_default();
+        let version = versions.last().map_or(1, |last| last.version + 1);
+        versions.push(PolicyVersion {
+            version,
+            created_at,
+            finished_at: Timestamp::now(),
+            text: String::from_utf8_lossy(load.document).into_owned(),
+            sha256: keys::sha256_hex(load.document),
+            role: load.role.to_owned(),
+            client_ip: load.client_ip.clone(),
+        });
+        *model = changed;
+        Ok(Loaded { created, version })
+    }
+}
+
+/// A branch is busy as long as this lives.
+struct Busy<'a> {
+    branches: &'a Mutex<HashSet<String>>,
+    branch: String,
+}
+
+impl<'a> Busy<'a> {
+    fn claim(branches: &'a Mutex<HashSet<String>>, branch: &str) -> Option<Self> {
+        lock(branches).insert(branch.to_owned()).then(|| Self { branches, branch: branch.to_owned() })
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        lock(self.branches).remove(&self.branch);
+    }
+}
+
+/// A panic in one request must not take the server down for the rest of the test.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,70 @@
+//! `policies/{account}/policy/{branch}`: loads.
+
+use rand::Rng as _;
+use serde_json::{Map, Value, json};
+
+use super::Caller;
+use super::reply::Reply;
+use super::request::Request;
+use crate::engine::{Engine, Load, LoadError};
+use crate::policy::apply::Mode;
+
+pub(super) async fn answer(engine: &Engine, request: &Request, caller: &Caller, rest: &[&str]) -> Reply {
+    if !engine.model().roles.contains_key(&caller.role) {
+        return Reply::refused(403);
+    }
+    let [account, "policy", id @ ..] = rest else { return Reply::html(404) };
+    let (mode, privilege) = match request.method() {
+        "POST" => (Mode::Append, "create"),
+        "PATCH" => (Mode::Update, "update"),
+        "PUT" => (Mode::Replace, "update"),
+        "GET" => (Mode::Append, ""),
+        _ => return Reply::html(404),
+    };
+    let branch = format!("{account}:policy:{}", id.join("/"));
+    if request.method() == "GET" {
+        return match engine.model().visible(&caller.role, &branch) {
+            None => Reply::not_found(&branch),
+            Some(_) => Reply::plain(501, "conjur-dev shows no effective policy"),
+        };
+    }
+    if let Err(reply) = authorize(engine, caller, &branch, privilege) {
+        return reply;
+    }
+    // Only `true`, in any case; `1` really loads (recordings 109, 110).
+    if request.query("dryRun").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Reply::plain(501, "conjur-dev does no dry runs");
+    }
+    let load = Load {
+        method: &request.method,
+        path: &request.path,
+        mode,
+        branch: &branch,
+        document: &request.body,
+        role: &caller.role,
+        client_ip: caller.client_ip.to_string(),
+    };
+    match engine.load(load).await {
+        Ok(done) => {
+            Reply::json(201, &json!({"created_roles": created(&done.created), "version": done.version}))
+        }
+        Err(LoadError::Busy) => {
+            Reply::error(409, "policy_conflict", "Concurrent policy load in progress, please retry")
+                .with("retry-after", rand::rng().random_range(1..=8).to_string())
+        }
+        Err(LoadError::Refused(refused)) => Reply::json(422, &refused.body()),
+    }
+}
+
+fn authorize(engine: &Engine, caller: &Caller, branch: &str, privilege: &str) -> Result<(), Reply> {
+    let model = engine.model();
+    if model.visible(&caller.role, branch).is_none() {
+        return Err(Reply::not_found(branch));
+    }
+    if model.permitted(&caller.role, privilege, branch) { Ok(()) } else { Err(Reply::refused(403)) }
+}
+
+fn created(roles: &[(String, String)]) -> Value {
+    let roles = roles.iter().map(|(id, key)| (id.clone(), json!({"id": id, "api_key": key})));
+    Value::Object(roles.collect::<Map<_, _>>())
+}

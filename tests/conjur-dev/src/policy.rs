@@ -1,0 +1,46 @@
+//! The policy language: reading a document and applying it.
+
+pub(crate) mod apply;
+mod attributes;
+pub(crate) mod document;
+mod names;
+pub(crate) mod yaml;
+
+use serde_json::{Value, json};
+
+/// Why a document was refused.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// It does not parse, or says what makes no sense (recordings 45–73); lines and columns are those of
+    /// the real server: its parser's position after the offending event, counted from 0.
+    Invalid { message: String, at: Option<(usize, usize)> },
+    /// `policy_text` itself is not acceptable (recordings 49, 74).
+    Text(&'static str),
+}
+
+impl Refused {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into(), at: None }
+    }
+
+    /// The body of the 422.
+    pub(crate) fn body(&self) -> Value {
+        match self {
+            Self::Text(reason) => json!({"error": {
+                "code": "validation_failed",
+                "message": format!("policy_text {reason}"),
+                "details": [{"code": "validation_failed", "target": "policy_text", "message": reason}],
+            }}),
+            Self::Invalid { message, at: None } => {
+                json!({"error": {"code": "policy_invalid", "message": message}})
+            }
+            Self::Invalid { message, at: Some((line, column)) } => json!({"error": {
+                "code": "policy_invalid",
+                "message": format!("Error at line {line}, column {column} in policy : {message}"),
+                "innererror": {
+                    "code": "policy_invalid", "filename": "policy", "line": line, "column": column,
+                },
+            }}),
+        }
+    }
+}

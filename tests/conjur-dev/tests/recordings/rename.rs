@@ -1,0 +1,108 @@
+//! Other names for what the recordings speak of.
+
+/// The words that ids are made of. What means something to the server itself (`admin`, `root`) or to
+/// English (`own`) keeps its name.
+const WORDS: [&str; 30] = [
+    "demo",
+    "alice",
+    "bob",
+    "carol",
+    "dave",
+    "eve",
+    "joe",
+    "gone",
+    "app",
+    "web",
+    "outsider",
+    "nokey",
+    "consumers",
+    "updaters",
+    "ops",
+    "nested",
+    "deeper",
+    "db",
+    "bin",
+    "annotated",
+    "hf",
+    "ws",
+    "keep",
+    "private",
+    "dup",
+    "loader",
+    "upd",
+    "admins",
+    "mine",
+    "nogroup",
+];
+
+/// The hour when host factory tokens were to expire, and one that is not over.
+const EXPIRED: &str = "2026-11-22T02";
+const LASTING: &str = "2096-11-22T02";
+
+/// How things are called in a replay.
+#[derive(Clone, Copy)]
+pub struct Names {
+    changed: bool,
+}
+
+impl Names {
+    pub fn as_recorded() -> Self {
+        Self { changed: false }
+    }
+
+    /// The last letter is the next one: the length and nearly always the order stay.
+    pub fn changed() -> Self {
+        Self { changed: true }
+    }
+
+    pub fn account(self) -> String {
+        self.of("demo")
+    }
+
+    /// The text with its names and the expiration of tokens replaced; `%2F` and the like end a word.
+    pub fn of(self, text: &str) -> String {
+        let text = text.replace(EXPIRED, LASTING);
+        if !self.changed {
+            return text;
+        }
+        let (mut renamed, mut word) = (String::with_capacity(text.len()), String::new());
+        let mut characters = text.chars();
+        while let Some(character) = characters.next() {
+            if character.is_ascii_alphanumeric() {
+                word.push(character);
+                continue;
+            }
+            renamed.push_str(&rename(&word));
+            word.clear();
+            renamed.push(character);
+            // Encoded characters, also those encoded twice, are no part of a word.
+            let mut after_percent = character == '%';
+            while after_percent && starts_with_digits(characters.as_str()) {
+                after_percent = characters.as_str().starts_with("25");
+                renamed.extend(characters.by_ref().take(2));
+            }
+        }
+        renamed.push_str(&rename(&word));
+        renamed
+    }
+
+    pub fn of_bytes(self, bytes: &[u8]) -> Vec<u8> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.of(text).into_bytes(),
+            Err(_) => bytes.to_vec(),
+        }
+    }
+}
+
+fn rename(word: &str) -> String {
+    let mut renamed = word.to_owned();
+    if WORDS.contains(&word) {
+        let last = renamed.pop().map(|last| char::from(u8::try_from(last).unwrap() + 1));
+        renamed.extend(last);
+    }
+    renamed
+}
+
+fn starts_with_digits(text: &str) -> bool {
+    text.len() >= 2 && text.bytes().take(2).all(|digit| digit.is_ascii_hexdigit())
+}

@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# Finds, or builds once, what tests and the demo need of Kubernetes, from Go modules:
+#
+#   build.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl
+#   build.sh helm            helm
+#
+# Prints the folder that holds them on stdout, and everything else on stderr. What is built is kept
+# outside the tree, in $CONJUR_OPERATOR_CACHE or else ~/.cache/conjur-operator. KUBEBUILDER_ASSETS,
+# where set, wins: what it has is used, and only what it lacks is built.
+set -euo pipefail
+
+caller=$PWD
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${CONJUR_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conjur-operator}
+kubernetes_minor=35
+kubernetes_version=v1.35.4
+helm_version=v4.3.1
+programs="etcd kube-apiserver kube-controller-manager kubectl"
+work="" builder=""
+
+say() { echo "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+clean_up() {
+  [ -z "$builder" ] || kill "$builder" 2>/dev/null || true
+  [ -z "$work" ] || rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+need_go() {
+  command -v go >/dev/null || die "go is missing, and what Kubernetes needs is built with it. Install it with
+    sudo apt-get install golang-go     (Debian, Ubuntu)
+    brew install go                    (macOS)
+then run this again."
+}
+
+digest() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi | cut -c1-16; }
+
+# progress WHAT COUNT_COMMAND: runs until $builder ends; one updating line on a terminal, else a line every 15 s.
+progress() {
+  local what=$1 count=$2 started=$SECONDS last=$SECONDS line
+  while kill -0 "$builder" 2>/dev/null; do
+    sleep 0.5
+    line="  $what: $("$count"), $((SECONDS - started)) s"
+    if [ -t 2 ]; then
+      printf '\r%s\033[K' "$line" >&2
+    elif [ $((SECONDS - last)) -ge 15 ]; then
+      say "$line"
+      last=$SECONDS
+    fi
+  done
+  [ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+lines() { local n; n=$(grep -c "$1" "$work/log" || true); echo "${n:-0}"; }
+downloads() { echo "$(lines '^go: downloading') modules fetched"; }
+packages() { echo "$(lines '^[a-z0-9]')${total:+ of at most $total} packages compiled"; }
+
+# run_go WHAT COUNT_COMMAND ARGS…: go with progress; its stdout goes to $work/out, what it says to $work/log.
+run_go() {
+  local what=$1 count=$2
+  shift 2
+  : >"$work/log"
+  go "$@" >"$work/out" 2>"$work/log" &
+  builder=$!
+  progress "$what" "$count"
+  if ! wait "$builder"; then
+    builder=""
+    tail -n 20 "$work/log" >&2
+    die "\`go $*\` failed; its last lines are above. Run this again when that is mended: what was compiled is kept."
+  fi
+  builder=""
+}
+
+# once FOLDER BUILD_FUNCTION: FOLDER appears whole or not at all, and two at once build it once.
+once() {
+  local folder=$1 build=$2
+  [ -d "$folder" ] && return
+  mkdir -p "$cache"
+  # The kernel lets go of the lock when its holder ends, however it ends. Without flock (macOS) two at once
+  # both build, and the first to be ready wins.
+  if command -v flock >/dev/null; then
+    exec 9>"$folder.lock"
+    flock -n 9 || { say "another run builds $(basename "$folder"); waiting for it"; flock 9; }
+    [ -d "$folder" ] && { exec 9>&-; return; }
+    rm -rf "$folder".tmp.*
+  fi
+  work=$(mktemp -d "$folder.tmp.XXXXXX")
+  mkdir "$work/bin"
+  need_go
+  "$build"
+  [ -e "$folder" ] || mv "$work/bin" "$folder"
+  rm -rf "$work"
+  work=""
+  exec 9>&-
+}
+
+build_control_plane() {
+  local started=$SECONDS
+  say "building etcd, kube-apiserver, kube-controller-manager and kubectl $kubernetes_version from source."
+  say "This happens once and takes 7 to 10 minutes on two cores, longer on a slow network."
+  run_go "finding out what to compile" downloads list -deps .
+  total=$(wc -l <"$work/out" | tr -d ' ')
+  run_go "compiling" packages build -v -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/bin/kubernetes" .
+  local program
+  for program in $programs; do ln -s kubernetes "$work/bin/$program"; done
+  say "built in $((SECONDS - started)) s, kept in $cache"
+}
+
+build_helm() {
+  local started=$SECONDS
+  say "building helm $helm_version from source. This happens once and takes about 3 minutes on two cores."
+  total=""
+  GOBIN="$work/bin" run_go "compiling" packages install -v -trimpath "helm.sh/helm/v4/cmd/helm@$helm_version"
+  say "built in $((SECONDS - started)) s, kept in $cache"
+}
+
+ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes_version"
+ldflags="$ldflags -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$kubernetes_minor"
+
+control_plane() {
+  need_go
+  local folder
+  folder=$cache/control-plane-$({ cat "$here/main.go" "$here/go.mod" "$here/go.sum"; go version; echo "$ldflags"; } | digest)
+  once "$folder" build_control_plane
+  echo "$folder"
+}
+
+# A folder of links: to what KUBEBUILDER_ASSETS has, and to our own build for the rest.
+assets() {
+  local theirs=$KUBEBUILDER_ASSETS ours="" lacking="" program
+  theirs=$(cd "$caller" && cd "$theirs" 2>/dev/null && pwd) ||
+    die "KUBEBUILDER_ASSETS is $KUBEBUILDER_ASSETS, which is no folder. Correct it, or unset it to have all built here."
+  for program in $programs; do [ -x "$theirs/$program" ] || lacking="$lacking $program"; done
+  [ -n "$lacking" ] || { echo "$theirs"; return; }
+  lacking=${lacking# }
+  say "KUBEBUILDER_ASSETS ($theirs) lacks ${lacking// /, }: taken from our own build; the rest from there."
+  ours=$(control_plane)
+  local folder
+  folder=$cache/assets-$(echo "$theirs $ours $lacking" | digest)
+  if [ ! -d "$folder" ]; then
+    work=$(mktemp -d "$folder.tmp.XXXXXX")
+    mkdir "$work/bin"
+    for program in $programs; do
+      local from=$ours
+      [ ! -x "$theirs/$program" ] || from=$theirs
+      ln -s "$from/$program" "$work/bin/$program"
+    done
+    mv "$work/bin" "$folder"
+    rm -rf "$work"
+    work=""
+  fi
+  echo "$folder"
+}
+
+# A function, so that bash has read all of this file before minutes go by and somebody changes it.
+main() {
+  # `go version` depends on the go.mod of the folder it is asked in, and what is cached goes by it.
+  cd "$here"
+  case ${1:-control-plane} in
+  control-plane) if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
+  helm)
+    need_go
+    local folder=$cache/helm-$helm_version-$(go version | digest)
+    once "$folder" build_helm
+    echo "$folder"
+    ;;
+  *) die "\`$1\`? Say \`$0 control-plane\` or \`$0 helm\`." ;;
+  esac
+}
+
+main "$@"
+exit

@@ -1,0 +1,41 @@
+//! Where the programs of Kubernetes are: the script that finds or builds them says it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+
+use crate::Result;
+
+/// The folder of the repository.
+pub fn repository() -> &'static Path {
+    // tests/testbed, two below the top.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// The folder with etcd, kube-apiserver, kube-controller-manager and kubectl.
+pub(crate) async fn control_plane() -> Result<PathBuf> {
+    find("control-plane").await
+}
+
+/// The helm program.
+pub(crate) async fn helm() -> Result<PathBuf> {
+    Ok(find("helm").await?.join("helm"))
+}
+
+async fn find(what: &str) -> Result<PathBuf> {
+    let script = repository().join("tests/control-plane/build.sh");
+    let output = tokio::process::Command::new(&script)
+        .arg(what)
+        .stderr(Stdio::inherit())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .with_context(|| format!("running {}", script.display()))?;
+    if !output.status.success() {
+        bail!("`{} {what}` failed; what it says is above", script.display());
+    }
+    let folder = String::from_utf8(output.stdout).context("reading the folder's name")?;
+    Ok(PathBuf::from(folder.trim_end()))
+}

@@ -1,0 +1,129 @@
+//! The chart, rendered and installed by Helm on a real API server.
+
+use serde_json::json;
+use testbed::{Chart, ControlPlane, repository};
+
+fn chart_folder() -> String {
+    repository().join("charts/conjur-operator").display().to_string()
+}
+
+#[tokio::test]
+async fn the_chart_installs_upgrades_and_grants_what_the_operator_needs_and_no_more() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let release = cluster.install_chart(&Chart::default()).await.unwrap();
+    assert_eq!(release.user(), "system:serviceaccount:conjur-system:conjur-operator");
+    cluster.kubectl(&["get", "conjur", "--all-namespaces"]).await.unwrap();
+
+    let user = release.user();
+    for (verb, resource, namespace, allowed) in [
+        ("watch", "secrets", "billing", true),
+        ("create", "secrets", "billing", true),
+        ("list", "configmaps", "billing", true),
+        ("patch", "conjursecrets.conjur-operator.io/status", "billing", true),
+        ("create", "events.events.k8s.io", "billing", true),
+        ("update", "leases.coordination.k8s.io", "conjur-system", true),
+        ("update", "leases.coordination.k8s.io", "billing", false),
+        ("update", "conjursecrets.conjur-operator.io", "billing", false),
+        ("get", "pods", "billing", false),
+        ("update", "configmaps", "billing", false),
+    ] {
+        let mut args = vec!["auth", "can-i", verb];
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        args.extend([resource, "--subresource", subresource, "--namespace", namespace, "--as", &user]);
+        let answer = cluster.kubectl(&args).await;
+        assert_eq!(answer.is_ok(), allowed, "{verb} {resource}/{subresource} in {namespace}: {answer:?}");
+    }
+
+    // Pod Security looks at the Pods that the Deployment makes.
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    cluster.kubectl(&["label", "namespace", "conjur-system", label]).await.unwrap();
+    let pods = || async {
+        let pods =
+            cluster.kubectl(&["get", "pods", "--namespace", "conjur-system", "-o", "name"]).await.unwrap();
+        (pods.lines().count() == 2).then_some(())
+    };
+    let values = json!({"replicaCount": 2});
+    cluster.install_chart(&Chart { values, ..Chart::default() }).await.unwrap();
+    testbed::wait_for("two Pods are admitted", std::time::Duration::from_secs(30), pods).await.unwrap();
+
+    cluster.helm(&["uninstall", "conjur-operator", "--namespace", "conjur-system"]).await.unwrap();
+    cluster.kubectl(&["get", "conjur", "--all-namespaces"]).await.unwrap();
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_chart_does_not_know_is_refused_and_what_it_knows_is_rendered() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let folder = chart_folder();
+    let template = async |values: &[&str]| {
+        let mut args = vec!["template", "release", &folder];
+        for value in values {
+            args.extend(["--set", value]);
+        }
+        cluster.helm(&args).await
+    };
+    for wrong in ["image.registry=x", "logLevel=loud", "replicaCounts=2"] {
+        assert!(template(&[wrong]).await.is_err(), "{wrong} was taken");
+    }
+    let error = template(&["replicaCount=2", "leaderElection.enabled=false"]).await.unwrap_err().to_string();
+    assert!(error.contains("Set leaderElection.enabled, or replicaCount to 1"), "{error}");
+
+    let all = template(&[
+        "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        "imagePullSecrets[0].name=pull",
+        "leaderElection.enabled=false",
+        "serviceAccount.annotations.a=b",
+        "resources.limits.cpu=2",
+        "podAnnotations.c=d",
+        "podLabels.e=f",
+        "nodeSelector.disk=ssd",
+        "tolerations[0].key=dedicated",
+        "affinity.nodeAffinity.x=y",
+        "topologySpreadConstraints[0].maxSkew=1",
+        "priorityClassName=high",
+        "logLevel=debug",
+        "logFormat=text",
+        "maxConcurrent=7",
+        "extraArgs[0]=--one-more",
+        "extraEnv[0].name=HTTPS_PROXY",
+        "extraVolumes[0].name=more",
+        "extraVolumeMounts[0].mountPath=/more",
+        "fullnameOverride=full",
+        "crds.keep=false",
+    ])
+    .await
+    .unwrap();
+    for expected in [
+        "conjur-operator@sha256:0000",
+        "- name: pull",
+        "type: Recreate",
+        "a: b",
+        "cpu: 2",
+        "c: d",
+        "e: f",
+        "disk: ssd",
+        "key: dedicated",
+        "nodeAffinity:",
+        "maxSkew: 1",
+        "priorityClassName: high",
+        "--log-level=debug",
+        "--log-format=text",
+        "--max-concurrent=7",
+        "- --one-more",
+        "name: HTTPS_PROXY",
+        "- name: more",
+        "mountPath: /more",
+        "name: full",
+        "conjursecrets.conjur-operator.io",
+    ] {
+        assert!(all.contains(expected), "`{expected}` is missing in\n{all}");
+    }
+    for unexpected in ["--leader-elect", "helm.sh/resource-policy", "leases"] {
+        assert!(!all.contains(unexpected), "`{unexpected}` is there in\n{all}");
+    }
+    let none = template(&["crds.enabled=false", "rbac.create=false", "rbac.aggregate=false"]).await.unwrap();
+    for unexpected in ["CustomResourceDefinition", "ClusterRole"] {
+        assert!(!none.contains(unexpected), "`{unexpected}` is there in\n{none}");
+    }
+    cluster.stop().await.unwrap();
+}
