@@ -11,7 +11,8 @@ use crate::control::{Control, Point};
 use crate::model::keys::{self, Claims, Refusal, Signer};
 use crate::model::{Model, PolicyVersion};
 use crate::policy::apply::{self, Mode};
-use crate::policy::{Refused, document, yaml};
+use crate::policy::document::{self, Statement};
+use crate::policy::{Refused, yaml};
 
 pub(crate) struct Engine {
     account: String,
@@ -99,11 +100,7 @@ impl Engine {
     }
 
     async fn load_claimed(&self, load: &Load<'_>, created_at: Timestamp) -> Result<Loaded, Refused> {
-        if load.document.is_empty() {
-            return Err(Refused::Text("is not present"));
-        }
-        let text = yaml::text_of(load.document)?;
-        let statements = document::read(text)?;
+        let statements = statements_of(load.document)?;
         self.control.pass(load.method, load.path, Point::BeforeCommit).await;
         let mut model = self.model();
         let mut changed = model.clone();
@@ -122,6 +119,21 @@ impl Engine {
         *model = changed;
         Ok(Loaded { created, version })
     }
+}
+
+/// What the model would be after a load.
+pub(crate) fn try_out(model: &Model, mode: Mode, branch: &str, document: &[u8]) -> Result<Model, Refused> {
+    let statements = statements_of(document)?;
+    let mut changed = model.clone();
+    apply::apply(&mut changed, mode, branch, &statements, Timestamp::now())?;
+    Ok(changed)
+}
+
+fn statements_of(document: &[u8]) -> Result<Vec<Statement>, Refused> {
+    if document.is_empty() {
+        return Err(Refused::Text("is not present"));
+    }
+    document::read(yaml::text_of(document)?)
 }
 
 /// A branch is busy as long as this lives.

@@ -1,6 +1,7 @@
 //! What the server answers: requests in, replies out, in the words of the recordings.
 
 mod authn;
+mod dry_run;
 mod factories;
 mod policies;
 mod public_keys;

@@ -3,10 +3,10 @@
 use rand::Rng as _;
 use serde_json::{Map, Value, json};
 
-use super::Caller;
 use super::reply::Reply;
 use super::request::Request;
-use crate::engine::{Engine, Load, LoadError};
+use super::{Caller, dry_run};
+use crate::engine::{self, Engine, Load, LoadError};
 use crate::policy::apply::Mode;
 
 pub(super) async fn answer(engine: &Engine, request: &Request, caller: &Caller, rest: &[&str]) -> Reply {
@@ -33,7 +33,7 @@ pub(super) async fn answer(engine: &Engine, request: &Request, caller: &Caller, 
     }
     // Only `true`, in any case; `1` really loads (recordings 109, 110).
     if request.query("dryRun").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return Reply::plain(501, "conjur-dev does no dry runs");
+        return dry_run(engine, request, caller, mode, &branch);
     }
     let load = Load {
         method: &request.method,
@@ -53,6 +53,16 @@ pub(super) async fn answer(engine: &Engine, request: &Request, caller: &Caller, 
                 .with("retry-after", rand::rng().random_range(1..=8).to_string())
         }
         Err(LoadError::Refused(refused)) => Reply::json(422, &refused.body()),
+    }
+}
+
+/// Recordings 27–109 and 709–724. A dry run of PUT breaks for who doesn't own the branch (recording 724).
+fn dry_run(server: &Engine, request: &Request, caller: &Caller, mode: Mode, branch: &str) -> Reply {
+    let before = server.model().clone();
+    match engine::try_out(&before, mode, branch, &request.body) {
+        Err(refused) => dry_run::invalid(&refused, branch),
+        Ok(_) if mode == Mode::Replace && !before.owns(&caller.role, branch) => Reply::html(500),
+        Ok(after) => dry_run::Difference::new(&before, &after, &caller.role).reply(),
     }
 }
 

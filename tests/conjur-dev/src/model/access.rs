@@ -37,6 +37,10 @@ impl Model {
         let resource = self.resources.get(id)?;
         resource.visible_to(&self.all_roles(role)).then_some(resource)
     }
+
+    pub(crate) fn owns(&self, role: &str, id: &str) -> bool {
+        self.resources.get(id).is_some_and(|resource| self.all_roles(role).contains(&resource.owner))
+    }
 }
 
 impl Resource {

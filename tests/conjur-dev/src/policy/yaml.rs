@@ -34,22 +34,22 @@ pub(crate) struct Tree<'a> {
 impl Tree<'_> {
     /// An error at a node, with the real server's line and column.
     pub(crate) fn refuse(&self, node: &Node, message: impl Into<String>) -> Refused {
-        Refused::Invalid { message: message.into(), at: Some(self.position(node.read_to)) }
+        Refused::Invalid { message: message.into(), at: Some(position(self.text, node.read_to)) }
     }
 
     pub(crate) fn refuse_second_document(&self) -> Result<(), Refused> {
         let Some(offset) = self.second_document else { return Ok(()) };
         let message = "Multiple YAML documents encountered. Only a single document is permitted per policy.";
-        Err(Refused::Invalid { message: message.to_owned(), at: Some(self.position(offset)) })
+        Err(Refused::Invalid { message: message.to_owned(), at: Some(position(self.text, offset)) })
     }
+}
 
-    /// Line and column, from 0; the end of the text counts as the start of a line.
-    fn position(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..offset.min(self.text.len())];
-        let line = before.matches('\n').count();
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
-        if offset >= self.text.len() && column > 0 { (line + 1, 0) } else { (line, column) }
-    }
+/// Line and column, from 0; the end of the text counts as the start of a line.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line = before.matches('\n').count();
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+    if offset >= text.len() && column > 0 { (line + 1, 0) } else { (line, column) }
 }
 
 /// The text of a document, without its byte order mark (recording 681).
@@ -84,7 +84,7 @@ pub(crate) fn parse(text: &str) -> Result<Tree<'_>, Refused> {
     let mut documents = 0;
     let options = granit_parser::options! { emit_comments: false };
     for next in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = next.map_err(|error| Refused::invalid(libyaml_message(&error)))?;
+        let (event, span) = next.map_err(|error| not_yaml(text, &error))?;
         if matches!(event, Event::DocumentStart(..)) {
             documents += 1;
             if documents > 1 {
@@ -100,17 +100,26 @@ pub(crate) fn parse(text: &str) -> Result<Tree<'_>, Refused> {
 const NO_TOKEN: &str = "found character that cannot start any token while scanning for the next token";
 
 /// The words of libyaml, where granit-parser has its own for the same mistake.
-fn libyaml_message(error: &ScanError) -> String {
-    let info = error.info();
-    if info.contains("mapping values are not allowed") {
+fn not_yaml(text: &str, error: &ScanError) -> Refused {
+    let (mark, info) = (error.marker(), error.info());
+    let message = if info.contains("mapping values are not allowed") {
         "mapping values are not allowed in this context".to_owned()
     } else if info.contains("tab") || info.contains("cannot start any token") {
         NO_TOKEN.to_owned()
-    } else if info.contains("flow") {
+    } else if info.contains("flow") || info.contains("unclosed") {
         "did not find expected node content while parsing a flow node".to_owned()
     } else {
         info
-    }
+    };
+    // Where something is missing at the end, the real parser has read up to there (recording 105).
+    let rest = mark.byte_offset().and_then(|offset| text.get(offset..));
+    let (line, column) = if rest.is_none_or(|rest| rest.trim_matches(['[', '{', ' ', '\n', '\r']).is_empty())
+    {
+        position(text, text.len())
+    } else {
+        (mark.line() - 1, mark.col())
+    };
+    Refused::Yaml { message, line: line + 1, column: column + 1 }
 }
 
 enum Open {

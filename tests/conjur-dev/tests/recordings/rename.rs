@@ -95,12 +95,13 @@ impl Names {
 }
 
 fn rename(word: &str) -> String {
-    let mut renamed = word.to_owned();
-    if WORDS.contains(&word) {
+    let stem = word.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    let mut renamed = stem.to_owned();
+    if WORDS.contains(&stem) {
         let last = renamed.pop().map(|last| char::from(u8::try_from(last).unwrap() + 1));
         renamed.extend(last);
     }
-    renamed
+    renamed + &word[stem.len()..]
 }
 
 fn starts_with_digits(text: &str) -> bool {
