@@ -31,7 +31,7 @@ use kube::{
     runtime::{
         Controller,
         controller::{self, Action},
-        reflector::{Lookup, ObjectRef, Store},
+        reflector::Store,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -103,13 +103,6 @@ impl Key {
     /// Of an object.
     pub fn of<K: Resource>(object: &K) -> Self {
         Self { namespace: ResourceExt::namespace(object).unwrap_or_default(), name: object.name_any() }
-    }
-
-    fn of_ref<K: Lookup>(object: &ObjectRef<K>) -> Self
-    where
-        K::DynamicType: std::hash::Hash + Eq,
-    {
-        Self { namespace: object.namespace.clone().unwrap_or_default(), name: object.name.clone() }
     }
 }
 

@@ -1,4 +1,6 @@
 //! Tests of the whole, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod cluster;
 mod program;
+mod shape;

@@ -144,6 +144,11 @@ impl Operator {
         self.process.log()
     }
 
+    /// Where its log is; a restart goes on with it.
+    pub fn log_file(&self) -> &std::path::Path {
+        self.process.log_file()
+    }
+
     /// The last `lines` lines of its log.
     pub fn log_tail(&self, lines: usize) -> String {
         self.process.log_tail(lines)

@@ -1,0 +1,65 @@
+//! The shape of the source: imports point one way, and what is generated is current.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn sources(under: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![root.join(under)];
+    found.extend(fs::read_to_string(root.join(format!("{under}.rs"))).map(|t| (root.join(format!("{under}.rs")), t)));
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push((path.clone(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "nothing under src/{under}");
+    found
+}
+
+#[test]
+fn imports_point_one_way() {
+    for (under, forbidden) in [
+        ("api", ["kube::Client", "kube::Api", "reqwest", "tokio", "crate::cluster", "crate::conjur", "crate::controllers"]),
+        ("plan", ["kube::Client", "kube::Api", "reqwest", "tokio", "crate::cluster", "crate::conjur", "crate::controllers"]),
+        ("conjur", ["kube::", "k8s_openapi", "crate::api", "crate::plan", "crate::cluster", "crate::controllers", "crate::app"]),
+    ] {
+        for (path, text) in sources(under) {
+            for word in forbidden {
+                let found = text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
+                assert!(found.is_none(), "{} must not know {word}: {}", path.display(), found.unwrap_or_default());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_crds_in_the_tree_are_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crds = conjur_operator::api::crds();
+    for folder in ["crds", "charts/conjur-operator/files/crds"] {
+        let files = fs::read_dir(root.join(folder)).unwrap().count();
+        assert_eq!(files, crds.len(), "{folder}: run `make crds`");
+        for crd in &crds {
+            let path = root.join(folder).join(format!("{}.yaml", crd.metadata.name.as_ref().unwrap()));
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let yaml = serde_saphyr::to_string(crd).unwrap();
+            assert!(text == yaml, "{} is not current: run `make crds`", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_reason_is_documented() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reasons.md")).unwrap();
+    for reason in conjur_operator::api::Reason::ALL {
+        assert!(text.contains(&format!("| `{reason}` |")), "docs/reasons.md does not tell of {reason}");
+    }
+}
