@@ -5,6 +5,8 @@ SHELL := bash
 PROGRAMS := tests/control-plane/build.sh
 # The script that builds them says where this is, too.
 CACHE := $(or $(CONJUR_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/conjur-operator)
+# Run from here: `cargo run --package` would build much of it again, with other features.
+BINARIES := $(or $(CARGO_TARGET_DIR),target)/debug
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
@@ -15,10 +17,11 @@ help: ## What there is
 
 demo: cargo programs ## Everything once, before your eyes, on this machine; KEEP=1 leaves it running
 	@cargo build --workspace --bins
-	@cargo run --quiet --package testbed --bin demo
+	@$(BINARIES)/demo
 
 demo-stop: cargo ## End what `KEEP=1 make demo` left running
-	@cargo run --quiet --package testbed --bin demo -- stop
+	@cargo build --quiet --workspace --bins
+	@$(BINARIES)/demo stop
 
 test: cargo programs ## All tests: unit, recordings, cluster
 	cargo test --workspace
