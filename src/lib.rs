@@ -8,6 +8,7 @@
 //! of all other objects that are due; [`plan::secret`] decides what to do about the Secret, [`cluster`] does it,
 //! and [`controllers::report`] says so in the status, where anything changed.
 
+#[allow(clippy::duplicated_attributes, reason = "each printed column has a type and a path of its own")]
 pub mod api;
 pub mod app;
 pub mod cli;

@@ -50,7 +50,8 @@ pub enum Standing {
 struct Entry {
     generation: Option<i64>,
     inputs: String,
-    client: conjur::Client,
+    /// None where it could not even be made.
+    client: Option<conjur::Client>,
     identity: Option<Arc<str>>,
     failing: Option<Failure>,
     failures: u32,
@@ -82,9 +83,10 @@ impl Clients {
                 if let Some(failure) = &entry.failing {
                     return Standing::Failing(failure.clone());
                 }
-                entry.identity.clone().map_or(Standing::Untried, |identity| {
+                let both = entry.client.clone().zip(entry.identity.clone());
+                both.map_or(Standing::Untried, |(client, identity)| {
                     Standing::Connected(Connected {
-                        client: entry.client.clone(),
+                        client,
                         identity,
                         account: connection.spec.account.as_str().into(),
                         connection: connection_ref(connection),
@@ -109,26 +111,15 @@ impl Clients {
     pub fn existing(&self, connection: &ConjurConnection, inputs: &str) -> Option<conjur::Client> {
         self.with(|entries| {
             let entry = entries.get(&connection.uid().unwrap_or_default())?;
-            (entry.generation == connection.meta().generation && entry.inputs == inputs)
-                .then(|| entry.client.clone())
+            let same = entry.generation == connection.meta().generation && entry.inputs == inputs;
+            entry.client.clone().filter(|_| same)
         })
     }
 
     /// Puts a client into the pool, in place of an earlier one of the connection.
     pub fn put(&self, connection: &ConjurConnection, inputs: String, client: conjur::Client) {
-        self.with(|entries| {
-            let entry = Entry {
-                generation: connection.meta().generation,
-                inputs,
-                client,
-                identity: None,
-                failing: None,
-                failures: 0,
-                failed_at: None,
-                checked_at: None,
-            };
-            entries.insert(connection.uid().unwrap_or_default(), entry);
-        });
+        let entry = Entry { inputs, client: Some(client), ..Entry::of(connection) };
+        self.with(|entries| entries.insert(connection.uid().unwrap_or_default(), entry));
     }
 
     /// The connection works, as that identity. Says whether it is news.
@@ -142,11 +133,16 @@ impl Clients {
         })
     }
 
-    /// The connection fails; when it is to be tried again. One that can't even be made has no client.
-    pub fn fails(&self, connection: &ConjurConnection, failure: &Failure) -> Duration {
-        self.with(|entries| match entries.get_mut(&connection.uid().unwrap_or_default()) {
-            Some(entry) => entry.fail(failure),
-            None => LONGEST_UNREACHABLE,
+    /// The connection fails: when it is to be tried again, and whether that it fails is news.
+    pub fn fails(&self, connection: &ConjurConnection, failure: &Failure) -> (Duration, bool) {
+        self.with(|entries| {
+            let entry =
+                entries.entry(connection.uid().unwrap_or_default()).or_insert_with(|| Entry::of(connection));
+            if entry.generation != connection.meta().generation {
+                *entry = Entry::of(connection);
+            }
+            let news = entry.failing.is_none();
+            (entry.fail(failure), news)
         })
     }
 
@@ -162,7 +158,8 @@ impl Clients {
     pub fn rests(&self, connection: &ConjurConnection) -> Option<Duration> {
         self.with(|entries| {
             let entry = entries.get(&connection.uid().unwrap_or_default())?;
-            let failure = entry.failing.as_ref()?;
+            let failure =
+                entry.failing.as_ref().filter(|_| entry.generation == connection.meta().generation)?;
             let pause = backoff(entry.failures, Duration::from_secs(1), longest(failure), 0.0);
             pause.checked_sub(entry.failed_at?.elapsed())
         })
@@ -193,6 +190,19 @@ impl Clients {
 }
 
 impl Entry {
+    fn of(connection: &ConjurConnection) -> Self {
+        Self {
+            generation: connection.meta().generation,
+            inputs: String::new(),
+            client: None,
+            identity: None,
+            failing: None,
+            failures: 0,
+            failed_at: None,
+            checked_at: None,
+        }
+    }
+
     fn fail(&mut self, failure: &Failure) -> Duration {
         let in_a_row =
             self.failed_at.is_some_and(|at| at.elapsed() < FORGIVEN_AFTER.max(longest(failure) * 2));

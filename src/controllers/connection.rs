@@ -28,7 +28,6 @@ impl Reconcile for ConjurConnection {
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
         if let Some(rest) = ctx.clients.rests(self)
-            && self.is_observed()
             && !ctx.inputs.changed(&connection_ref(self))
         {
             return Ok(Outcome::Untouched(Some(rest)));
@@ -138,7 +137,11 @@ async fn server_version(connection: &ConjurConnection, client: &Client) -> Optio
 }
 
 fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Trouble {
-    let again = ctx.clients.fails(connection, &failure);
+    let (again, news) = ctx.clients.fails(connection, &failure);
+    if news {
+        // Those who wait for its first try are to say that they wait.
+        wake_users(connection, ctx);
+    }
     let class = match failure.reason {
         // The user must act, and the server may be mended without us noticing: it is tried again all the same.
         Reason::AuthenticationFailed | Reason::TlsFailed => Class::Stalled,
@@ -266,7 +269,9 @@ async fn secret_text(
     sources.push(source(&secret.metadata));
     let mut data = secret.data.unwrap_or_default();
     let bytes = data.remove(&from.key).map(|b| Sensitive::new(b.0));
-    data.values_mut().for_each(|rest| zeroize::Zeroize::zeroize(&mut rest.0));
+    for rest in data.values_mut() {
+        zeroize::Zeroize::zeroize(&mut rest.0);
+    }
     let bytes = bytes.ok_or_else(|| missing(&what, Some(&from.key)))?;
     let text = std::str::from_utf8(bytes.expose()).map_err(|_| {
         Failure::stalled(Reason::InvalidSpec, format!("key '{}' of {what} is not text", from.key))

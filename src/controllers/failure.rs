@@ -16,14 +16,13 @@ impl From<cluster::Error> for Failure {
     fn from(error: cluster::Error) -> Self {
         let message = error.to_string();
         match error {
-            // Somebody was in between: look again soon.
-            cluster::Error::NotFound(_) | cluster::Error::AlreadyExists(_) | cluster::Error::Conflict(_) => {
-                Failure::transient(Reason::ApiServerError, message)
-            }
             cluster::Error::Invalid(_) => Failure::stalled(Reason::InvalidSpec, message),
-            cluster::Error::Forbidden(_) | cluster::Error::Failed(_) => {
-                Failure::transient(Reason::ApiServerError, message)
-            }
+            // Somebody was in between, a right is missing, or the API server has a fault: it may pass.
+            cluster::Error::NotFound(_)
+            | cluster::Error::AlreadyExists(_)
+            | cluster::Error::Conflict(_)
+            | cluster::Error::Forbidden(_)
+            | cluster::Error::Failed(_) => Failure::transient(Reason::ApiServerError, message),
         }
     }
 }
@@ -32,7 +31,6 @@ impl From<conjur::Error> for Failure {
     fn from(error: conjur::Error) -> Self {
         let message = error.to_string();
         let (class, reason) = match error {
-            conjur::Error::Config { .. } => (Class::Stalled, Reason::InvalidSpec),
             conjur::Error::Unauthenticated { .. } => (Class::Connection, Reason::AuthenticationFailed),
             conjur::Error::RateLimited { .. } => (Class::Connection, Reason::RateLimited),
             conjur::Error::Unavailable { .. } => (Class::Connection, Reason::ConjurUnavailable),
@@ -42,7 +40,9 @@ impl From<conjur::Error> for Failure {
             conjur::Error::Conflict { retry_after, .. } => {
                 (Class::Waiting(retry_after.unwrap_or(Duration::from_secs(5))), Reason::LoadInProgress)
             }
-            conjur::Error::Invalid { .. } => (Class::Stalled, Reason::InvalidSpec),
+            conjur::Error::Config { .. } | conjur::Error::Invalid { .. } => {
+                (Class::Stalled, Reason::InvalidSpec)
+            }
             conjur::Error::TooLarge { .. } => (Class::Stalled, Reason::SecretTooLarge),
             conjur::Error::Unexpected { .. } => (Class::Transient, Reason::ConjurUnavailable),
         };

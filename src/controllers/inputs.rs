@@ -96,8 +96,11 @@ impl Inputs {
     /// The same, and takes note.
     pub fn take_changed(&self, user: &ConnectionRef) -> bool {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let flags = watched.values_mut().filter_map(|w| w.users.get_mut(user));
-        flags.fold(false, |any, flag| std::mem::take(flag) || any)
+        let mut any = false;
+        for flag in watched.values_mut().filter_map(|w| w.users.get_mut(user)) {
+            any |= std::mem::take(flag);
+        }
+        any
     }
 
     async fn watch(self: std::sync::Arc<Self>, input: Input) {

@@ -255,7 +255,10 @@ fn wake_those_who_wait(loaded: &ConjurPolicy, ctx: &Context) {
 
 /// One load at a time per branch of a server's account, over all objects.
 #[derive(Default)]
-pub struct Branches(Mutex<HashMap<(String, String, String), Weak<AsyncMutex<()>>>>);
+pub struct Branches(Mutex<HashMap<BranchOfServer, Weak<AsyncMutex<()>>>>);
+
+/// Address, account and branch.
+type BranchOfServer = (String, String, String);
 
 impl Branches {
     fn lock(&self, url: &str, account: &str, branch: &str) -> Arc<AsyncMutex<()>> {

@@ -45,7 +45,7 @@ impl Reconcile for ConjurSecret {
         match seen.due(self, now) {
             Due::In(wait) => {
                 let slot = seen.slots.current(now);
-                ctx.memory.change(&seen.key, |m| {
+                ctx.memory.change(&seen.key, &seen.owner.uid, |m| {
                     m.slot.get_or_insert(slot);
                 });
                 Ok(Outcome::Untouched(Some(wait)))
@@ -93,7 +93,7 @@ impl Seen {
     fn observe(object: &ConjurSecret, ctx: &Context) -> Self {
         let key = Key::of(object);
         let uid = object.uid().unwrap_or_default();
-        let remembered = ctx.memory.of(&key);
+        let remembered = ctx.memory.of(&key, &uid);
         let desired = target::desired(object);
         let status = object.status.clone().unwrap_or_default();
         // What we wrote last beats what the watch says of it; after a restart the status stands for it.
@@ -165,7 +165,7 @@ impl Seen {
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;
-        ctx.memory.change(&self.key, |m| {
+        ctx.memory.change(&self.key, &self.owner.uid, |m| {
             m.target = Some(target.clone());
             m.slot = Some(slot);
         });
@@ -190,8 +190,10 @@ impl Seen {
         crate::plan::secret::wipe(&mut secret);
         if same {
             let version = secret.metadata.resource_version.unwrap_or_default();
-            ctx.memory.change(&self.key, |m| {
-                m.target.as_mut().map(|t| t.resource_version = version);
+            ctx.memory.change(&self.key, &self.owner.uid, |m| {
+                if let Some(target) = &mut m.target {
+                    target.resource_version = version;
+                }
             });
         }
         Ok(same)

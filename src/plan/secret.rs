@@ -307,10 +307,10 @@ impl FingerprintKey {
         let annotations = existing.metadata.annotations.as_ref().unwrap_or(&empty);
         let (wanted_labels, wanted_annotations) =
             (desired.wanted_labels(), desired.wanted_annotations(owner));
-        let owned = existing.metadata.owner_references.iter().flatten().any(|o| o.uid == owner.uid);
+        let names_us = existing.metadata.owner_references.iter().flatten().any(|o| o.uid == owner.uid);
         self.sign(
             existing.type_.as_deref().unwrap_or("Opaque"),
-            owned,
+            names_us,
             wanted_labels.keys().map(|k| (k.as_str(), labels.get(k).map(String::as_str))),
             wanted_annotations.keys().map(|k| (k.as_str(), annotations.get(k).map(String::as_str))),
             existing.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice())),

@@ -236,13 +236,13 @@ impl Run<'_> {
         let seen = self.seen;
         let resumed = carried.is_some();
         let announced = self.announce(made, carried.clone(), kept).await?;
-        let mode = match seen.object.mode() {
+        let how = match seen.object.mode() {
             LoadMode::Append => conjur::LoadMode::Append,
             LoadMode::Update => conjur::LoadMode::Update,
             LoadMode::Replace => conjur::LoadMode::Replace,
         };
         let document = seen.object.spec.document.as_bytes();
-        match self.through.client.load_policy(&seen.branch, mode, document).await {
+        match self.through.client.load_policy(&seen.branch, how, document).await {
             Ok(loaded) => self.store(loaded, announced, resumed, kept).await,
             Err(LoadError::Refused(error)) => {
                 let failure = self.refused(error);

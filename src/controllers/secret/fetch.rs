@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt::Write as _,
     time::Duration,
 };
 
@@ -70,13 +71,13 @@ pub async fn data(
             }
             Some(Err(Error::NotFound { .. })) if entry.optional == Some(true) => {}
             Some(Err(error @ (Error::NotFound { .. } | Error::Forbidden { .. }))) => {
-                missing.push((entry, error))
+                missing.push((entry, error));
             }
             Some(Err(error)) => {
                 ctx.clients.call_failed(through, error);
                 let failure = Failure::from(error.clone());
                 return Err(if error.is_connection() {
-                    waits(failure, through).into()
+                    waits(&failure, through).into()
                 } else {
                     failure.into()
                 });
@@ -97,10 +98,10 @@ pub async fn data(
     Ok(data)
 }
 
-fn waits(why: Failure, through: &Connected) -> Failure {
+fn waits(why: &Failure, through: &Connected) -> Failure {
     let message =
         format!("{}; ConjurConnection {} is tried until it works", why.message, through.connection.name);
-    Failure { message, ..why }
+    Failure { message, ..why.clone() }
 }
 
 fn tell(missing: &[(&DataEntry, &Error)]) -> Trouble {
@@ -120,7 +121,8 @@ fn tell(missing: &[(&DataEntry, &Error)]) -> Trouble {
     let mut message =
         missing.iter().take(NAMED).map(|(_, error)| error.to_string()).collect::<Vec<_>>().join("; ");
     if missing.len() > NAMED {
-        message += &format!("; and {} more, see status.missing", missing.len() - NAMED);
+        let more = missing.len() - NAMED;
+        let _ = write!(message, "; and {more} more, see status.missing");
     }
     let mut fields = Map::new();
     fields.insert("missing".into(), listed.into());

@@ -21,7 +21,13 @@ async fn billing(bench: &Bench) -> (String, String) {
 fn a_secret_gets_what_conjur_holds() {
     test(|bench| async move {
         let (user, password) = billing(&bench).await;
-        bench.apply(&bench.conjur_secret("db", "1h", &[("user", "billing/user"), ("password", "billing/password")])).await;
+        bench
+            .apply(&bench.conjur_secret(
+                "db",
+                "1h",
+                &[("user", "billing/user"), ("password", "billing/password")],
+            ))
+            .await;
         bench.holds("db", &[("user", &user), ("password", &password)]).await;
         let object: ConjurSecret = bench.ready("db").await;
         let status = object.status.unwrap();
