@@ -16,6 +16,9 @@
 
 mod keys;
 mod load;
+mod refusal;
+mod settle;
+mod writes;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,6 +32,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex as AsyncMutex;
 
 use self::keys::KeySecret;
+pub use self::writes::KeyWrites;
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Connected, Named, Standing},
@@ -113,7 +117,7 @@ struct Seen<'a> {
     document: Document,
     /// Hex SHA-256 of the document.
     hash: String,
-    /// A hash over the connection's uid, address and account.
+    /// A hash over the address and account.
     server: String,
     /// The same with branch and mode: what a load is good for.
     inputs: String,
@@ -150,8 +154,7 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
     let document = document::read(&spec.document, branch.as_str(), account)
         .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("spec.document, {e}")))?;
     check_document(object, &document)?;
-    let uid = named.connection.uid().unwrap_or_default();
-    let server = inputs::hash([uid.as_str(), &named.connection.spec.url, account]);
+    let server = server(&named.connection.spec.url, account);
     let mode = match object.mode() {
         LoadMode::Append => "Append",
         LoadMode::Update => "Update",
@@ -173,6 +176,11 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
         server,
         named,
     })
+}
+
+/// A hash that tells one account of one server from others.
+fn server(url: &str, account: &str) -> String {
+    inputs::hash([url.trim_end_matches('/'), account])
 }
 
 /// What can be told without asking Conjur.
@@ -229,7 +237,7 @@ impl Seen<'_> {
         }
     }
 
-    /// The roles that this policy made before, or is about to make.
+    /// The roles that this policy made before, or was about to make.
     fn known_roles(&self) -> BTreeSet<String> {
         let status = self.object.status.as_ref();
         status.and_then(|s| s.created_roles.clone()).unwrap_or_default().into_iter().collect()
@@ -245,8 +253,14 @@ fn wake_those_who_wait(loaded: &ConjurPolicy, ctx: &Context) {
     for policy in ctx.policies.state() {
         let Ok(other) = &policy.0 else { continue };
         let reason = find(other.conditions().1, READY).map(|c| c.reason.as_str());
-        let waits =
-            [Reason::BranchNotFound, Reason::PolicyInvalid].iter().any(|r| reason == Some(r.as_str()));
+        let waits = [
+            Reason::BranchNotFound,
+            Reason::PolicyInvalid,
+            Reason::PolicyForbidden,
+            Reason::NotBranchOwner,
+        ]
+        .iter()
+        .any(|r| reason == Some(r.as_str()));
         if waits && other.uid() != loaded.uid() {
             ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
         }
