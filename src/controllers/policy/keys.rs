@@ -315,11 +315,13 @@ pub async fn see_that_all_are_stored(
     fields: &mut Map<String, Value>,
     ctx: &Context,
 ) -> Result<(), Failure> {
-    let listed = fields
-        .get("createdRoles")
-        .and_then(Value::as_array)
-        .map(|ids| ids.iter().filter_map(Value::as_str).map(str::to_owned).collect::<BTreeSet<_>>());
-    let mut roles = listed.unwrap_or_else(|| seen.known_roles());
+    let mut roles = match fields.get("createdRoles") {
+        // Null: a load just found out that there are none.
+        Some(listed) => {
+            listed.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        None => seen.known_roles(),
+    };
     let lost: Vec<String> = roles.iter().filter(|role| !kept.has_key(role)).cloned().collect();
     if !lost.is_empty() {
         let Some(through) = seen.through()? else { return Ok(()) };

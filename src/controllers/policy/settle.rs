@@ -6,14 +6,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::ResourceExt;
 
 use super::{
     keys::{self, KeySecret, holds_key},
     load::{Before, Roles, Run},
 };
 use crate::{
-    api::{ConjurPolicy, Reason},
+    api::Reason,
     conjur::{Error, Page, PolicyBranch, Resource, RoleId},
     plan::{
         Failure,
@@ -157,7 +157,7 @@ impl Run<'_> {
             let Some(keys) = &other.spec.created_roles else { continue };
             if other.uid().as_deref() == Some(&self.seen.owner.uid)
                 || claimed.is_empty()
-                || !self.may_be_same_server(&other)
+                || !super::may_load_through(&other, &self.seen.server, self.ctx)
             {
                 continue;
             }
@@ -168,12 +168,6 @@ impl Run<'_> {
             }
         }
         Ok(stored)
-    }
-
-    fn may_be_same_server(&self, other: &ConjurPolicy) -> bool {
-        let at = ObjectRef::new(&other.spec.connection_ref.name).within(&other.namespace().unwrap_or_default());
-        let Some(found) = self.ctx.connections.get(&at) else { return true };
-        found.0.as_ref().map_or(true, |c| super::server(&c.spec.url, &c.spec.account) == self.seen.server)
     }
 
     /// The same for a document that makes no roles, whose announcement lies in the status.

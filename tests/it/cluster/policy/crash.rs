@@ -66,6 +66,33 @@ fn a_kill_while_conjur_loads_loses_no_key() {
 }
 
 #[test]
+fn a_load_that_commits_while_it_is_being_looked_for_is_not_missed() {
+    alone(|bench, mut operator| async move {
+        billing(&bench).await;
+        let gate = hold(&bench, Point::BeforeCommit);
+        bench.apply(&policy("p", &keys_in("roles"), DOCUMENT)).await;
+        held(&bench, 1).await;
+        operator.kill9().await.unwrap();
+        // The roles are looked for first, and are absent; then the versions, which come late.
+        let branch = "/resources/demo/policy/billing";
+        let late = Effect::Latency { millis: 1000 };
+        bench.conjur.fault(Fault { method: None, path: branch.into(), count: None, when: When::Before, effect: late });
+        bench.conjur.clear_requests();
+        operator.restart().await.unwrap();
+        wait_for("a look at the versions", SOON, || async {
+            bench.conjur.requests().iter().any(|r| r.path == branch && r.status.is_none()).then_some(())
+        })
+        .await
+        .unwrap();
+        bench.conjur.release(gate);
+        all_is_well(&bench).await;
+        assert_eq!(version(&bench, "billing"), 1);
+        assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(1));
+        bench.conjur.clear_faults();
+    });
+}
+
+#[test]
 fn a_kill_right_after_the_load_loses_no_key() {
     alone(|bench, mut operator| async move {
         billing(&bench).await;

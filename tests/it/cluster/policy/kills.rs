@@ -53,6 +53,7 @@ fn kills_at_random_moments_lose_no_key() {
         }
         assert!(hosts.len() >= 10, "too few rounds in {LONGEST:?}");
         let rotated = bench.conjur.count(Kind::Rotate);
+        eprintln!("STAT rotated {rotated} hosts {} in {:?}", hosts.len(), started.elapsed());
         let loaded = version(&bench, "billing");
         assert!(rotated <= hosts.len() * 2, "{rotated} rotations in {loaded} loads");
         for host in &hosts {

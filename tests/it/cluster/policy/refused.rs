@@ -32,7 +32,7 @@ fn a_document_that_cannot_be_loaded_says_where() {
         billing(&bench).await;
         let keys = keys_in("roles");
         for (name, more, document, reason, says) in [
-            ("yaml", "", "- !variable v\n- [\n", "PolicyInvalid", "spec.document, line 3, column 1"),
+            ("yaml", "", "- !variable v\n- [\n", "PolicyInvalid", "spec.document, line 2, column 3"),
             ("no-list", "", "variable: v\n", "PolicyInvalid", "line 1, column 1"),
             ("empty", "", " \n", "PolicyInvalid", "the document is empty"),
             ("no-roles", "", "- !variable v\n- !host web\n", "CreatedRolesRequired", "spec.document, line 2"),

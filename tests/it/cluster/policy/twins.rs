@@ -4,7 +4,7 @@ use conjur_dev::Point;
 use conjur_operator::api::ConjurPolicy;
 
 use super::super::{alone, test};
-use super::{billing, held, hold, keys_in, keys_work, old_host_is_untouched, policy, status};
+use super::{billing, held, keys_in, keys_work, old_host_is_untouched, policy, status};
 
 #[test]
 fn two_policies_cannot_share_a_secret_for_keys() {
@@ -25,7 +25,6 @@ fn a_twins_key_is_not_rotated() {
     alone(|bench, mut operator| async move {
         billing(&bench).await;
         // p announces and is killed before its load does anything; q then loads the very same document.
-        let gate = hold(&bench, Point::BeforeCommit);
         bench.conjur.fault(super::load_fault(1, conjur_dev::When::Before, conjur_dev::Effect::Stall));
         let document = "- !host old\n- !host web\n";
         bench.apply(&policy("p", &keys_in("p-roles"), document)).await;
@@ -35,7 +34,6 @@ fn a_twins_key_is_not_rotated() {
         .await
         .unwrap();
         operator.kill9().await.unwrap();
-        bench.conjur.release(gate);
         bench.kubectl(&["patch", "conjurpolicy", "p", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]).await;
         bench.apply(&policy("q", &keys_in("q-roles"), document)).await;
         operator.restart().await.unwrap();
