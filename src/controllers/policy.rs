@@ -139,8 +139,8 @@ async fn observe_and_act(
         say = load::load(&seen, &through, &mut kept, fields, ctx).await?;
         wake_those_who_wait(&seen, ctx);
     }
-    keys::see_that_all_are_stored(&seen, &mut kept, fields, ctx).await?;
-    Ok(Some(say))
+    let all_stored = keys::see_that_all_are_stored(&seen, &mut kept, fields, ctx).await?;
+    Ok(all_stored.then_some(say))
 }
 
 /// Reads the document and everything from the stores. No IO.
@@ -249,8 +249,7 @@ impl Seen<'_> {
     fn standing_message(&self) -> String {
         let standing = find(self.object.conditions().1, READY)
             .filter(|c| c.status == "True" && c.reason == Reason::Loaded.as_str());
-        standing
-            .map_or_else(|| format!("branch {} holds the document", self.branch), |c| c.message.clone())
+        standing.map_or_else(|| format!("branch {} holds the document", self.branch), |c| c.message.clone())
     }
 
     /// The roles that this policy made before, or was about to make.
@@ -269,14 +268,10 @@ fn wake_those_who_wait(loaded: &Seen, ctx: &Context) {
     for policy in ctx.policies.state() {
         let Ok(other) = &policy.0 else { continue };
         let reason = find(other.conditions().1, READY).map(|c| c.reason.as_str());
-        let waits = [
-            Reason::BranchNotFound,
-            Reason::PolicyInvalid,
-            Reason::PolicyForbidden,
-            Reason::NotBranchOwner,
-        ]
-        .iter()
-        .any(|r| reason == Some(r.as_str()));
+        let waits =
+            [Reason::BranchNotFound, Reason::PolicyInvalid, Reason::PolicyForbidden, Reason::NotBranchOwner]
+                .iter()
+                .any(|r| reason == Some(r.as_str()));
         if waits && other.uid() != loaded.object.uid() && may_load_through(other, &loaded.server, ctx) {
             ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
         }

@@ -6,7 +6,11 @@ use std::{
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{ResourceExt, core::PartialObjectMeta, runtime::{events::EventType, reflector::ObjectRef}};
+use kube::{
+    ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{events::EventType, reflector::ObjectRef},
+};
 use serde_json::{Map, Value, json};
 
 use super::{Seen, keys_of};
@@ -152,13 +156,13 @@ impl KeySecret {
         let created = self.secret.is_none();
         let mut copy = next.clone();
         let at = Key { namespace: seen.owner.namespace.clone(), name };
-        ctx.key_writes.begin(&at);
+        let writing = ctx.key_writes.begin(&at);
         let written = if created {
             ctx.cluster.create_secret(next, Lane::Foreground).await
         } else {
             ctx.cluster.replace_secret(next, Lane::Foreground).await
         };
-        if ctx.key_writes.end(&at, written.as_ref().ok().map(|w| w.resource_version.as_str())) {
+        if writing.end(written.as_ref().ok().map(|w| w.resource_version.as_str())) {
             ctx.wakeups.policy(ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace));
         }
         Ok(match written {
@@ -291,7 +295,8 @@ pub async fn rotate_and_store(
     let id = parse(role)?;
     let key = through.client.rotate_api_key(&id).await.map_err(|error| match error {
         Error::NotFound { .. } | Error::Forbidden { .. } | Error::Invalid { .. } => {
-            let message = format!("no API key is stored for {}, and it can't be rotated: {error}", id.login());
+            let message =
+                format!("no API key is stored for {}, and it can't be rotated: {error}", id.login());
             Failure::stalled(Reason::KeyNotStored, message)
         }
         error => failed(error, through, ctx),
@@ -305,7 +310,8 @@ pub async fn rotate_and_store(
     Ok(())
 }
 
-/// Sees that every role that this policy made has its login and key in the Secret.
+/// Sees that every role that this policy made has its login and key in the Secret; false where that needs a
+/// connection which was not tried yet.
 ///
 /// # Errors
 /// `KeyNotStored`, naming the logins, until the user restores them or permits the rotation.
@@ -314,7 +320,7 @@ pub async fn see_that_all_are_stored(
     kept: &mut KeySecret,
     fields: &mut Map<String, Value>,
     ctx: &Context,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let mut roles = match fields.get("createdRoles") {
         // Null: a load just found out that there are none.
         Some(listed) => {
@@ -324,7 +330,7 @@ pub async fn see_that_all_are_stored(
     };
     let lost: Vec<String> = roles.iter().filter(|role| !kept.has_key(role)).cloned().collect();
     if !lost.is_empty() {
-        let Some(through) = seen.through()? else { return Ok(()) };
+        let Some(through) = seen.through()? else { return Ok(false) };
         let permitted = seen.object.annotations().get(ROTATE_KEYS_ANNOTATION).cloned();
         let permitted = permitted_rotations(permitted.as_deref());
         let mut stay_lost = Vec::new();
@@ -346,7 +352,8 @@ pub async fn see_that_all_are_stored(
             return Err(not_stored(seen, &stay_lost));
         }
     }
-    restore_logins(seen, kept, &roles, ctx).await
+    restore_logins(seen, kept, &roles, ctx).await?;
+    Ok(true)
 }
 
 fn parse(role: &str) -> Result<RoleId, Failure> {

@@ -153,7 +153,8 @@ impl Run<'_> {
             let Ok(mut other) = policy.0.clone() else { continue };
             self.ctx.statuses.freshen(&mut other);
             let claimed = other.status.as_ref().and_then(|s| s.created_roles.as_ref());
-            let claimed: Vec<&String> = claimed.into_iter().flatten().filter(|r| roles.contains(*r)).collect();
+            let claimed: Vec<&String> =
+                claimed.into_iter().flatten().filter(|r| roles.contains(*r)).collect();
             let Some(keys) = &other.spec.created_roles else { continue };
             if other.uid().as_deref() == Some(&self.seen.owner.uid)
                 || claimed.is_empty()

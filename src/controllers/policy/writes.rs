@@ -28,18 +28,10 @@ impl KeyWrites {
         change(map.entry(secret.clone()).or_default())
     }
 
-    /// A write begins.
-    pub fn begin(&self, secret: &Key) {
+    /// A write begins; it is over when what this gives is.
+    pub fn begin(&self, secret: &Key) -> Writing<'_> {
         self.with(secret, |versions| versions.writing = true);
-    }
-
-    /// A write ended, with this version if it succeeded. Says whether somebody else's was shown meanwhile.
-    pub fn end(&self, secret: &Key, version: Option<&str>) -> bool {
-        self.with(secret, |versions| {
-            versions.writing = false;
-            versions.ours = versions.ours.max(number(version));
-            versions.shown > versions.ours
-        })
+        Writing { writes: self, secret: secret.clone() }
     }
 
     /// The watch shows a version. Says whether it is somebody else's; while a write is under way, its end says so.
@@ -48,6 +40,28 @@ impl KeyWrites {
             versions.shown = versions.shown.max(number(version));
             !versions.writing && versions.shown > versions.ours
         })
+    }
+}
+
+/// A write under way. A reconcile that is cut off drops it, and with it the claim to what the watch shows.
+pub struct Writing<'a> {
+    writes: &'a KeyWrites,
+    secret: Key,
+}
+
+impl Writing<'_> {
+    /// It ended, with this version if it succeeded. Says whether somebody else's was shown meanwhile.
+    pub fn end(self, version: Option<&str>) -> bool {
+        self.writes.with(&self.secret, |versions| {
+            versions.ours = versions.ours.max(number(version));
+            versions.shown > versions.ours
+        })
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.writes.with(&self.secret, |versions| versions.writing = false);
     }
 }
 
@@ -68,9 +82,9 @@ mod tests {
     fn our_own_writes_are_not_news_and_others_are() {
         let writes = KeyWrites::default();
         assert!(writes.shown(&secret(), Some("4")), "somebody made it");
-        writes.begin(&secret());
+        let writing = writes.begin(&secret());
         assert!(!writes.shown(&secret(), Some("5")));
-        assert!(!writes.end(&secret(), Some("5")), "it was ours");
+        assert!(!writing.end(Some("5")), "it was ours");
         assert!(!writes.shown(&secret(), Some("5")));
         assert!(writes.shown(&secret(), Some("6")));
     }
@@ -78,11 +92,18 @@ mod tests {
     #[test]
     fn what_others_wrote_during_a_write_is_told_at_its_end() {
         let writes = KeyWrites::default();
-        writes.begin(&secret());
+        let writing = writes.begin(&secret());
         assert!(!writes.shown(&secret(), Some("7")));
-        assert!(writes.end(&secret(), Some("6")));
-        writes.begin(&secret());
+        assert!(writing.end(Some("6")));
+        let writing = writes.begin(&secret());
         assert!(!writes.shown(&secret(), Some("8")));
-        assert!(writes.end(&secret(), None), "it failed, and may have been done");
+        assert!(writing.end(None), "it failed, and may have been done");
+    }
+
+    #[test]
+    fn a_write_that_is_cut_off_hides_nothing_later() {
+        let writes = KeyWrites::default();
+        drop(writes.begin(&secret()));
+        assert!(writes.shown(&secret(), Some("5")));
     }
 }

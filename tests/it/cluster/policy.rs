@@ -2,8 +2,8 @@
 
 mod answers;
 mod branches;
-mod created;
 mod crash;
+mod created;
 mod kills;
 mod loads;
 mod lost_keys;

@@ -8,9 +8,7 @@ use super::{billing, keys_in, keys_work, load_fault, old_host_is_untouched, poli
 
 #[test]
 fn a_lost_answer_loses_no_key() {
-    for effect in
-        [Effect::Reset, Effect::Truncate, Effect::Status { status: 502, retry_after: None }]
-    {
+    for effect in [Effect::Reset, Effect::Truncate, Effect::Status { status: 502, retry_after: None }] {
         test(|bench| async move {
             billing(&bench).await;
             bench.conjur.fault(load_fault(1, When::After, effect));
@@ -22,6 +20,21 @@ fn a_lost_answer_loses_no_key() {
             assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(1));
         });
     }
+}
+
+#[test]
+fn a_lost_answer_loses_none_of_many_keys() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.conjur.fault(load_fault(1, When::After, Effect::Reset));
+        let hosts: Vec<String> = (0..30).map(|i| format!("h{i}")).collect();
+        let document: String = hosts.iter().map(|host| format!("- !host {host}\n")).collect();
+        bench.apply(&policy("p", &keys_in("roles"), &format!("- !host old\n{document}"))).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        keys_work(&bench, "roles", &hosts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        old_host_is_untouched(&bench);
+        assert_eq!((version(&bench, "billing"), bench.conjur.count(Kind::Rotate)), (1, 30));
+    });
 }
 
 #[test]
@@ -57,7 +70,9 @@ fn an_outage_is_waited_out() {
             .until("waiting", "p", |p: &ConjurPolicy| {
                 let conditions = p.status.clone().unwrap_or_default().conditions.unwrap_or_default();
                 conditions.iter().any(|c| {
-                    c.type_ == "Ready" && c.status == "False" && ["ConjurUnavailable", "ConnectionNotReady"].contains(&c.reason.as_str())
+                    c.type_ == "Ready"
+                        && c.status == "False"
+                        && ["ConjurUnavailable", "ConnectionNotReady"].contains(&c.reason.as_str())
                 })
             })
             .await;

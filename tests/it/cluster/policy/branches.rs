@@ -32,9 +32,15 @@ fn two_policies_of_one_branch_are_loaded_one_after_the_other() {
 fn a_strangers_load_is_waited_for() {
     test(|bench| async move {
         billing(&bench).await;
-        let gate = bench.conjur.hold(Hold { method: None, path: String::new(), at: Point::BeforeCommit, count: Some(1) });
+        let gate = bench.conjur.hold(Hold {
+            method: None,
+            path: String::new(),
+            at: Point::BeforeCommit,
+            count: Some(1),
+        });
         let conjur = bench.conjur.clone();
-        let stranger = tokio::spawn(async move { conjur.load("billing", "- !host web\n- !variable theirs\n").await });
+        let stranger =
+            tokio::spawn(async move { conjur.load("billing", "- !host web\n- !variable theirs\n").await });
         held(&bench, 1).await;
         bench.apply(&policy("p", &keys_in("roles"), "- !host web\n- !host mine\n")).await;
         let message = bench.says::<ConjurPolicy>("p", "LoadInProgress").await;
@@ -52,7 +58,11 @@ fn a_strangers_load_is_waited_for() {
 fn a_long_load_does_not_hold_up_secrets() {
     test(|bench| async move {
         billing(&bench).await;
-        bench.root("- !permit {role: !host ops, privileges: [read, execute], resource: !variable billing/old}\n").await;
+        bench
+            .root(
+                "- !permit {role: !host ops, privileges: [read, execute], resource: !variable billing/old}\n",
+            )
+            .await;
         let value = bench.set("billing/old");
         let gate = hold(&bench, Point::BeforeCommit);
         bench.apply(&policy("p", "", "- !variable one\n")).await;

@@ -6,7 +6,8 @@ use testbed::wait_for;
 
 use super::super::{Bench, SOON, alone};
 use super::{
-    billing, held, hold, keys_in, keys_work, load_fault, old_host_is_untouched, policy, settled, status, version,
+    billing, held, hold, keys_in, keys_work, load_fault, old_host_is_untouched, policy, settled, status,
+    version,
 };
 
 const DOCUMENT: &str = "- !host old\n- !host web\n- !user alice\n";
@@ -76,7 +77,13 @@ fn a_load_that_commits_while_it_is_being_looked_for_is_not_missed() {
         // The roles are looked for first, and are absent; then the versions, which come late.
         let branch = "/resources/demo/policy/billing";
         let late = Effect::Latency { millis: 1000 };
-        bench.conjur.fault(Fault { method: None, path: branch.into(), count: None, when: When::Before, effect: late });
+        bench.conjur.fault(Fault {
+            method: None,
+            path: branch.into(),
+            count: None,
+            when: When::Before,
+            effect: late,
+        });
         bench.conjur.clear_requests();
         operator.restart().await.unwrap();
         wait_for("a look at the versions", SOON, || async {
@@ -193,7 +200,9 @@ fn a_branch_that_is_changed_between_crash_and_restart_leaves_no_key_behind() {
         let message = bench.says::<ConjurPolicy>("p", "LoadInProgress").await;
         assert!(message.contains("branch billing was announced before spec.branch was changed"), "{message}");
         bench.conjur.release(gate);
-        wait_for("the first load", SOON, || async { (version(&bench, "billing") == 1).then_some(()) }).await.unwrap();
+        wait_for("the first load", SOON, || async { (version(&bench, "billing") == 1).then_some(()) })
+            .await
+            .unwrap();
         // Anything that makes it look again.
         bench.kubectl(&["annotate", "conjurpolicy", "p", "look=again"]).await;
         bench.ready::<ConjurPolicy>("p").await;

@@ -10,9 +10,14 @@ use super::{assert_hosts, billing, held, hold, keys_in, keys_work, old_host_is_u
 #[test]
 fn the_keys_of_hosts_and_users_are_stored_under_their_names() {
     test(|bench| async move {
-        bench.root("- !host ops\n- !policy\n  id: apps\n  body:\n  - !policy {id: billing, owner: !host /ops}\n").await;
+        bench
+            .root(
+                "- !host ops\n- !policy\n  id: apps\n  body:\n  - !policy {id: billing, owner: !host /ops}\n",
+            )
+            .await;
         bench.connect("host/ops").await;
-        let document = "- !host web\n- !user alice\n- !variable v\n- !policy\n  id: eu\n  body:\n  - !host db-1_x\n";
+        let document =
+            "- !host web\n- !user alice\n- !variable v\n- !policy\n  id: eu\n  body:\n  - !host db-1_x\n";
         bench.apply(&policy("p", &format!("branch: apps/billing\n{}", keys_in("roles")), document)).await;
         let object = bench.ready::<ConjurPolicy>("p").await;
         let data = bench.data("roles").await.unwrap();
@@ -30,7 +35,11 @@ fn the_keys_of_hosts_and_users_are_stored_under_their_names() {
         assert_eq!(data, expected.into_iter().collect());
         assert_eq!(
             status(&object).created_roles.unwrap(),
-            ["demo:host:apps/billing/eu/db-1_x", "demo:host:apps/billing/web", "demo:user:alice@apps-billing"]
+            [
+                "demo:host:apps/billing/eu/db-1_x",
+                "demo:host:apps/billing/web",
+                "demo:user:alice@apps-billing"
+            ]
         );
     });
 }
@@ -76,7 +85,10 @@ fn roles_that_come_later_are_added_and_stored_keys_stay() {
         let second = bench.data("roles").await.unwrap();
         assert!(first.iter().all(|(name, value)| second.get(name) == Some(value)));
         assert_eq!(second.len(), 4, "the host that existed before needs no key from us");
-        assert_eq!(status(&object).created_roles.unwrap(), ["demo:host:billing/one", "demo:host:billing/two"]);
+        assert_eq!(
+            status(&object).created_roles.unwrap(),
+            ["demo:host:billing/one", "demo:host:billing/two"]
+        );
         old_host_is_untouched(&bench);
 
         // Left out in mode Update it stays in Conjur, and so does its key here.
@@ -84,7 +96,16 @@ fn roles_that_come_later_are_added_and_stored_keys_stay() {
         bench.ready::<ConjurPolicy>("p").await;
         keys_work(&bench, "roles", &["one", "two"]).await;
         // Also where the policy no longer says where keys go.
-        bench.kubectl(&["patch", "conjurpolicy", "p", "--type=json", "-p", r#"[{"op":"remove","path":"/spec/createdRoles"}]"#]).await;
+        bench
+            .kubectl(&[
+                "patch",
+                "conjurpolicy",
+                "p",
+                "--type=json",
+                "-p",
+                r#"[{"op":"remove","path":"/spec/createdRoles"}]"#,
+            ])
+            .await;
         bench.ready::<ConjurPolicy>("p").await;
         keys_work(&bench, "roles", &["one", "two"]).await;
     });

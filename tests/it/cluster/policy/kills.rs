@@ -24,7 +24,13 @@ fn kills_at_random_moments_lose_no_key() {
             // Slow answers make the moments between two steps long enough to be hit.
             let millis = rand::random_range(1..15);
             let slow = Effect::Latency { millis };
-            bench.conjur.fault(Fault { method: None, path: "/".into(), count: None, when: When::After, effect: slow });
+            bench.conjur.fault(Fault {
+                method: None,
+                path: "/".into(),
+                count: None,
+                when: When::After,
+                effect: slow,
+            });
             let gate = match rand::random_range(0..4) {
                 0 => Some(hold(&bench, Point::BeforeCommit)),
                 1 => Some(hold(&bench, Point::AfterCommit)),
@@ -53,7 +59,6 @@ fn kills_at_random_moments_lose_no_key() {
         }
         assert!(hosts.len() >= 10, "too few rounds in {LONGEST:?}");
         let rotated = bench.conjur.count(Kind::Rotate);
-        eprintln!("STAT rotated {rotated} hosts {} in {:?}", hosts.len(), started.elapsed());
         let loaded = version(&bench, "billing");
         assert!(rotated <= hosts.len() * 2, "{rotated} rotations in {loaded} loads");
         for host in &hosts {

@@ -16,9 +16,13 @@ fn each_mode_does_what_conjur_says_of_it() {
         };
         bench.apply(&policy("p", "mode: Append", "- !variable one\n- !variable two\n")).await;
         bench.ready::<ConjurPolicy>("p").await;
-        assert!(bench.conjur.exists("variable", "billing/one") && bench.conjur.exists("variable", "billing/two"));
+        assert!(
+            bench.conjur.exists("variable", "billing/one") && bench.conjur.exists("variable", "billing/two")
+        );
 
-        bench.apply(&policy("p", "mode: Update", "- !variable three\n- !delete\n  record: !variable one\n")).await;
+        bench
+            .apply(&policy("p", "mode: Update", "- !variable three\n- !delete\n  record: !variable one\n"))
+            .await;
         bench.ready::<ConjurPolicy>("p").await;
         assert!(!bench.conjur.exists("variable", "billing/one"), "an update deletes what it says");
         assert!(bench.conjur.exists("variable", "billing/two"), "and nothing else");
@@ -89,12 +93,13 @@ fn a_change_of_document_mode_or_branch_is_loaded_once() {
             (4, "mode: Append\nbranch: other", "- !variable one\n# changed\n"),
         ] {
             bench.apply(&policy("p", more, document)).await;
-            bench.until("loaded", "p", |p: &ConjurPolicy| {
-                let said = p.status.clone().unwrap_or_default();
-                said.observed_generation == p.metadata.generation
-                    && said.conditions.is_some_and(|c| c.len() == 1 && c[0].status == "True")
-            })
-            .await;
+            bench
+                .until("loaded", "p", |p: &ConjurPolicy| {
+                    let said = p.status.clone().unwrap_or_default();
+                    said.observed_generation == p.metadata.generation
+                        && said.conditions.is_some_and(|c| c.len() == 1 && c[0].status == "True")
+                })
+                .await;
             settled(&bench, &format!("after-{count}")).await;
             let own = bench.conjur.requests();
             let own = own.iter().filter(|r| r.kind == Kind::Load && !r.path.contains("barrier")).count();

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::super::{Bench, test};
-use super::{billing, keys_in, keys_work, names, old_host_is_untouched, policy, settled, version};
+use super::super::{Bench, alone, test};
+use super::{billing, keys_in, keys_work, names, old_host_is_untouched, policy, settled, status, version};
 
 async fn with_web_and_two(bench: &Bench) {
     billing(bench).await;
@@ -66,7 +66,14 @@ fn a_permitted_rotation_stores_a_new_key() {
         bench.says::<ConjurPolicy>("p", "KeyNotStored").await;
         let annotate = |logins: &str| format!("conjur-operator.io/rotate-keys={logins}");
         // What is not named, or not lost, or not ours, stays.
-        bench.kubectl(&["annotate", "conjurpolicy", "p", &annotate("host/billing/web,host/billing/old,host/ops")]).await;
+        bench
+            .kubectl(&[
+                "annotate",
+                "conjurpolicy",
+                "p",
+                &annotate("host/billing/web,host/billing/old,host/ops"),
+            ])
+            .await;
         bench
             .until("only two lost", "p", |p: &ConjurPolicy| {
                 let conditions = p.status.clone().unwrap_or_default().conditions.unwrap_or_default();
@@ -76,7 +83,13 @@ fn a_permitted_rotation_stores_a_new_key() {
         assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(1));
         assert_eq!(bench.conjur.key_generation("host/billing/two"), Some(0));
         bench
-            .kubectl(&["annotate", "--overwrite", "conjurpolicy", "p", &annotate("host/billing/web, host/billing/two")])
+            .kubectl(&[
+                "annotate",
+                "--overwrite",
+                "conjurpolicy",
+                "p",
+                &annotate("host/billing/web, host/billing/two"),
+            ])
             .await;
         bench.ready::<ConjurPolicy>("p").await;
         keys_work(&bench, "roles", &["web", "two"]).await;
@@ -114,7 +127,8 @@ fn a_role_that_is_gone_from_conjur_needs_no_key() {
         remove(&bench, &api_key).await;
         bench
             .until("web forgotten", "p", |p: &ConjurPolicy| {
-                p.status.clone().unwrap_or_default().created_roles == Some(vec!["demo:host:billing/two".into()])
+                p.status.clone().unwrap_or_default().created_roles
+                    == Some(vec!["demo:host:billing/two".into()])
             })
             .await;
         bench.ready::<ConjurPolicy>("p").await;
@@ -132,5 +146,21 @@ fn another_secret_name_is_no_reason_to_rotate() {
         bench.ready::<ConjurPolicy>("p").await;
         keys_work(&bench, "roles", &["web", "two"]).await;
         assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0));
+    });
+}
+
+#[test]
+fn a_complaint_stands_over_a_restart() {
+    alone(|bench, mut operator| async move {
+        with_web_and_two(&bench).await;
+        remove(&bench, &names("web").1).await;
+        bench.says::<ConjurPolicy>("p", "KeyNotStored").await;
+        settled(&bench, "before").await;
+        let before: ConjurPolicy = bench.api().get("p").await.unwrap();
+        operator.restart().await.unwrap();
+        settled(&bench, "later").await;
+        let after: ConjurPolicy = bench.api().get("p").await.unwrap();
+        assert_eq!(status(&after), status(&before));
+        assert_eq!(super::super::version(&after), super::super::version(&before), "it never said otherwise");
     });
 }

@@ -63,7 +63,13 @@ fn a_host_with_an_owner_outside_the_branch_is_refused() {
     test(|bench| async move {
         of_a_group(&bench).await;
         bench.connect("host/member").await;
-        bench.apply(&policy("p", &keys_in("roles"), "- !variable v\n- !host\n  id: web\n  owner: !host /loader\n")).await;
+        bench
+            .apply(&policy(
+                "p",
+                &keys_in("roles"),
+                "- !variable v\n- !host\n  id: web\n  owner: !host /loader\n",
+            ))
+            .await;
         let message = bench.says::<ConjurPolicy>("p", "NotBranchOwner").await;
         assert!(message.contains("line 2") && message.contains("demo:host:loader"), "{message}");
         assert_eq!(loads(&bench), 0);

@@ -17,12 +17,17 @@ fn an_unknown_branch_is_waited_for() {
         bench.apply(&policy("q", "branch: billing/eu", "- !variable v\n")).await;
         for name in ["p", "q"] {
             let message = bench.says::<ConjurPolicy>(name, "BranchNotFound").await;
-            assert!(message.contains("billing/eu does not exist, or is not visible to host/ops"), "{message}");
+            assert!(
+                message.contains("billing/eu does not exist, or is not visible to host/ops"),
+                "{message}"
+            );
         }
         bench.apply(&policy("maker", "", "- !policy eu\n")).await;
         bench.ready::<ConjurPolicy>("p").await;
         bench.ready::<ConjurPolicy>("q").await;
-        assert!(bench.conjur.exists("host", "billing/eu/web") && bench.conjur.exists("variable", "billing/eu/v"));
+        assert!(
+            bench.conjur.exists("host", "billing/eu/web") && bench.conjur.exists("variable", "billing/eu/v")
+        );
     });
 }
 
@@ -36,7 +41,13 @@ fn a_document_that_cannot_be_loaded_says_where() {
             ("no-list", "", "variable: v\n", "PolicyInvalid", "line 1, column 1"),
             ("empty", "", " \n", "PolicyInvalid", "the document is empty"),
             ("no-roles", "", "- !variable v\n- !host web\n", "CreatedRolesRequired", "spec.document, line 2"),
-            ("deletes", "mode: Append", "- !variable v\n- !delete\n  record: !variable v\n", "PolicyInvalid", "line 2"),
+            (
+                "deletes",
+                "mode: Append",
+                "- !variable v\n- !delete\n  record: !variable v\n",
+                "PolicyInvalid",
+                "line 2",
+            ),
             ("too-long", &keys, &format!("- !host {}\n", "x".repeat(300)), "PolicyInvalid", "shorten the id"),
         ] {
             bench.apply(&policy(name, more, document)).await;
@@ -55,9 +66,13 @@ fn what_the_api_server_can_tell_it_refuses_itself() {
     test(|bench| async move {
         let long = "- !variable v\n".repeat(50_001);
         let answer = bench.try_apply(&policy("p", "", &long)).await.unwrap_err();
-        assert!(answer.contains("the document is over 700,000 bytes; split it over several ConjurPolicies"), "{answer}");
+        assert!(
+            answer.contains("the document is over 700,000 bytes; split it over several ConjurPolicies"),
+            "{answer}"
+        );
         assert!(answer.len() < 5000, "and does not repeat the document");
-        let answer = bench.try_apply(&policy("p", &keys_in("Not_A_Name"), "- !host web\n")).await.unwrap_err();
+        let answer =
+            bench.try_apply(&policy("p", &keys_in("Not_A_Name"), "- !host web\n")).await.unwrap_err();
         assert!(answer.contains("spec.createdRoles.secretName"), "{answer}");
         let answer = bench.try_apply(&policy("p", "", "")).await.unwrap_err();
         assert!(answer.contains("spec.document"), "{answer}");
@@ -72,10 +87,14 @@ fn what_the_api_server_can_tell_it_refuses_itself() {
 fn a_reference_to_something_missing_heals_when_another_policy_makes_it() {
     test(|bench| async move {
         billing(&bench).await;
-        let document = "- !host web\n- !permit {role: !host web, privileges: [read], resource: !variable later}\n";
+        let document =
+            "- !host web\n- !permit {role: !host web, privileges: [read], resource: !variable later}\n";
         bench.apply(&policy("p", &keys_in("roles"), document)).await;
         let message = bench.says::<ConjurPolicy>("p", "PolicyInvalid").await;
-        assert!(message.contains("Conjur refuses the document") && message.contains("billing/later"), "{message}");
+        assert!(
+            message.contains("Conjur refuses the document") && message.contains("billing/later"),
+            "{message}"
+        );
         settled(&bench, "meanwhile").await;
         let tries = loads(&bench);
         assert!(tries <= 3, "{tries} loads: what is refused is not tried for ever");
@@ -123,8 +142,20 @@ fn a_missing_privilege_is_named_and_its_grant_is_noticed() {
         bench.apply(&policy("p", "mode: Append", "- !variable v\n")).await;
         let message = bench.says::<ConjurPolicy>("p", "PolicyForbidden").await;
         assert!(message.contains("host/loader") && message.contains("create"), "{message}");
-        assert!(message.contains("- !permit {role: !host /loader, privileges: [create], resource: !policy /billing}"), "{message}");
-        bench.conjur.load("root", "- !permit {role: !host /loader, privileges: [create], resource: !policy /billing}\n").await.unwrap();
+        assert!(
+            message.contains(
+                "- !permit {role: !host /loader, privileges: [create], resource: !policy /billing}"
+            ),
+            "{message}"
+        );
+        bench
+            .conjur
+            .load(
+                "root",
+                "- !permit {role: !host /loader, privileges: [create], resource: !policy /billing}\n",
+            )
+            .await
+            .unwrap();
         bench.kubectl(&["annotate", "conjurpolicy", "p", "look=again"]).await;
         bench.ready::<ConjurPolicy>("p").await;
     });

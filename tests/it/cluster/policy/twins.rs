@@ -34,12 +34,16 @@ fn a_twins_key_is_not_rotated() {
         .await
         .unwrap();
         operator.kill9().await.unwrap();
-        bench.kubectl(&["patch", "conjurpolicy", "p", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]).await;
+        bench
+            .kubectl(&["patch", "conjurpolicy", "p", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#])
+            .await;
         bench.apply(&policy("q", &keys_in("q-roles"), document)).await;
         operator.restart().await.unwrap();
         bench.ready::<ConjurPolicy>("q").await;
         keys_work(&bench, "q-roles", &["web"]).await;
-        bench.kubectl(&["patch", "conjurpolicy", "p", "--type=merge", "-p", r#"{"spec":{"suspend":false}}"#]).await;
+        bench
+            .kubectl(&["patch", "conjurpolicy", "p", "--type=merge", "-p", r#"{"spec":{"suspend":false}}"#])
+            .await;
         let p = bench.ready::<ConjurPolicy>("p").await;
         assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0));
         assert_eq!(status(&p).created_roles, None, "it is q's");
@@ -53,7 +57,8 @@ fn a_load_that_was_refused_for_another_does_not_claim_what_a_twin_makes() {
     test(|bench| async move {
         billing(&bench).await;
         let at = Point::BeforeCommit;
-        let stranger = bench.conjur.hold(conjur_dev::Hold { method: None, path: String::new(), at, count: Some(1) });
+        let stranger =
+            bench.conjur.hold(conjur_dev::Hold { method: None, path: String::new(), at, count: Some(1) });
         let conjur = bench.conjur.clone();
         let busy = tokio::spawn(async move { conjur.load("billing", "- !variable theirs\n").await });
         held(&bench, 1).await;
@@ -66,7 +71,11 @@ fn a_load_that_was_refused_for_another_does_not_claim_what_a_twin_makes() {
         busy.await.unwrap().unwrap();
         bench.ready::<ConjurPolicy>("p").await;
         bench.ready::<ConjurPolicy>("q").await;
-        assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0), "one made it and stored its key");
+        assert_eq!(
+            bench.conjur.key_generation("host/billing/web"),
+            Some(0),
+            "one made it and stored its key"
+        );
         let key = bench.conjur.api_key_of("host/billing/web").unwrap();
         bench.keep_secret(key.clone());
         let mut stored = 0;
