@@ -7,7 +7,11 @@ use kube::{Resource, ResourceExt, runtime::events::EventType};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, Key, Outcome, Reconcile, Trouble, clients::connection_ref, inputs::Input};
+use super::{
+    Context, Key, Outcome, Reconcile, Trouble,
+    clients::connection_ref,
+    inputs::{Input, User},
+};
 use crate::{
     api::{
         ConjurConnection, Reason, SecretKeyRef,
@@ -29,7 +33,7 @@ impl Reconcile for ConjurConnection {
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
         if let Some(rest) = ctx.clients.rests(self)
             && self.is_observed()
-            && !ctx.inputs.changed(&connection_ref(self))
+            && !ctx.inputs.changed(&User::Connection(connection_ref(self)))
         {
             return Ok(Outcome::Untouched(Some(rest)));
         }
@@ -64,7 +68,7 @@ impl Reconcile for ConjurConnection {
             .collect();
         ctx.clients.forget(|uid| there.iter().any(|u| u == uid));
         let reference = kube::runtime::reflector::ObjectRef::new(&key.name).within(&key.namespace);
-        ctx.inputs.want(&reference, &[]);
+        ctx.inputs.want(&User::Connection(reference), &[]);
     }
 }
 
@@ -82,7 +86,7 @@ struct Ingredients {
 }
 
 async fn connect(connection: &ConjurConnection, ctx: &Context) -> Result<Outcome, Failure> {
-    let reference = connection_ref(connection);
+    let reference = User::Connection(connection_ref(connection));
     ctx.inputs.want(&reference, &referred(connection));
     let changed = ctx.inputs.take_changed(&reference);
     let known = ctx.clients.checked_at(connection).filter(|_| connection.is_observed());

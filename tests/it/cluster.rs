@@ -2,6 +2,7 @@
 //! and a development Conjur for each test. They assert what the cluster and Conjur hold.
 
 mod secret;
+mod setup;
 
 use std::{
     collections::BTreeMap,
