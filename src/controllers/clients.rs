@@ -50,9 +50,12 @@ pub enum Standing {
 struct Entry {
     generation: Option<i64>,
     inputs: String,
-    client: conjur::Client,
+    /// None where what it is made of is missing or wrong.
+    client: Option<conjur::Client>,
     identity: Option<Arc<str>>,
     failing: Option<Failure>,
+    /// Why it fails, as those who use it were told.
+    told: Option<Reason>,
     failures: u32,
     failed_at: Option<Instant>,
     checked_at: Option<Instant>,
@@ -82,15 +85,16 @@ impl Clients {
                 if let Some(failure) = &entry.failing {
                     return Standing::Failing(failure.clone());
                 }
-                entry.identity.clone().map_or(Standing::Untried, |identity| {
-                    Standing::Connected(Connected {
-                        client: entry.client.clone(),
-                        identity,
+                match (&entry.client, &entry.identity) {
+                    (Some(client), Some(identity)) => Standing::Connected(Connected {
+                        client: client.clone(),
+                        identity: identity.clone(),
                         account: connection.spec.account.as_str().into(),
                         connection: connection_ref(connection),
                         uid: uid.as_str().into(),
-                    })
-                })
+                    }),
+                    _ => Standing::Untried,
+                }
             }
             _ => Standing::Untried,
         })
@@ -109,24 +113,15 @@ impl Clients {
     pub fn existing(&self, connection: &ConjurConnection, inputs: &str) -> Option<conjur::Client> {
         self.with(|entries| {
             let entry = entries.get(&connection.uid().unwrap_or_default())?;
-            (entry.generation == connection.meta().generation && entry.inputs == inputs)
-                .then(|| entry.client.clone())
+            let same = entry.generation == connection.meta().generation && entry.inputs == inputs;
+            entry.client.clone().filter(|_| same)
         })
     }
 
     /// Puts a client into the pool, in place of an earlier one of the connection.
     pub fn put(&self, connection: &ConjurConnection, inputs: String, client: conjur::Client) {
         self.with(|entries| {
-            let entry = Entry {
-                generation: connection.meta().generation,
-                inputs,
-                client,
-                identity: None,
-                failing: None,
-                failures: 0,
-                failed_at: None,
-                checked_at: None,
-            };
+            let entry = Entry { inputs, client: Some(client), ..Entry::untried(connection) };
             entries.insert(connection.uid().unwrap_or_default(), entry);
         });
     }
@@ -135,6 +130,7 @@ impl Clients {
     pub fn works(&self, connection: &ConjurConnection, identity: &str) -> bool {
         self.with(|entries| {
             let Some(entry) = entries.get_mut(&connection.uid().unwrap_or_default()) else { return false };
+            entry.told = None;
             let news = entry.failing.take().is_some() || entry.identity.as_deref() != Some(identity);
             entry.identity = Some(identity.into());
             entry.checked_at = Some(Instant::now());
@@ -142,11 +138,18 @@ impl Clients {
         })
     }
 
-    /// The connection fails; when it is to be tried again. One that can't even be made has no client.
-    pub fn fails(&self, connection: &ConjurConnection, failure: &Failure) -> Duration {
-        self.with(|entries| match entries.get_mut(&connection.uid().unwrap_or_default()) {
-            Some(entry) => entry.fail(failure),
-            None => LONGEST_UNREACHABLE,
+    /// The connection fails, or could not even be made. When it is to be tried again, and whether those who use it
+    /// don't know yet that it fails for this reason.
+    pub fn fails(&self, connection: &ConjurConnection, failure: &Failure) -> (Duration, bool) {
+        self.with(|entries| {
+            let uid = connection.uid().unwrap_or_default();
+            let entry = entries.entry(uid).or_insert_with(|| Entry::untried(connection));
+            if entry.generation != connection.meta().generation {
+                *entry = Entry::untried(connection);
+            }
+            let news = entry.told != Some(failure.reason);
+            entry.told = Some(failure.reason);
+            (entry.fail(failure), news)
         })
     }
 
@@ -193,6 +196,20 @@ impl Clients {
 }
 
 impl Entry {
+    fn untried(connection: &ConjurConnection) -> Self {
+        Self {
+            generation: connection.meta().generation,
+            inputs: String::new(),
+            client: None,
+            identity: None,
+            failing: None,
+            told: None,
+            failures: 0,
+            failed_at: None,
+            checked_at: None,
+        }
+    }
+
     fn fail(&mut self, failure: &Failure) -> Duration {
         let in_a_row =
             self.failed_at.is_some_and(|at| at.elapsed() < FORGIVEN_AFTER.max(longest(failure) * 2));

@@ -67,6 +67,8 @@ impl Reconcile for ConjurConnection {
             .filter_map(|c| c.0.as_ref().ok().and_then(ResourceExt::uid))
             .collect();
         ctx.clients.forget(|uid| there.iter().any(|u| u == uid));
+        // They tell of it; their Secrets stay.
+        wake_users(&key.namespace, &key.name, ctx);
         let reference = kube::runtime::reflector::ObjectRef::new(&key.name).within(&key.namespace);
         ctx.inputs.want(&User::Connection(reference), &[]);
     }
@@ -110,7 +112,7 @@ async fn connect(connection: &ConjurConnection, ctx: &Context) -> Result<Outcome
     let who = client.whoami().await?;
     let version = server_version(connection, &client).await;
     if ctx.clients.works(connection, &who.username) {
-        wake_users(connection, ctx);
+        wake_users_of(connection, ctx);
     }
     if connection.spec.url.starts_with("http://") && !connection.is_observed() {
         let note = format!("{} is plain http: secrets cross the network unencrypted", connection.spec.url);
@@ -142,7 +144,11 @@ async fn server_version(connection: &ConjurConnection, client: &Client) -> Optio
 }
 
 fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Trouble {
-    let again = ctx.clients.fails(connection, &failure);
+    let (again, news) = ctx.clients.fails(connection, &failure);
+    if news {
+        // Those who wait for it say why; the others find nothing due.
+        wake_users_of(connection, ctx);
+    }
     let class = match failure.reason {
         // The user must act, and the server may be mended without us noticing: it is tried again all the same.
         Reason::AuthenticationFailed | Reason::TlsFailed => Class::Stalled,
@@ -159,12 +165,15 @@ fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Troub
     Trouble { failure: Failure { class, ..failure }, asked: true, fields: Map::new() }
 }
 
+fn wake_users_of(connection: &ConjurConnection, ctx: &Context) {
+    wake_users(&connection.namespace().unwrap_or_default(), &connection.name_any(), ctx);
+}
+
 /// Wakes every object that uses a connection: those that wait for it go on, the others find nothing due.
-fn wake_users(connection: &ConjurConnection, ctx: &Context) {
-    let (namespace, name) = (connection.namespace().unwrap_or_default(), connection.name_any());
+fn wake_users(namespace: &str, name: &str, ctx: &Context) {
     for secret in ctx.secrets.state() {
         if let Ok(s) = &secret.0
-            && s.namespace().as_deref() == Some(&namespace)
+            && s.namespace().as_deref() == Some(namespace)
             && s.spec.connection_ref.name == name
         {
             ctx.wakeups.secret(kube::runtime::reflector::ObjectRef::from_obj(secret.as_ref()));
@@ -172,7 +181,7 @@ fn wake_users(connection: &ConjurConnection, ctx: &Context) {
     }
     for policy in ctx.policies.state() {
         if let Ok(p) = &policy.0
-            && p.namespace().as_deref() == Some(&namespace)
+            && p.namespace().as_deref() == Some(namespace)
             && p.spec.connection_ref.name == name
         {
             ctx.wakeups.policy(kube::runtime::reflector::ObjectRef::from_obj(policy.as_ref()));
