@@ -162,7 +162,13 @@ fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Troub
             wakeups.connection(reference);
         });
     }
-    Trouble { failure: Failure { class, ..failure }, asked: true, fields: Map::new() }
+    let message = match failure.reason {
+        Reason::TlsFailed => {
+            format!("{}; correct spec.tls (caBundle or caBundleFrom), spec.url or the server", failure.message)
+        }
+        _ => failure.message,
+    };
+    Trouble { failure: Failure { class, message, ..failure }, asked: true, fields: Map::new() }
 }
 
 fn wake_users_of(connection: &ConjurConnection, ctx: &Context) {
