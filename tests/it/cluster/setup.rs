@@ -56,7 +56,8 @@ pub async fn change_policy(bench: &Bench, document: &str) {
     client.load_policy(&root, LoadMode::Update, document.as_bytes()).await.unwrap();
 }
 
-/// A ConjurSecret with `key: variable` entries through the connection `conjur`; `more` goes over its spec.
+/// A ConjurSecret with `key: variable` entries through the connection `conjur`; `more` goes over its spec, and
+/// null leaves a field out.
 pub fn project(name: &str, data: &[(&str, &str)], more: &Value) -> Value {
     let entries: Vec<_> =
         data.iter().map(|(key, variable)| json!({ "key": key, "variable": format!("apps/{variable}") })).collect();
@@ -76,9 +77,9 @@ fn object(kind: &str, name: &str, spec: Value) -> Value {
 }
 
 fn with(mut spec: Value, more: &Value) -> Value {
-    for (field, value) in more.as_object().into_iter().flatten() {
-        spec[field] = value.clone();
-    }
+    let fields = spec.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    fields.retain(|_, value| !value.is_null());
     spec
 }
 
