@@ -29,12 +29,17 @@ async fn billing(bench: &Bench) {
 /// The manifest of a ConjurPolicy for the branch `billing`; `more` are further lines of the spec.
 fn policy(name: &str, more: &str, document: &str) -> String {
     let branch = if more.contains("branch:") { "" } else { "  branch: billing\n" };
-    let more: String = more.lines().map(|line| format!("  {line}\n")).collect();
+    let more = more.lines().fold(String::new(), |all, line| all + "  " + line + "\n");
     format!(
         "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurPolicy\nmetadata: {{name: {name}}}\nspec:\n  connectionRef: \
          {{name: conjur}}\n{branch}{more}  document: {}\n",
         serde_json::to_string(document).unwrap()
     )
+}
+
+/// A document that makes these hosts.
+fn hosts_document(hosts: &[String]) -> String {
+    hosts.iter().fold("- !host old\n".to_owned(), |all, host| all + "- !host " + host + "\n")
 }
 
 /// The line of a spec that says where keys go.

@@ -4,7 +4,9 @@ use conjur_dev::{Effect, Fault, Kind, When};
 use conjur_operator::api::{ConjurConnection, ConjurPolicy};
 
 use super::super::{alone, test};
-use super::{billing, keys_in, keys_work, load_fault, old_host_is_untouched, policy, version};
+use super::{
+    billing, hosts_document, keys_in, keys_work, load_fault, old_host_is_untouched, policy, version,
+};
 
 #[test]
 fn a_lost_answer_loses_no_key() {
@@ -28,8 +30,7 @@ fn a_lost_answer_loses_none_of_many_keys() {
         billing(&bench).await;
         bench.conjur.fault(load_fault(1, When::After, Effect::Reset));
         let hosts: Vec<String> = (0..30).map(|i| format!("h{i}")).collect();
-        let document: String = hosts.iter().map(|host| format!("- !host {host}\n")).collect();
-        bench.apply(&policy("p", &keys_in("roles"), &format!("- !host old\n{document}"))).await;
+        bench.apply(&policy("p", &keys_in("roles"), &hosts_document(&hosts))).await;
         bench.ready::<ConjurPolicy>("p").await;
         keys_work(&bench, "roles", &hosts.iter().map(String::as_str).collect::<Vec<_>>()).await;
         old_host_is_untouched(&bench);

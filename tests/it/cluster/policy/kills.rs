@@ -6,7 +6,7 @@ use conjur_dev::{Effect, Fault, Kind, Point, When};
 use conjur_operator::api::ConjurPolicy;
 
 use super::super::alone;
-use super::{billing, hold, keys_in, keys_work, old_host_is_untouched, policy, version};
+use super::{billing, hold, hosts_document, keys_in, keys_work, old_host_is_untouched, policy, version};
 
 const ROUNDS: usize = 20;
 const LONGEST: Duration = Duration::from_secs(60);
@@ -37,9 +37,8 @@ fn kills_at_random_moments_lose_no_key() {
                 _ => None,
             };
             hosts.extend([format!("a{round}"), format!("b{round}")]);
-            let document: String = hosts.iter().map(|h| format!("- !host {h}\n")).collect();
             let asked = bench.conjur.requests().len();
-            bench.apply(&policy("p", &keys_in("roles"), &format!("- !host old\n{document}"))).await;
+            bench.apply(&policy("p", &keys_in("roles"), &hosts_document(&hosts))).await;
             // From the first request on, up to some time after the load.
             let begun = Instant::now();
             while bench.conjur.requests().len() == asked && begun.elapsed() < Duration::from_millis(500) {
