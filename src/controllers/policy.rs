@@ -155,11 +155,6 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
         .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("spec.document, {e}")))?;
     check_document(object, &document)?;
     let server = server(&named.connection.spec.url, account);
-    let mode = match object.mode() {
-        LoadMode::Append => "Append",
-        LoadMode::Update => "Update",
-        LoadMode::Replace => "Replace",
-    };
     Ok(Seen {
         owner: Owner {
             kind: "ConjurPolicy",
@@ -168,7 +163,7 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
             name: key.name,
             namespace: key.namespace,
         },
-        inputs: inputs::hash([server.as_str(), branch.as_str(), mode]),
+        inputs: load_inputs(object, &server),
         object,
         branch,
         document,
@@ -181,6 +176,16 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
 /// A hash that tells one account of one server from others.
 fn server(url: &str, account: &str) -> String {
     inputs::hash([url.trim_end_matches('/'), account])
+}
+
+/// A hash over where and how a policy is loaded.
+fn load_inputs(policy: &ConjurPolicy, server_hash: &str) -> String {
+    let mode = match policy.mode() {
+        LoadMode::Append => "Append",
+        LoadMode::Update => "Update",
+        LoadMode::Replace => "Replace",
+    };
+    inputs::hash([server_hash, &policy.spec.branch, mode])
 }
 
 /// Whether a policy goes to that server and account; where its connection is unknown, it may.

@@ -78,8 +78,8 @@ impl KeySecret {
             );
             return Err(Failure::stalled(Reason::ForeignSecret, message));
         }
-        if let Some(json) = secret.data.as_ref().and_then(|d| d.get(PENDING_KEY)) {
-            self.announcement = Some(serde_json::from_slice(&json.0).map_err(|_| {
+        if let Some(announced) = announced_in(secret) {
+            self.announcement = Some(announced.map_err(|_| {
                 let message = format!(
                     "key {PENDING_KEY} of {what} was edited and can't be read: it says which roles are owed a key. Restore \
                      it, or remove it, and look whether a role of this policy has lost its key"
@@ -255,7 +255,7 @@ fn named_us(seen: &Seen, ctx: &Context) -> Vec<String> {
 async fn refuse_where_pending(seen: &Seen<'_>, name: &str, ctx: &Context) -> Result<(), Failure> {
     let namespace = &seen.owner.namespace;
     let Some(mut secret) = ctx.cluster.read_secret(namespace, name).await? else { return Ok(()) };
-    let pending = secret.data.as_ref().is_some_and(|d| d.contains_key(PENDING_KEY));
+    let pending = announced_in(&secret).is_some();
     wipe(&mut secret);
     if !pending {
         return Ok(());
@@ -272,6 +272,12 @@ async fn refuse_where_pending(seen: &Seen<'_>, name: &str, ctx: &Context) -> Res
 pub fn holds_key(secret: &Secret, role: &str) -> bool {
     let data = secret.data.as_ref();
     keys_of(role).is_ok_and(|k| data.and_then(|d| d.get(&k.api_key_key)).is_some_and(|v| !v.0.is_empty()))
+}
+
+/// The announcement in a Secret; an error where it was edited.
+pub fn announced_in(secret: &Secret) -> Option<Result<Announcement, serde_json::Error>> {
+    let json = secret.data.as_ref()?.get(PENDING_KEY)?;
+    Some(serde_json::from_slice(&json.0))
 }
 
 /// What a role authenticates with; none for what has no key.

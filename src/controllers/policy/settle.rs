@@ -156,15 +156,19 @@ impl Run<'_> {
             let claimed: Vec<&String> =
                 claimed.into_iter().flatten().filter(|r| roles.contains(*r)).collect();
             let Some(keys) = &other.spec.created_roles else { continue };
-            if other.uid().as_deref() == Some(&self.seen.owner.uid)
-                || claimed.is_empty()
-                || !super::may_load_through(&other, &self.seen.server, self.ctx)
-            {
+            if other.uid().as_deref() == Some(&self.seen.owner.uid) || claimed.is_empty() {
                 continue;
             }
             let namespace = other.namespace().unwrap_or_default();
             if let Some(mut secret) = self.ctx.cluster.read_secret(&namespace, &keys.secret_name).await? {
-                stored.extend(claimed.into_iter().filter(|role| holds_key(&secret, role)).cloned());
+                // Not by its connection, which may be gone: a role of the same id on another server is another one.
+                let loaded = other.status.as_ref().and_then(|s| s.observed_inputs.as_ref());
+                let announced = keys::announced_in(&secret).and_then(Result::ok).map(|a| a.server);
+                if loaded == Some(&super::load_inputs(&other, &self.seen.server))
+                    || announced.as_ref() == Some(&self.seen.server)
+                {
+                    stored.extend(claimed.into_iter().filter(|role| holds_key(&secret, role)).cloned());
+                }
                 wipe(&mut secret);
             }
         }

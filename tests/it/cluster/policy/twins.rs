@@ -86,3 +86,28 @@ fn a_load_that_was_refused_for_another_does_not_claim_what_a_twin_makes() {
         assert_eq!(stored, 1);
     });
 }
+
+#[test]
+fn a_role_of_the_same_id_on_another_server_is_another_one() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let other = conjur_dev::Server::start(conjur_dev::Options::default()).await.unwrap();
+        other.load_root("- !host ops\n- !policy {id: billing, owner: !host ops}\n").await.unwrap();
+        bench.put_secret("other-login", &[("api-key", &other.api_key_of("host/ops").unwrap())]).await;
+        let manifest = bench.connection("other", "host/ops").replace(&bench.conjur.url(), &other.url());
+        bench.apply(&manifest.replace("conjur-login", "other-login")).await;
+        let manifest = policy("q", &keys_in("q-roles"), "- !host web\n");
+        bench.apply(&manifest.replace("{name: conjur}", "{name: other}")).await;
+        bench.ready::<ConjurPolicy>("q").await;
+        bench.kubectl(&["delete", "conjurconnection", "other"]).await;
+
+        let reset = conjur_dev::Effect::Reset;
+        bench.conjur.fault(super::load_fault(1, conjur_dev::When::After, reset));
+        bench.apply(&policy("p", &keys_in("p-roles"), "- !host old\n- !host web\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        keys_work(&bench, "p-roles", &["web"]).await;
+        let theirs = bench.data("q-roles").await.unwrap().remove("host.billing_2fweb.api-key");
+        assert!(theirs.is_some() && theirs == other.api_key_of("host/billing/web"));
+        other.stop().await;
+    });
+}
