@@ -164,7 +164,10 @@ fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Troub
     }
     let message = match failure.reason {
         Reason::TlsFailed => {
-            format!("{}; correct spec.tls (caBundle or caBundleFrom), spec.url or the server", failure.message)
+            format!(
+                "{}; correct spec.tls (caBundle or caBundleFrom), spec.url or the server",
+                failure.message
+            )
         }
         _ => failure.message,
     };

@@ -3,6 +3,7 @@
 
 mod connection;
 mod input;
+mod many;
 mod refresh;
 mod secret;
 mod setup;
@@ -84,7 +85,9 @@ pub fn test<T: Future<Output = ()>>(body: impl FnOnce(Bench) -> T) {
 }
 
 /// Runs a test that has the operator for itself.
-pub fn alone<T: Future<Output = ()>>(body: impl FnOnce(Bench, tokio::sync::RwLockWriteGuard<'static, Operator>) -> T) {
+pub fn alone<T: Future<Output = ()>>(
+    body: impl FnOnce(Bench, tokio::sync::RwLockWriteGuard<'static, Operator>) -> T,
+) {
     RUNTIME.block_on(async {
         let world = World::get().await;
         let operator = world.operator.write().await;
@@ -111,8 +114,7 @@ impl Bench {
         let namespaces = Api::<Namespace>::all(world.client.clone());
         namespaces.create(&PostParams::default(), &made).await.unwrap();
         let conjur = conjur_dev::Server::start(conjur_dev::Options::default()).await.unwrap();
-        let bench =
-            Bench { world, client: world.client.clone(), namespace, conjur, secrets: Arc::default() };
+        let bench = Bench { world, client: world.client.clone(), namespace, conjur, secrets: Arc::default() };
         bench.keep_secret(bench.conjur.admin_key());
         body(bench.clone()).await;
         bench.nothing_leaked().await;
@@ -171,7 +173,8 @@ impl Bench {
 
     /// The manifest of a ConjurSecret with `key: variable` entries.
     pub fn conjur_secret(&self, name: &str, interval: &str, data: &[(&str, &str)]) -> String {
-        let entries: Vec<_> = data.iter().map(|(k, v)| format!("  - {{key: {k}, variable: '{v}'}}")).collect();
+        let entries: Vec<_> =
+            data.iter().map(|(k, v)| format!("  - {{key: {k}, variable: '{v}'}}")).collect();
         format!(
             "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurSecret\nmetadata: {{name: {name}}}\nspec:\n  \
              connectionRef: {{name: conjur}}\n  refreshInterval: {interval}\n  data:\n{}\n",
@@ -244,7 +247,8 @@ impl Bench {
     pub async fn ready<K: Told>(&self, name: &str) -> K {
         self.until("Ready", name, |k: &K| {
             let (generation, conditions) = k.told();
-            k.meta().generation == generation && find(&conditions, "Ready").is_some_and(|c| c.status == "True")
+            k.meta().generation == generation
+                && find(&conditions, "Ready").is_some_and(|c| c.status == "True")
                 && conditions.len() == 1
         })
         .await
@@ -252,9 +256,7 @@ impl Bench {
 
     /// Waits until an object's Ready condition has this reason, and gives its message.
     pub async fn says<K: Told>(&self, name: &str, reason: &str) -> String {
-        let told = self
-            .until(reason, name, |k: &K| k.told().1.iter().any(|c| c.reason == reason))
-            .await;
+        let told = self.until(reason, name, |k: &K| k.told().1.iter().any(|c| c.reason == reason)).await;
         told.told().1.into_iter().find(|c| c.reason == reason).unwrap().message
     }
 
@@ -295,13 +297,19 @@ impl Bench {
             seen += &serde_json::to_string(&object.status).unwrap();
         }
         for value in self.secrets.lock().unwrap().iter() {
-            assert!(!seen.contains(value), "a secret of {} was seen in a log, event or status", self.namespace);
+            assert!(
+                !seen.contains(value),
+                "a secret of {} was seen in a log, event or status",
+                self.namespace
+            );
         }
     }
 }
 
 /// An object with conditions.
-pub trait Told: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug {
+pub trait Told:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug
+{
     /// `observedGeneration` and the conditions.
     fn told(&self) -> (Option<i64>, Vec<Condition>);
 }

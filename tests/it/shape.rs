@@ -9,7 +9,9 @@ fn sources(under: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     let mut folders = vec![root.join(under)];
-    found.extend(fs::read_to_string(root.join(format!("{under}.rs"))).map(|t| (root.join(format!("{under}.rs")), t)));
+    found.extend(
+        fs::read_to_string(root.join(format!("{under}.rs"))).map(|t| (root.join(format!("{under}.rs")), t)),
+    );
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -27,14 +29,53 @@ fn sources(under: &str) -> Vec<(PathBuf, String)> {
 #[test]
 fn imports_point_one_way() {
     for (under, forbidden) in [
-        ("api", ["kube::Client", "kube::Api", "reqwest", "tokio", "crate::cluster", "crate::conjur", "crate::controllers"]),
-        ("plan", ["kube::Client", "kube::Api", "reqwest", "tokio", "crate::cluster", "crate::conjur", "crate::controllers"]),
-        ("conjur", ["kube::", "k8s_openapi", "crate::api", "crate::plan", "crate::cluster", "crate::controllers", "crate::app"]),
+        (
+            "api",
+            [
+                "kube::Client",
+                "kube::Api",
+                "reqwest",
+                "tokio",
+                "crate::cluster",
+                "crate::conjur",
+                "crate::controllers",
+            ],
+        ),
+        (
+            "plan",
+            [
+                "kube::Client",
+                "kube::Api",
+                "reqwest",
+                "tokio",
+                "crate::cluster",
+                "crate::conjur",
+                "crate::controllers",
+            ],
+        ),
+        (
+            "conjur",
+            [
+                "kube::",
+                "k8s_openapi",
+                "crate::api",
+                "crate::plan",
+                "crate::cluster",
+                "crate::controllers",
+                "crate::app",
+            ],
+        ),
     ] {
         for (path, text) in sources(under) {
             for word in forbidden {
-                let found = text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
-                assert!(found.is_none(), "{} must not know {word}: {}", path.display(), found.unwrap_or_default());
+                let found =
+                    text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
+                assert!(
+                    found.is_none(),
+                    "{} must not know {word}: {}",
+                    path.display(),
+                    found.unwrap_or_default()
+                );
             }
         }
     }

@@ -147,7 +147,10 @@ fn a_label_or_annotation_that_is_no_longer_asked_for_is_a_difference() {
         (serde_json::json!({"f:metadata": {"f:labels": {"f:old": {}}}}), Action::Replace),
         (serde_json::json!({"f:metadata": {"f:annotations": {"f:old": {}}}}), Action::Replace),
     ] {
-        assert_eq!(decided(&edit(|s| s.metadata.managed_fields = Some(vec![set_by_us(fields)]))), Ok(expected));
+        assert_eq!(
+            decided(&edit(|s| s.metadata.managed_fields = Some(vec![set_by_us(fields)]))),
+            Ok(expected)
+        );
     }
 }
 

@@ -8,7 +8,9 @@ use testbed::pki::Authority;
 
 use super::{
     Bench,
-    setup::{LOGIN, connected, connection, eventually, project, put, secret, states, sync_now, untyped, variables},
+    setup::{
+        LOGIN, connected, connection, eventually, project, put, secret, states, sync_now, untyped, variables,
+    },
     test, version,
 };
 
@@ -75,7 +77,8 @@ fn https_works_with_the_right_authority_and_says_what_to_do_with_another() {
         });
         bench.apply(&map.to_string()).await;
         let from = |kind: &str| json!({ "tls": { "caBundleFrom": { "kind": kind, "name": "ca", "key": "ca.crt" } } });
-        put(&bench, &connection(&bench, "given", &json!({ "tls": { "caBundle": right.certificate() } }))).await;
+        put(&bench, &connection(&bench, "given", &json!({ "tls": { "caBundle": right.certificate() } })))
+            .await;
         put(&bench, &connection(&bench, "secret", &from("Secret"))).await;
         put(&bench, &connection(&bench, "map", &from("ConfigMap"))).await;
         put(&bench, &connection(&bench, "system", &json!({}))).await;
@@ -176,7 +179,10 @@ fn what_a_connection_needs_may_come_later() {
         let value = variables(&bench, &["a"]).await.remove(0);
         put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
         let message = bench.says::<ConjurSecret>("db", "ConnectionNotFound").await;
-        assert!(message.contains("/conjur does not exist: create it, or correct spec.connectionRef.name"), "{message}");
+        assert!(
+            message.contains("/conjur does not exist: create it, or correct spec.connectionRef.name"),
+            "{message}"
+        );
         let object: ConjurSecret = bench.api().get("db").await.unwrap();
         assert_eq!(states(&object), "Ready=False Reconciling=True");
 
@@ -242,7 +248,11 @@ fn a_server_that_is_not_there_is_tried_until_it_is() {
         let message = bench.says::<ConjurConnection>("conjur", "ConjurUnavailable").await;
         assert!(message.contains(&bench.conjur.url()), "{message}");
         let object = untyped(&bench, "ConjurConnection").get("conjur").await.unwrap();
-        assert_eq!(object.data["status"]["observedGeneration"], json!(-1), "a fault does not count as observed");
+        assert_eq!(
+            object.data["status"]["observedGeneration"],
+            json!(-1),
+            "a fault does not count as observed"
+        );
         bench.conjur.resume().await.unwrap();
         let ready: ConjurConnection = bench.ready("conjur").await;
         assert_eq!(ready.status.unwrap().observed_generation, ready.metadata.generation);

@@ -15,7 +15,8 @@ use testbed::wait_for;
 use super::{
     Bench, SOON, alone,
     setup::{
-        change_policy, connected, connection, eventually, fetches, permitted, project, put, states, try_put, untyped,
+        change_policy, connected, connection, eventually, fetches, permitted, project, put, states, try_put,
+        untyped,
     },
     test,
 };
@@ -33,17 +34,35 @@ fn the_api_server_refuses_a_bad_secret_and_says_what_to_write() {
             (json!({ "data": null }), "spec.data: Required value"),
             (json!({ "data": many }), "must have at most 256 items"),
             (json!({ "data": [entry("a", "x"), entry("a", "y")] }), "give each entry a key of its own"),
-            (json!({ "data": [entry("a b", "x")] }), "a Secret key is made of letters, digits, '-', '_' and '.'"),
+            (
+                json!({ "data": [entry("a b", "x")] }),
+                "a Secret key is made of letters, digits, '-', '_' and '.'",
+            ),
             (json!({ "data": [entry("..a", "x")] }), "is not '.' nor begins with '..'"),
             (json!({ "data": [entry(&"k".repeat(254), "x")] }), "Too long"),
-            (json!({ "data": [{ "key": "a", "variable": "x", "version": 0 }] }), "greater than or equal to 1"),
+            (
+                json!({ "data": [{ "key": "a", "variable": "x", "version": 0 }] }),
+                "greater than or equal to 1",
+            ),
             (json!({ "refreshInterval": "9s" }), "write 10s or more"),
             (json!({ "refreshInterval": "soon" }), "spec.refreshInterval"),
-            (json!({ "target": { "type": "kubernetes.io/service-account-token" } }), "use Opaque or another type"),
+            (
+                json!({ "target": { "type": "kubernetes.io/service-account-token" } }),
+                "use Opaque or another type",
+            ),
             (json!({ "target": { "type": "bootstrap.kubernetes.io/token" } }), "use Opaque or another type"),
-            (json!({ "target": { "labels": { "conjur-operator.io/managed": "no" } } }), "the operator's own; leave them out"),
-            (json!({ "target": { "labels": { "app.kubernetes.io/managed-by": "x" } } }), "the operator's own; leave them out"),
-            (json!({ "target": { "annotations": { "conjur-operator.io/owner": "x" } } }), "the operator's own; leave them out"),
+            (
+                json!({ "target": { "labels": { "conjur-operator.io/managed": "no" } } }),
+                "the operator's own; leave them out",
+            ),
+            (
+                json!({ "target": { "labels": { "app.kubernetes.io/managed-by": "x" } } }),
+                "the operator's own; leave them out",
+            ),
+            (
+                json!({ "target": { "annotations": { "conjur-operator.io/owner": "x" } } }),
+                "the operator's own; leave them out",
+            ),
             (json!({ "target": { "name": "Not_A_Name" } }), "spec.target.name"),
             (json!({ "connectionRef": null }), "spec.connectionRef: Required value"),
         ] {
@@ -87,7 +106,8 @@ fn a_variable_id_that_cannot_be_is_refused_before_conjur_is_asked() {
     test(|bench| async move {
         connected(&bench, &["a"]).await;
         let asked = bench.conjur.requests().len();
-        for (at, id) in ["apps/../admin", "/apps/a", "apps//a", "apps/./a", "apps/a/"].into_iter().enumerate() {
+        for (at, id) in ["apps/../admin", "/apps/a", "apps//a", "apps/./a", "apps/a/"].into_iter().enumerate()
+        {
             let name = format!("bad-{at}");
             let data = json!([entry("good", "apps/a"), entry("bad", id)]);
             put(&bench, &project(&name, &[], &json!({ "data": data }))).await;
@@ -110,7 +130,8 @@ fn a_missing_variable_is_named_and_fetched_when_it_is_there() {
         bench.ready::<ConjurSecret>("good").await;
         let message = bench.says::<ConjurSecret>("bad", "VariableNotFound").await;
         for id in ["apps/b", "apps/c"] {
-            let expected = format!("variable {id} is missing, has no value, or is not visible to host/apps/app");
+            let expected =
+                format!("variable {id} is missing, has no value, or is not visible to host/apps/app");
             assert!(message.contains(&expected), "{message}");
         }
         assert!(!message.contains("variable apps/a "), "{message}");
@@ -156,7 +177,8 @@ fn bad_objects_cost_the_others_nothing() {
         put(&bench, &project("good", &[("a", "a")], &fast)).await;
         bench.ready::<ConjurSecret>("good").await;
         for i in 0..10 {
-            put(&bench, &project(&format!("bad-{i}"), &[("a", "a"), ("b", &format!("bad/{i}"))], &fast)).await;
+            put(&bench, &project(&format!("bad-{i}"), &[("a", "a"), ("b", &format!("bad/{i}"))], &fast))
+                .await;
         }
         for i in 0..10 {
             bench.says::<ConjurSecret>(&format!("bad-{i}"), "VariableNotFound").await;
@@ -165,7 +187,8 @@ fn bad_objects_cost_the_others_nothing() {
         // request a second.
         bench.conjur.clear_requests();
         let started = Instant::now();
-        let good = || bench.conjur.requests().into_iter().filter(|r| r.path.contains("apps/a")).collect::<Vec<_>>();
+        let good =
+            || bench.conjur.requests().into_iter().filter(|r| r.path.contains("apps/a")).collect::<Vec<_>>();
         eventually("two refreshes", || good().len() >= 2).await;
         assert!(good().iter().all(|r| !r.path.contains("bad")), "{:?}", good());
         let looks = fetches(&bench) - good().len();
@@ -195,7 +218,12 @@ fn an_object_that_does_not_decode_says_so_and_the_others_go_on() {
             let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let told: BTreeMap<_, _> = conditions
                 .iter()
-                .map(|c| (c["type"].as_str().unwrap().to_owned(), format!("{}/{}", c["status"].as_str().unwrap(), c["reason"].as_str().unwrap())))
+                .map(|c| {
+                    (
+                        c["type"].as_str().unwrap().to_owned(),
+                        format!("{}/{}", c["status"].as_str().unwrap(), c["reason"].as_str().unwrap()),
+                    )
+                })
                 .collect();
             (told.get("Ready")? == "False/InvalidObject" && told.get("Stalled")? == "True/InvalidObject")
                 .then(|| object.data["status"].clone())

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{
     Bench,
     setup::{
-        api_requests, asks_api, change, change_policy, connected, edit, eventually, fetches, permitted, project, put, secret,
-        states, synced,
+        api_requests, asks_api, change, change_policy, connected, edit, eventually, fetches, permitted,
+        project, put, secret, states, synced,
     },
     test, version,
 };
@@ -26,7 +26,8 @@ async fn done(bench: &Bench, more: Value) -> String {
 #[test]
 fn an_edit_by_hand_is_repaired_at_once() {
     test(|bench| async move {
-        let labels = json!({ "target": { "labels": { "team": "x" }, "annotations": { "example.com/a": "b" } } });
+        let labels =
+            json!({ "target": { "labels": { "team": "x" }, "annotations": { "example.com/a": "b" } } });
         let value = done(&bench, labels).await;
         for by_hand in [
             json!({ "stringData": { "a": "by hand" } }),
@@ -87,13 +88,15 @@ fn anothers_label_or_annotation_stays_and_is_no_drift() {
         done(&bench, json!({})).await;
         let object: ConjurSecret = bench.api().get("db").await.unwrap();
         let asked = bench.conjur.requests().len();
-        for (at, theirs) in [json!({ "labels": { "theirs": "x" } }), json!({ "annotations": { "example.com/b": "x" } })]
-            .into_iter()
-            .enumerate()
+        for (at, theirs) in
+            [json!({ "labels": { "theirs": "x" } }), json!({ "annotations": { "example.com/b": "x" } })]
+                .into_iter()
+                .enumerate()
         {
             let before = api_requests(&bench).len();
             let edited = edit(&bench, "db", json!({ "metadata": theirs })).await;
-            let looks = |r: &testbed::ApiRequest| r.resource == "secrets" && r.verb == "get" && r.name == "db";
+            let looks =
+                |r: &testbed::ApiRequest| r.resource == "secrets" && r.verb == "get" && r.name == "db";
             asks_api(&bench, before, "the operator looks at the Secret", looks).await;
             put(&bench, &project(&format!("other-{at}"), &[("b", "b")], &json!({ "suspend": true }))).await;
             bench.says::<ConjurSecret>(&format!("other-{at}"), "Suspended").await;
@@ -119,7 +122,8 @@ fn a_new_value_comes_with_the_next_refresh() {
         let before: ConjurSecret = bench.api().get("db").await.unwrap();
         let value = bench.set("apps/a");
         bench.holds("db", &[("a", &value)]).await;
-        let moved = |s: &ConjurSecret| s.status.as_ref().unwrap().target != before.status.as_ref().unwrap().target;
+        let moved =
+            |s: &ConjurSecret| s.status.as_ref().unwrap().target != before.status.as_ref().unwrap().target;
         bench.until("what was written is in the status", "db", moved).await;
     });
 }
@@ -169,7 +173,10 @@ fn new_objects_do_not_wait_behind_refreshes() {
         bench.ready::<ConjurSecret>("new").await;
         let singles = bench.conjur.count(Kind::Single);
         bench.conjur.clear_faults();
-        assert!(singles < names.len(), "the refresh was over ({singles} requests) when the new object was done");
+        assert!(
+            singles < names.len(),
+            "the refresh was over ({singles} requests) when the new object was done"
+        );
     });
 }
 
@@ -212,7 +219,10 @@ fn conjur_may_be_down_for_a_while() {
         bench.says::<conjur_operator::api::ConjurConnection>("conjur", "ConjurUnavailable").await;
         put(&bench, &project("new", &[("b", "b")], &json!({}))).await;
         let message = bench.says::<ConjurSecret>("new", "ConnectionNotReady").await;
-        assert!(message.contains("ConjurUnavailable") && message.contains("goes on when it does"), "{message}");
+        assert!(
+            message.contains("ConjurUnavailable") && message.contains("goes on when it does"),
+            "{message}"
+        );
 
         bench.conjur.resume().await.unwrap();
         for name in ["db", "new", "hourly"] {
@@ -231,7 +241,11 @@ fn a_variable_that_is_deleted_or_forbidden_later_leaves_the_secret_as_it_is() {
         let value = done(&bench, json!({})).await;
         let before = secret(&bench, "db").await;
         for (document, reason, names) in [
-            ("- !deny {role: !host apps/app, privileges: [execute], resource: !variable apps/a}\n", "VariableForbidden", "Forbidden"),
+            (
+                "- !deny {role: !host apps/app, privileges: [execute], resource: !variable apps/a}\n",
+                "VariableForbidden",
+                "Forbidden",
+            ),
             ("- !delete {record: !variable apps/a}\n", "VariableNotFound", "NotFound"),
         ] {
             change_policy(&bench, document).await;
@@ -245,5 +259,34 @@ fn a_variable_that_is_deleted_or_forbidden_later_leaves_the_secret_as_it_is() {
             assert_eq!(version(&secret(&bench, "db").await), version(&before));
         }
         bench.holds("db", &[("a", &value)]).await;
+    });
+}
+
+#[test]
+fn no_fault_of_conjur_empties_a_secret() {
+    test(|bench| async move {
+        let value = done(&bench, json!({})).await;
+        let before = secret(&bench, "db").await;
+        for (at, effect) in [
+            Effect::Status { status: 500, retry_after: None },
+            Effect::Status { status: 503, retry_after: None },
+            Effect::Status { status: 429, retry_after: Some(1) },
+            Effect::Reset,
+            Effect::Truncate,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (method, when) = (Some("GET".into()), When::Before);
+            bench.conjur.fault(Fault { method, path: "/secrets".into(), count: None, when, effect });
+            super::setup::sync_now(&bench, "db", &at.to_string()).await;
+            let failing = |s: &ConjurSecret| states(s) == "Ready=False Reconciling=True";
+            bench.until(&format!("{effect:?} is told"), "db", failing).await;
+            assert_eq!(version(&secret(&bench, "db").await), version(&before), "{effect:?}");
+            bench.conjur.clear_faults();
+            bench.ready::<ConjurSecret>("db").await;
+        }
+        bench.holds("db", &[("a", &value)]).await;
+        assert_eq!(version(&secret(&bench, "db").await), version(&before));
     });
 }

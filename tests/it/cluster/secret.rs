@@ -102,7 +102,8 @@ fn an_optional_variable_may_be_missing_and_go_and_come_back() {
         bench.holds("db", &[("a", &values[0])]).await;
         assert_eq!(bench.ready::<ConjurSecret>("db").await.status.unwrap().keys, Some(1));
 
-        let permit = "- !permit {role: !host apps/app, privileges: [read, execute], resource: !variable apps/b}";
+        let permit =
+            "- !permit {role: !host apps/app, privileges: [read, execute], resource: !variable apps/b}";
         change_policy(&bench, &format!("- !variable apps/b\n{permit}\n")).await;
         let again = bench.set("apps/b");
         synced(&bench, "db", "back").await;
@@ -127,7 +128,8 @@ fn the_secret_goes_with_its_object_or_stays_as_the_deletion_policy_says() {
     test(|bench| async move {
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &project("goes", &[("a", "a")], &json!({}))).await;
-        put(&bench, &project("stays", &[("a", "a")], &json!({ "target": { "deletionPolicy": "Retain" } }))).await;
+        put(&bench, &project("stays", &[("a", "a")], &json!({ "target": { "deletionPolicy": "Retain" } })))
+            .await;
         put(&bench, &project("turned", &[("a", "a")], &json!({}))).await;
         for name in ["goes", "stays", "turned"] {
             bench.ready::<ConjurSecret>(name).await;
@@ -149,7 +151,8 @@ fn the_secret_goes_with_its_object_or_stays_as_the_deletion_policy_says() {
 fn what_is_dropped_from_the_spec_is_dropped_from_the_secret() {
     test(|bench| async move {
         let values = connected(&bench, &["a", "b"]).await;
-        let marked = json!({ "labels": { "team": "x", "tier": "y" }, "annotations": { "example.com/a": "b" } });
+        let marked =
+            json!({ "labels": { "team": "x", "tier": "y" }, "annotations": { "example.com/a": "b" } });
         put(&bench, &project("db", &[("a", "a"), ("b", "b")], &json!({ "target": marked }))).await;
         bench.ready::<ConjurSecret>("db").await;
         // A key, with everything else as it was.
@@ -182,7 +185,11 @@ fn a_changed_target_name_moves_the_secret() {
         change(&bench, "db", json!({ "spec": { "suspend": true } })).await;
         bench.api::<Secret>().delete("moved", &DeleteParams::default()).await.unwrap();
         bench.put_secret("moved", &[("theirs", "x")]).await;
-        put(&bench, &project("db", &[("a", "a")], &json!({ "suspend": false, "target": { "name": "again" } }))).await;
+        put(
+            &bench,
+            &project("db", &[("a", "a")], &json!({ "suspend": false, "target": { "name": "again" } })),
+        )
+        .await;
         bench.holds("again", &[("a", &value)]).await;
         bench.ready::<ConjurSecret>("db").await;
         bench.holds("moved", &[("theirs", "x")]).await;
@@ -273,7 +280,8 @@ fn a_foreign_secret_is_refused_until_it_may_be_adopted() {
         assert!(message.contains("conjur-operator.io/adopt=ConjurSecret/db"), "{message}");
         assert_eq!(secret(&bench, "db").await, before);
 
-        let adopt = |whom: &str| json!({ "metadata": { "annotations": { "conjur-operator.io/adopt": whom } } });
+        let adopt =
+            |whom: &str| json!({ "metadata": { "annotations": { "conjur-operator.io/adopt": whom } } });
         let other = super::setup::edit(&bench, "db", adopt("ConjurSecret/other")).await;
         synced_or_stalled(&bench, "db").await;
         assert_eq!(version(&secret(&bench, "db").await), version(&other));
@@ -319,7 +327,9 @@ async fn synced_or_stalled(bench: &Bench, name: &str) {
 }
 
 async fn gone(bench: &Bench, name: &str) {
-    wait_for(&format!("Secret {name} is gone"), SOON, || async { bench.data(name).await.is_none().then_some(()) })
-        .await
-        .unwrap();
+    wait_for(&format!("Secret {name} is gone"), SOON, || async {
+        bench.data(name).await.is_none().then_some(())
+    })
+    .await
+    .unwrap();
 }

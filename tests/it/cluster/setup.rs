@@ -59,8 +59,10 @@ pub async fn change_policy(bench: &Bench, document: &str) {
 /// A ConjurSecret with `key: variable` entries through the connection `conjur`; `more` goes over its spec, and
 /// null leaves a field out.
 pub fn project(name: &str, data: &[(&str, &str)], more: &Value) -> Value {
-    let entries: Vec<_> =
-        data.iter().map(|(key, variable)| json!({ "key": key, "variable": format!("apps/{variable}") })).collect();
+    let entries: Vec<_> = data
+        .iter()
+        .map(|(key, variable)| json!({ "key": key, "variable": format!("apps/{variable}") }))
+        .collect();
     let spec = json!({ "connectionRef": { "name": "conjur" }, "refreshInterval": "1h", "data": entries });
     object("ConjurSecret", name, with(spec, more))
 }
@@ -87,7 +89,8 @@ fn with(mut spec: Value, more: &Value) -> Value {
 pub async fn try_put(bench: &Bench, object: &Value) -> Result<DynamicObject, String> {
     let params = PatchParams::apply("a-user").force();
     let name = object["metadata"]["name"].as_str().unwrap();
-    let answer = untyped(bench, object["kind"].as_str().unwrap()).patch(name, &params, &Patch::Apply(object)).await;
+    let answer =
+        untyped(bench, object["kind"].as_str().unwrap()).patch(name, &params, &Patch::Apply(object)).await;
     answer.map_err(|error| error.to_string())
 }
 
@@ -114,7 +117,8 @@ pub async fn change(bench: &Bench, name: &str, change: Value) {
 
 /// Asks for a refresh at once.
 pub async fn sync_now(bench: &Bench, name: &str, text: &str) {
-    change(bench, name, json!({ "metadata": { "annotations": { "conjur-operator.io/sync-now": text } } })).await;
+    change(bench, name, json!({ "metadata": { "annotations": { "conjur-operator.io/sync-now": text } } }))
+        .await;
 }
 
 /// Asks for a refresh, and waits until it is handled.
