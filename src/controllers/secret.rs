@@ -109,7 +109,7 @@ impl Seen {
     fn observe(object: &ConjurSecret, ctx: &Context) -> Self {
         let key = Key::of(object);
         let uid = object.uid().unwrap_or_default();
-        let remembered = ctx.memory.of(&key);
+        let remembered = ctx.memory.of_object(&key, &uid);
         let desired = target::desired(object);
         let status = object.status.clone().unwrap_or_default();
         // What we wrote last beats what the watch says of it; after a restart the status stands for it.
