@@ -24,7 +24,7 @@ use crate::{
         ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
     },
-    conjur::Lane,
+    conjur::{Lane, Wanted},
     metrics::Kind,
     plan::{
         Failure,
@@ -52,11 +52,10 @@ impl Reconcile for ConjurSecret {
                 Ok(Outcome::Untouched(Some(wait)))
             }
             Due::Now(cause) => {
-                let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
                 let (key, target) = (seen.key.clone(), seen.desired.name.clone());
                 let result = seen.act(self, cause, ctx).await;
                 watch_foreign(&key, &target, &result, ctx);
-                result.map_err(|trouble| Trouble { asked, ..trouble })
+                result
             }
         }
     }
@@ -164,9 +163,21 @@ impl Seen {
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
         let wanted = fetch::wanted(&object.spec.data)?;
-        if cause == Cause::Drift && self.only_anothers_label(ctx).await? {
+        let disturbed = self.is_disturbed(cause, ctx).await?;
+        if cause == Cause::Drift && !disturbed {
             return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
         }
+        let asked = disturbed || matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
+        self.bring_about(object, cause, &wanted, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+    }
+
+    async fn bring_about(
+        mut self,
+        object: &ConjurSecret,
+        cause: Cause,
+        wanted: &[Wanted],
+        ctx: &Context,
+    ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
         let through = match named.standing {
@@ -177,7 +188,7 @@ impl Seen {
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slots.current(Timestamp::now());
-        self.desired.data = fetch::data(&object.spec.data, &wanted, cause, lane, &through, ctx).await?;
+        self.desired.data = fetch::data(&object.spec.data, wanted, cause, lane, &through, ctx).await?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;
@@ -190,6 +201,17 @@ impl Seen {
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
         Ok(self.done(object, cause, action, &target, &named.inputs, lane))
+    }
+
+    /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
+    /// asked. What of it is another's does not count.
+    async fn is_disturbed(&mut self, cause: Cause, ctx: &Context) -> Result<bool, Failure> {
+        if !matches!(cause, Cause::Drift | Cause::Unfinished) || self.target == TargetSeen::AsLeft {
+            return Ok(false);
+        }
+        let only_anothers = self.only_anothers_label(ctx).await?;
+        self.remembered = ctx.memory.of(&self.key);
+        Ok(!only_anothers)
     }
 
     /// Whether all that changed of the Secret is what others put there. Needs what we remember: after a restart it
