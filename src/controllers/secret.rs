@@ -27,7 +27,7 @@ use crate::{
     conjur::{Lane, Wanted},
     metrics::Kind,
     plan::{
-        Failure,
+        Class, Failure,
         schedule::{Cause, Due, OFFSETS, Observed, Slots, TargetSeen, due},
         secret::{Action, Desired, Owner},
     },
@@ -55,7 +55,7 @@ impl Reconcile for ConjurSecret {
                 let (key, target) = (seen.key.clone(), seen.desired.name.clone());
                 let result = seen.act(self, cause, ctx).await;
                 watch_foreign(&key, &target, &result, ctx);
-                result
+                result.map_err(|trouble| looked_at(self, trouble))
             }
         }
     }
@@ -80,6 +80,15 @@ impl Reconcile for ConjurSecret {
         ctx.memory.forget(key);
         ctx.inputs.want(&user(key), &[]);
     }
+}
+
+/// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled.
+fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
+    if matches!(trouble.failure.class, Class::Stalled | Class::Waiting(_)) {
+        let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
+        trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now));
+    }
+    trouble
 }
 
 fn user(key: &Key) -> User {
