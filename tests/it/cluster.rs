@@ -3,6 +3,7 @@
 
 mod connection;
 mod input;
+mod many;
 mod refresh;
 mod secret;
 mod setup;
