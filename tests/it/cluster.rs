@@ -4,6 +4,7 @@
 mod connection;
 mod input;
 mod many;
+mod policy;
 mod refresh;
 mod secret;
 mod setup;
