@@ -89,7 +89,7 @@ pub struct Hold {
 #[derive(Clone, Debug, Serialize)]
 pub struct Seen {
     #[serde(skip)]
-    id: u64,
+    pub(crate) id: u64,
     /// The method.
     pub method: String,
     /// Path and query, as they were sent.
@@ -100,6 +100,12 @@ pub struct Seen {
     pub status: Option<u16>,
     /// What it was.
     pub kind: Kind,
+    /// Whether it came over HTTP/2.
+    pub http2: bool,
+    /// Which connection it came by; they are counted from 1.
+    pub connection: u64,
+    /// Whether its connection came with a client certificate.
+    pub client_certificate: bool,
 }
 
 /// What a request was.
@@ -231,12 +237,12 @@ impl Control {
         Some(gate.subscribe())
     }
 
-    pub(crate) fn note(&self, method: &str, path: &str, login: Option<String>, kind: Kind) -> u64 {
+    /// Keeps a request and gives the number to add its status by.
+    pub(crate) fn note(&self, seen: Seen) -> u64 {
         let mut log = lock(&self.log);
         log.last += 1;
         let id = log.last;
-        let (method, path) = (method.to_owned(), path.to_owned());
-        log.seen.push(Seen { id, method, path, login, status: None, kind });
+        log.seen.push(Seen { id, ..seen });
         id
     }
 

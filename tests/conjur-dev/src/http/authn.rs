@@ -90,7 +90,7 @@ fn is_strong(password: &str) -> bool {
 /// Recordings 548–568.
 fn rotate(engine: &Engine, request: &Request, account: &str) -> Reply {
     let mut model = engine.model();
-    let now = Timestamp::now();
+    let now = engine.now();
     let other = request.query("role");
     if request.token().is_none() {
         // Another's key takes a token (recording 565).
