@@ -9,6 +9,7 @@ mod control;
 mod dev;
 mod engine;
 mod http;
+mod jwt;
 mod listen;
 mod model;
 mod policy;

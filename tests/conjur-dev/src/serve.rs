@@ -128,8 +128,9 @@ fn note(engine: &Engine, request: &Request) -> u64 {
     let by_token = request.token().and_then(|token| engine.verify(token).ok()).map(|claims| claims.login);
     let by_basic = || request.basic().map(|(login, _)| login);
     let login = match &*segments {
-        ["authn", _, login, "authenticate"]
-        | ["authn-jwt" | "authn-cert", _, _, login, "authenticate"] => Some((*login).to_owned()),
+        ["authn", _, login, "authenticate"] | ["authn-jwt" | "authn-cert", _, _, login, "authenticate"] => {
+            Some((*login).to_owned())
+        }
         _ => by_token.or_else(by_basic),
     };
     let kind = Kind::of(request.method(), &segments, &request.raw_query);

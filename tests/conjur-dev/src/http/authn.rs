@@ -42,6 +42,11 @@ fn authenticate(engine: &Engine, request: &Request, account: &str, login: &str) 
             return Reply::refused(401);
         }
     }
+    token_reply(engine, request, login)
+}
+
+/// A new token for `login`, in base64 where that is asked for (recordings 24, 577).
+pub(super) fn token_reply(engine: &Engine, request: &Request, login: &str) -> Reply {
     let token = engine.issue(login).to_string();
     if request.wants_base64() {
         return Reply::content(200, "text/plain; charset=utf-8", STANDARD.encode(token))

@@ -14,7 +14,9 @@ use crate::model::{Annotation, Credentials, FactoryToken, Model, kind_of};
 pub(super) fn answer(engine: &Engine, request: &Request, caller: &Caller, rest: &[&str]) -> Reply {
     let mut model = engine.model();
     match (request.method(), rest) {
-        ("POST", []) => create_tokens(&mut model, request, caller, engine.now()).unwrap_or_else(|reply| reply),
+        ("POST", []) => {
+            create_tokens(&mut model, request, caller, engine.now()).unwrap_or_else(|reply| reply)
+        }
         ("DELETE", [token]) => revoke(&mut model, caller, token),
         _ => Reply::html(404),
     }

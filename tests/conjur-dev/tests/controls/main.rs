@@ -7,6 +7,8 @@
     reason = "a test; what can't be unwrapped fails it"
 )]
 
+mod authn_cert;
+mod authn_jwt;
 mod certificates;
 mod process;
 mod tls;

@@ -71,14 +71,15 @@ fn compare_body(
     learned: &mut Learned,
 ) -> Result<(), String> {
     let content_type = step.response.headers.get("content-type").map_or("", String::as_str);
-    if content_type.starts_with("application/json") && !recorded.is_empty() {
+    let json = content_type.starts_with("application/json") || content_type.ends_with("+json");
+    if json && !recorded.is_empty() {
         let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes);
         let wanted = parse(&names.of_bytes(recorded)).map_err(|error| format!("recording: {error}"))?;
         let actual = parse(actual).map_err(|error| format!("no JSON: {error}"))?;
         return compare_json("", &wanted, &actual, UNORDERED.contains(&step.seq), learned);
     }
     if content_type.starts_with("text/plain")
-        && step.path.starts_with("/authn/")
+        && step.path.starts_with("/authn")
         && step.response.status == 200
     {
         return compare_credential(recorded, actual, learned);

@@ -24,11 +24,8 @@ use replay::Replay;
 /// Steps that are sent but need not agree, and why. A step here that does agree fails the test: it has to be
 /// taken off the list.
 const SKIPPED: &[(RangeInclusive<u32>, &str)] = &[
-    (6..=6, "the list of authenticators is not built"),
     (27..=27, "only the length of the first dry run was kept, and it is 371 bytes shorter"),
     (126..=134, "the effective policy is not built"),
-    (576..=597, "authn-jwt is not built"),
-    (690..=691, "the second API's lists are not built"),
     (712..=712, "the effective policy is not built"),
     (725..=725, "the effective policy is not built"),
 ];
