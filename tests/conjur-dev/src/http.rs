@@ -3,6 +3,7 @@
 mod authenticators;
 mod authn;
 mod dry_run;
+mod effective;
 mod factories;
 mod policies;
 mod public_keys;

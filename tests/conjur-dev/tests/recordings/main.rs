@@ -25,9 +25,6 @@ use replay::Replay;
 /// taken off the list.
 const SKIPPED: &[(RangeInclusive<u32>, &str)] = &[
     (27..=27, "only the length of the first dry run was kept, and it is 371 bytes shorter"),
-    (126..=134, "the effective policy is not built"),
-    (712..=712, "the effective policy is not built"),
-    (725..=725, "the effective policy is not built"),
 ];
 
 fn skipped(seq: u32) -> Option<&'static str> {
