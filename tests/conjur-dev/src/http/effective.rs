@@ -53,9 +53,8 @@ pub(super) fn answer(model: &Model, request: &Request, caller: &Caller, branch: 
     let scope = Scope { model, branch: identifier, depth };
     let (records, count) = scope.records(&model.all_roles(&caller.role));
     if count > limit {
-        let message = format!(
-            "CONJ00164E Policy max allowed 'limit' = {limit} exceeded. Value for policy is: {count}"
-        );
+        let message =
+            format!("CONJ00164E Policy max allowed 'limit' = {limit} exceeded. Value for policy is: {count}");
         return Reply::error(422, "unprocessable_entity", &message);
     }
     let policy = tree::build(&scope, &records);
@@ -94,7 +93,8 @@ impl<'m> Scope<'m> {
     /// Whether it is the branch or below it, and not too deep.
     fn holds(&self, identifier: &str) -> bool {
         let below = identifier.strip_prefix(self.branch);
-        let inside = self.branch.is_empty() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let inside =
+            self.branch.is_empty() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         inside && slashes(identifier) <= self.depth
     }
 

@@ -10,6 +10,7 @@
 mod authn_cert;
 mod authn_jwt;
 mod certificates;
+mod effective;
 mod process;
 mod tls;
 #[path = "../recordings/wire.rs"]

@@ -23,9 +23,8 @@ use replay::Replay;
 
 /// Steps that are sent but need not agree, and why. A step here that does agree fails the test: it has to be
 /// taken off the list.
-const SKIPPED: &[(RangeInclusive<u32>, &str)] = &[
-    (27..=27, "only the length of the first dry run was kept, and it is 371 bytes shorter"),
-];
+const SKIPPED: &[(RangeInclusive<u32>, &str)] =
+    &[(27..=27, "only the length of the first dry run was kept, and it is 371 bytes shorter")];
 
 fn skipped(seq: u32) -> Option<&'static str> {
     SKIPPED.iter().find(|(range, _)| range.contains(&seq)).map(|(_, reason)| *reason)

@@ -10,8 +10,8 @@ use crate::model::{identifier_of, kind_of};
 pub(super) enum Part {
     Text(String),
     List(Vec<Part>),
-    /// A list in one line.
-    Line(Vec<Part>),
+    /// A list in one line, of texts and the tags before them.
+    Line(Vec<(Option<&'static str>, String)>),
     Map(Vec<(String, Part)>),
     /// `!kind …`
     Tagged(String, Box<Part>),
@@ -41,13 +41,8 @@ pub(super) fn build(scope: &Scope<'_>, records: &[Shown<'_>]) -> Vec<Part> {
     let policies = records.iter().filter(|record| record.kind == "policy");
     let mut policies: BTreeSet<String> = policies.map(|record| record.identifier.clone()).collect();
     policies.insert(above(scope.branch).to_owned());
-    let mut tree = Tree {
-        scope,
-        policies,
-        bodies: BTreeMap::new(),
-        grants: BTreeMap::new(),
-        heads: BTreeMap::new(),
-    };
+    let mut tree =
+        Tree { scope, policies, bodies: BTreeMap::new(), grants: BTreeMap::new(), heads: BTreeMap::new() };
     for record in records {
         tree.add(record);
     }
@@ -136,14 +131,14 @@ impl Tree<'_> {
         attributes.extend(self.owner(record));
         if record.kind == "host_factory" && !record.resource.layers.is_empty() {
             let layers = record.resource.layers.iter();
-            let layers = layers.map(|layer| tagged("layer", Part::Text(self.short(identifier_of(layer)))));
+            let layers = layers.map(|layer| (Some("layer"), self.short(identifier_of(layer))));
             attributes.push(("layers".to_owned(), Part::Line(layers.collect())));
         }
         attributes.extend(annotations(known));
         let credentials = self.scope.model.credentials.get(record.id);
         let ranges = credentials.map(|known| known.restricted_to.as_slice()).unwrap_or_default();
         if !ranges.is_empty() {
-            let ranges = ranges.iter().map(|range| Part::Text(range.clone()));
+            let ranges = ranges.iter().map(|range| (None, range.clone()));
             attributes.push(("restricted_to".to_owned(), Part::Line(ranges.collect())));
         }
         tagged(record.kind, Part::Map(attributes))
@@ -164,9 +159,9 @@ impl Tree<'_> {
 
     /// One for each role, with all its privileges; a role of the same policy goes by its short id.
     fn permits(&self, record: &Shown<'_>, parent: &str) -> Vec<Part> {
-        let mut by_role: BTreeMap<&str, Vec<Part>> = BTreeMap::new();
+        let mut by_role: BTreeMap<&str, Vec<(Option<&'static str>, String)>> = BTreeMap::new();
         for (role, privilege) in record.resource.permissions.keys() {
-            by_role.entry(role).or_default().push(Part::Text(privilege.clone()));
+            by_role.entry(role).or_default().push((None, privilege.clone()));
         }
         let permits = by_role.into_iter().map(|(role, privileges)| {
             let path = self.scope.path_of(role);

@@ -26,9 +26,8 @@ impl Scope<'_> {
         let Some((name, dashed)) = identifier_of(id).split_once('@') else {
             return identifier_of(id).to_owned();
         };
-        let is_named = |policy: &str| {
-            kind_of(policy) == "policy" && identifier_of(policy).replace('/', "-") == dashed
-        };
+        let is_named =
+            |policy: &str| kind_of(policy) == "policy" && identifier_of(policy).replace('/', "-") == dashed;
         let owner = self.model.resources.get(id).map(|user| user.owner.as_str());
         let policies = self.model.resources.keys().map(String::as_str);
         let mut named = owner.into_iter().filter(|owner| is_named(owner)).chain(

@@ -14,7 +14,11 @@ pub(super) fn json(policy: &[Part]) -> Value {
 fn json_of(part: &Part) -> Value {
     match part {
         Part::Text(text) => json!(text),
-        Part::List(parts) | Part::Line(parts) => json(parts),
+        Part::List(parts) => json(parts),
+        Part::Line(items) => items
+            .iter()
+            .map(|(tag, text)| tag.map_or_else(|| json!(text), |tag| json!({tag: text})))
+            .collect(),
         Part::Map(pairs) => {
             Value::Object(pairs.iter().map(|(name, part)| (name.clone(), json_of(part))).collect())
         }
@@ -48,15 +52,16 @@ fn value(out: &mut String, part: &Part, indent: usize) {
         Part::Tagged(kind, part) => {
             let _infallible = write!(out, " !{kind}");
             match part.as_ref() {
-                Part::Map(pairs) if pairs.len() == 1 => {
-                    if let (_, Part::Text(id)) = &pairs[0] {
+                Part::Map(pairs) => match pairs.as_slice() {
+                    // With nothing but an id, the id is all of it.
+                    [(_, Part::Text(id))] => {
                         let _infallible = writeln!(out, " {}", scalar(id, false, false));
                     }
-                }
-                Part::Map(pairs) => {
-                    out.push('\n');
-                    map(out, pairs, indent, kind == "policy");
-                }
+                    pairs => {
+                        out.push('\n');
+                        map(out, pairs, indent, kind == "policy");
+                    }
+                },
                 Part::Text(text) => {
                     let _infallible = writeln!(out, " {}", scalar(text, false, false));
                 }
@@ -67,8 +72,8 @@ fn value(out: &mut String, part: &Part, indent: usize) {
             let _infallible = writeln!(out, " {}", scalar(text, true, false));
         }
         Part::List(parts) => list(out, parts, indent.saturating_sub(2)),
-        Part::Line(parts) => {
-            let _infallible = writeln!(out, " [{}]", line(parts));
+        Part::Line(items) => {
+            let _infallible = writeln!(out, " [{}]", line(items));
         }
         Part::Map(pairs) => {
             out.push('\n');
@@ -91,15 +96,10 @@ fn map(out: &mut String, pairs: &[(String, Part)], indent: usize, is_policy: boo
     }
 }
 
-fn line(parts: &[Part]) -> String {
-    let items = parts.iter().map(|part| match part {
-        Part::Text(text) => scalar(text, true, true),
-        Part::Tagged(kind, part) => match part.as_ref() {
-            Part::Text(text) => format!("!{kind} {}", scalar(text, false, true)),
-            other => format!("!{kind} [{}]", line(std::slice::from_ref(other))),
-        },
-        Part::List(parts) | Part::Line(parts) => format!("[{}]", line(parts)),
-        Part::Map(_) => String::new(),
+fn line(items: &[(Option<&str>, String)]) -> String {
+    let items = items.iter().map(|(tag, text)| match tag {
+        Some(tag) => format!("!{tag} {}", scalar(text, false, true)),
+        None => scalar(text, true, true),
     });
     items.collect::<Vec<_>>().join(", ")
 }
@@ -114,10 +114,10 @@ fn scalar(text: &str, untagged: bool, in_line: bool) -> String {
         return format!("\"{text}\"");
     }
     let symbolic = text.chars().next().is_some_and(|first| !first.is_alphanumeric() && first != '_');
-    if untagged && symbolic && text.chars().count() > 1 && !text.chars().skip(1).any(|letter| letter == '"') {
+    if untagged && symbolic && !text.chars().skip(1).any(|letter| letter == '"') {
         return json!(text).to_string();
     }
-    let ambiguous = untagged && (looks_otherwise(text));
+    let ambiguous = untagged && looks_otherwise(text);
     let special = text.is_empty()
         || text.starts_with(|first| "#,[]{}&*!|>'\"%@` ".contains(first))
         || ["- ", "? ", ": ", "---", "..."].iter().any(|start| text.starts_with(start))
