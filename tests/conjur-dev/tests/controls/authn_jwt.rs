@@ -1,5 +1,7 @@
 //! authn-jwt beyond the recordings: the other algorithm, keys by URI, and the rarer variables.
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -47,11 +49,11 @@ async fn start(variables: &[(&str, &str)], annotations: &[(&str, &str)]) -> Serv
 "
     .to_owned();
     for (name, _) in variables {
-        policy += &format!("  - !variable {name}\n");
+        writeln!(policy, "  - !variable {name}").unwrap();
     }
     policy += "- !policy\n  id: apps\n  body:\n  - !host\n    id: web\n    annotations:\n      about: web\n";
     for (name, value) in annotations {
-        policy += &format!("      authn-jwt/k8s/{name}: {value}\n");
+        writeln!(policy, "      authn-jwt/k8s/{name}: {value}").unwrap();
     }
     let options = Options { authenticators: vec!["authn-jwt/k8s".to_owned()], ..Options::default() };
     let server = Server::start(options).await.unwrap();

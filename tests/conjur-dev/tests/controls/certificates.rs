@@ -30,7 +30,7 @@ impl Authority {
     }
 
     pub fn server(&self) -> TlsPem {
-        self.sign(CertificateParams::new(vec!["conjur.test".to_owned()]).unwrap())
+        self.sign(&CertificateParams::new(vec!["conjur.test".to_owned()]).unwrap())
     }
 
     /// A client's certificate with its common name and URIs.
@@ -41,7 +41,7 @@ impl Authority {
         params
             .subject_alt_names
             .extend(uris.iter().map(|uri| SanType::URI((*uri).to_owned().try_into().unwrap())));
-        self.sign(params)
+        self.sign(&params)
     }
 
     /// One that was good for a day, long ago.
@@ -50,10 +50,10 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2020, 1, 2);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> TlsPem {
+    fn sign(&self, params: &CertificateParams) -> TlsPem {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         TlsPem { certificate: certificate.pem(), key: key.serialize_pem() }

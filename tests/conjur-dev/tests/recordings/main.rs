@@ -57,7 +57,7 @@ async fn replay(names: Names) {
     }
     assert!(failures.is_empty(), "{} of {} differ:\n{}", failures.len(), steps.len(), failures.join("\n"));
     let share = compared * 100 / steps.len();
-    assert!(share >= 85, "only {share} % of the recorded steps are compared");
+    assert!(share >= 99, "only {share} % of the recorded steps are compared");
 }
 
 /// Every entry of the list names recorded steps.

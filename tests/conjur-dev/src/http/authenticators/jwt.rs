@@ -177,7 +177,8 @@ fn fits(model: &Model, service: &Service<'_>, jwt: &Jwt, role: &str) -> bool {
 fn is_text(found: &Value, wanted: &str) -> bool {
     match found {
         Value::String(found) => found == wanted,
-        Value::Number(_) | Value::Bool(_) => found.to_string() == wanted,
+        Value::Number(number) => number.to_string().as_str() == wanted,
+        Value::Bool(truth) => wanted == if *truth { "true" } else { "false" },
         _ => false,
     }
 }

@@ -95,7 +95,7 @@ impl Tree<'_> {
         let parent = self.parent(&record.identifier);
         let is_root = record.kind == "policy" && record.identifier == "root";
         if record.kind == "policy" && !is_root {
-            let head = [self.owner(record), annotations(self.own_annotations(record))];
+            let head = [self.owner(record), annotations(own_annotations(record))];
             self.heads.insert(record.identifier.clone(), head.into_iter().flatten().collect());
             self.push(parent.clone(), Entry::Policy(record.identifier.clone()));
         } else if !is_root {
@@ -118,7 +118,7 @@ impl Tree<'_> {
 
     fn statement(&self, record: &Shown<'_>) -> Part {
         let mut attributes = vec![("id".to_owned(), Part::Text(self.short(&record.identifier)))];
-        let mut known = self.own_annotations(record);
+        let mut known = own_annotations(record);
         if record.kind == "variable" {
             for name in ["kind", "mime_type"] {
                 if let Some(value) = known.remove(&format!("conjur/{name}")) {
@@ -150,11 +150,6 @@ impl Tree<'_> {
         let path = self.scope.path_of(owner);
         let usual = kind_of(owner) == "policy" && self.parent(&record.identifier) == path || path == "admin";
         (!usual).then(|| ("owner".to_owned(), tagged(kind_of(owner), Part::Text(format!("/{path}")))))
-    }
-
-    fn own_annotations(&self, record: &Shown<'_>) -> BTreeMap<String, String> {
-        let annotations = record.resource.annotations.iter();
-        annotations.map(|(name, annotation)| (name.clone(), annotation.value.clone())).collect()
     }
 
     /// One for each role, with all its privileges; a role of the same policy goes by its short id.
@@ -202,6 +197,11 @@ impl Tree<'_> {
         });
         statements.collect()
     }
+}
+
+fn own_annotations(record: &Shown<'_>) -> BTreeMap<String, String> {
+    let annotations = record.resource.annotations.iter();
+    annotations.map(|(name, annotation)| (name.clone(), annotation.value.clone())).collect()
 }
 
 fn annotations(known: BTreeMap<String, String>) -> Option<(String, Part)> {
