@@ -171,6 +171,45 @@ async fn a_server_whose_clock_is_behind_refuses_tokens_of_the_future() {
     assert!(String::from_utf8(expired.body).unwrap().contains("CONJ00016E Token expired"));
 }
 
+#[tokio::test]
+async fn status_and_enabling_are_for_who_holds_the_privilege_on_what_is_configured() {
+    let server = start(&[("issuer", ISSUER)], &[("sub", "web")]).await;
+    server
+        .load_root("- !webservice conjur/authn-jwt/k8s/status\n- !variable conjur/authn-jwt/k8s/public-keys")
+        .await
+        .unwrap();
+    let admin = token(&server).await;
+    let host = host_token(&server).await;
+    let (status, enable) = ("/authn-jwt/k8s/demo/status", "/authn-jwt/k8s/demo");
+    for (token, method, path, body, wanted) in [
+        (&admin, "GET", status, "", 500),
+        (&host, "GET", status, "", 403),
+        (&host, "PATCH", enable, "enabled=true", 403),
+        (&host, "PATCH", "/authn-jwt/other/demo", "enabled=true", 404),
+        (&admin, "PATCH", enable, "enabled=maybe", 422),
+        (&admin, "GET", "/authenticators/demo", "", 404),
+        (&admin, "GET", "/branches/demo", "", 404),
+        (&admin, "GET", "/authn-oidc/k8s/demo/status", "", 404),
+    ] {
+        let answer = wire::send(server.address(), &request(token, method, path, body)).await;
+        assert_eq!(answer.status, wanted, "{method} {path}");
+    }
+    let keys = given(&Signer::new());
+    assert!(server.set_variable("conjur/authn-jwt/k8s/public-keys", keys.as_bytes()));
+    let ok = wire::send(server.address(), &request(&admin, "GET", status, "")).await;
+    assert_eq!((ok.status, ok.body.as_slice()), (200, &br#"{"status":"ok"}"#[..]));
+}
+
+async fn host_token(server: &Server) -> String {
+    let request = Request {
+        method: "POST".to_owned(),
+        path: "/authn/demo/host%2Fapps%2Fweb/authenticate".to_owned(),
+        headers: vec![("accept-encoding".to_owned(), "base64".to_owned())],
+        body: server.api_key_of("host/apps/web").unwrap().into_bytes(),
+    };
+    String::from_utf8(wire::send(server.address(), &request).await.body).unwrap()
+}
+
 /// Somebody's keys, on a port of its own.
 struct Jwks {
     uri: String,

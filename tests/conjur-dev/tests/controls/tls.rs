@@ -108,3 +108,14 @@ async fn a_reset_ends_the_whole_connection_over_http2() {
     assert_eq!(again.send_request(get(&server, "/")).await.unwrap().status(), 200);
     assert_eq!(server.requests()[1].connection, 2);
 }
+
+#[tokio::test]
+async fn a_truncated_body_is_an_error_over_http2() {
+    let authority = Authority::new();
+    let server = authority.start(ClientCertificates::Optional).await;
+    let mut client = http2_client(&authority, &server).await;
+    server.fault(fault("/", When::After, Effect::Truncate));
+    let answer = client.send_request(get(&server, "/")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.into_body().collect().await.is_err());
+}
