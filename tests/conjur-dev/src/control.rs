@@ -94,7 +94,7 @@ pub struct Seen {
     pub method: String,
     /// Path and query, as they were sent.
     pub path: String,
-    /// Who asked: by token, by Basic, or in the path of an authenticate.
+    /// Who asked: by token, by Basic, in the path of an authenticate, or whom that let in.
     pub login: Option<String>,
     /// What was answered; none while it is under way and where nothing was.
     pub status: Option<u16>,
@@ -246,10 +246,12 @@ impl Control {
         id
     }
 
-    pub(crate) fn note_status(&self, id: u64, status: u16) {
+    /// What became of a request, and whom it let in.
+    pub(crate) fn note_reply(&self, id: u64, status: u16, login: Option<&str>) {
         let mut log = lock(&self.log);
         if let Some(seen) = log.seen.iter_mut().rev().find(|seen| seen.id == id) {
             seen.status = Some(status);
+            seen.login = login.map(str::to_owned).or(seen.login.take());
         }
     }
 

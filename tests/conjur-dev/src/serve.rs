@@ -49,7 +49,7 @@ async fn conjur(State(engine): State<Arc<Engine>>, request: HttpRequest) -> Resp
     let (worker, method, path) = (Arc::clone(&engine), request.method.clone(), request.path.clone());
     let work = tokio::spawn(async move {
         let reply = crate::http::answer(&worker, &request).await;
-        worker.control.note_status(id, reply.status);
+        worker.control.note_reply(id, reply.status, reply.login.as_deref());
         reply
     });
     let reply = work.await.unwrap_or_else(|_| Reply::html(500));
@@ -64,7 +64,7 @@ async fn spoil(engine: &Engine, id: u64, reply: Reply, effect: Effect) -> Respon
     match effect {
         Effect::Latency { .. } => reply.into_response(),
         Effect::Status { status, retry_after } => {
-            engine.control.note_status(id, status);
+            engine.control.note_reply(id, status, None);
             let mut reply = match status {
                 401 => Reply::plain(401, "Unauthorized: Invalid token"),
                 status => Reply::html(status),

@@ -106,6 +106,7 @@ async fn an_es256_token_of_a_service_account_logs_its_host_in() {
     let payload = base64::engine::general_purpose::URL_SAFE.decode(token["payload"].as_str().unwrap());
     let payload: Value = serde_json::from_slice(&payload.unwrap()).unwrap();
     assert_eq!(payload["sub"], "host/apps/web");
+    assert_eq!(server.requests()[0].login.as_deref(), Some("host/apps/web"));
 
     let without_the_enforced = start(&variables, &[("kubernetes.io/namespace", "ns1")]).await;
     assert_eq!(log_in(&without_the_enforced, "", &signer.sign(&claims())).await.status, 401);
