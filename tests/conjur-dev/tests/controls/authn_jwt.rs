@@ -1,14 +1,19 @@
 //! authn-jwt beyond the recordings: the other algorithm, keys by URI, and the rarer variables.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use conjur_dev::{Options, Server};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::certificates::Authority;
 use crate::wire::{self, Request, Response};
 use crate::{request, token};
 
@@ -135,6 +140,51 @@ async fn keys_are_read_where_the_uri_says_and_again_when_they_change() {
 }
 
 #[tokio::test]
+async fn keys_over_https_are_read_from_who_the_ca_vouches_for() {
+    let (signer, authority) = (Signer::new(), Authority::new());
+    let uri = https_jwks(&authority, &signer.keys()).await;
+    let (right, wrong) = (authority.pem(), Authority::new().pem());
+    for (ca, status) in [(&right, 200), (&wrong, 401)] {
+        let variables = [("jwks-uri", uri.as_str()), ("issuer", ISSUER), ("ca-cert", ca)];
+        let server = start(&variables, &[("sub", "web")]).await;
+        assert_eq!(log_in(&server, "host%2Fapps%2Fweb/", &signer.sign(&claims())).await.status, status);
+    }
+}
+
+/// The same keys to everybody, one connection after the other.
+async fn https_jwks(authority: &Authority, keys: &Value) -> String {
+    let pem = authority.server();
+    let certificate = CertificateDer::from_pem_slice(pem.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("https://{}/jwks", listener.local_addr().unwrap());
+    let keys = keys.to_string();
+    let answer =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{keys}", keys.len());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // Who does not trust the certificate ends it here.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 4096];
+            if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        }
+    });
+    uri
+}
+
+#[tokio::test]
 async fn a_service_is_enabled_and_disabled_by_request() {
     let signer = Signer::new();
     let given = given(&signer);
@@ -214,13 +264,13 @@ async fn host_token(server: &Server) -> String {
 /// Somebody's keys, on a port of its own.
 struct Jwks {
     uri: String,
-    keys: std::sync::Arc<std::sync::Mutex<Value>>,
+    keys: Arc<Mutex<Value>>,
 }
 
 impl Jwks {
     async fn start(keys: Value) -> Self {
-        let keys = std::sync::Arc::new(std::sync::Mutex::new(keys));
-        let shown = std::sync::Arc::clone(&keys);
+        let keys = Arc::new(Mutex::new(keys));
+        let shown = Arc::clone(&keys);
         let show = move || {
             let keys = shown.lock().unwrap().clone();
             async move { axum::Json(keys) }

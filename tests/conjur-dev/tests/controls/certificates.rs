@@ -30,7 +30,7 @@ impl Authority {
     }
 
     pub fn server(&self) -> TlsPem {
-        self.sign(&CertificateParams::new(vec!["conjur.test".to_owned()]).unwrap())
+        self.sign(&CertificateParams::new(["conjur.test".to_owned(), "127.0.0.1".to_owned()]).unwrap())
     }
 
     /// A client's certificate with its common name and URIs.
