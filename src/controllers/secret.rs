@@ -238,7 +238,9 @@ impl Seen {
         if same {
             let version = secret.metadata.resource_version.unwrap_or_default();
             ctx.memory.change(&self.key, |m| {
-                m.target.as_mut().map(|t| t.resource_version = version);
+                if let Some(target) = &mut m.target {
+                    target.resource_version = version;
+                }
             });
         }
         Ok(same)

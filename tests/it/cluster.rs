@@ -174,17 +174,6 @@ impl Bench {
         )
     }
 
-    /// The manifest of a ConjurSecret with `key: variable` entries.
-    pub fn conjur_secret(&self, name: &str, interval: &str, data: &[(&str, &str)]) -> String {
-        let entries: Vec<_> =
-            data.iter().map(|(k, v)| format!("  - {{key: {k}, variable: '{v}'}}")).collect();
-        format!(
-            "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurSecret\nmetadata: {{name: {name}}}\nspec:\n  \
-             connectionRef: {{name: conjur}}\n  refreshInterval: {interval}\n  data:\n{}\n",
-            entries.join("\n")
-        )
-    }
-
     /// Applies a manifest in the test's namespace.
     pub async fn apply(&self, yaml: &str) {
         self.try_apply(yaml).await.unwrap();
