@@ -3,6 +3,7 @@
 use conjur_dev::{Hold, Point};
 use conjur_operator::api::{ConjurPolicy, ConjurSecret};
 
+use super::super::setup::{project, put};
 use super::super::test;
 use super::{billing, held, hold, keys_in, keys_work, loads, policy, settled, version};
 
@@ -71,7 +72,8 @@ fn a_long_load_does_not_hold_up_secrets() {
         let mut made = 0;
         while started.elapsed() < std::time::Duration::from_secs(3) {
             let name = format!("s{made}");
-            bench.apply(&bench.conjur_secret(&name, "1h", &[("v", "billing/old")])).await;
+            let data = serde_json::json!([{ "key": "v", "variable": "billing/old" }]);
+            put(&bench, &project(&name, &[], &serde_json::json!({ "data": data }))).await;
             bench.ready::<ConjurSecret>(&name).await;
             bench.holds(&name, &[("v", &value)]).await;
             made += 1;
