@@ -85,6 +85,7 @@ pub(crate) struct Transport {
 impl Transport {
     pub(crate) fn new(config: &Config, observer: Arc<dyn Observer>) -> Result<Self, Error> {
         let base = config.url.as_str().trim_end_matches('/').to_owned();
+        let identity = config.identity()?.map(tls::identity).transpose()?;
         let build = |idle: usize| {
             let mut builder = reqwest::Client::builder()
                 .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -99,6 +100,9 @@ impl Transport {
             } else if config.url.scheme() == "http" {
                 // Without TLS the system's roots need not be there, nor be read.
                 builder = builder.tls_certs_only([]);
+            }
+            if let Some(identity) = &identity {
+                builder = builder.identity(identity.clone());
             }
             builder.build().map_err(|error| {
                 Error::config(format!("no HTTP client for {base} could be made: {}", root_cause(&error)))

@@ -2,9 +2,11 @@
 
 use std::error::Error as StdError;
 
-use reqwest::Certificate;
+use reqwest::{Certificate, Identity};
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage};
+use zeroize::Zeroizing;
 
+use super::config::ClientIdentity;
 use super::error::Error;
 
 /// The certificates of a PEM bundle.
@@ -20,6 +22,22 @@ pub(crate) fn roots(pem: &[u8]) -> Result<Vec<Certificate>, Error> {
         ));
     }
     Ok(certificates)
+}
+
+/// A client certificate, ready to be presented.
+///
+/// # Errors
+/// [`Error::Config`] where either part can't be read.
+pub(crate) fn identity(pem: &ClientIdentity) -> Result<Identity, Error> {
+    let mut both = Zeroizing::new(Vec::with_capacity(pem.key.expose().len() + pem.certificate.len() + 1));
+    both.extend_from_slice(pem.key.expose());
+    both.push(b'\n');
+    both.extend_from_slice(&pem.certificate);
+    Identity::from_pem(&both).map_err(|_| {
+        Error::config(
+            "the client certificate and its key can't be read: both must be PEM, the key unencrypted",
+        )
+    })
 }
 
 /// The TLS failure within `error`, if that is what it is.
@@ -65,6 +83,15 @@ pub(crate) fn explain(url: &str, error: &TlsError, own_roots: bool) -> String {
         TlsError::AlertReceived(AlertDescription::CertificateRequired) => {
             format!("{url} wants a client certificate")
         }
+        TlsError::AlertReceived(
+            alert @ (AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied),
+        ) => format!("{url} does not accept the client certificate: {alert:?}"),
         other => format!("the TLS handshake with {url} failed: {other}"),
     }
 }
