@@ -1,0 +1,3 @@
+//! The Conjur client from outside.
+
+mod recordings;
