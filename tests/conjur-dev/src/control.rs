@@ -89,17 +89,23 @@ pub struct Hold {
 #[derive(Clone, Debug, Serialize)]
 pub struct Seen {
     #[serde(skip)]
-    id: u64,
+    pub(crate) id: u64,
     /// The method.
     pub method: String,
     /// Path and query, as they were sent.
     pub path: String,
-    /// Who asked: by token, by Basic, or in the path of an authenticate.
+    /// Who asked: by token, by Basic, in the path of an authenticate, or whom that let in.
     pub login: Option<String>,
     /// What was answered; none while it is under way and where nothing was.
     pub status: Option<u16>,
     /// What it was.
     pub kind: Kind,
+    /// Whether it came over HTTP/2.
+    pub http2: bool,
+    /// Which connection it came by; they are counted from 1.
+    pub connection: u64,
+    /// Whether its connection came with a client certificate.
+    pub client_certificate: bool,
 }
 
 /// What a request was.
@@ -231,19 +237,21 @@ impl Control {
         Some(gate.subscribe())
     }
 
-    pub(crate) fn note(&self, method: &str, path: &str, login: Option<String>, kind: Kind) -> u64 {
+    /// Keeps a request and gives the number to add its status by.
+    pub(crate) fn note(&self, seen: Seen) -> u64 {
         let mut log = lock(&self.log);
         log.last += 1;
         let id = log.last;
-        let (method, path) = (method.to_owned(), path.to_owned());
-        log.seen.push(Seen { id, method, path, login, status: None, kind });
+        log.seen.push(Seen { id, ..seen });
         id
     }
 
-    pub(crate) fn note_status(&self, id: u64, status: u16) {
+    /// What became of a request, and whom it let in.
+    pub(crate) fn note_reply(&self, id: u64, status: u16, login: Option<&str>) {
         let mut log = lock(&self.log);
         if let Some(seen) = log.seen.iter_mut().rev().find(|seen| seen.id == id) {
             seen.status = Some(status);
+            seen.login = login.map(str::to_owned).or(seen.login.take());
         }
     }
 

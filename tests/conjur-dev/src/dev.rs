@@ -26,6 +26,7 @@ pub(crate) fn router(server: Server) -> Router {
         .route("/requests", get(requests).delete(clear_requests))
         .route("/expire-tokens", post(expire_tokens))
         .route("/token-lifetime", put(set_token_lifetime))
+        .route("/clock", put(set_clock))
         .route("/outage", post(outage))
         .route("/keys", get(key).put(set_key))
         .route("/variables", get(variable).put(set_variable))
@@ -87,6 +88,18 @@ struct Seconds {
 
 async fn set_token_lifetime(State(server): State<Server>, Json(lifetime): Json<Seconds>) -> Json<Value> {
     server.set_token_lifetime(Duration::from_secs(lifetime.seconds.into()));
+    Json(json!({}))
+}
+
+/// How far the clock is ahead; behind, where it is negative.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ahead {
+    seconds: i64,
+}
+
+async fn set_clock(State(server): State<Server>, Json(ahead): Json<Ahead>) -> Json<Value> {
+    server.set_clock_offset(ahead.seconds);
     Json(json!({}))
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::control::{Control, Point};
@@ -21,6 +21,10 @@ pub(crate) struct Engine {
     token_lifetime: AtomicI64,
     /// Branches with a load under way.
     busy: Mutex<HashSet<String>>,
+    /// Enabled from the start, like those of a real server's environment: `authn-jwt/k8s`.
+    authenticators: Vec<String>,
+    /// Seconds that this server's clock is ahead.
+    clock_offset: AtomicI64,
     pub(crate) control: Control,
 }
 
@@ -51,13 +55,20 @@ pub(crate) enum LoadError {
 }
 
 impl Engine {
-    pub(crate) fn new(account: &str, admin_key: String, token_lifetime: i64) -> Self {
+    pub(crate) fn new(
+        account: &str,
+        admin_key: String,
+        token_lifetime: i64,
+        authenticators: Vec<String>,
+    ) -> Self {
         Self {
             account: account.to_owned(),
             model: Mutex::new(Model::new(account, admin_key, Timestamp::now())),
             signer: Mutex::new(Signer::new()),
             token_lifetime: AtomicI64::new(token_lifetime),
             busy: Mutex::new(HashSet::new()),
+            authenticators,
+            clock_offset: AtomicI64::new(0),
             control: Control::default(),
         }
     }
@@ -66,16 +77,31 @@ impl Engine {
         &self.account
     }
 
+    /// The time by this server's clock, which a test may have put wrong.
+    pub(crate) fn now(&self) -> Timestamp {
+        let offset = SignedDuration::from_secs(self.clock_offset.load(Ordering::Relaxed));
+        Timestamp::now().saturating_add(offset).unwrap_or(Timestamp::MAX)
+    }
+
+    pub(crate) fn set_clock_offset(&self, seconds: i64) {
+        self.clock_offset.store(seconds, Ordering::Relaxed);
+    }
+
+    /// The authenticators that are enabled from the start.
+    pub(crate) fn authenticators(&self) -> &[String] {
+        &self.authenticators
+    }
+
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         lock(&self.model)
     }
 
     pub(crate) fn issue(&self, login: &str) -> Value {
-        lock(&self.signer).issue(login, Timestamp::now(), self.token_lifetime.load(Ordering::Relaxed))
+        lock(&self.signer).issue(login, self.now(), self.token_lifetime.load(Ordering::Relaxed))
     }
 
     pub(crate) fn verify(&self, token: &str) -> Result<Claims, Refusal> {
-        lock(&self.signer).verify(token, Timestamp::now())
+        lock(&self.signer).verify(token, self.now())
     }
 
     /// A new signing key: every token so far is `Invalid`, in the words of an expired one.
@@ -89,7 +115,7 @@ impl Engine {
 
     /// Loads a document. Nobody sees anything of it before all of it is committed.
     pub(crate) async fn load(&self, load: Load<'_>) -> Result<Loaded, LoadError> {
-        let created_at = Timestamp::now();
+        let created_at = self.now();
         let busy = Busy::claim(&self.busy, load.branch).ok_or(LoadError::Busy)?;
         let outcome = self.load_claimed(&load, created_at).await;
         drop(busy);
@@ -110,7 +136,7 @@ impl Engine {
         versions.push(PolicyVersion {
             version,
             created_at,
-            finished_at: Timestamp::now(),
+            finished_at: self.now(),
             text: String::from_utf8_lossy(load.document).into_owned(),
             sha256: keys::sha256_hex(load.document),
             role: load.role.to_owned(),

@@ -1,7 +1,9 @@
 //! What the server answers: requests in, replies out, in the words of the recordings.
 
+mod authenticators;
 mod authn;
 mod dry_run;
+mod effective;
 mod factories;
 mod policies;
 mod public_keys;
@@ -50,6 +52,9 @@ pub(crate) async fn answer(engine: &Engine, request: &Request) -> Reply {
     if let Some(reply) = without_token(engine, request, &segments) {
         return reply.with_conditional(request);
     }
+    if let Some(reply) = authenticators::authenticate(engine, request, &segments).await {
+        return reply.with_conditional(request);
+    }
     let caller = match identify(engine, request) {
         Ok(caller) => caller,
         Err(reply) => return reply,
@@ -72,6 +77,7 @@ pub(crate) async fn answer(engine: &Engine, request: &Request) -> Reply {
 fn without_token(engine: &Engine, request: &Request, segments: &[&str]) -> Option<Reply> {
     match (request.method(), segments) {
         ("GET", []) => Some(front_page(request)),
+        ("GET", ["authenticators"]) => Some(authenticators::list(engine)),
         (_, ["authn", account, rest @ ..]) => Some(authn::answer(engine, request, account, rest)),
         (_, ["public_keys", rest @ ..]) => Some(public_keys::answer(engine, request, rest)),
         ("POST", ["host_factories", "hosts"]) => Some(factories::create_host(engine, request)),
@@ -104,6 +110,13 @@ fn with_token(engine: &Engine, request: &Request, caller: &Caller, segments: &[&
         ["roles", account, kind, id @ ..] if !id.is_empty() => {
             roles::answer(engine, request, caller, account, kind, &id.join("/"))
         }
+        ["authenticators", account] if request.method() == "GET" => {
+            authenticators::list_v2(engine, request, caller, account)
+        }
+        ["branches", account] if request.method() == "GET" => {
+            authenticators::branches(engine, request, caller, account)
+        }
+        [kind, ..] if kind.starts_with("authn-") => authenticators::answer(engine, request, caller, segments),
         ["host_factory_tokens", rest @ ..] => factories::answer(engine, request, caller, rest),
         _ => Reply::html(404),
     }

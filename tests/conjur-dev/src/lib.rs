@@ -9,21 +9,22 @@ mod control;
 mod dev;
 mod engine;
 mod http;
+mod jwt;
 mod listen;
 mod model;
 mod policy;
 mod serve;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
 pub use control::{Effect, Fault, Hold, Kind, Point, Seen, When};
 pub use model::PolicyVersion;
@@ -44,6 +45,11 @@ pub struct Options {
     pub admin_key: Option<String>,
     /// How long access tokens are good for; 480 s by default, as on a real server.
     pub token_lifetime: Duration,
+    /// Over HTTPS, what becomes of client certificates; optional by default.
+    pub client_certificates: ClientCertificates,
+    /// Authenticators that are enabled from the start (`authn-jwt/k8s`), as by `CONJUR_AUTHENTICATORS` of a
+    /// real server; others are enabled by `PATCH {authenticator}/{account}`. None by default.
+    pub authenticators: Vec<String>,
     /// Where to listen; a free port of 127.0.0.1 by default.
     pub listen: SocketAddr,
 }
@@ -53,11 +59,27 @@ impl Default for Options {
         Self {
             account: "demo".to_owned(),
             tls: None,
+            client_certificates: ClientCertificates::default(),
+            authenticators: Vec::new(),
             admin_key: None,
             token_lifetime: Duration::from_secs(480),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         }
     }
+}
+
+/// What becomes of client certificates.
+#[derive(Clone, Debug, Default)]
+pub enum ClientCertificates {
+    /// They are asked for. Who has none connects all the same, and of one that is given only its key is
+    /// proven: `authn-cert` checks it against the CA of its service.
+    #[default]
+    Optional,
+    /// A connection without one that this CA (PEM) signed is refused, whatever is asked on it.
+    Required {
+        /// The certificates of the CA.
+        ca: String,
+    },
 }
 
 /// A certificate chain and its key, as PEM.
@@ -94,7 +116,8 @@ pub enum Error {
 pub struct Server {
     pub(crate) engine: Arc<Engine>,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: listen::Tls,
+    connections: Arc<AtomicU64>,
     accepting: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -104,20 +127,27 @@ impl Server {
     /// # Errors
     /// [`Error::Listen`], [`Error::Tls`].
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let tls = options.tls.as_ref().map(listen::acceptor).transpose()?;
+        let tls = match &options.tls {
+            None => None,
+            Some(pem) => {
+                let acceptor = tls::acceptor(pem, &options.client_certificates)?;
+                Some(Arc::new(Mutex::new(acceptor)))
+            }
+        };
         let admin_key = options.admin_key.unwrap_or_else(new_api_key);
         let lifetime = seconds(options.token_lifetime);
-        let engine = Arc::new(Engine::new(&options.account, admin_key, lifetime));
+        let engine = Arc::new(Engine::new(&options.account, admin_key, lifetime, options.authenticators));
         let listener = bind(options.listen).await?;
         let address = listener.local_addr();
         let address = address.map_err(|source| Error::Listen { address: options.listen, source })?;
-        let server = Self { engine, address, tls, accepting: Arc::default() };
+        let server = Self { engine, address, tls, connections: Arc::default(), accepting: Arc::default() };
         server.accept(listener);
         Ok(server)
     }
 
     fn accept(&self, listener: TcpListener) {
-        let accepting = listen::accept(listener, self.tls.clone(), serve::router(self.clone()));
+        let (tls, count) = (self.tls.clone(), Arc::clone(&self.connections));
+        let accepting = listen::accept(listener, tls, serve::router(self.clone()), count);
         *lock(&self.accepting) = Some(accepting);
     }
 
@@ -139,6 +169,23 @@ impl Server {
             self.accept(bind(self.address).await?);
         }
         Ok(())
+    }
+
+    /// Exchanges certificate, key and what becomes of client certificates, for connections from now on;
+    /// those that are open stay.
+    ///
+    /// # Errors
+    /// [`Error::Tls`], also where the server was started without TLS.
+    pub fn set_tls(&self, pem: &TlsPem, clients: &ClientCertificates) -> Result<(), Error> {
+        let tls = self.tls.as_ref().ok_or_else(|| Error::Tls("the server speaks plain HTTP".to_owned()))?;
+        *lock(tls) = tls::acceptor(pem, clients)?;
+        Ok(())
+    }
+
+    /// Puts the server's clock ahead by so many seconds, or back where they are negative: what it dates,
+    /// and what it holds for expired.
+    pub fn set_clock_offset(&self, seconds: i64) {
+        self.engine.set_clock_offset(seconds);
     }
 
     /// `http://127.0.0.1:PORT`, or `https://…`.
@@ -242,7 +289,7 @@ impl Server {
     /// Gives a login a new key of the caller's choice. False if there is no such login.
     #[must_use]
     pub fn set_api_key(&self, login: &str, key: &str) -> bool {
-        self.credentials(login, |credentials| credentials.rotate(key.to_owned(), Timestamp::now())).is_some()
+        self.credentials(login, |credentials| credentials.rotate(key.to_owned(), self.engine.now())).is_some()
     }
 
     fn credentials<T>(&self, login: &str, read: impl FnOnce(&mut Credentials) -> T) -> Option<T> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use conjur_dev::{Options, Server, TlsPem};
+use conjur_dev::{ClientCertificates, Options, Server, TlsPem};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A Conjur server in memory, for development and tests. Not for real secrets.
@@ -23,6 +23,13 @@ struct Arguments {
     /// The private key of the certificate (PEM).
     #[arg(long, requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Refuse connections without a client certificate that this CA (PEM) signed. Without it certificates
+    /// are asked for, and any or none will do.
+    #[arg(long, requires = "tls_cert")]
+    client_ca: Option<PathBuf>,
+    /// An authenticator that is enabled from the start (`authn-jwt/k8s`); may be given more than once.
+    #[arg(long = "authenticator")]
+    authenticators: Vec<String>,
     /// The account.
     #[arg(long, default_value = "demo")]
     account: String,
@@ -58,8 +65,19 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         Some(path) => Some(read(path)?.trim().to_owned()),
         None => None,
     };
-    let account = arguments.account;
-    let options = Options { account, tls, admin_key, listen: arguments.listen, ..Options::default() };
+    let client_certificates = match &arguments.client_ca {
+        Some(path) => ClientCertificates::Required { ca: read(path)? },
+        None => ClientCertificates::Optional,
+    };
+    let options = Options {
+        account: arguments.account,
+        tls,
+        client_certificates,
+        authenticators: arguments.authenticators,
+        admin_key,
+        listen: arguments.listen,
+        ..Options::default()
+    };
     let server = Server::start(options).await.map_err(|error| error.to_string())?;
     if let Some(path) = &arguments.policy {
         server.load_root(&read(path)?).await.map_err(|error| format!("{}: {error}", path.display()))?;

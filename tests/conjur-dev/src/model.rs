@@ -130,6 +130,8 @@ pub(crate) struct Model {
     pub(crate) policy_versions: BTreeMap<String, Vec<PolicyVersion>>,
     /// In the order they were made.
     pub(crate) factory_tokens: Vec<FactoryToken>,
+    /// Authenticators that were enabled by request (recording 596): `authn-jwt/k8s`.
+    pub(crate) enabled: BTreeSet<String>,
 }
 
 impl Model {
@@ -143,6 +145,7 @@ impl Model {
             credentials: BTreeMap::new(),
             policy_versions: BTreeMap::new(),
             factory_tokens: Vec::new(),
+            enabled: BTreeSet::new(),
         };
         let admin = model.id("user", "admin");
         model.add_record(&admin, &admin, None, now);

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request as HttpRequest, State};
+use axum::http::Version;
 use axum::response::Response;
 use futures::{StreamExt as _, stream};
+use rustls::pki_types::CertificateDer;
 
 use crate::Server;
-use crate::control::{Effect, Kind, When};
+use crate::control::{Effect, Kind, Seen, When};
 use crate::engine::Engine;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
@@ -20,8 +22,14 @@ use crate::http::request::Request;
 pub(crate) struct Cut;
 
 /// On a request: who is at the other end.
-#[derive(Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// Counted from 1.
+    pub(crate) connection: u64,
+    /// What TLS got: the caller's certificate, then those between it and its root.
+    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
+}
 
 /// The Conjur server and, under `/_dev`, its controls.
 pub(crate) fn router(server: Server) -> Router {
@@ -41,7 +49,7 @@ async fn conjur(State(engine): State<Arc<Engine>>, request: HttpRequest) -> Resp
     let (worker, method, path) = (Arc::clone(&engine), request.method.clone(), request.path.clone());
     let work = tokio::spawn(async move {
         let reply = crate::http::answer(&worker, &request).await;
-        worker.control.note_status(id, reply.status);
+        worker.control.note_reply(id, reply.status, reply.login.as_deref());
         reply
     });
     let reply = work.await.unwrap_or_else(|_| Reply::html(500));
@@ -56,7 +64,7 @@ async fn spoil(engine: &Engine, id: u64, reply: Reply, effect: Effect) -> Respon
     match effect {
         Effect::Latency { .. } => reply.into_response(),
         Effect::Status { status, retry_after } => {
-            engine.control.note_status(id, status);
+            engine.control.note_reply(id, status, None);
             let mut reply = match status {
                 401 => Reply::plain(401, "Unauthorized: Invalid token"),
                 status => Reply::html(status),
@@ -95,7 +103,7 @@ fn truncated(reply: &Reply) -> Response {
 
 async fn read(request: HttpRequest) -> Result<Request, axum::Error> {
     let (parts, body) = request.into_parts();
-    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+    let peer = parts.extensions.get::<Peer>();
     let forwarded = parts.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
     // The real server trusts its proxies, and here everybody is one (recording 529).
     let forwarded = forwarded.and_then(|value| value.split(',').next()?.trim().parse::<IpAddr>().ok());
@@ -105,7 +113,12 @@ async fn read(request: HttpRequest) -> Result<Request, axum::Error> {
         raw_query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
         body: to_bytes(body, usize::MAX).await?,
-        client_ip: forwarded.or(peer).unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        client_ip: forwarded
+            .or_else(|| peer.map(|peer| peer.address.ip()))
+            .unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        http2: parts.version == Version::HTTP_2,
+        connection: peer.map(|peer| peer.connection).unwrap_or_default(),
+        certificates: peer.map(|peer| Arc::clone(&peer.certificates)).unwrap_or_default(),
     })
 }
 
@@ -115,7 +128,9 @@ fn note(engine: &Engine, request: &Request) -> u64 {
     let by_token = request.token().and_then(|token| engine.verify(token).ok()).map(|claims| claims.login);
     let by_basic = || request.basic().map(|(login, _)| login);
     let login = match &*segments {
-        ["authn", _, login, "authenticate"] => Some((*login).to_owned()),
+        ["authn", _, login, "authenticate"] | ["authn-jwt" | "authn-cert", _, _, login, "authenticate"] => {
+            Some((*login).to_owned())
+        }
         _ => by_token.or_else(by_basic),
     };
     let kind = Kind::of(request.method(), &segments, &request.raw_query);
@@ -123,5 +138,15 @@ fn note(engine: &Engine, request: &Request) -> u64 {
         "" => request.path.clone(),
         query => format!("{}?{query}", request.path),
     };
-    engine.control.note(&request.method, &path, login, kind)
+    engine.control.note(Seen {
+        id: 0,
+        method: request.method.clone(),
+        path,
+        login,
+        status: None,
+        kind,
+        http2: request.http2,
+        connection: request.connection,
+        client_certificate: !request.certificates.is_empty(),
+    })
 }

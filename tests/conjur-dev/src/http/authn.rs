@@ -42,12 +42,19 @@ fn authenticate(engine: &Engine, request: &Request, account: &str, login: &str) 
             return Reply::refused(401);
         }
     }
+    token_reply(engine, request, login)
+}
+
+/// A new token for `login`, in base64 where that is asked for (recordings 24, 577).
+pub(super) fn token_reply(engine: &Engine, request: &Request, login: &str) -> Reply {
     let token = engine.issue(login).to_string();
-    if request.wants_base64() {
-        return Reply::content(200, "text/plain; charset=utf-8", STANDARD.encode(token))
-            .with("content-encoding", "base64");
-    }
-    Reply::content(200, "application/json; charset=utf-8", token)
+    let reply = if request.wants_base64() {
+        Reply::content(200, "text/plain; charset=utf-8", STANDARD.encode(token))
+            .with("content-encoding", "base64")
+    } else {
+        Reply::content(200, "application/json; charset=utf-8", token)
+    };
+    Reply { login: Some(login.to_owned()), ..reply }
 }
 
 /// The API key for a password or the key itself; from anywhere (recordings 10–13, 43, 44).
@@ -90,7 +97,7 @@ fn is_strong(password: &str) -> bool {
 /// Recordings 548–568.
 fn rotate(engine: &Engine, request: &Request, account: &str) -> Reply {
     let mut model = engine.model();
-    let now = Timestamp::now();
+    let now = engine.now();
     let other = request.query("role");
     if request.token().is_none() {
         // Another's key takes a token (recording 565).

@@ -14,7 +14,9 @@ use crate::model::{Annotation, Credentials, FactoryToken, Model, kind_of};
 pub(super) fn answer(engine: &Engine, request: &Request, caller: &Caller, rest: &[&str]) -> Reply {
     let mut model = engine.model();
     match (request.method(), rest) {
-        ("POST", []) => create_tokens(&mut model, request, caller).unwrap_or_else(|reply| reply),
+        ("POST", []) => {
+            create_tokens(&mut model, request, caller, engine.now()).unwrap_or_else(|reply| reply)
+        }
         ("DELETE", [token]) => revoke(&mut model, caller, token),
         _ => Reply::html(404),
     }
@@ -25,7 +27,12 @@ fn bad_argument(message: &str) -> Reply {
 }
 
 /// Recordings 476–495.
-fn create_tokens(model: &mut Model, request: &Request, caller: &Caller) -> Result<Reply, Reply> {
+fn create_tokens(
+    model: &mut Model,
+    request: &Request,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Reply, Reply> {
     let parameters = request.parameters();
     let one =
         |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -46,7 +53,7 @@ fn create_tokens(model: &mut Model, request: &Request, caller: &Caller) -> Resul
     let expires: Timestamp = expiration
         .parse()
         .map_err(|_| bad_argument(&format!("Input is invalid ISO8601 datetime string: {expiration}")))?;
-    if expires <= Timestamp::now() {
+    if expires <= now {
         let written = expires.strftime("%Y-%m-%dT%H:%M:%S+00:00");
         return Err(bad_argument(&format!(
             "Value for parameter expiration must be in the future: {written}"
@@ -93,7 +100,7 @@ pub(super) fn create_host(engine: &Engine, request: &Request) -> Reply {
     let mut model = engine.model();
     let known = |text: &str| model.factory_tokens.iter().find(|token| token.text == text).cloned();
     let token = request.token().and_then(known);
-    let now = Timestamp::now();
+    let now = engine.now();
     let Some(token) =
         token.filter(|token| token.expiration > now && allowed_from(&token.cidr, request.client_ip))
     else {

@@ -1,11 +1,11 @@
-//! `policies/{account}/policy/{branch}`: loads.
+//! `policies/{account}/policy/{branch}`: loads, and what is in effect.
 
 use rand::Rng as _;
 use serde_json::{Map, Value, json};
 
 use super::reply::Reply;
 use super::request::Request;
-use super::{Caller, dry_run};
+use super::{Caller, dry_run, effective};
 use crate::engine::{self, Engine, Load, LoadError};
 use crate::policy::apply::Mode;
 
@@ -23,10 +23,7 @@ pub(super) async fn answer(engine: &Engine, request: &Request, caller: &Caller, 
     };
     let branch = format!("{account}:policy:{}", id.join("/"));
     if request.method() == "GET" {
-        return match engine.model().visible(&caller.role, &branch) {
-            None => Reply::not_found(&branch),
-            Some(_) => Reply::plain(501, "conjur-dev shows no effective policy"),
-        };
+        return effective::answer(&engine.model(), request, caller, &branch);
     }
     if let Err(reply) = authorize(engine, caller, &branch, privilege) {
         return reply;

@@ -14,12 +14,14 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
+    /// Whom it lets in, where it is an access token.
+    pub(crate) login: Option<String>,
 }
 
 impl Reply {
     /// No body and no content type: what the web server itself refuses, and 204.
     pub(crate) fn bare(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new() }
+        Self { status, headers: Vec::new(), body: Bytes::new(), login: None }
     }
 
     /// Empty, from a controller: 201, 401, 403.

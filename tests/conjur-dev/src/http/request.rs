@@ -1,11 +1,13 @@
 //! A request, with its path as it came.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use rustls::pki_types::CertificateDer;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -16,6 +18,10 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) client_ip: IpAddr,
+    pub(crate) http2: bool,
+    pub(crate) connection: u64,
+    /// Of the TLS connection; the caller's own comes first.
+    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
 }
 
 impl Request {
@@ -58,6 +64,13 @@ impl Request {
             parameters.extend(form_values(&String::from_utf8_lossy(&self.body)));
         }
         parameters
+    }
+
+    /// The first value of a parameter in the body, which is read as a form whatever it says it is
+    /// (recordings 591, 592).
+    pub(crate) fn form(&self, name: &str) -> Option<String> {
+        let body = String::from_utf8_lossy(&self.body);
+        form_values(&body).find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// What stands in `Token token="…"`.

@@ -7,17 +7,18 @@
     reason = "a test; what can't be unwrapped fails it"
 )]
 
+mod authn_cert;
+mod authn_jwt;
+mod certificates;
+mod effective;
 mod process;
+mod tls;
 #[path = "../recordings/wire.rs"]
 mod wire;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use conjur_dev::{Effect, Fault, Hold, Kind, Options, Point, Server, TlsPem, When};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use conjur_dev::{Effect, Fault, Hold, Kind, Options, Point, Server, When};
 use wire::{Request, Response};
 
 const POLICY: &str = "
@@ -213,25 +214,4 @@ async fn requests_are_kept_with_who_asked_and_what_was_answered() {
     assert_eq!((seen.path.as_str(), seen.login.as_deref(), seen.status), (batch, Some("admin"), Some(404)));
     server.clear_requests();
     assert!(server.counts().is_empty());
-}
-
-#[tokio::test]
-async fn https_is_served_with_the_given_certificate() {
-    let made = rcgen::generate_simple_self_signed(["conjur.test".to_owned()]).unwrap();
-    let tls = TlsPem { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() };
-    let server = Server::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
-    assert!(server.url().starts_with("https://127.0.0.1:"));
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(server.address()).await.unwrap();
-    let name = ServerName::try_from("conjur.test").unwrap();
-    let stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
-    let answer = wire::exchange(stream, &request("x", "GET", "/", "")).await.unwrap();
-    assert_eq!(answer.status, 200);
 }

@@ -33,7 +33,7 @@ async fn the_process_says_where_it_listens_obeys_its_controls_and_ends_on_sigter
     std::fs::write(&policy, "- !variable v\n- !host h\n").unwrap();
     let mut process = Running(
         Command::new(env!("CARGO_BIN_EXE_conjur-dev"))
-            .args(["--account", "acme", "--policy"])
+            .args(["--account", "acme", "--authenticator", "authn-jwt/k8s", "--policy"])
             .arg(&policy)
             .arg("--ready-file")
             .arg(&ready)
@@ -63,14 +63,25 @@ async fn the_process_says_where_it_listens_obeys_its_controls_and_ends_on_sigter
     };
     assert_eq!(wire::send(address, &plain("/")).await.status, 429);
     assert_eq!(wire::send(address, &plain("/")).await.status, 200);
+    let listed = wire::send(address, &plain("/authenticators")).await;
+    assert!(String::from_utf8(listed.body).unwrap().contains("authn-jwt/k8s"));
+    assert_eq!(control(address, "PUT", "clock", json!({"seconds": -7200})).await.0, 200);
     let hold = json!({"path": "/policies", "at": "beforeCommit"});
     assert_eq!(control(address, "POST", "hold", hold).await.1["id"], 1);
     assert_eq!(control(address, "GET", "held", Value::Null).await.1["waiting"], 0);
     assert_eq!(control(address, "POST", "release", json!({})).await.0, 200);
-    assert_eq!(control(address, "GET", "requests", Value::Null).await.1["counts"]["other"], 2);
+    assert_eq!(control(address, "GET", "requests", Value::Null).await.1["counts"]["other"], 3);
 
     let killed = Command::new("kill").args(["-TERM", &process.0.id().to_string()]).status().unwrap();
     assert!(killed.success());
     assert!(process.0.wait().unwrap().success());
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_client_ca_is_refused_without_https() {
+    let process = Command::new(env!("CARGO_BIN_EXE_conjur-dev")).args(["--client-ca", "ca.pem"]).output();
+    let process = process.unwrap();
+    assert!(!process.status.success());
+    assert!(String::from_utf8(process.stderr).unwrap().contains("--tls-cert"));
 }

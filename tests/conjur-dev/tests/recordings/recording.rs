@@ -25,6 +25,8 @@ pub struct Recorded {
     pub headers: BTreeMap<String, String>,
     /// None where only its length was kept.
     pub body: Option<Vec<u8>>,
+    /// How it begins, where it was cut.
+    pub head: Vec<u8>,
     pub sha256: Option<String>,
     pub len: Option<usize>,
 }
@@ -64,6 +66,7 @@ fn read(line: &Value) -> Step {
             status: response["status"].as_u64().unwrap().try_into().unwrap(),
             headers: headers(&response["headers"]),
             body: response_body(response),
+            head: kept_body(response),
             sha256: text(&response["sha256"]),
             len: length(&response["len"]),
         },

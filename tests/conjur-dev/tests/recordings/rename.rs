@@ -35,6 +35,9 @@ const WORDS: [&str; 30] = [
     "nogroup",
 ];
 
+/// The server's own names that have a word in them, and what stands for them meanwhile.
+const SERVERS: [(&str, &str); 2] = [("token-app-property", "\u{e000}"), ("token_app_property", "\u{e001}")];
+
 /// The hour when host factory tokens were to expire, and one that is not over.
 const EXPIRED: &str = "2026-11-22T02";
 const LASTING: &str = "2096-11-22T02";
@@ -65,6 +68,7 @@ impl Names {
         if !self.changed {
             return text;
         }
+        let text = SERVERS.iter().fold(text, |text, (kept, hidden)| text.replace(kept, hidden));
         let (mut renamed, mut word) = (String::with_capacity(text.len()), String::new());
         let mut characters = text.chars();
         while let Some(character) = characters.next() {
@@ -83,7 +87,7 @@ impl Names {
             }
         }
         renamed.push_str(&rename(&word));
-        renamed
+        SERVERS.iter().fold(renamed, |text, (kept, hidden)| text.replace(hidden, kept))
     }
 
     pub fn of_bytes(self, bytes: &[u8]) -> Vec<u8> {

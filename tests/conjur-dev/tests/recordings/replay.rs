@@ -15,6 +15,9 @@ use crate::wire::{self, Request, Response};
 /// The key that `admin` had when the recordings were made.
 const ADMIN_KEY: &str = "287g7j0adbr962nspe6m3g371jv3kp28byt71tgw3rjzf2t1va2t7v";
 
+/// When the JWTs were used, a second after they were made; they were good for five minutes.
+const JWT_HOUR: i64 = 1_795_311_487;
+
 /// Loads of one branch that were sent at once.
 const CONCURRENT: RangeInclusive<u32> = 137..=144;
 
@@ -32,7 +35,9 @@ type Outcome<'s> = (&'s Step, Result<(), String>);
 
 impl Replay {
     pub async fn start(names: Names) -> Self {
-        let options = Options { account: names.account(), ..Options::default() };
+        // This much was in the real server's environment (recording 6).
+        let authenticators = vec![names.of("authn-jwt/demo")];
+        let options = Options { account: names.account(), authenticators, ..Options::default() };
         let server = Server::start(options).await.unwrap();
         let learned = Learned::from([(ADMIN_KEY.to_owned(), server.admin_key())]);
         let keys = HashMap::from([("admin".to_owned(), ADMIN_KEY.to_owned())]);
@@ -67,6 +72,9 @@ impl Replay {
                     assert!(set, "no variable {id}");
                 }
             }
+            // The recorded JWTs are good by the clock of that hour only.
+            576 => self.server.set_clock_offset(JWT_HOUR - now()),
+            598 => self.server.set_clock_offset(0),
             // The root policy's version had gone from 9 to 14.
             696 => {
                 for _ in 0..5 {
@@ -200,6 +208,11 @@ impl Replay {
     fn translate(&self, text: &str) -> String {
         translate(&self.names.of(text), &self.learned)
     }
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    since.as_secs().try_into().unwrap()
 }
 
 /// The same token with one letter of its signature changed.
