@@ -50,10 +50,12 @@ pub enum Standing {
 struct Entry {
     generation: Option<i64>,
     inputs: String,
-    /// None where it could not even be made.
+    /// None where what it is made of is missing or wrong.
     client: Option<conjur::Client>,
     identity: Option<Arc<str>>,
     failing: Option<Failure>,
+    /// Why it fails, as those who use it were told.
+    told: Option<Reason>,
     failures: u32,
     failed_at: Option<Instant>,
     checked_at: Option<Instant>,
@@ -83,16 +85,16 @@ impl Clients {
                 if let Some(failure) = &entry.failing {
                     return Standing::Failing(failure.clone());
                 }
-                let both = entry.client.clone().zip(entry.identity.clone());
-                both.map_or(Standing::Untried, |(client, identity)| {
-                    Standing::Connected(Connected {
-                        client,
-                        identity,
+                match (&entry.client, &entry.identity) {
+                    (Some(client), Some(identity)) => Standing::Connected(Connected {
+                        client: client.clone(),
+                        identity: identity.clone(),
                         account: connection.spec.account.as_str().into(),
                         connection: connection_ref(connection),
                         uid: uid.as_str().into(),
-                    })
-                })
+                    }),
+                    _ => Standing::Untried,
+                }
             }
             _ => Standing::Untried,
         })
@@ -118,14 +120,17 @@ impl Clients {
 
     /// Puts a client into the pool, in place of an earlier one of the connection.
     pub fn put(&self, connection: &ConjurConnection, inputs: String, client: conjur::Client) {
-        let entry = Entry { inputs, client: Some(client), ..Entry::of(connection) };
-        self.with(|entries| entries.insert(connection.uid().unwrap_or_default(), entry));
+        self.with(|entries| {
+            let entry = Entry { inputs, client: Some(client), ..Entry::untried(connection) };
+            entries.insert(connection.uid().unwrap_or_default(), entry);
+        });
     }
 
     /// The connection works, as that identity. Says whether it is news.
     pub fn works(&self, connection: &ConjurConnection, identity: &str) -> bool {
         self.with(|entries| {
             let Some(entry) = entries.get_mut(&connection.uid().unwrap_or_default()) else { return false };
+            entry.told = None;
             let news = entry.failing.take().is_some() || entry.identity.as_deref() != Some(identity);
             entry.identity = Some(identity.into());
             entry.checked_at = Some(Instant::now());
@@ -133,15 +138,17 @@ impl Clients {
         })
     }
 
-    /// The connection fails: when it is to be tried again, and whether that it fails is news.
+    /// The connection fails, or could not even be made. When it is to be tried again, and whether those who use it
+    /// don't know yet that it fails for this reason.
     pub fn fails(&self, connection: &ConjurConnection, failure: &Failure) -> (Duration, bool) {
         self.with(|entries| {
-            let entry =
-                entries.entry(connection.uid().unwrap_or_default()).or_insert_with(|| Entry::of(connection));
+            let uid = connection.uid().unwrap_or_default();
+            let entry = entries.entry(uid).or_insert_with(|| Entry::untried(connection));
             if entry.generation != connection.meta().generation {
-                *entry = Entry::of(connection);
+                *entry = Entry::untried(connection);
             }
-            let news = entry.failing.is_none();
+            let news = entry.told != Some(failure.reason);
+            entry.told = Some(failure.reason);
             (entry.fail(failure), news)
         })
     }
@@ -190,13 +197,14 @@ impl Clients {
 }
 
 impl Entry {
-    fn of(connection: &ConjurConnection) -> Self {
+    fn untried(connection: &ConjurConnection) -> Self {
         Self {
             generation: connection.meta().generation,
             inputs: String::new(),
             client: None,
             identity: None,
             failing: None,
+            told: None,
             failures: 0,
             failed_at: None,
             checked_at: None,

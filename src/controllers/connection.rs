@@ -7,7 +7,11 @@ use kube::{Resource, ResourceExt, runtime::events::EventType};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, Key, Outcome, Reconcile, Trouble, clients::connection_ref, inputs::Input};
+use super::{
+    Context, Key, Outcome, Reconcile, Trouble,
+    clients::connection_ref,
+    inputs::{Input, User},
+};
 use crate::{
     api::{
         ConjurConnection, Reason, SecretKeyRef,
@@ -28,7 +32,7 @@ impl Reconcile for ConjurConnection {
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
         if let Some(rest) = ctx.clients.rests(self)
-            && !ctx.inputs.changed(&connection_ref(self))
+            && !ctx.inputs.changed(&User::Connection(connection_ref(self)))
         {
             return Ok(Outcome::Untouched(Some(rest)));
         }
@@ -62,8 +66,10 @@ impl Reconcile for ConjurConnection {
             .filter_map(|c| c.0.as_ref().ok().and_then(ResourceExt::uid))
             .collect();
         ctx.clients.forget(|uid| there.iter().any(|u| u == uid));
+        // They tell of it; their Secrets stay.
+        wake_users(&key.namespace, &key.name, ctx);
         let reference = kube::runtime::reflector::ObjectRef::new(&key.name).within(&key.namespace);
-        ctx.inputs.want(&reference, &[]);
+        ctx.inputs.want(&User::Connection(reference), &[]);
     }
 }
 
@@ -81,7 +87,7 @@ struct Ingredients {
 }
 
 async fn connect(connection: &ConjurConnection, ctx: &Context) -> Result<Outcome, Failure> {
-    let reference = connection_ref(connection);
+    let reference = User::Connection(connection_ref(connection));
     ctx.inputs.want(&reference, &referred(connection));
     let changed = ctx.inputs.take_changed(&reference);
     let known = ctx.clients.checked_at(connection).filter(|_| connection.is_observed());
@@ -105,7 +111,7 @@ async fn connect(connection: &ConjurConnection, ctx: &Context) -> Result<Outcome
     let who = client.whoami().await?;
     let version = server_version(connection, &client).await;
     if ctx.clients.works(connection, &who.username) {
-        wake_users(connection, ctx);
+        wake_users_of(connection, ctx);
     }
     if connection.spec.url.starts_with("http://") && !connection.is_observed() {
         let note = format!("{} is plain http: secrets cross the network unencrypted", connection.spec.url);
@@ -139,8 +145,8 @@ async fn server_version(connection: &ConjurConnection, client: &Client) -> Optio
 fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Trouble {
     let (again, news) = ctx.clients.fails(connection, &failure);
     if news {
-        // Those who wait for its first try are to say that they wait.
-        wake_users(connection, ctx);
+        // Those who wait for it say why; the others find nothing due.
+        wake_users_of(connection, ctx);
     }
     let class = match failure.reason {
         // The user must act, and the server may be mended without us noticing: it is tried again all the same.
@@ -155,15 +161,27 @@ fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Troub
             wakeups.connection(reference);
         });
     }
-    Trouble { failure: Failure { class, ..failure }, asked: true, fields: Map::new() }
+    let message = match failure.reason {
+        Reason::TlsFailed => {
+            format!(
+                "{}; correct spec.tls (caBundle or caBundleFrom), spec.url or the server",
+                failure.message
+            )
+        }
+        _ => failure.message,
+    };
+    Trouble { failure: Failure { class, message, ..failure }, asked: true, fields: Map::new() }
+}
+
+fn wake_users_of(connection: &ConjurConnection, ctx: &Context) {
+    wake_users(&connection.namespace().unwrap_or_default(), &connection.name_any(), ctx);
 }
 
 /// Wakes every object that uses a connection: those that wait for it go on, the others find nothing due.
-fn wake_users(connection: &ConjurConnection, ctx: &Context) {
-    let (namespace, name) = (connection.namespace().unwrap_or_default(), connection.name_any());
+fn wake_users(namespace: &str, name: &str, ctx: &Context) {
     for secret in ctx.secrets.state() {
         if let Ok(s) = &secret.0
-            && s.namespace().as_deref() == Some(&namespace)
+            && s.namespace().as_deref() == Some(namespace)
             && s.spec.connection_ref.name == name
         {
             ctx.wakeups.secret(kube::runtime::reflector::ObjectRef::from_obj(secret.as_ref()));
@@ -171,7 +189,7 @@ fn wake_users(connection: &ConjurConnection, ctx: &Context) {
     }
     for policy in ctx.policies.state() {
         if let Ok(p) = &policy.0
-            && p.namespace().as_deref() == Some(&namespace)
+            && p.namespace().as_deref() == Some(namespace)
             && p.spec.connection_ref.name == name
         {
             ctx.wakeups.policy(kube::runtime::reflector::ObjectRef::from_obj(policy.as_ref()));

@@ -1,4 +1,5 @@
-//! Watches of the Secrets and ConfigMaps that connections refer to: metadata only, one for each thing, shared.
+//! Watches of the Secrets and ConfigMaps that connections refer to, and of foreign Secrets that stand in the way:
+//! metadata only, one for each thing, shared.
 
 use std::{
     collections::HashMap,
@@ -22,9 +23,9 @@ use kube::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::streams::Wakeups;
-use crate::api::{ConjurConnection, connection::BundleKind};
+use crate::api::{ConjurConnection, ConjurSecret, connection::BundleKind};
 
-/// Something that a connection refers to.
+/// Something to watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Input {
     /// Whether it is a ConfigMap; else a Secret.
@@ -47,9 +48,16 @@ impl Input {
     }
 }
 
-type ConnectionRef = ObjectRef<DeserializeGuard<ConjurConnection>>;
+/// Who wants to be woken by a change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum User {
+    /// A connection, by what it refers to.
+    Connection(ObjectRef<DeserializeGuard<ConjurConnection>>),
+    /// A ConjurSecret, by the foreign Secret that has its target's name: it may be adopted, or go.
+    Secret(ObjectRef<DeserializeGuard<ConjurSecret>>),
+}
 
-/// The watches, each with the connections that want to be woken by it.
+/// The watches, each with those that want to be woken by it.
 pub struct Inputs {
     client: Client,
     wakeups: Wakeups,
@@ -58,7 +66,7 @@ pub struct Inputs {
 
 struct Watched {
     /// Each user, and whether there is a change that it has not looked at.
-    users: HashMap<ConnectionRef, bool>,
+    users: HashMap<User, bool>,
     task: Option<AbortOnDropHandle<()>>,
 }
 
@@ -68,8 +76,8 @@ impl Inputs {
         std::sync::Arc::new(Self { client, wakeups, watched: Mutex::default() })
     }
 
-    /// From now on a connection is woken by a change of exactly these.
-    pub fn want(self: &std::sync::Arc<Self>, user: &ConnectionRef, wanted: &[Input]) {
+    /// From now on a user is woken by a change of exactly these.
+    pub fn want(self: &std::sync::Arc<Self>, user: &User, wanted: &[Input]) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|input, entry| {
             if !wanted.contains(input) {
@@ -87,14 +95,14 @@ impl Inputs {
         }
     }
 
-    /// Whether something that a connection refers to has changed since it last took note.
-    pub fn changed(&self, user: &ConnectionRef) -> bool {
+    /// Whether something of a user's has changed since it last took note.
+    pub fn changed(&self, user: &User) -> bool {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.values().any(|w| w.users.get(user) == Some(&true))
     }
 
     /// The same, and takes note.
-    pub fn take_changed(&self, user: &ConnectionRef) -> bool {
+    pub fn take_changed(&self, user: &User) -> bool {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let mut any = false;
         for flag in watched.values_mut().filter_map(|w| w.users.get_mut(user)) {
@@ -149,7 +157,10 @@ impl Inputs {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         for (user, changed) in watched.get_mut(input).into_iter().flat_map(|w| &mut w.users) {
             *changed = true;
-            self.wakeups.connection(user.clone());
+            match user {
+                User::Connection(connection) => self.wakeups.connection(connection.clone()),
+                User::Secret(secret) => self.wakeups.secret(secret.clone()),
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
+    inputs::{Input, User},
     memory::{Remembered, Target},
 };
 use crate::{
@@ -52,7 +53,10 @@ impl Reconcile for ConjurSecret {
             }
             Due::Now(cause) => {
                 let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
-                seen.act(self, cause, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+                let (key, target) = (seen.key.clone(), seen.desired.name.clone());
+                let result = seen.act(self, cause, ctx).await;
+                watch_foreign(&key, &target, &result, ctx);
+                result.map_err(|trouble| Trouble { asked, ..trouble })
             }
         }
     }
@@ -75,7 +79,19 @@ impl Reconcile for ConjurSecret {
 
     fn gone(key: &Key, ctx: &Context) {
         ctx.memory.forget(key);
+        ctx.inputs.want(&user(key), &[]);
     }
+}
+
+fn user(key: &Key) -> User {
+    User::Secret(ObjectRef::new(&key.name).within(&key.namespace))
+}
+
+/// A foreign Secret has none of our labels, so that only a watch of its own tells when it may be adopted or is gone.
+fn watch_foreign(key: &Key, target: &str, result: &Result<Outcome, Trouble>, ctx: &Context) {
+    let foreign = matches!(result, Err(trouble) if trouble.failure.reason == Reason::ForeignSecret);
+    let watched = foreign.then(|| Input::secret(&key.namespace, target));
+    ctx.inputs.want(&user(key), watched.as_slice());
 }
 
 /// What was observed of one object, from the stores: no IO.

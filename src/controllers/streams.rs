@@ -1,6 +1,6 @@
 //! What wakes the controllers: watches, each failing alone, and wakeups from one controller to another.
 
-use futures::{Stream, StreamExt, future::ready};
+use futures::{Stream, StreamExt, TryStreamExt, future::ready};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
@@ -74,13 +74,15 @@ impl Wakeups {
 pub fn controller<K>(
     client: Client,
     store: (Store<DeserializeGuard<K>>, reflector::store::Writer<DeserializeGuard<K>>),
-    woken: UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
+    mut woken: UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
     stop: &CancellationToken,
 ) -> Controller<DeserializeGuard<K>>
 where
     K: Reconcile,
 {
     let (reader, writer) = store;
+    // Whoever depends on an object that is gone must learn of it now, not when the object would have been due.
+    let (sender, mut deleted) = unbounded_channel();
     let main = watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default())
         .default_backoff()
         .modify(|o| {
@@ -89,13 +91,21 @@ where
             }
         })
         .reflect(writer)
+        .inspect_ok(move |event| {
+            if let watcher::Event::Delete(object) = event {
+                drop(sender.send(ObjectRef::from_obj(object)));
+            }
+        })
         .applied_objects()
         .filter_map(|result| ready(isolated::<_, _>(K::KIND.as_str(), result)))
         .predicate_filter(
             predicates::generation.combine(predicates::annotations),
             PredicateConfig::default(),
         );
-    let woken = futures::stream::unfold(woken, |mut woken| async { woken.recv().await.map(|o| (o, woken)) });
+    let woken = futures::stream::select(
+        futures::stream::poll_fn(move |cx| woken.poll_recv(cx)),
+        futures::stream::poll_fn(move |cx| deleted.poll_recv(cx)),
+    );
     Controller::for_stream(main, reader)
         // What runs at once is bounded where it costs something: requests to Conjur, writes to the API server.
         // Waiting for a batch must hold nobody up.

@@ -5,8 +5,9 @@
 //! the roles that did not exist go into the `createdRoles` Secret. Those roles are *owed* a key. Afterwards the
 //! announcement is **resolved** by looking: a version of the branch above the announced one, with the document's
 //! hash, by our role, means that the load happened; an owed role that was made in the same transaction (its
-//! `created_at` equals that version's, recordings 701 and 702) is ours, and its key may be rotated, since nobody
-//! ever had it. Any other role is left alone.
+//! `created_at` equals that version's, recordings 701 and 702; or lies before the version's `finished_at`, for a
+//! load holds its branch for itself) is ours, and its key may be rotated, since nobody ever had it. Any other role
+//! is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,8 +43,18 @@ pub struct BranchVersion {
     pub sha256: String,
     /// Full id of the role that loaded it.
     pub role: String,
-    /// When its transaction began, as the server writes it.
+    /// When its transaction began, as the server writes it: RFC 3339 in UTC, so that later is greater.
     pub created_at: String,
+    /// When it ended.
+    pub finished_at: Option<String>,
+}
+
+impl BranchVersion {
+    /// Whether a role was made by this load, by the time that it was made.
+    fn made(&self, role_created_at: &str) -> bool {
+        let end = self.finished_at.as_deref().unwrap_or(&self.created_at);
+        (self.created_at.as_str()..=end).contains(&role_created_at)
+    }
 }
 
 /// What became of an announced load.
@@ -71,7 +82,7 @@ pub fn resolve(
             v.version > announced.version && v.role == our_role && announced.documents.contains(&v.sha256)
         })
         .collect();
-    let made_by_us = |created_at: &String| ours.iter().any(|v| v.created_at == *created_at);
+    let made_by_us = |created_at: &String| ours.iter().any(|v| v.made(created_at));
     Resolution {
         happened: ours.iter().max_by_key(|v| v.version).map(|v| (v.version, v.sha256.clone())),
         rotate: announced.owed.iter().filter(|id| roles.get(*id).is_some_and(made_by_us)).cloned().collect(),
@@ -107,7 +118,14 @@ mod tests {
     }
 
     fn version(version: i64, sha: &str, role: &str, created_at: &str) -> BranchVersion {
-        BranchVersion { version, sha256: sha.into(), role: role.into(), created_at: created_at.into() }
+        let finished_at = Some(format!("{created_at}+"));
+        BranchVersion {
+            version,
+            sha256: sha.into(),
+            role: role.into(),
+            created_at: created_at.into(),
+            finished_at,
+        }
     }
 
     fn roles(seen: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -130,9 +148,10 @@ mod tests {
     #[test]
     fn only_a_role_that_our_load_made_may_be_rotated() {
         let versions = [version(5, "sha", US, "t5"), version(6, "x", "demo:user:admin", "t6")];
-        let seen = roles(&[("ours", "t5"), ("strangers", "t6"), ("older", "t1")]);
-        let got = resolve(&announced(&["ours", "strangers", "older", "gone"]), &seen, &versions, US);
-        assert_eq!(got.rotate.into_iter().collect::<Vec<_>>(), ["ours"]);
+        let seen = roles(&[("ours", "t5"), ("during", "t5+"), ("strangers", "t6"), ("older", "t1")]);
+        let got =
+            resolve(&announced(&["ours", "during", "strangers", "older", "gone"]), &seen, &versions, US);
+        assert_eq!(got.rotate.into_iter().collect::<Vec<_>>(), ["during", "ours"]);
         assert_eq!(got.absent.into_iter().collect::<Vec<_>>(), ["gone"]);
         assert_eq!(got.happened, Some((5, "sha".into())));
     }

@@ -209,7 +209,8 @@ pub fn decide(
     let Some(existing) = existing else { return Ok(Action::Create) };
     let name = format!("Secret {}/{}", me.namespace, desired.name);
     refuse_unless_ours(&existing.metadata, me, &name)?;
-    if key.of_existing(existing, desired, me) == key.of_desired(desired, me) {
+    let left_over = no_longer_asked(existing.metadata.managed_fields.as_deref(), desired);
+    if left_over.is_empty() && key.of_existing(existing, desired, me) == key.of_desired(desired, me) {
         return Ok(Action::Unchanged);
     }
     let type_differs = existing.type_.as_deref().unwrap_or("Opaque") != desired.type_;
@@ -253,6 +254,13 @@ pub struct OwnKeys {
     pub annotations: BTreeSet<String>,
 }
 
+impl OwnKeys {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+}
+
 /// The labels and annotations that our field manager set on an object and that `desired` no longer asks for.
 pub fn no_longer_asked(managed: Option<&[ManagedFieldsEntry]>, desired: &Desired) -> OwnKeys {
     let mut keys = OwnKeys::default();
@@ -263,8 +271,9 @@ pub fn no_longer_asked(managed: Option<&[ManagedFieldsEntry]>, desired: &Desired
             into.extend(set.filter_map(|(k, _)| k.strip_prefix("f:").map(str::to_owned)));
         }
     }
-    keys.labels.retain(|k| !desired.labels.contains_key(k));
-    keys.annotations.retain(|k| !desired.annotations.contains_key(k));
+    let wanted = desired.wanted_labels();
+    keys.labels.retain(|k| !wanted.contains_key(k));
+    keys.annotations.retain(|k| k != OWNER_ANNOTATION && !desired.annotations.contains_key(k));
     keys
 }
 

@@ -1,7 +1,11 @@
 //! Tests on a real control plane: the chart's CRDs and RBAC, the operator as a process under its ServiceAccount,
 //! and a development Conjur for each test. They assert what the cluster and Conjur hold.
 
+mod connection;
+mod input;
+mod refresh;
 mod secret;
+mod setup;
 
 use std::{
     collections::BTreeMap,
@@ -138,7 +142,9 @@ impl Bench {
     /// Loads a policy into Conjur's root as its administrator, and gives the keys of the roles that it made.
     pub async fn root(&self, policy: &str) -> BTreeMap<String, String> {
         let keys = self.conjur.load_root(policy).await.unwrap();
-        keys.values().for_each(|key| self.keep_secret(key.clone()));
+        for key in keys.values() {
+            self.keep_secret(key.clone());
+        }
         keys
     }
 
@@ -253,6 +259,20 @@ impl Bench {
     pub async fn says<K: Told>(&self, name: &str, reason: &str) -> String {
         let told = self.until(reason, name, |k: &K| k.told().1.iter().any(|c| c.reason == reason)).await;
         told.told().1.into_iter().find(|c| c.reason == reason).unwrap().message
+    }
+
+    /// Waits for an Event with this reason in the test's namespace whose note has this text.
+    pub async fn events(&self, reason: &str, note: &str) {
+        let is_it = |event: &Event| {
+            event.reason.as_deref() == Some(reason) && event.note.as_ref().is_some_and(|n| n.contains(note))
+        };
+        let what = format!("an Event {reason} in {}: {note}", self.namespace);
+        wait_for(&what, SOON, || async {
+            let all = self.api::<Event>().list(&ListParams::default()).await.unwrap();
+            all.items.iter().any(is_it).then_some(())
+        })
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}\n{}", self.state_now()));
     }
 
     fn state_now(&self) -> String {

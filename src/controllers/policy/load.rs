@@ -115,6 +115,7 @@ impl Run<'_> {
                 sha256: v.sha256,
                 role: v.role,
                 created_at: v.created_at,
+                finished_at: v.finished_at,
             })
             .collect())
     }

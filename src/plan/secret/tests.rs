@@ -132,6 +132,29 @@ fn a_foreign_secret_is_refused() {
 }
 
 #[test]
+fn a_label_or_annotation_that_is_no_longer_asked_for_is_a_difference() {
+    let set_by_us = |fields| ManagedFieldsEntry {
+        manager: Some(MANAGER.into()),
+        fields_v1: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1(fields)),
+        ..ManagedFieldsEntry::default()
+    };
+    let own = serde_json::json!({"f:metadata": {
+        "f:labels": {".": {}, "f:team": {}, "f:conjur-operator.io/managed": {}, "f:app.kubernetes.io/managed-by": {}},
+        "f:annotations": {".": {}, "f:conjur-operator.io/owner": {}},
+    }});
+    for (fields, expected) in [
+        (own, Action::Unchanged),
+        (serde_json::json!({"f:metadata": {"f:labels": {"f:old": {}}}}), Action::Replace),
+        (serde_json::json!({"f:metadata": {"f:annotations": {"f:old": {}}}}), Action::Replace),
+    ] {
+        assert_eq!(
+            decided(&edit(|s| s.metadata.managed_fields = Some(vec![set_by_us(fields)]))),
+            Ok(expected)
+        );
+    }
+}
+
+#[test]
 fn a_replacement_keeps_what_others_put_there_and_drops_what_we_no_longer_ask() {
     let mut standing = written(&[("a", "1")]).metadata;
     standing.labels.as_mut().unwrap().extend([("other".into(), "x".into()), ("old".into(), "y".into())]);
