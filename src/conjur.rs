@@ -58,7 +58,7 @@ pub use self::pace::Lane;
 pub use self::policy::{Changes, DryRun, Flaw, Item, LoadMode, Loaded, Ownership, PolicyVersion};
 pub use self::resources::{Annotation, Page, Permission, Resource, SecretVersion, WhoAmI};
 pub use self::roles::{Members, Membership, Role};
-pub use self::variables::{Freshness, Value, Wanted};
+pub use self::variables::{Answer, Freshness, Value, Wanted};
 
 /// A client of one server as one identity. Clones share everything.
 #[derive(Clone)]

@@ -21,7 +21,7 @@ pub struct Listing {
     /// Only those with these whole words in their id or annotations: `pass` does not find `password`, and English
     /// stop words such as `own` find nothing (recordings 425 to 429, 713).
     pub search: Option<String>,
-    /// Only what this role owns directly.
+    /// Only what this role owns, itself or through what it owns (recording 431).
     pub owner: Option<RoleId>,
     /// What this role sees, rather than the caller.
     pub acting_as: Option<RoleId>,

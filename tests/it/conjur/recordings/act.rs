@@ -71,15 +71,13 @@ fn basic(step: &Step) -> Option<(String, String)> {
 pub fn account(step: &Step) -> String {
     let path = step.path.split('?').next().unwrap();
     let mut parts = path.trim_start_matches('/').split('/');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("authn-jwt"), _, Some(account)) => account.to_owned(),
-        (
-            Some("authn" | "secrets" | "policies" | "roles" | "resources" | "public_keys"),
-            Some(account),
-            _,
-        ) => account.to_owned(),
-        _ => "demo".to_owned(),
-    }
+    let (route, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    let account = match route {
+        "authn-jwt" => third,
+        "authn" | "secrets" | "policies" | "roles" | "resources" | "public_keys" => second,
+        _ => None,
+    };
+    account.unwrap_or("demo").to_owned()
 }
 
 /// `None`: no call of the client sends such a request.
@@ -114,7 +112,8 @@ pub fn of(step: &Step) -> Option<Act> {
         ("GET", "roles") => role(kind(2)?, id(3)?, &query),
         ("GET", "resources") => match id(3) {
             Some(id) => resource(kind(2)?, id, &query),
-            None => list(kind(1)?, kind(2), query),
+            None if parts.len() > 1 => list(kind(2), &query),
+            None => None,
         },
         ("POST", "host_factory_tokens") => factory_tokens(step),
         ("DELETE", "host_factory_tokens") => Some(Act::Revoke { token: id(1)? }),
@@ -234,19 +233,19 @@ fn resource(kind: String, id: String, query: &Pairs) -> Option<Act> {
     (get(query, "check") == Some("true")).then_some(Act::Check { kind, id, privilege, role })
 }
 
-fn list(_account: String, kind: Option<String>, query: Pairs) -> Option<Act> {
-    only(&query, &["limit", "offset", "search", "owner", "acting_as", "kind", "count"])?;
-    let role = |name| get(&query, name).map(str::parse::<RoleId>).transpose().ok();
+fn list(kind: Option<String>, query: &Pairs) -> Option<Act> {
+    only(query, &["limit", "offset", "search", "owner", "acting_as", "kind", "count"])?;
+    let role = |name| get(query, name).map(str::parse::<RoleId>).transpose().ok();
     let listing = Listing {
-        kind: kind.or_else(|| get(&query, "kind").map(str::to_owned)),
-        search: get(&query, "search").map(str::to_owned),
+        kind: kind.or_else(|| get(query, "kind").map(str::to_owned)),
+        search: get(query, "search").map(str::to_owned),
         owner: role("owner")?,
         acting_as: role("acting_as")?,
     };
-    if get(&query, "count").is_some() {
+    if get(query, "count").is_some() {
         return Some(Act::Count(listing));
     }
-    let number = |name| get(&query, name).map(str::parse::<u32>).transpose().ok();
+    let number = |name| get(query, name).map(str::parse::<u32>).transpose().ok();
     let page = match (number("limit")?, number("offset")?) {
         (Some(limit), offset) => Page { limit, offset: offset.unwrap_or(0) },
         (None, None) => Page::FIRST,

@@ -223,7 +223,9 @@ fn success(step: &Step, act: &Act) -> Value {
     match act {
         Act::Version => body["version"].clone(),
         Act::WhoAmI => json!([body["account"], body["username"]]),
-        Act::Login { .. } | Act::RotateOwn { .. } | Act::Rotate(_) => json!(text()),
+        Act::Login { .. } | Act::RotateOwn { .. } | Act::Rotate(_) | Act::Effective { json: false, .. } => {
+            json!(text())
+        }
         Act::Authenticate(_) | Act::Password { .. } | Act::Set { .. } | Act::Revoke { .. } => Value::Null,
         Act::Fetch { .. } => json!(STANDARD.encode(&step.answer)),
         Act::Batch(ids) => {
@@ -267,7 +269,6 @@ fn success(step: &Step, act: &Act) -> Value {
         | Act::AllMemberships { .. }
         | Act::FactoryTokens { .. }
         | Act::Permitted { .. } => body,
-        Act::Effective { json: false, .. } => json!(text()),
         Act::Show { .. } => recorded_resource(&body),
         Act::List(..) => each(recorded_resource),
         Act::Count(_) => body["count"].clone(),

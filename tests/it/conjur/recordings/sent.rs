@@ -52,7 +52,7 @@ fn normalise(act: &Act, path: &mut String, recorded: &mut Pairs, sent: &mut Pair
         Act::List(..) | Act::Count(_) => {
             if let Some(at) = recorded.iter().position(|(name, _)| name == "kind") {
                 let (_, kind) = recorded.remove(at);
-                path.push_str(&format!("/{kind}"));
+                path.extend(["/", &kind]);
             }
             let has = |name: &str| recorded.iter().any(|(other, _)| other == name);
             let (limit, offset) = (has("limit"), has("offset"));
