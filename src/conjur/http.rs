@@ -243,8 +243,9 @@ impl Transport {
         let error = error.without_url();
         let url = &self.base;
         let maybe_sent = !error.is_connect() && !error.is_builder();
-        let (outcome, error, again) = if let Some(tls) = tls::find(&error) {
-            (Outcome::Tls, Error::Tls { message: tls::explain(url, tls, self.own_roots) }, false)
+        let tls = tls::find(&error).cloned().or_else(|| tls::alert_in(&root_cause(&error)));
+        let (outcome, error, again) = if let Some(tls) = tls {
+            (Outcome::Tls, Error::Tls { message: tls::explain(url, &tls, self.own_roots) }, false)
         } else if error.is_builder() {
             let message = format!("a request to {url} could not be made: {}", root_cause(&error));
             (Outcome::Unreachable, Error::config(message), false)

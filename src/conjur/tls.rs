@@ -57,6 +57,26 @@ pub(crate) fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsErr
     None
 }
 
+/// The alerts that tell of a client certificate; `DecryptError` is one signed by another CA of the same name.
+const OF_CERTIFICATES: [AlertDescription; 9] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::UnknownCA,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::AccessDenied,
+    AlertDescription::DecryptError,
+];
+
+/// An alert that came after the handshake, as they do with TLS 1.3: over HTTP/2 only its text is left.
+pub(crate) fn alert_in(text: &str) -> Option<TlsError> {
+    let name = text.strip_prefix("received fatal alert: ")?;
+    let known = OF_CERTIFICATES.into_iter().find(|alert| name.starts_with(&format!("{alert:?}")));
+    known.map(TlsError::AlertReceived)
+}
+
 /// A sentence for a person: what is wrong and what to look at.
 pub(crate) fn explain(url: &str, error: &TlsError, own_roots: bool) -> String {
     let signer = if own_roots { "the CA bundle given" } else { "a root that this system trusts" };
@@ -83,15 +103,9 @@ pub(crate) fn explain(url: &str, error: &TlsError, own_roots: bool) -> String {
         TlsError::AlertReceived(AlertDescription::CertificateRequired) => {
             format!("{url} wants a client certificate")
         }
-        TlsError::AlertReceived(
-            alert @ (AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::AccessDenied),
-        ) => format!("{url} does not accept the client certificate: {alert:?}"),
+        TlsError::AlertReceived(alert) if OF_CERTIFICATES.contains(alert) => {
+            format!("{url} does not accept the client certificate: {alert:?}")
+        }
         other => format!("the TLS handshake with {url} failed: {other}"),
     }
 }

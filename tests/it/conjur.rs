@@ -1,5 +1,7 @@
 //! The Conjur client from outside.
 
+mod connections;
+mod faults;
 mod recordings;
 mod suite;
 
