@@ -2,6 +2,7 @@
 
 mod connections;
 mod faults;
+mod properties;
 mod recordings;
 mod suite;
 
