@@ -174,6 +174,9 @@ async fn a_gibibyte_is_not_read() {
             assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
             assert!(!error.is_connection(), "{error}");
         }
+        let list = client.list_resources("group", conjur_operator::conjur::Page::FIRST).await;
+        let error = list.expect_err("nothing but zeros");
+        assert!(matches!(error, Error::Unexpected { status: Some(200), .. }), "read as it comes: {error:?}");
     }
 }
 
