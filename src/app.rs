@@ -12,8 +12,16 @@ use crate::{
     cli::RunArgs,
     cluster::Cluster,
     controllers::{
-        Context, clients::Clients, drive, inputs::Inputs, memory::Memory, policy::Branches, report::Events,
-        report::Statuses, streams, streams::Wakeups,
+        Context,
+        clients::Clients,
+        drive,
+        inputs::Inputs,
+        memory::Memory,
+        policy::{Branches, KeyWrites},
+        report::Events,
+        report::Statuses,
+        streams,
+        streams::Wakeups,
     },
     leader::{self, AcquireError, Lost, Settings},
     metrics::Metrics,
@@ -108,10 +116,12 @@ async fn act(
     let (owned, owned_writer) = reflector::store();
     let (events, send_events) = Events::new(client.clone());
     let _events = AbortOnDropHandle::new(tokio::spawn(send_events));
+    let key_writes = Arc::new(KeyWrites::default());
     let _owned = {
-        let (stream, wakeups) = (streams::owned_secrets(client.clone(), owned_writer), wakeups.clone());
+        let stream = streams::owned_secrets(client.clone(), owned_writer);
+        let (wakeups, key_writes) = (wakeups.clone(), key_writes.clone());
         let wake = stream.for_each(move |secret| {
-            streams::wake_owner(&secret, &wakeups);
+            streams::wake_owner(&secret, &wakeups, &key_writes);
             std::future::ready(())
         });
         AbortOnDropHandle::new(tokio::spawn(wake))
@@ -130,6 +140,7 @@ async fn act(
         memory: Memory::default(),
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),
+        key_writes,
         metrics,
     });
     let connection_controller = streams::controller(

@@ -41,7 +41,7 @@ use self::{
     clients::Clients,
     inputs::Inputs,
     memory::Memory,
-    policy::Branches,
+    policy::{Branches, KeyWrites},
     report::{Events, Report, Statuses},
     streams::Wakeups,
 };
@@ -86,6 +86,8 @@ pub struct Context {
     pub fingerprints: FingerprintKey,
     /// One load at a time per branch.
     pub branches: Branches,
+    /// Our own writes of Secrets that keep keys.
+    pub key_writes: Arc<KeyWrites>,
     /// Counts what happens.
     pub metrics: Metrics,
 }

@@ -26,8 +26,8 @@ pub struct Target {
 /// What is remembered of one ConjurSecret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
-    /// Its uid: an object of the same name is another one.
-    uid: String,
+    /// Uid of the object: what was made for an earlier one of its name is not its own.
+    pub uid: String,
     /// Its target.
     pub target: Option<Target>,
     /// The slot of its grid that was last handled.
@@ -40,19 +40,23 @@ pub struct Memory(Mutex<HashMap<Key, Remembered>>);
 
 impl Memory {
     /// What is remembered of an object.
-    pub fn of(&self, key: &Key, uid: &str) -> Remembered {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.get(key).filter(|m| m.uid == uid).cloned().unwrap_or_default()
+    pub fn of(&self, key: &Key) -> Remembered {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned().unwrap_or_default()
+    }
+
+    /// The same, where it is of the object with this uid; from now on that one's.
+    pub fn of_object(&self, key: &Key, uid: &str) -> Remembered {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = all.entry(key.clone()).or_default();
+        if remembered.uid != uid {
+            *remembered = Remembered { uid: uid.into(), ..Remembered::default() };
+        }
+        remembered.clone()
     }
 
     /// Changes what is remembered of an object.
-    pub fn change(&self, key: &Key, uid: &str, change: impl FnOnce(&mut Remembered)) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let remembered = map.entry(key.clone()).or_default();
-        if remembered.uid != uid {
-            *remembered = Remembered { uid: uid.to_owned(), ..Remembered::default() };
-        }
-        change(remembered);
+    pub fn change(&self, key: &Key, change: impl FnOnce(&mut Remembered)) {
+        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default());
     }
 
     /// Forgets an object.

@@ -16,6 +16,9 @@
 
 mod keys;
 mod load;
+mod refusal;
+mod settle;
+mod writes;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,6 +32,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex as AsyncMutex;
 
 use self::keys::KeySecret;
+pub use self::writes::KeyWrites;
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Connected, Named, Standing},
@@ -113,7 +117,7 @@ struct Seen<'a> {
     document: Document,
     /// Hex SHA-256 of the document.
     hash: String,
-    /// A hash over the connection's uid, address and account.
+    /// A hash over the address and account.
     server: String,
     /// The same with branch and mode: what a load is good for.
     inputs: String,
@@ -129,14 +133,14 @@ async fn observe_and_act(
 ) -> Result<Option<String>, Failure> {
     let seen = observe(object, hash, ctx)?;
     let mut kept = KeySecret::read(&seen, ctx).await?;
-    let mut say = format!("branch {} holds the document", seen.branch);
+    let mut say = seen.standing_message();
     if !seen.is_loaded(&kept) {
         let Some(through) = seen.through()? else { return Ok(None) };
         say = load::load(&seen, &through, &mut kept, fields, ctx).await?;
-        wake_those_who_wait(object, ctx);
+        wake_those_who_wait(&seen, ctx);
     }
-    keys::see_that_all_are_stored(&seen, &mut kept, fields, ctx).await?;
-    Ok(Some(say))
+    let all_stored = keys::see_that_all_are_stored(&seen, &mut kept, fields, ctx).await?;
+    Ok(all_stored.then_some(say))
 }
 
 /// Reads the document and everything from the stores. No IO.
@@ -150,8 +154,7 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
     let document = document::read(&spec.document, branch.as_str(), account)
         .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("spec.document, {e}")))?;
     check_document(object, &document)?;
-    let uid = named.connection.uid().unwrap_or_default();
-    let server = inputs::hash([uid.as_str(), &named.connection.spec.url, account]);
+    let server = server(&named.connection.spec.url, account);
     let mode = match object.mode() {
         LoadMode::Append => "Append",
         LoadMode::Update => "Update",
@@ -173,6 +176,19 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
         server,
         named,
     })
+}
+
+/// A hash that tells one account of one server from others.
+fn server(url: &str, account: &str) -> String {
+    inputs::hash([url.trim_end_matches('/'), account])
+}
+
+/// Whether a policy goes to that server and account; where its connection is unknown, it may.
+fn may_load_through(policy: &ConjurPolicy, server_hash: &str, ctx: &Context) -> bool {
+    let namespace = policy.namespace().unwrap_or_default();
+    let at = ObjectRef::new(&policy.spec.connection_ref.name).within(&namespace);
+    let Some(found) = ctx.connections.get(&at) else { return true };
+    found.0.as_ref().map_or(true, |c| server(&c.spec.url, &c.spec.account) == server_hash)
 }
 
 /// What can be told without asking Conjur.
@@ -229,7 +245,14 @@ impl Seen<'_> {
         }
     }
 
-    /// The roles that this policy made before, or is about to make.
+    /// What was said when it was loaded, so that looking at it again changes nothing.
+    fn standing_message(&self) -> String {
+        let standing = find(self.object.conditions().1, READY)
+            .filter(|c| c.status == "True" && c.reason == Reason::Loaded.as_str());
+        standing.map_or_else(|| format!("branch {} holds the document", self.branch), |c| c.message.clone())
+    }
+
+    /// The roles that this policy made before, or was about to make.
     fn known_roles(&self) -> BTreeSet<String> {
         let status = self.object.status.as_ref();
         status.and_then(|s| s.created_roles.clone()).unwrap_or_default().into_iter().collect()
@@ -241,13 +264,15 @@ fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
 }
 
 /// A load makes branches, and what other documents refer to: those that failed for want of it are tried again.
-fn wake_those_who_wait(loaded: &ConjurPolicy, ctx: &Context) {
+fn wake_those_who_wait(loaded: &Seen, ctx: &Context) {
     for policy in ctx.policies.state() {
         let Ok(other) = &policy.0 else { continue };
         let reason = find(other.conditions().1, READY).map(|c| c.reason.as_str());
         let waits =
-            [Reason::BranchNotFound, Reason::PolicyInvalid].iter().any(|r| reason == Some(r.as_str()));
-        if waits && other.uid() != loaded.uid() {
+            [Reason::BranchNotFound, Reason::PolicyInvalid, Reason::PolicyForbidden, Reason::NotBranchOwner]
+                .iter()
+                .any(|r| reason == Some(r.as_str()));
+        if waits && other.uid() != loaded.object.uid() && may_load_through(other, &loaded.server, ctx) {
             ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
         }
     }

@@ -24,10 +24,10 @@ use crate::{
         ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
     },
-    conjur::Lane,
+    conjur::{Lane, Wanted},
     metrics::Kind,
     plan::{
-        Failure,
+        Class, Failure,
         schedule::{Cause, Due, OFFSETS, Observed, Slots, TargetSeen, due},
         secret::{Action, Desired, Owner},
     },
@@ -46,17 +46,16 @@ impl Reconcile for ConjurSecret {
         match seen.due(self, now) {
             Due::In(wait) => {
                 let slot = seen.slots.current(now);
-                ctx.memory.change(&seen.key, &seen.owner.uid, |m| {
+                ctx.memory.change(&seen.key, |m| {
                     m.slot.get_or_insert(slot);
                 });
                 Ok(Outcome::Untouched(Some(wait)))
             }
             Due::Now(cause) => {
-                let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
                 let (key, target) = (seen.key.clone(), seen.desired.name.clone());
                 let result = seen.act(self, cause, ctx).await;
                 watch_foreign(&key, &target, &result, ctx);
-                result.map_err(|trouble| Trouble { asked, ..trouble })
+                result.map_err(|trouble| looked_at(self, trouble))
             }
         }
     }
@@ -81,6 +80,15 @@ impl Reconcile for ConjurSecret {
         ctx.memory.forget(key);
         ctx.inputs.want(&user(key), &[]);
     }
+}
+
+/// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled.
+fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
+    if matches!(trouble.failure.class, Class::Stalled | Class::Waiting(_)) {
+        let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
+        trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now));
+    }
+    trouble
 }
 
 fn user(key: &Key) -> User {
@@ -109,7 +117,7 @@ impl Seen {
     fn observe(object: &ConjurSecret, ctx: &Context) -> Self {
         let key = Key::of(object);
         let uid = object.uid().unwrap_or_default();
-        let remembered = ctx.memory.of(&key, &uid);
+        let remembered = ctx.memory.of_object(&key, &uid);
         let desired = target::desired(object);
         let status = object.status.clone().unwrap_or_default();
         // What we wrote last beats what the watch says of it; after a restart the status stands for it.
@@ -164,9 +172,21 @@ impl Seen {
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
         let wanted = fetch::wanted(&object.spec.data)?;
-        if cause == Cause::Drift && self.only_anothers_label(ctx).await? {
+        let disturbed = self.is_disturbed(cause, ctx).await?;
+        if cause == Cause::Drift && !disturbed {
             return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
         }
+        let asked = disturbed || matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
+        self.bring_about(object, cause, &wanted, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+    }
+
+    async fn bring_about(
+        mut self,
+        object: &ConjurSecret,
+        cause: Cause,
+        wanted: &[Wanted],
+        ctx: &Context,
+    ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
         let through = match named.standing {
@@ -177,11 +197,11 @@ impl Seen {
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slots.current(Timestamp::now());
-        self.desired.data = fetch::data(&object.spec.data, &wanted, cause, lane, &through, ctx).await?;
+        self.desired.data = fetch::data(&object.spec.data, wanted, cause, lane, &through, ctx).await?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;
-        ctx.memory.change(&self.key, &self.owner.uid, |m| {
+        ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
             m.slot = Some(slot);
         });
@@ -190,6 +210,17 @@ impl Seen {
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
         Ok(self.done(object, cause, action, &target, &named.inputs, lane))
+    }
+
+    /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
+    /// asked. What of it is another's does not count.
+    async fn is_disturbed(&mut self, cause: Cause, ctx: &Context) -> Result<bool, Failure> {
+        if !matches!(cause, Cause::Drift | Cause::Unfinished) || self.target == TargetSeen::AsLeft {
+            return Ok(false);
+        }
+        let only_anothers = self.only_anothers_label(ctx).await?;
+        self.remembered = ctx.memory.of(&self.key);
+        Ok(!only_anothers)
     }
 
     /// Whether all that changed of the Secret is what others put there. Needs what we remember: after a restart it
@@ -206,7 +237,7 @@ impl Seen {
         crate::plan::secret::wipe(&mut secret);
         if same {
             let version = secret.metadata.resource_version.unwrap_or_default();
-            ctx.memory.change(&self.key, &self.owner.uid, |m| {
+            ctx.memory.change(&self.key, |m| {
                 if let Some(target) = &mut m.target {
                     target.resource_version = version;
                 }

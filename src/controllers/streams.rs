@@ -16,7 +16,7 @@ use kube::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Reconcile, STALLED_AGAIN};
+use super::{Context, Key, Reconcile, STALLED_AGAIN, policy::KeyWrites};
 use crate::{
     api::{
         ConjurConnection, ConjurPolicy, ConjurSecret, MANAGED_LABEL, OWNER_ANNOTATION, Reason,
@@ -129,14 +129,18 @@ pub fn owned_secrets(
 }
 
 /// Wakes whom a Secret belongs to, by its controller reference, else by our annotation.
-pub fn wake_owner(secret: &PartialObjectMeta<Secret>, wakeups: &Wakeups) {
+pub fn wake_owner(secret: &PartialObjectMeta<Secret>, wakeups: &Wakeups, key_writes: &KeyWrites) {
     let namespace = secret.namespace().unwrap_or_default();
     let controller = secret.owner_references().iter().find(|o| o.controller == Some(true));
     let annotated = secret.annotations().get(OWNER_ANNOTATION).and_then(|text| text.split_once('/'));
     let owner = controller.map(|c| (c.kind.as_str(), c.name.as_str())).or(annotated);
     match owner {
         Some(("ConjurSecret", name)) => wakeups.secret(ObjectRef::new(name).within(&namespace)),
-        Some(("ConjurPolicy", name)) => wakeups.policy(ObjectRef::new(name).within(&namespace)),
+        Some(("ConjurPolicy", name))
+            if key_writes.shown(&Key::of(secret), secret.metadata.resource_version.as_deref()) =>
+        {
+            wakeups.policy(ObjectRef::new(name).within(&namespace));
+        }
         _ => {}
     }
 }

@@ -5,9 +5,9 @@
 //! the roles that did not exist go into the `createdRoles` Secret. Those roles are *owed* a key. Afterwards the
 //! announcement is **resolved** by looking: a version of the branch above the announced one, with the document's
 //! hash, by our role, means that the load happened; an owed role that was made in the same transaction (its
-//! `created_at` equals that version's, recordings 701 and 702; or lies before the version's `finished_at`, for a
-//! load holds its branch for itself) is ours, and its key may be rotated, since nobody ever had it. Any other role
-//! is left alone.
+//! `created_at` equals that version's, recordings 701 and 702; or lies before the version's `finished_at` and its
+//! `policy` is the branch, for a load holds its branch for itself) is ours, and its key may be rotated, since nobody
+//! ever had it. Any other role is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,22 +16,59 @@ use serde::{Deserialize, Serialize};
 /// Key of the `createdRoles` Secret under which an announcement lies.
 pub const PENDING_KEY: &str = "pending.json";
 
-/// A load that was announced, as it lies in the `createdRoles` Secret.
+/// A load that was announced, as it lies in the `createdRoles` Secret, together with earlier ones of the branch whose
+/// outcome was not known by then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Announcement {
-    /// Hex SHA-256 of every document whose load was announced since the last resolution.
-    pub documents: BTreeSet<String>,
-    /// The connection that the load goes through: a hash over its uid, address and account.
-    pub connection: String,
-    /// A hash over connection, branch and mode of the newest of these loads.
+    /// Hex SHA-256 of the document of the newest of these loads.
+    pub document: String,
+    /// A hash over server, branch and mode of the newest of these loads.
     pub inputs: String,
+    /// Version of the branch before the newest of these loads.
+    pub since: i64,
+    /// When the newest was announced, in seconds since 1970.
+    pub at: i64,
+    /// Hex SHA-256 of the documents of all of them.
+    pub documents: BTreeSet<String>,
+    /// Full ids of the roles that they were loaded as.
+    pub loaders: BTreeSet<String>,
+    /// A hash over the address and account of the server.
+    pub server: String,
     /// The branch.
     pub branch: String,
     /// Version of the branch before the first of these loads.
     pub version: i64,
-    /// Full ids of the roles that did not exist before, and have no stored key yet.
+    /// Full ids of the roles that did not exist before one of them, and whose key was not stored since.
     pub owed: BTreeSet<String>,
+}
+
+impl Announcement {
+    /// This one, together with an earlier one of the same branch whose loads may still happen.
+    #[must_use]
+    pub fn after(mut self, earlier: Announcement) -> Self {
+        if (&earlier.document, &earlier.inputs) == (&self.document, &self.inputs) {
+            self.since = self.since.min(earlier.since);
+        }
+        self.documents.extend(earlier.documents);
+        self.loaders.extend(earlier.loaders);
+        self.owed.extend(earlier.owed);
+        self.version = self.version.min(earlier.version);
+        self
+    }
+
+    /// The versions of the branch that these loads made.
+    fn made<'v>(&self, versions: &'v [BranchVersion]) -> Vec<&'v BranchVersion> {
+        let ours = |v: &&BranchVersion| {
+            v.version > self.version && self.loaders.contains(&v.role) && self.documents.contains(&v.sha256)
+        };
+        versions.iter().filter(ours).collect()
+    }
+
+    /// Whether any of these loads happened.
+    pub fn any_happened(&self, versions: &[BranchVersion]) -> bool {
+        !self.made(versions).is_empty()
+    }
 }
 
 /// One version of a branch, as Conjur lists it.
@@ -49,45 +86,69 @@ pub struct BranchVersion {
     pub finished_at: Option<String>,
 }
 
+/// A role, as Conjur shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenRole {
+    /// When the transaction that made it began.
+    pub created_at: String,
+    /// Full id of the branch whose load made it.
+    pub policy: Option<String>,
+}
+
 impl BranchVersion {
-    /// Whether a role was made by this load, by the time that it was made.
-    fn made(&self, role_created_at: &str) -> bool {
-        let end = self.finished_at.as_deref().unwrap_or(&self.created_at);
-        (self.created_at.as_str()..=end).contains(&role_created_at)
+    /// Whether a role was made by this load of a branch.
+    fn made(&self, role: &SeenRole, branch: &str) -> bool {
+        let at = role.created_at.as_str();
+        match role.policy.as_deref().and_then(|id| id.splitn(3, ':').nth(2)) {
+            Some(policy) if policy != branch => false,
+            Some(_) => (self.created_at.as_str()..=self.end()).contains(&at),
+            None => self.created_at == at,
+        }
+    }
+
+    fn end(&self) -> &str {
+        self.finished_at.as_deref().unwrap_or(&self.created_at)
     }
 }
 
 /// What became of an announced load.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Resolution {
-    /// The newest of our versions that were announced, with its document's hash: that load happened.
-    pub happened: Option<(i64, String)>,
-    /// Owed roles that our load made: their keys may be rotated and stored.
+    /// The version that the newest load made: it happened.
+    pub happened: Option<i64>,
+    /// Owed roles that these loads made: their keys may be rotated and stored.
     pub rotate: BTreeSet<String>,
     /// Owed roles that do not exist.
     pub absent: BTreeSet<String>,
+    /// Owed roles that exist and may be ours, for the server no longer lists all versions since.
+    pub unclear: BTreeSet<String>,
 }
 
-/// Finds out what became of an announced load. `roles` are the owed roles that exist, with their `created_at`,
-/// looked at **before** `versions`: a role that was absent then, and no version since, was not made by us.
+/// Finds out what became of an announced load. `roles` are the owed roles that exist, with their `created_at`. They
+/// must have been looked at before `versions`, or a role that was made in between would be taken for a stranger's;
+/// and where a load happened, those that were absent once more after it, or one that was made in between would be
+/// taken for one that was never made.
 pub fn resolve(
     announced: &Announcement,
-    roles: &BTreeMap<String, String>,
+    roles: &BTreeMap<String, SeenRole>,
     versions: &[BranchVersion],
-    our_role: &str,
 ) -> Resolution {
-    let ours: Vec<&BranchVersion> = versions
-        .iter()
-        .filter(|v| {
-            v.version > announced.version && v.role == our_role && announced.documents.contains(&v.sha256)
-        })
-        .collect();
-    let made_by_us = |created_at: &String| ours.iter().any(|v| v.made(created_at));
-    Resolution {
-        happened: ours.iter().max_by_key(|v| v.version).map(|v| (v.version, v.sha256.clone())),
-        rotate: announced.owed.iter().filter(|id| roles.get(*id).is_some_and(made_by_us)).cloned().collect(),
-        absent: announced.owed.iter().filter(|id| !roles.contains_key(*id)).cloned().collect(),
+    let ours = announced.made(versions);
+    let newest = ours.iter().filter(|v| v.version > announced.since && v.sha256 == announced.document);
+    let all_listed = versions.iter().map(|v| v.version).min().is_none_or(|v| v <= announced.version + 1);
+    let mut found = Resolution { happened: newest.map(|v| v.version).max(), ..Resolution::default() };
+    for role in &announced.owed {
+        let set = match roles.get(role) {
+            None => &mut found.absent,
+            Some(seen) if ours.iter().any(|v| v.made(seen, &announced.branch)) => &mut found.rotate,
+            Some(seen) if !all_listed && versions.iter().all(|v| !v.made(seen, &announced.branch)) => {
+                &mut found.unclear
+            }
+            Some(_) => continue,
+        };
+        set.insert(role.clone());
     }
+    found
 }
 
 /// The newest version of a branch; 0 where it was never loaded.
@@ -108,9 +169,13 @@ mod tests {
 
     fn announced(owed: &[&str]) -> Announcement {
         Announcement {
-            documents: BTreeSet::from(["sha".to_owned()]),
-            connection: "c".into(),
+            document: "sha".into(),
             inputs: "i".into(),
+            since: 4,
+            at: 0,
+            documents: BTreeSet::from(["sha".to_owned()]),
+            loaders: BTreeSet::from([US.to_owned()]),
+            server: "c".into(),
             branch: "app".into(),
             version: 4,
             owed: owed.iter().map(|s| (*s).to_owned()).collect(),
@@ -119,17 +184,16 @@ mod tests {
 
     fn version(version: i64, sha: &str, role: &str, created_at: &str) -> BranchVersion {
         let finished_at = Some(format!("{created_at}+"));
-        BranchVersion {
-            version,
-            sha256: sha.into(),
-            role: role.into(),
-            created_at: created_at.into(),
-            finished_at,
-        }
+        let (sha256, role, created_at) = (sha.into(), role.into(), created_at.into());
+        BranchVersion { version, sha256, role, created_at, finished_at }
     }
 
-    fn roles(seen: &[(&str, &str)]) -> BTreeMap<String, String> {
-        seen.iter().map(|(id, at)| ((*id).to_owned(), (*at).to_owned())).collect()
+    fn role(at: &str, policy: Option<&str>) -> SeenRole {
+        SeenRole { created_at: at.into(), policy: policy.map(str::to_owned) }
+    }
+
+    fn roles(seen: &[(&str, &str)]) -> BTreeMap<String, SeenRole> {
+        seen.iter().map(|(id, at)| ((*id).to_owned(), role(at, Some("demo:policy:app")))).collect()
     }
 
     #[test]
@@ -140,7 +204,7 @@ mod tests {
             (version(5, "other", US, "t5"), false),
             (version(5, "sha", "demo:user:admin", "t5"), false),
         ] {
-            let got = resolve(&announced(&[]), &roles(&[]), std::slice::from_ref(&seen), US);
+            let got = resolve(&announced(&[]), &roles(&[]), std::slice::from_ref(&seen));
             assert_eq!(got.happened.is_some(), happened, "{seen:?}");
         }
     }
@@ -148,18 +212,44 @@ mod tests {
     #[test]
     fn only_a_role_that_our_load_made_may_be_rotated() {
         let versions = [version(5, "sha", US, "t5"), version(6, "x", "demo:user:admin", "t6")];
-        let seen = roles(&[("ours", "t5"), ("during", "t5+"), ("strangers", "t6"), ("older", "t1")]);
-        let got =
-            resolve(&announced(&["ours", "during", "strangers", "older", "gone"]), &seen, &versions, US);
-        assert_eq!(got.rotate.into_iter().collect::<Vec<_>>(), ["during", "ours"]);
+        let mut seen = roles(&[("ours", "t5"), ("during", "t5+"), ("strangers", "t6"), ("older", "t1")]);
+        seen.insert("of-root".into(), role("t5", Some("demo:policy:root")));
+        seen.insert("silent".into(), role("t5", None));
+        seen.insert("silent-during".into(), role("t5+", None));
+        let owed = ["ours", "during", "strangers", "older", "gone", "of-root", "silent", "silent-during"];
+        let got = resolve(&announced(&owed), &seen, &versions);
+        assert_eq!(got.rotate.into_iter().collect::<Vec<_>>(), ["during", "ours", "silent"]);
         assert_eq!(got.absent.into_iter().collect::<Vec<_>>(), ["gone"]);
-        assert_eq!(got.happened, Some((5, "sha".into())));
+        assert_eq!(got.unclear, BTreeSet::new());
+        assert_eq!(got.happened, Some(5));
     }
 
     #[test]
     fn nothing_is_rotated_where_no_load_of_ours_happened() {
-        let got = resolve(&announced(&["strangers"]), &roles(&[("strangers", "t5")]), &[], US);
+        let got = resolve(&announced(&["strangers"]), &roles(&[("strangers", "t5")]), &[]);
         assert_eq!(got, Resolution::default());
+    }
+
+    #[test]
+    fn what_a_version_that_is_no_longer_listed_may_have_made_is_unclear_and_not_rotated() {
+        let versions = [version(30, "x", "demo:user:admin", "t30"), version(31, "y", US, "t31")];
+        let got = resolve(&announced(&["a", "b"]), &roles(&[("a", "t5"), ("b", "t30")]), &versions);
+        assert_eq!(got.unclear.into_iter().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(got.rotate, BTreeSet::new());
+    }
+
+    #[test]
+    fn a_load_in_another_mode_is_not_taken_for_the_newest_one() {
+        let earlier = announced(&["a"]);
+        let changed = Announcement { inputs: "replace".into(), since: 5, version: 5, ..announced(&["b"]) };
+        let both = changed.after(earlier);
+        assert_eq!((both.version, both.since), (4, 5));
+        let versions = [version(5, "sha", US, "t5")];
+        let got = resolve(&both, &roles(&[("a", "t5")]), &versions);
+        assert_eq!(got.happened, None, "version 5 was loaded in the earlier mode");
+        assert_eq!(got.rotate.into_iter().collect::<Vec<_>>(), ["a"]);
+        let again = Announcement { since: 5, version: 5, ..announced(&[]) }.after(announced(&[]));
+        assert_eq!(again.since, 4, "the same load, tried twice, counts from the first");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 mod connection;
 mod input;
+mod many;
+mod policy;
 mod refresh;
 mod secret;
 mod setup;
@@ -169,17 +171,6 @@ impl Bench {
         format!(
             "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurConnection\nmetadata: {{name: {name}}}\nspec:\n  \
              url: {url}\n  account: demo\n  auth: {{apiKey: {{login: {login}, apiKeySecretRef: {{name: conjur-login, key: api-key}}}}}}\n"
-        )
-    }
-
-    /// The manifest of a ConjurSecret with `key: variable` entries.
-    pub fn conjur_secret(&self, name: &str, interval: &str, data: &[(&str, &str)]) -> String {
-        let entries: Vec<_> =
-            data.iter().map(|(k, v)| format!("  - {{key: {k}, variable: '{v}'}}")).collect();
-        format!(
-            "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurSecret\nmetadata: {{name: {name}}}\nspec:\n  \
-             connectionRef: {{name: conjur}}\n  refreshInterval: {interval}\n  data:\n{}\n",
-            entries.join("\n")
         )
     }
 

@@ -6,15 +6,19 @@ use std::{
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{ResourceExt, runtime::events::EventType};
+use kube::{
+    ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{events::EventType, reflector::ObjectRef},
+};
 use serde_json::{Map, Value, json};
 
 use super::{Seen, keys_of};
 use crate::{
-    api::{ROTATE_KEYS_ANNOTATION, Reason},
+    api::{OWNER_ANNOTATION, ROTATE_KEYS_ANNOTATION, Reason},
     cluster,
-    conjur::{Client, Lane, RoleId},
-    controllers::Context,
+    conjur::{Error, Lane, RoleId},
+    controllers::{Context, Key, clients::Connected},
     metrics::SecretWrite,
     plan::{
         Failure,
@@ -29,7 +33,7 @@ const STORE_TRIES: u32 = 8;
 
 /// The Secret that keeps the keys, as it was last read or written. Dropping it wipes the values.
 pub struct KeySecret {
-    /// Its name; none where the spec names none and no role needs it.
+    /// Its name; where the spec names none any more, that of the one that was made before; none where no role needs it.
     name: Option<String>,
     secret: Option<Secret>,
     announcement: Option<Announcement>,
@@ -47,8 +51,14 @@ impl KeySecret {
     /// # Errors
     /// `ForeignSecret` where it is somebody else's, or immutable; an announcement that does not decode.
     pub async fn read(seen: &Seen<'_>, ctx: &Context) -> Result<Self, Failure> {
-        let name = seen.object.spec.created_roles.as_ref().map(|c| c.secret_name.clone());
-        let mut kept = Self { name, secret: None, announcement: None };
+        let asked = seen.object.spec.created_roles.as_ref().map(|c| c.secret_name.clone());
+        let mut others = named_us(seen, ctx);
+        others.retain(|name| asked.as_ref() != Some(name));
+        let only = if others.len() == 1 { others.first().cloned() } else { None };
+        let mut kept = Self { name: asked.clone().or(only), secret: None, announcement: None };
+        for other in others.iter().filter(|name| kept.name.as_ref() != Some(*name)) {
+            refuse_where_pending(seen, other, ctx).await?;
+        }
         kept.read_again(seen, ctx).await?;
         Ok(kept)
     }
@@ -87,8 +97,7 @@ impl KeySecret {
 
     /// Whether the key of a role is stored.
     pub fn has_key(&self, role: &str) -> bool {
-        let data = self.secret.as_ref().and_then(|s| s.data.as_ref());
-        keys_of(role).is_ok_and(|k| data.and_then(|d| d.get(&k.api_key_key)).is_some_and(|v| !v.0.is_empty()))
+        self.secret.as_ref().is_some_and(|secret| holds_key(secret, role))
     }
 
     /// Where the spec names no Secret, and a load made a role all the same: no key may be lost.
@@ -146,11 +155,16 @@ impl KeySecret {
         let next = self.next(seen, &name, announcement, keys)?;
         let created = self.secret.is_none();
         let mut copy = next.clone();
+        let at = Key { namespace: seen.owner.namespace.clone(), name };
+        let writing = ctx.key_writes.begin(&at);
         let written = if created {
             ctx.cluster.create_secret(next, Lane::Foreground).await
         } else {
             ctx.cluster.replace_secret(next, Lane::Foreground).await
         };
+        if writing.end(written.as_ref().ok().map(|w| w.resource_version.as_str())) {
+            ctx.wakeups.policy(ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace));
+        }
         Ok(match written {
             Ok(written) => {
                 ctx.metrics.secret_written(if created { SecretWrite::Create } else { SecretWrite::Update });
@@ -227,6 +241,44 @@ impl KeySecret {
     }
 }
 
+/// Names of the Secrets that were written for this policy.
+fn named_us(seen: &Seen, ctx: &Context) -> Vec<String> {
+    let reference = seen.owner.reference();
+    let ours = |s: &PartialObjectMeta<Secret>| {
+        s.metadata.namespace.as_ref() == Some(&seen.owner.namespace)
+            && s.annotations().get(OWNER_ANNOTATION) == Some(&reference)
+    };
+    ctx.owned.state().iter().filter(|s| ours(s)).map(|s| s.name_any()).collect()
+}
+
+/// A load that was announced in a Secret before the spec named another one would be forgotten with it.
+async fn refuse_where_pending(seen: &Seen<'_>, name: &str, ctx: &Context) -> Result<(), Failure> {
+    let namespace = &seen.owner.namespace;
+    let Some(mut secret) = ctx.cluster.read_secret(namespace, name).await? else { return Ok(()) };
+    let pending = secret.data.as_ref().is_some_and(|d| d.contains_key(PENDING_KEY));
+    wipe(&mut secret);
+    if !pending {
+        return Ok(());
+    }
+    let message = format!(
+        "a load was announced in Secret {namespace}/{name}, and its outcome is not yet known: set \
+         spec.createdRoles.secretName back to {name} until this is Ready, or remove the key {PENDING_KEY} from it to give up \
+         the keys that it is owed"
+    );
+    Err(Failure::stalled(Reason::KeyNotStored, message))
+}
+
+/// Whether a Secret holds the key of a role.
+pub fn holds_key(secret: &Secret, role: &str) -> bool {
+    let data = secret.data.as_ref();
+    keys_of(role).is_ok_and(|k| data.and_then(|d| d.get(&k.api_key_key)).is_some_and(|v| !v.0.is_empty()))
+}
+
+/// What a role authenticates with; none for what has no key.
+pub fn login_of(role: &str) -> Option<String> {
+    keys_of(role).ok().map(|k| k.login)
+}
+
 /// Rotates the key of a role and stores the new one. The old one dies with the rotation, so only for roles whose key
 /// nobody has.
 ///
@@ -236,14 +288,19 @@ pub async fn rotate_and_store(
     role: &str,
     announcement: Option<Announcement>,
     seen: &Seen<'_>,
-    client: &Client,
+    through: &Connected,
     kept: &mut KeySecret,
     ctx: &Context,
 ) -> Result<(), Failure> {
-    let id: RoleId = role
-        .parse()
-        .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))?;
-    let key = client.rotate_api_key(&id).await?;
+    let id = parse(role)?;
+    let key = through.client.rotate_api_key(&id).await.map_err(|error| match error {
+        Error::NotFound { .. } | Error::Forbidden { .. } | Error::Invalid { .. } => {
+            let message =
+                format!("no API key is stored for {}, and it can't be rotated: {error}", id.login());
+            Failure::stalled(Reason::KeyNotStored, message)
+        }
+        error => failed(error, through, ctx),
+    })?;
     kept.write(seen, announcement, &BTreeMap::from([(role.to_owned(), key)]), ctx).await?;
     let note = format!(
         "the key that Conjur gave for {} was lost before it was stored; it was rotated and stored",
@@ -253,7 +310,8 @@ pub async fn rotate_and_store(
     Ok(())
 }
 
-/// Sees that every role that this policy made has its login and key in the Secret.
+/// Sees that every role that this policy made has its login and key in the Secret; false where that needs a
+/// connection which was not tried yet.
 ///
 /// # Errors
 /// `KeyNotStored`, naming the logins, until the user restores them or permits the rotation.
@@ -262,28 +320,29 @@ pub async fn see_that_all_are_stored(
     kept: &mut KeySecret,
     fields: &mut Map<String, Value>,
     ctx: &Context,
-) -> Result<(), Failure> {
-    let listed = fields
-        .get("createdRoles")
-        .and_then(Value::as_array)
-        .map(|ids| ids.iter().filter_map(Value::as_str).map(str::to_owned).collect::<BTreeSet<_>>());
-    let mut roles = listed.unwrap_or_else(|| seen.known_roles());
+) -> Result<bool, Failure> {
+    let mut roles = match fields.get("createdRoles") {
+        // Null: a load just found out that there are none.
+        Some(listed) => {
+            listed.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        None => seen.known_roles(),
+    };
     let lost: Vec<String> = roles.iter().filter(|role| !kept.has_key(role)).cloned().collect();
     if !lost.is_empty() {
-        let Some(through) = seen.through()? else { return Ok(()) };
+        let Some(through) = seen.through()? else { return Ok(false) };
         let permitted = seen.object.annotations().get(ROTATE_KEYS_ANNOTATION).cloned();
         let permitted = permitted_rotations(permitted.as_deref());
         let mut stay_lost = Vec::new();
         for role in lost {
             let login = keys_of(&role)?.login;
-            let id: RoleId = role
-                .parse()
-                .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))?;
-            if through.client.show_resource(&id.kind, &id.id).await?.is_none() {
+            let id = parse(&role)?;
+            let shown = through.client.show_resource(&id.kind, &id.id).await;
+            if shown.map_err(|e| failed(e, &through, ctx))?.is_none() {
                 roles.remove(&role);
             } else if permitted.contains(login.as_str()) {
                 kept.name_if_unnamed(seen);
-                rotate_and_store(&role, None, seen, &through.client, kept, ctx).await?;
+                rotate_and_store(&role, None, seen, &through, kept, ctx).await?;
             } else {
                 stay_lost.push(login);
             }
@@ -293,7 +352,18 @@ pub async fn see_that_all_are_stored(
             return Err(not_stored(seen, &stay_lost));
         }
     }
-    restore_logins(seen, kept, &roles, ctx).await
+    restore_logins(seen, kept, &roles, ctx).await?;
+    Ok(true)
+}
+
+fn parse(role: &str) -> Result<RoleId, Failure> {
+    role.parse().map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))
+}
+
+/// Takes note of a connection that fails, and makes an error of Conjur a failure.
+fn failed(error: Error, through: &Connected, ctx: &Context) -> Failure {
+    ctx.clients.call_failed(through, &error);
+    error.into()
 }
 
 async fn restore_logins(

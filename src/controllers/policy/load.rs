@@ -1,4 +1,5 @@
-//! Announce, load, store, clear; and after a crash: look, then go on from there.
+//! Announce, load, store, say so, clear; in this order, so that after a crash between any two it is known what was
+//! done (`settle`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,20 +7,21 @@ use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use serde_json::{Map, Value, json};
 
-use super::{Seen, keys, keys::KeySecret};
+use super::{
+    Seen,
+    keys::KeySecret,
+    refusal::{branch_not_found, not_owner},
+};
 use crate::{
     api::{Reason, policy::LoadMode},
-    conjur::{self, Error, Lane, LoadError, Loaded, Ownership, Page, PolicyBranch, RoleId},
-    controllers::{Context, clients::Connected, failure::LOOK_AGAIN, report},
+    conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch, RoleId},
+    controllers::{Context, clients::Connected, report},
     plan::{
         Failure,
-        load::{Announcement, BranchVersion, Resolution, newest, resolve},
+        load::{Announcement, newest},
     },
     sensitive::Sensitive,
 };
-
-/// Up to so many roles are looked up one by one; more by the pages of the list.
-const ONE_BY_ONE: usize = 20;
 
 /// Loads the document, or finds out that an announced load of it happened; what there is to say then.
 ///
@@ -38,11 +40,12 @@ pub async fn load(
     let run = Run { seen, through, ctx };
     let made: BTreeSet<String> = seen.document.roles.iter().map(|r| r.id.clone()).collect();
     if !made.is_empty() {
-        run.must_own_the_branch().await?;
+        run.must_own(&seen.branch).await?;
         kept.check_room(seen, &made)?;
     }
+    let mut roles = Roles::default();
     let before = match kept.announcement().cloned() {
-        Some(announced) => run.settle(announced, kept).await?,
+        Some(announced) => run.settle(announced, kept, &mut roles).await?,
         None => run.settle_without_roles().await?,
     };
     let (message, version) = match before {
@@ -50,7 +53,7 @@ pub async fn load(
             (format!("branch {} holds the document since its version {version}", seen.branch), version)
         }
         Before::Open { carried, repeated } => {
-            let version = run.announce_and_load(&made, carried, kept).await?;
+            let version = run.announce_and_load(&made, carried, kept, &mut roles).await?;
             let again = if repeated {
                 "; loaded again, since the outcome of an earlier try can't be read"
             } else {
@@ -59,13 +62,18 @@ pub async fn load(
             (format!("loaded as version {version} of branch {}{again}", seen.branch), version)
         }
     };
-    run.say_loaded(fields, version, &made, kept);
+    run.say_loaded(fields, version, &made, kept, &roles);
+    // First this and then the announcement goes: a crash in between must not load it again.
+    report::write_fields(seen.object, fields.clone(), Lane::Foreground, ctx).await?;
+    if kept.announcement().is_some() {
+        kept.write(seen, None, &BTreeMap::new(), ctx).await?;
+    }
     ctx.events.publish(seen.object, EventType::Normal, Reason::Loaded, "Load", &message);
     Ok(message)
 }
 
 /// How things stand before a load.
-enum Before {
+pub enum Before {
     /// An announced load of this very document happened, as this version.
     Loaded(i64),
     /// It is to be loaded.
@@ -77,15 +85,36 @@ enum Before {
     },
 }
 
-struct Run<'a> {
-    seen: &'a Seen<'a>,
-    through: &'a Connected,
-    ctx: &'a Context,
+/// What became known of roles during one load.
+#[derive(Default)]
+pub struct Roles {
+    /// Made by us, their keys stored.
+    pub created: BTreeSet<String>,
+    /// Announced at some time: what of them has no key in the end was not made by us.
+    pub announced: BTreeSet<String>,
+    /// Announced, there, and perhaps ours: nobody can tell any more.
+    pub unclear: BTreeSet<String>,
+}
+
+impl Roles {
+    /// Those of `known` that this policy made, so that their keys must be there.
+    fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
+        known.retain(|role| {
+            kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role)
+        });
+        known
+    }
+}
+
+pub struct Run<'a> {
+    pub seen: &'a Seen<'a>,
+    pub through: &'a Connected,
+    pub ctx: &'a Context,
 }
 
 impl Run<'_> {
     /// Takes note of a connection that fails, and makes an error of Conjur a failure.
-    fn failed(&self, error: Error) -> Failure {
+    pub fn failed(&self, error: Error) -> Failure {
         self.ctx.clients.call_failed(self.through, &error);
         error.into()
     }
@@ -95,132 +124,27 @@ impl Run<'_> {
         role.map(|r| r.to_string()).unwrap_or_default()
     }
 
-    async fn must_own_the_branch(&self) -> Result<(), Failure> {
-        let branch = &self.seen.branch;
+    /// Who does not own a branch sees none of its roles, and can't recover their keys.
+    pub async fn must_own(&self, branch: &PolicyBranch) -> Result<(), Failure> {
         let ownership = self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))?;
         match ownership {
             Ownership::Owner => Ok(()),
             Ownership::NoBranch => Err(branch_not_found(branch, &self.through.identity)),
-            Ownership::NotOwner => Err(not_owner(branch, &self.through.identity)),
-        }
-    }
-
-    async fn versions(&self, branch: &PolicyBranch) -> Result<Vec<BranchVersion>, Error> {
-        let versions = self.through.client.policy_versions(branch).await?;
-        let number = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
-        Ok(versions
-            .into_iter()
-            .map(|v| BranchVersion {
-                version: number(v.version),
-                sha256: v.sha256,
-                role: v.role,
-                created_at: v.created_at,
-                finished_at: v.finished_at,
-            })
-            .collect())
-    }
-
-    /// The roles that exist, with the time of the transaction that made them.
-    async fn existing(&self, roles: &BTreeSet<String>) -> Result<BTreeMap<String, String>, Failure> {
-        let client = &self.through.client;
-        let mut found = BTreeMap::new();
-        let ids = roles.iter().filter_map(|r| r.parse::<RoleId>().ok());
-        if roles.len() <= ONE_BY_ONE {
-            for id in ids {
-                let shown = client.show_resource(&id.kind, &id.id).await.map_err(|e| self.failed(e))?;
-                found.extend(shown.map(|r| (id.to_string(), r.created_at)));
-            }
-            return Ok(found);
-        }
-        let kinds: BTreeSet<String> = ids.map(|id| id.kind).collect();
-        for kind in kinds {
-            let mut page = Page::FIRST;
-            loop {
-                let listed = client.list_resources(&kind, page).await.map_err(|e| self.failed(e))?;
-                let last = listed.len() < page.limit as usize;
-                found.extend(
-                    listed.into_iter().filter(|r| roles.contains(&r.id)).map(|r| (r.id, r.created_at)),
-                );
-                if last {
-                    break;
-                }
-                page = page.next();
+            Ownership::NotOwner => {
+                Err(not_owner(&self.seen.document, branch, &self.through.identity, &self.through.account))
             }
         }
-        Ok(found)
     }
 
-    /// Finds out what became of an announced load, and stores the keys that are owed for it.
-    async fn settle(&self, announced: Announcement, kept: &mut KeySecret) -> Result<Before, Failure> {
-        if announced.connection != self.seen.server {
-            let message = "a load through another connection or server was announced, and its outcome is not known: its roles \
-                           may be owed keys. Set spec.connectionRef and the connection back until this is Ready, or remove \
-                           the key pending.json from the createdRoles Secret to give those keys up";
-            return Err(Failure::stalled(Reason::KeyNotStored, message));
-        }
-        let branch = PolicyBranch::new(&announced.branch)
-            .map_err(|e| Failure::stalled(Reason::KeyNotStored, format!("pending.json: {e}")))?;
-        // In this order: a role that was absent, and no version since, was not made by us.
-        let roles = self.existing(&announced.owed).await?;
-        let versions = self.versions(&branch).await.map_err(|e| self.failed(e))?;
-        let found = resolve(&announced, &roles, &versions, &self.our_role());
-        let mut left = announced.clone();
-        left.owed.retain(|role| found.rotate.contains(role) || found.absent.contains(role));
-        for role in &found.rotate {
-            left.owed.remove(role);
-            keys::rotate_and_store(role, Some(left.clone()), self.seen, &self.through.client, kept, self.ctx)
-                .await?;
-        }
-        self.after(announced, left, found, kept).await
-    }
-
-    async fn after(
-        &self,
-        announced: Announcement,
-        left: Announcement,
-        found: Resolution,
-        kept: &mut KeySecret,
-    ) -> Result<Before, Failure> {
-        let Some((version, hash)) = found.happened else {
-            // It may still be under way in the server: what it may make stays owed.
-            return Ok(Before::Open { carried: Some(left), repeated: false });
-        };
-        if hash == self.seen.hash && announced.inputs == self.seen.inputs {
-            kept.write(self.seen, None, &BTreeMap::new(), self.ctx).await?;
-            return Ok(Before::Loaded(version));
-        }
-        Ok(Before::Open { carried: None, repeated: false })
-    }
-
-    /// The same for a document that makes no roles, whose announcement lies in the status.
-    async fn settle_without_roles(&self) -> Result<Before, Failure> {
-        let open = Before::Open { carried: None, repeated: false };
-        let Some(pending) = self.seen.object.status.as_ref().and_then(|s| s.pending.clone()) else {
-            return Ok(open);
-        };
-        if pending.document_hash != self.seen.hash || pending.inputs != self.seen.inputs {
-            return Ok(open);
-        }
-        let versions = match self.versions(&self.seen.branch).await {
-            Ok(versions) => versions,
-            Err(Error::NotFound { .. } | Error::Forbidden { .. }) => {
-                return Ok(Before::Open { carried: None, repeated: true });
-            }
-            Err(error) => return Err(self.failed(error)),
-        };
-        let Some(version) = pending.version else {
-            return Ok(Before::Open { carried: None, repeated: true });
-        };
-        let announced = self.announcement(BTreeSet::new(), version);
-        let found = resolve(&announced, &BTreeMap::new(), &versions, &self.our_role());
-        Ok(found.happened.map_or(open, |(version, _)| Before::Loaded(version)))
-    }
-
-    fn announcement(&self, owed: BTreeSet<String>, version: i64) -> Announcement {
+    pub fn announcement(&self, owed: BTreeSet<String>, version: i64) -> Announcement {
         Announcement {
-            documents: BTreeSet::from([self.seen.hash.clone()]),
-            connection: self.seen.server.clone(),
+            document: self.seen.hash.clone(),
             inputs: self.seen.inputs.clone(),
+            since: version,
+            at: Timestamp::now().as_second(),
+            documents: BTreeSet::from([self.seen.hash.clone()]),
+            loaders: BTreeSet::from([self.our_role()]),
+            server: self.seen.server.clone(),
             branch: self.seen.branch.as_str().to_owned(),
             version,
             owed,
@@ -233,10 +157,11 @@ impl Run<'_> {
         made: &BTreeSet<String>,
         carried: Option<Announcement>,
         kept: &mut KeySecret,
+        roles: &mut Roles,
     ) -> Result<i64, Failure> {
         let seen = self.seen;
         let resumed = carried.is_some();
-        let announced = self.announce(made, carried.clone(), kept).await?;
+        let announced = self.announce(made, carried.clone(), kept, roles).await?;
         let how = match seen.object.mode() {
             LoadMode::Append => conjur::LoadMode::Append,
             LoadMode::Update => conjur::LoadMode::Update,
@@ -244,12 +169,10 @@ impl Run<'_> {
         };
         let document = seen.object.spec.document.as_bytes();
         match self.through.client.load_policy(&seen.branch, how, document).await {
-            Ok(loaded) => self.store(loaded, announced, resumed, kept).await,
+            Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {
                 let failure = self.refused(error);
-                if failure.reason != Reason::LoadInProgress {
-                    self.retract(carried, kept).await?;
-                }
+                self.retract(carried, kept, roles).await?;
                 Err(failure)
             }
             Err(LoadError::Unknown(error)) => {
@@ -269,6 +192,7 @@ impl Run<'_> {
         made: &BTreeSet<String>,
         carried: Option<Announcement>,
         kept: &mut KeySecret,
+        roles: &mut Roles,
     ) -> Result<Announcement, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
         let mut fields = Map::new();
@@ -290,36 +214,49 @@ impl Run<'_> {
         let absent = made.iter().filter(|role| !existing.contains_key(*role)).cloned().collect();
         let mut announced = self.announcement(absent, version);
         if let Some(carried) = carried.filter(|c| c.branch == announced.branch) {
-            announced.documents.extend(carried.documents);
-            announced.owed.extend(carried.owed);
-            announced.version = announced.version.min(carried.version);
+            announced = announced.after(carried);
         }
+        roles.announced.extend(announced.owed.iter().cloned());
         kept.write(seen, Some(announced.clone()), &BTreeMap::new(), ctx).await?;
         let mut known = seen.known_roles();
         known.extend(announced.owed.iter().cloned());
-        fields.insert("createdRoles".into(), json!(known));
+        if !known.is_empty() {
+            fields.insert("createdRoles".into(), json!(known));
+        }
         report::write_fields(seen.object, fields, Lane::Foreground, ctx).await?;
         Ok(announced)
     }
 
-    /// Nothing was loaded: what was announced for it is taken back.
-    async fn retract(&self, carried: Option<Announcement>, kept: &mut KeySecret) -> Result<(), Failure> {
+    /// This try loaded nothing: what was announced for it is taken back, or another's load that does the same
+    /// would be taken for it.
+    async fn retract(
+        &self,
+        carried: Option<Announcement>,
+        kept: &mut KeySecret,
+        roles: &Roles,
+    ) -> Result<(), Failure> {
+        let mut known = self.seen.known_roles();
+        if carried.is_none() {
+            known = roles.of_ours(known, kept);
+        }
         let mut fields = Map::new();
         fields.insert("pending".into(), Value::Null);
-        fields.insert("createdRoles".into(), json!(self.seen.known_roles()));
-        if kept.announcement().is_some() {
+        fields.insert("createdRoles".into(), some_roles(&known));
+        report::write_fields(self.seen.object, fields, Lane::Foreground, self.ctx).await?;
+        if kept.announcement().is_some() && kept.announcement() != carried.as_ref() {
             kept.write(self.seen, carried, &BTreeMap::new(), self.ctx).await?;
         }
-        Ok(report::write_fields(self.seen.object, fields, Lane::Foreground, self.ctx).await?)
+        Ok(())
     }
 
-    /// Stores the keys that a load gave, and clears the announcement, in one write.
+    /// Stores the keys that a load gave, and looks after those that an earlier one still owes.
     async fn store(
         &self,
         loaded: Loaded,
         announced: Announcement,
         resumed: bool,
         kept: &mut KeySecret,
+        roles: &mut Roles,
     ) -> Result<i64, Failure> {
         let version = i64::try_from(loaded.version).unwrap_or(i64::MAX);
         let keys: BTreeMap<String, Sensitive<String>> =
@@ -327,45 +264,18 @@ impl Run<'_> {
         if !keys.is_empty() {
             kept.name_if_unnamed(self.seen);
         }
+        roles.created.extend(keys.keys().cloned());
         let mut left = announced;
         left.owed.retain(|role| !keys.contains_key(role));
-        // Without an earlier load of unknown outcome, the answer names every role that was made.
-        let open = resumed && !left.owed.is_empty();
-        if !keys.is_empty() || kept.announcement().is_some() {
-            kept.write(self.seen, open.then(|| left.clone()), &keys, self.ctx).await?;
+        if !keys.is_empty() {
+            // The announcement stays until the status says that it was loaded.
+            kept.write(self.seen, Some(left.clone()), &keys, self.ctx).await?;
         }
-        if open {
-            self.settle(left, kept).await?;
-            if kept.announcement().is_some() {
-                kept.write(self.seen, None, &BTreeMap::new(), self.ctx).await?;
-            }
+        // Without an earlier load of unknown outcome, the answer named every role that was made.
+        if resumed && !left.owed.is_empty() {
+            self.settle(left, kept, roles).await?;
         }
         Ok(version)
-    }
-
-    fn refused(&self, error: Error) -> Failure {
-        let (branch, identity) = (&self.seen.branch, &self.through.identity);
-        let privilege = if self.seen.object.mode() == LoadMode::Append { "create" } else { "update" };
-        match error {
-            Error::NotFound { .. } => branch_not_found(branch, identity),
-            Error::Forbidden { message } => Failure::stalled(
-                Reason::PolicyForbidden,
-                format!(
-                    "{message}. Grant it: - !permit {{role: !…, privileges: [{privilege}], resource: !policy {branch}}}"
-                ),
-            ),
-            Error::Invalid { message, line: Some(line), column, .. } => Failure::stalled(
-                Reason::PolicyInvalid,
-                format!(
-                    "Conjur refuses the document: line {line}, column {}: {message}",
-                    column.unwrap_or(1)
-                ),
-            ),
-            Error::Invalid { message, .. } => {
-                Failure::stalled(Reason::PolicyInvalid, format!("Conjur refuses the document: {message}"))
-            }
-            error => self.failed(error),
-        }
     }
 
     fn say_loaded(
@@ -374,37 +284,25 @@ impl Run<'_> {
         version: i64,
         made: &BTreeSet<String>,
         kept: &KeySecret,
+        roles: &Roles,
     ) {
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-        let mut known = self.seen.known_roles();
+        let status = self.seen.object.status.as_ref();
+        let mut known = roles.of_ours(self.seen.known_roles(), kept);
         known.extend(made.iter().filter(|role| kept.has_key(role)).cloned());
+        known.extend(roles.created.iter().chain(&roles.unclear).cloned());
+        if status.and_then(|s| s.version) != Some(version) {
+            let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+            fields.insert("lastLoadTime".into(), now.to_string().into());
+        }
         fields.insert("version".into(), version.into());
         fields.insert("loadedHash".into(), self.seen.hash.clone().into());
-        fields.insert("lastLoadTime".into(), now.to_string().into());
         fields.insert("observedInputs".into(), self.seen.inputs.clone().into());
         fields.insert("pending".into(), Value::Null);
-        fields.insert("createdRoles".into(), if known.is_empty() { Value::Null } else { json!(known) });
+        fields.insert("createdRoles".into(), some_roles(&known));
     }
 }
 
-fn branch_not_found(branch: &PolicyBranch, identity: &str) -> Failure {
-    let message = format!(
-        "policy branch {branch} does not exist, or is not visible to {identity}: load the policy that makes it, or permit \
-         {identity} to use it"
-    );
-    Failure::waiting(Reason::BranchNotFound, LOOK_AGAIN / 10, message)
-}
-
-fn not_owner(branch: &PolicyBranch, identity: &str) -> Failure {
-    let (parent, name) = branch.as_str().rsplit_once('/').unwrap_or(("root", branch.as_str()));
-    let owner = match identity.split_once('/') {
-        Some((kind, id)) => format!("!{kind} /{id}"),
-        None => format!("!user /{identity}"),
-    };
-    let message = format!(
-        "the document makes hosts or users, and {identity} does not own branch {branch}: it could never see them or recover \
-         their keys. Let somebody load this into branch {parent}: - !policy {{id: {name}, owner: {owner}}}; or grant {identity} \
-         the role that owns the branch"
-    );
-    Failure::stalled(Reason::NotBranchOwner, message)
+/// Null, which removes the field, where there are none.
+fn some_roles(roles: &BTreeSet<String>) -> Value {
+    if roles.is_empty() { Value::Null } else { json!(roles) }
 }

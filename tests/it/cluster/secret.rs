@@ -283,7 +283,7 @@ fn a_foreign_secret_is_refused_until_it_may_be_adopted() {
         let adopt =
             |whom: &str| json!({ "metadata": { "annotations": { "conjur-operator.io/adopt": whom } } });
         let other = super::setup::edit(&bench, "db", adopt("ConjurSecret/other")).await;
-        synced_or_stalled(&bench, "db").await;
+        synced(&bench, "db", "look").await;
         assert_eq!(version(&secret(&bench, "db").await), version(&other));
         super::setup::edit(&bench, "db", adopt("ConjurSecret/db")).await;
         bench.ready::<ConjurSecret>("db").await;
@@ -319,11 +319,39 @@ fn a_secret_that_another_controller_owns_is_never_adopted() {
     });
 }
 
-/// Gives the operator the occasion to do what it must not: another object is made and done after the change.
-async fn synced_or_stalled(bench: &Bench, name: &str) {
-    super::setup::sync_now(bench, name, "look").await;
-    put(bench, &project("later", &[("a", "a")], &json!({}))).await;
-    bench.ready::<ConjurSecret>("later").await;
+#[test]
+fn of_two_objects_with_one_target_the_second_waits_until_the_first_is_gone() {
+    test(|bench| async move {
+        let values = connected(&bench, &["a", "b"]).await;
+        let target = json!({ "target": { "name": "db" } });
+        put(&bench, &project("first", &[("a", "a")], &target)).await;
+        bench.ready::<ConjurSecret>("first").await;
+        put(&bench, &project("second", &[("b", "b")], &target)).await;
+        let message = bench.says::<ConjurSecret>("second", "ForeignSecret").await;
+        assert!(message.contains("ConjurSecret/first controls it"), "{message}");
+        bench.holds("db", &[("a", &values[0])]).await;
+        bench.api::<ConjurSecret>().delete("first", &DeleteParams::default()).await.unwrap();
+        bench.holds("db", &[("b", &values[1])]).await;
+        bench.ready::<ConjurSecret>("second").await;
+    });
+}
+
+#[test]
+fn an_object_that_is_made_again_gets_a_secret_of_its_own() {
+    test(|bench| async move {
+        let value = connected(&bench, &["a"]).await.remove(0);
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let former = secret(&bench, "db").await;
+        bench.api::<ConjurSecret>().delete("db", &DeleteParams::default()).await.unwrap();
+        let again = put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        let ready: ConjurSecret = bench.ready("db").await;
+        assert_eq!(ready.uid(), again.uid());
+        let now = secret(&bench, "db").await;
+        assert_ne!(now.uid(), former.uid(), "Ready with the former one's Secret, which is about to go");
+        assert_eq!(Some(&now.owner_references()[0].uid), ready.uid().as_ref());
+        bench.holds("db", &[("a", &value)]).await;
+    });
 }
 
 async fn gone(bench: &Bench, name: &str) {

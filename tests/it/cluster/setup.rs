@@ -64,17 +64,17 @@ pub fn project(name: &str, data: &[(&str, &str)], more: &Value) -> Value {
         .map(|(key, variable)| json!({ "key": key, "variable": format!("apps/{variable}") }))
         .collect();
     let spec = json!({ "connectionRef": { "name": "conjur" }, "refreshInterval": "1h", "data": entries });
-    object("ConjurSecret", name, with(spec, more))
+    object("ConjurSecret", name, &with(spec, more))
 }
 
 /// A ConjurConnection `name` as the usual host, with its key in the Secret `conjur-login`; `more` goes over its spec.
 pub fn connection(bench: &Bench, name: &str, more: &Value) -> Value {
     let auth = json!({ "apiKey": { "login": LOGIN, "apiKeySecretRef": { "name": "conjur-login", "key": "api-key" } } });
     let spec = json!({ "url": bench.conjur.url(), "account": "demo", "auth": auth });
-    object("ConjurConnection", name, with(spec, more))
+    object("ConjurConnection", name, &with(spec, more))
 }
 
-fn object(kind: &str, name: &str, spec: Value) -> Value {
+fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({ "apiVersion": "conjur-operator.io/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })
 }
 

@@ -1,0 +1,209 @@
+//! What became of an announced load: look, and store the keys that are owed for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    keys::{self, KeySecret, holds_key},
+    load::{Before, Roles, Run},
+};
+use crate::{
+    api::Reason,
+    conjur::{Error, Page, PolicyBranch, Resource, RoleId},
+    plan::{
+        Failure,
+        load::{Announcement, BranchVersion, Resolution, SeenRole, resolve},
+        secret::wipe,
+    },
+};
+
+/// Up to so many roles are looked up one by one; more by the pages of the list.
+const ONE_BY_ONE: usize = 20;
+/// A load whose caller is gone may go on in the server for as long as a load may take.
+const LONGEST_LOAD: i64 = 600;
+
+impl Run<'_> {
+    pub async fn versions(&self, branch: &PolicyBranch) -> Result<Vec<BranchVersion>, Error> {
+        let versions = self.through.client.policy_versions(branch).await?;
+        let number = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
+        Ok(versions
+            .into_iter()
+            .map(|v| BranchVersion {
+                version: number(v.version),
+                sha256: v.sha256,
+                role: v.role,
+                created_at: v.created_at,
+                finished_at: v.finished_at,
+            })
+            .collect())
+    }
+
+    /// The roles that exist, with what tells who made them.
+    pub async fn existing(&self, roles: &BTreeSet<String>) -> Result<BTreeMap<String, SeenRole>, Failure> {
+        if roles.len() <= ONE_BY_ONE {
+            return self.each(roles).await;
+        }
+        let mut found = BTreeMap::new();
+        let kinds: BTreeSet<String> =
+            roles.iter().filter_map(|r| r.parse::<RoleId>().ok()).map(|id| id.kind).collect();
+        for kind in kinds {
+            let mut page = Page::FIRST;
+            loop {
+                let listed =
+                    self.through.client.list_resources(&kind, page).await.map_err(|e| self.failed(e))?;
+                let last = listed.len() < page.limit as usize;
+                found.extend(listed.into_iter().filter(|r| roles.contains(&r.id)).map(seen));
+                if last {
+                    break;
+                }
+                page = page.next();
+            }
+        }
+        Ok(found)
+    }
+
+    async fn each(&self, roles: &BTreeSet<String>) -> Result<BTreeMap<String, SeenRole>, Failure> {
+        let mut found = BTreeMap::new();
+        for id in roles.iter().filter_map(|r| r.parse::<RoleId>().ok()) {
+            let shown = self.through.client.show_resource(&id.kind, &id.id).await;
+            found.extend(shown.map_err(|e| self.failed(e))?.map(seen));
+        }
+        Ok(found)
+    }
+
+    /// Finds out what became of an announced load, and stores the keys that are owed for it.
+    pub async fn settle(
+        &self,
+        announced: Announcement,
+        kept: &mut KeySecret,
+        roles: &mut Roles,
+    ) -> Result<Before, Failure> {
+        if announced.server != self.seen.server {
+            return Err(unresolved(&announced, "on another server or account"));
+        }
+        let branch = PolicyBranch::new(&announced.branch)
+            .map_err(|e| Failure::stalled(Reason::KeyNotStored, format!("pending.json: {e}")))?;
+        roles.announced.extend(announced.owed.iter().cloned());
+        if !announced.owed.is_empty() {
+            // To others its roles look absent, whether they are or not.
+            self.must_own(&branch).await.map_err(|failure| match failure.reason {
+                Reason::BranchNotFound | Reason::NotBranchOwner if branch != self.seen.branch => {
+                    unresolved(&announced, "into a branch that the identity does not own now")
+                }
+                _ => failure,
+            })?;
+        }
+        let mut there = self.existing(&announced.owed).await?;
+        let versions = self.versions(&branch).await.map_err(|e| self.failed(e))?;
+        if announced.any_happened(&versions) {
+            let absent = announced.owed.iter().filter(|role| !there.contains_key(*role)).cloned().collect();
+            there.extend(self.each(&absent).await?);
+        }
+        let found = resolve(&announced, &there, &versions);
+        let elsewhere = self.stored_elsewhere(&found.rotate).await?;
+        let mut left = announced;
+        for role in found.rotate.difference(&elsewhere) {
+            left.owed.remove(role);
+            keys::rotate_and_store(role, Some(left.clone()), self.seen, self.through, kept, self.ctx).await?;
+            roles.created.insert(role.clone());
+        }
+        left.owed.retain(|role| !elsewhere.contains(role));
+        roles.unclear.extend(found.unclear.iter().cloned());
+        self.before(left, &found)
+    }
+
+    fn before(&self, left: Announcement, found: &Resolution) -> Result<Before, Failure> {
+        let asked = left.document == self.seen.hash && left.inputs == self.seen.inputs;
+        if let (Some(version), true) = (found.happened, asked) {
+            return Ok(Before::Loaded(version));
+        }
+        if left.owed.is_empty() {
+            return Ok(Before::Open { carried: None, repeated: false });
+        }
+        // A load of the same branch that succeeds shows that no other is under way; one of another branch does not.
+        let elsewhere = left.branch != self.seen.branch.as_str();
+        let rest = left.at + LONGEST_LOAD - Timestamp::now().as_second();
+        if let (true, None, false, Ok(rest @ 1..)) =
+            (elsewhere, found.happened, found.absent.is_empty(), u64::try_from(rest))
+        {
+            let message = format!(
+                "a load into branch {} was announced before spec.branch was changed, and it may still be under way: this \
+                 goes on in {rest} s, when it can't be any more",
+                left.branch
+            );
+            return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(rest), message));
+        }
+        // What it may still make stays owed.
+        Ok(Before::Open { carried: Some(left), repeated: false })
+    }
+
+    /// Those of the roles whose keys another ConjurPolicy keeps: it loaded the very same document as the same
+    /// identity, so that its load looks like ours.
+    async fn stored_elsewhere(&self, roles: &BTreeSet<String>) -> Result<BTreeSet<String>, Failure> {
+        let mut stored = BTreeSet::new();
+        if roles.is_empty() {
+            return Ok(stored);
+        }
+        for policy in self.ctx.policies.state() {
+            let Ok(mut other) = policy.0.clone() else { continue };
+            self.ctx.statuses.freshen(&mut other);
+            let claimed = other.status.as_ref().and_then(|s| s.created_roles.as_ref());
+            let claimed: Vec<&String> =
+                claimed.into_iter().flatten().filter(|r| roles.contains(*r)).collect();
+            let Some(keys) = &other.spec.created_roles else { continue };
+            if other.uid().as_deref() == Some(&self.seen.owner.uid)
+                || claimed.is_empty()
+                || !super::may_load_through(&other, &self.seen.server, self.ctx)
+            {
+                continue;
+            }
+            let namespace = other.namespace().unwrap_or_default();
+            if let Some(mut secret) = self.ctx.cluster.read_secret(&namespace, &keys.secret_name).await? {
+                stored.extend(claimed.into_iter().filter(|role| holds_key(&secret, role)).cloned());
+                wipe(&mut secret);
+            }
+        }
+        Ok(stored)
+    }
+
+    /// The same for a document that makes no roles, whose announcement lies in the status.
+    pub async fn settle_without_roles(&self) -> Result<Before, Failure> {
+        let open = Before::Open { carried: None, repeated: false };
+        let Some(pending) = self.seen.object.status.as_ref().and_then(|s| s.pending.clone()) else {
+            return Ok(open);
+        };
+        if pending.document_hash != self.seen.hash || pending.inputs != self.seen.inputs {
+            return Ok(open);
+        }
+        let unreadable = Before::Open { carried: None, repeated: true };
+        let versions = match self.versions(&self.seen.branch).await {
+            Ok(versions) => versions,
+            Err(Error::NotFound { .. } | Error::Forbidden { .. }) => return Ok(unreadable),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let Some(version) = pending.version else { return Ok(unreadable) };
+        let announced = self.announcement(BTreeSet::new(), version);
+        Ok(resolve(&announced, &BTreeMap::new(), &versions).happened.map_or(open, Before::Loaded))
+    }
+}
+
+fn seen(resource: Resource) -> (String, SeenRole) {
+    (resource.id, SeenRole { created_at: resource.created_at, policy: resource.policy })
+}
+
+fn unresolved(announced: &Announcement, place: &str) -> Failure {
+    let logins: Vec<String> = announced.owed.iter().filter_map(|r| keys::login_of(r)).collect();
+    let message = format!(
+        "a load into branch {} was announced {place}, and its outcome is not known: keys may be owed for {}. Set \
+         spec.connectionRef, spec.branch and the connection back until this is Ready, or remove the key pending.json from \
+         the createdRoles Secret to give those keys up",
+        announced.branch,
+        if logins.is_empty() { "no role".to_owned() } else { logins.join(", ") }
+    );
+    Failure::stalled(Reason::KeyNotStored, message)
+}

@@ -1,0 +1,115 @@
+//! ConjurPolicy on a real control plane.
+
+mod answers;
+mod branches;
+mod crash;
+mod created;
+mod kills;
+mod loads;
+mod lost_keys;
+mod owners;
+mod refused;
+mod twins;
+
+use std::collections::BTreeMap;
+
+use conjur_dev::{Effect, Fault, Hold, Kind, Point, When};
+use conjur_operator::api::ConjurPolicy;
+
+use super::{Bench, SOON};
+
+/// The branch `billing`, owned by the host that the connection is; in it a host that existed before.
+async fn billing(bench: &Bench) {
+    bench
+        .root("- !host ops\n- !policy\n  id: billing\n  owner: !host ops\n  body:\n  - !host old\n  - !variable old\n")
+        .await;
+    bench.connect("host/ops").await;
+}
+
+/// The manifest of a ConjurPolicy for the branch `billing`; `more` are further lines of the spec.
+fn policy(name: &str, more: &str, document: &str) -> String {
+    let branch = if more.contains("branch:") { "" } else { "  branch: billing\n" };
+    let more = more.lines().fold(String::new(), |all, line| all + "  " + line + "\n");
+    format!(
+        "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurPolicy\nmetadata: {{name: {name}}}\nspec:\n  connectionRef: \
+         {{name: conjur}}\n{branch}{more}  document: {}\n",
+        serde_json::to_string(document).unwrap()
+    )
+}
+
+/// A document that makes these hosts.
+fn hosts_document(hosts: &[String]) -> String {
+    hosts.iter().fold("- !host old\n".to_owned(), |all, host| all + "- !host " + host + "\n")
+}
+
+/// The line of a spec that says where keys go.
+fn keys_in(secret: &str) -> String {
+    format!("createdRoles: {{secretName: {secret}}}")
+}
+
+/// How often the branch was loaded.
+fn version(bench: &Bench, branch: &str) -> u64 {
+    bench.conjur.policy_versions(branch).last().map_or(0, |v| v.version)
+}
+
+/// Waits until all that happened before has been looked at: an object that was made later is done.
+async fn settled(bench: &Bench, name: &str) {
+    bench.root(&format!("- !policy {{id: barrier-{name}, owner: !host ops}}\n")).await;
+    bench.apply(&policy(name, &format!("branch: barrier-{name}"), "- !variable barrier\n")).await;
+    bench.ready::<ConjurPolicy>(name).await;
+}
+
+/// The Secret's key names of a host in the branch `billing`.
+fn names(host: &str) -> (String, String) {
+    (format!("host.billing_2f{host}.login"), format!("host.billing_2f{host}.api-key"))
+}
+
+/// Asserts that the Secret holds the present key of each of the hosts of `billing`.
+async fn keys_work(bench: &Bench, secret: &str, hosts: &[&str]) {
+    let data = bench.data(secret).await.unwrap_or_else(|| panic!("no Secret {secret}"));
+    assert!(!data.contains_key("pending.json"), "an announcement was left over");
+    assert_hosts(bench, &data, hosts);
+}
+
+fn assert_hosts(bench: &Bench, data: &BTreeMap<String, String>, hosts: &[&str]) {
+    for host in hosts {
+        let (login_key, api_key) = names(host);
+        let login = format!("host/billing/{host}");
+        let key = bench.conjur.api_key_of(&login).unwrap_or_else(|| panic!("no host {login}"));
+        bench.keep_secret(key.clone());
+        assert_eq!(data.get(&login_key), Some(&login));
+        assert!(data.get(&api_key) == Some(&key), "{login}: the stored key is missing or does not work");
+    }
+}
+
+/// The host that existed before has the key that it had.
+fn old_host_is_untouched(bench: &Bench) {
+    assert_eq!(bench.conjur.key_generation("host/billing/old"), Some(0));
+}
+
+/// Holds one load of `billing`.
+fn hold(bench: &Bench, at: Point) -> u64 {
+    let path = "/policies/demo/policy/billing".to_owned();
+    bench.conjur.hold(Hold { method: None, path, at, count: Some(1) })
+}
+
+/// Waits until so many loads are held.
+async fn held(bench: &Bench, count: usize) {
+    let mut changes = bench.conjur.held_changes();
+    let reached = tokio::time::timeout(SOON, changes.wait_for(|held| *held == count)).await;
+    reached.unwrap_or_else(|_| panic!("{count} loads should be held")).unwrap();
+}
+
+/// A fault that strikes policy loads.
+fn load_fault(count: u64, when: When, effect: Effect) -> Fault {
+    Fault { method: None, path: "/policies/".into(), count: Some(count), when, effect }
+}
+
+/// How many loads the server saw, whatever it answered.
+fn loads(bench: &Bench) -> usize {
+    bench.conjur.count(Kind::Load)
+}
+
+fn status(object: &ConjurPolicy) -> conjur_operator::api::ConjurPolicyStatus {
+    object.status.clone().unwrap()
+}
