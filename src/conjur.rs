@@ -5,34 +5,88 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`config`] | whom to talk to, as who, how much |
 //! | [`id`] | names, and how they are written into a URL |
 //! | [`error`] | what an answer means |
 //! | `pace`, `http`, `tls`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
 //! | `authn`, `session` | the token, and a call with one |
 //! | [`variables`] | fetch variables: gather, cut, isolate the bad ids, remember them |
-//! | [`policy`] | load policy, ask who owns a branch, what was loaded |
-//! | [`resources`] | who am I, show and list, rotate keys |
+//! | [`secrets`] | one secret, of any kind: get, set |
+//! | [`policy`] | load policy, dry runs, the effective policy, who owns a branch, what was loaded |
+//! | [`resources`], [`listing`], [`check`], [`roles`] | who am I; show, list and count; who may do what |
+//! | [`account`], [`hosts`] | keys and passwords; host factories |
 //! | [`observe`] | counting requests |
+//!
+//! # Read, write, load
+//! ```
+//! # use conjur_operator::conjur;
+//! use conjur::{Client, Config, Credentials, Error, Freshness, Lane, LoadMode, PolicyBranch, VariableId, Wanted};
+//! use conjur_operator::sensitive::Sensitive;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = conjur_dev::Server::start(conjur_dev::Options::default()).await?;
+//! # let (url, key) = (server.url(), server.admin_key());
+//! let credentials = Credentials::ApiKey { login: "admin".to_owned(), api_key: Sensitive::new(key) };
+//! let client = Client::new(Config::new(url.parse()?, "demo", credentials))?;
+//!
+//! // Load: the keys of the hosts that it makes come once, now.
+//! let root = PolicyBranch::new("root")?;
+//! let document = b"
+//! - !policy
+//!   id: apps
+//!   body:
+//!   - !host web
+//!   - &secrets
+//!     - !variable db/user
+//!     - !variable db/password
+//!   - !permit
+//!     role: !host web
+//!     privileges: [ read, execute ]
+//!     resource: *secrets
+//! ";
+//! let loaded = client.load_policy(&root, LoadMode::Append, document).await?;
+//! for (role, api_key) in &loaded.created_roles {
+//!     assert_eq!(role.login(), "host/apps/web");
+//!     assert!(!api_key.expose().is_empty());
+//! }
+//!
+//! // Write: any bytes.
+//! client.set_secret("variable", "apps/db/user", b"billing").await?;
+//!
+//! // Read: as many as there are, together with what others ask for; each has its own answer.
+//! let ids = [VariableId::new("apps/db/user")?, VariableId::new("apps/db/password")?];
+//! let wanted = ids.map(Wanted::latest);
+//! let answers = client.fetch_variables(&wanted, Lane::Foreground, Freshness::Remembered).await;
+//! assert_eq!(answers[&wanted[0]].as_ref().map(|value| value.expose().as_slice()), Ok(&b"billing"[..]));
+//! // It was never set, and the server says no more than that there is nothing.
+//! assert!(matches!(answers[&wanted[1]], Err(Error::NotFound { .. })));
+//! # Ok(())
+//! # }
+//! ```
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use url::Url;
+use std::sync::{Arc, OnceLock};
 
 use self::authn::Backoff;
 use self::observe::Unobserved;
 use self::session::Session;
 use self::variables::{Collector, Timing};
-use crate::sensitive::Sensitive;
 
+pub mod account;
 mod authn;
+pub mod check;
+pub mod config;
 pub mod error;
+pub mod hosts;
 mod http;
 pub mod id;
+pub mod listing;
 pub mod observe;
 mod pace;
 pub mod policy;
 pub mod resources;
+pub mod roles;
+pub mod secrets;
 mod session;
 mod stream;
 mod tls;
@@ -41,118 +95,18 @@ pub mod variables;
 #[cfg(test)]
 mod tests;
 
+pub use self::check::Check;
+pub use self::config::{ClientIdentity, Config, Credentials, JwtSource, Limits};
 pub use self::error::{Error, LoadError};
+pub use self::hosts::{CreatedHost, HostFactoryToken};
 pub use self::id::{InvalidId, PolicyBranch, RoleId, VariableId};
+pub use self::listing::Listing;
 pub use self::observe::{Endpoint, Observer, Outcome};
 pub use self::pace::Lane;
-pub use self::policy::{LoadMode, Loaded, Ownership, PolicyVersion};
-pub use self::resources::{Page, Resource, WhoAmI};
-pub use self::variables::{Freshness, Value, Wanted};
-
-/// How to log in.
-#[derive(Debug, Clone)]
-pub enum Credentials {
-    /// `POST authn/{account}/{login}/authenticate` with an API key.
-    ApiKey {
-        /// `alice` for a user, `host/apps/web` for a host.
-        login: String,
-        /// The key as it is sent: nothing is trimmed, and a newline at its end is a wrong key.
-        api_key: Sensitive<String>,
-    },
-}
-
-/// How much the client asks of the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests in flight, policy loads included. Refreshes leave one to the others.
-    pub max_connections: usize,
-    /// Requests a second.
-    pub requests_per_second: u32,
-    /// Ids in one batch.
-    pub batch_size: usize,
-    /// Bytes of one batch's query.
-    pub batch_bytes: usize,
-    /// For one call, its repeats included, from when it may be sent.
-    pub timeout: Duration,
-    /// The same for a policy load, and for reading about policies.
-    pub policy_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_connections: 4,
-            requests_per_second: 50,
-            batch_size: 250,
-            batch_bytes: 7500,
-            timeout: Duration::from_secs(30),
-            policy_timeout: Duration::from_secs(600),
-        }
-    }
-}
-
-/// Whom to talk to, and as who.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// `https` or `http`, with a path where the API has one.
-    pub url: Url,
-    /// The account.
-    pub account: String,
-    /// PEM; exactly these roots are trusted then, the system's are not.
-    pub ca_bundle: Option<Vec<u8>>,
-    /// How to log in.
-    pub credentials: Credentials,
-    /// How old a token may become. It is renewed at three quarters of its own life at the latest.
-    pub token_refresh_interval: Duration,
-    /// How much to ask of the server.
-    pub limits: Limits,
-}
-
-impl Config {
-    /// A configuration with the defaults: the system's roots, five minutes, [`Limits::default`].
-    pub fn new(url: Url, account: impl Into<String>, credentials: Credentials) -> Self {
-        Self {
-            url,
-            account: account.into(),
-            ca_bundle: None,
-            credentials,
-            token_refresh_interval: Duration::from_secs(300),
-            limits: Limits::default(),
-        }
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        let url = &self.url;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(Error::config(format!(
-                "the URL must begin with https:// or http://, not {}:",
-                url.scheme()
-            )));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::config("the URL must not hold a user or a password"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(Error::config("the URL must not have a query or a fragment"));
-        }
-        if self.account.is_empty()
-            || self.account.contains([':', '/'])
-            || self.account.contains(char::is_control)
-        {
-            return Err(Error::config(format!("{:?} is not an account", self.account)));
-        }
-        let Credentials::ApiKey { login, api_key } = &self.credentials;
-        RoleId::from_login(&self.account, login).map_err(|_| {
-            Error::config(format!(
-                "{login:?} is not a login: write alice for a user, host/apps/web for a host"
-            ))
-        })?;
-        if api_key.expose().is_empty() {
-            return Err(Error::config(format!("the API key of {login} is empty")));
-        }
-        Ok(())
-    }
-}
+pub use self::policy::{Changes, DryRun, Flaw, Item, LoadMode, Loaded, Ownership, PolicyVersion};
+pub use self::resources::{Annotation, Page, Permission, Resource, SecretVersion, WhoAmI};
+pub use self::roles::{Members, Membership, Role};
+pub use self::variables::{Answer, Freshness, Value, Wanted};
 
 /// A client of one server as one identity. Clones share everything.
 #[derive(Clone)]
@@ -163,6 +117,8 @@ pub struct Client {
 struct Inner {
     session: Arc<Session>,
     collector: Collector,
+    /// Set once the server is known to know dry runs.
+    dry_runs: OnceLock<()>,
 }
 
 impl Client {
@@ -189,7 +145,7 @@ impl Client {
         config.check()?;
         let session = Arc::new(Session::new(config, observer, backoff)?);
         let collector = Collector::new(&session.limits, timing);
-        Ok(Self { inner: Arc::new(Inner { session, collector }) })
+        Ok(Self { inner: Arc::new(Inner { session, collector, dry_runs: OnceLock::new() }) })
     }
 
     fn session(&self) -> &Session {

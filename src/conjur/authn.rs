@@ -1,25 +1,24 @@
 //! The access token: fetched once for all who wait, renewed before it ends, and never asked for in a storm.
 
-use std::sync::Arc;
+pub(crate) mod ways;
+
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use bytes::Bytes;
-use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::Credentials;
 use super::error::{self, Error};
 use super::http::{Answer, Call, Transport};
-use super::observe::Endpoint;
 use super::pace::Lane;
-use super::{Credentials, id};
 use crate::sensitive::Sensitive;
 
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
@@ -28,7 +27,6 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
 );
 /// What Conjur gives a token (recordings 14 and following), assumed where it can't be read.
 const USUAL_LIFE: Duration = Duration::from_secs(480);
-const LIMIT: usize = 64 * 1024;
 
 /// How long a failure is remembered: doubling, for a refused credential, and fixed for a connection that failed.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +75,11 @@ pub(crate) struct Tokens {
     refresh_interval: Duration,
     timeout: Duration,
     backoff: Backoff,
+    who: String,
+    /// Who the tokens say it is, where the credentials don't.
+    subject: OnceLock<String>,
+    /// The API key that a password gave.
+    key: Mutex<Option<Sensitive<String>>>,
     state: Mutex<State>,
 }
 
@@ -88,14 +91,22 @@ impl Tokens {
         timeout: Duration,
         backoff: Backoff,
     ) -> Self {
-        Self { credentials, account, refresh_interval, timeout, backoff, state: Mutex::default() }
+        Self {
+            who: credentials.who(),
+            subject: OnceLock::new(),
+            key: Mutex::default(),
+            state: Mutex::default(),
+            credentials,
+            account,
+            refresh_interval,
+            timeout,
+            backoff,
+        }
     }
 
     /// Who asks, for messages.
     pub(crate) fn login(&self) -> &str {
-        match &self.credentials {
-            Credentials::ApiKey { login, .. } => login,
-        }
+        self.subject.get().unwrap_or(&self.who)
     }
 
     /// A token that is young enough. One caller fetches it, the others wait for that; so does a failure go to all
@@ -172,38 +183,85 @@ impl Tokens {
     }
 
     async fn authenticate(&self, transport: &Transport, lane: Lane) -> Result<Token, Error> {
-        let Credentials::ApiKey { login, api_key } = &self.credentials;
-        let call = Call {
-            endpoint: Endpoint::Authenticate,
-            method: Method::POST,
-            path: format!("authn/{}/{}/authenticate", id::segment(&self.account), id::segment(login)),
-            headers: Vec::new(),
-            // Wiped when the request is done; hyper's write buffer is not ours.
-            body: Bytes::from_owner(Zeroizing::new(api_key.expose().clone().into_bytes())),
-            lane,
-            timeout: self.timeout,
-            limit: LIMIT,
-            repeatable: true,
+        let timeout = self.timeout;
+        let account = self.account.as_str();
+        let call = match &self.credentials {
+            Credentials::ApiKey { login, api_key } => ways::with_key(account, login, api_key, lane, timeout),
+            Credentials::Password { login, password } => {
+                return self.authenticate_by_password(transport, login, password, lane).await;
+            }
+            Credentials::Jwt { service_id, host_id, source } => {
+                let jwt = tokio::time::timeout(timeout, source.jwt()).await.map_err(|_| {
+                    let message = format!("no JWT came within {} s", timeout.as_secs());
+                    Error::Unavailable { message }
+                })??;
+                ways::with_jwt((service_id, account, host_id.as_deref()), &jwt, lane, timeout)
+            }
+            Credentials::Certificate { service_id, host_id, .. } => {
+                ways::with_certificate((service_id, account, host_id.as_deref()), lane, timeout)
+            }
+            Credentials::Anonymous => {
+                return Err(Error::config("this call needs a token, and the client has no credentials"));
+            }
         };
-        let answer = transport.send(&call, None).await.map_err(|fault| fault.error)?;
-        let about = error::About { url: transport.url(), login, target: "an access token", privilege: "it" };
+        self.exchange(transport, &call).await
+    }
+
+    /// With the key that the password gave before; where that is refused, with the one that it gives now.
+    async fn authenticate_by_password(
+        &self,
+        transport: &Transport,
+        login: &str,
+        password: &Sensitive<String>,
+        lane: Lane,
+    ) -> Result<Token, Error> {
+        let mut key = self.key.lock().await;
+        let with_key =
+            |key: &Sensitive<String>| ways::with_key(&self.account, login, key, lane, self.timeout);
+        if let Some(known) = &*key {
+            match self.exchange(transport, &with_key(known)).await {
+                Err(Error::Unauthenticated { .. }) => *key = None,
+                result => return result,
+            }
+        }
+        let fetched = ways::fetch_key(transport, &self.account, login, password, lane, self.timeout).await;
+        let fetched = key.insert(fetched.map_err(as_connection)?);
+        self.exchange(transport, &with_key(fetched)).await
+    }
+
+    async fn exchange(&self, transport: &Transport, call: &Call) -> Result<Token, Error> {
+        let answer = transport.send(call, None).await.map_err(|fault| fault.error)?;
+        let about = error::About {
+            url: transport.url(),
+            login: self.login(),
+            target: "an access token",
+            privilege: ways::hint(&self.credentials),
+        };
         if answer.status == 200 {
-            token_of(&answer).ok_or_else(|| Error::Unexpected {
+            let (token, subject) = token_of(&answer).ok_or_else(|| Error::Unexpected {
                 status: Some(200),
                 message: error::not_an_api(&answer, about),
-            })
+            })?;
+            if let Some(subject) = subject {
+                self.subject.set(subject).ok();
+            }
+            Ok(token)
         } else {
-            Err(match error::from_answer(&answer, about) {
-                // Without a token nothing works: it is the connection's fault, whatever 5xx it is.
-                Error::Unexpected { status: Some(500..), message } => Error::Unavailable { message },
-                error => error,
-            })
+            Err(as_connection(error::from_answer(&answer, about)))
         }
     }
 }
 
-/// The token of an answer. Its life is counted from now, by its own `exp - iat`: the server's clock is not ours.
-fn token_of(answer: &Answer) -> Option<Token> {
+/// Without a token nothing works: it is the connection's fault, whatever 5xx it is.
+fn as_connection(error: Error) -> Error {
+    match error {
+        Error::Unexpected { status: Some(500..), message } => Error::Unavailable { message },
+        error => error,
+    }
+}
+
+/// The token of an answer, and whose it is. Its life is counted from now, by its own `exp - iat`: the server's clock is not ours.
+fn token_of(answer: &Answer) -> Option<(Token, Option<String>)> {
     #[derive(Deserialize)]
     struct Parts {
         payload: Sensitive<String>,
@@ -212,19 +270,23 @@ fn token_of(answer: &Answer) -> Option<Token> {
     struct Payload {
         iat: i64,
         exp: i64,
+        sub: Option<String>,
     }
     let body = answer.body.expose();
     let parts: Parts = serde_json::from_slice(body).ok()?;
-    let life = URL_SAFE
+    let payload = URL_SAFE
         .decode(parts.payload.expose())
         .map(Zeroizing::new)
         .ok()
-        .and_then(|payload| serde_json::from_slice::<Payload>(&payload).ok())
+        .and_then(|payload| serde_json::from_slice::<Payload>(&payload).ok());
+    let life = payload
+        .as_ref()
         .and_then(|payload| u64::try_from(payload.exp.checked_sub(payload.iat)?).ok())
         .filter(|seconds| (1..=86_400).contains(seconds))
         .map_or(USUAL_LIFE, Duration::from_secs);
+    let subject = payload.and_then(|payload| payload.sub);
     let text = Zeroizing::new(format!("Token token=\"{}\"", Zeroizing::new(STANDARD.encode(body)).as_str()));
     let mut header = HeaderValue::from_str(&text).ok()?;
     header.set_sensitive(true);
-    Some(Token { header, made: Instant::now(), life, proved: AtomicBool::new(false) })
+    Some((Token { header, made: Instant::now(), life, proved: AtomicBool::new(false) }, subject))
 }

@@ -151,8 +151,19 @@ pub(crate) struct About<'a> {
     pub login: &'a str,
     /// The thing, as in `variable apps/db/password`.
     pub target: &'a str,
-    /// What is missing when it is forbidden, as in `the execute privilege`.
+    /// What is missing when it is forbidden, as in `the execute privilege`; what to check when credentials are refused.
     pub privilege: &'a str,
+}
+
+impl About<'_> {
+    /// The 404 that a stream told of.
+    pub(crate) fn missing(&self) -> Error {
+        let Self { login, target, .. } = self;
+        Error::NotFound {
+            target: (*target).to_owned(),
+            message: format!("{target} is missing, or not visible to {login}"),
+        }
+    }
 }
 
 /// Conjur's error body; its shape varies with the status, and everything but `error` is optional.
@@ -180,6 +191,13 @@ pub(crate) fn message_of(answer: &Answer) -> Option<String> {
     serde_json::from_slice::<Body>(answer.body.expose()).ok().map(|body| body.error.message)
 }
 
+/// The code of an error body, as in `argument_error`.
+pub(crate) fn code_of(answer: &Answer) -> Option<String> {
+    let said = serde_json::from_slice::<Body>(answer.body.expose()).ok()?.error;
+    let plain = said.code.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !said.code.is_empty();
+    plain.then_some(said.code)
+}
+
 /// The meaning of an answer that is not a success.
 pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
     let About { url, login, target, privilege } = about;
@@ -194,7 +212,7 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
     let status = answer.status;
     let retry_after = answer.retry_after();
     match status {
-        401 => Error::Unauthenticated { message: unauthenticated(endpoint, about) },
+        401 => Error::Unauthenticated { message: unauthenticated(answer, &said, about) },
         403 => Error::Forbidden { message: format!("{login} may see {target} but lacks {privilege}") },
         404 if !answer.is_conjur_404() => {
             Error::Unexpected { status: Some(404), message: not_an_api(answer, about) }
@@ -226,13 +244,20 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
     }
 }
 
-fn unauthenticated(endpoint: Endpoint, About { url, login, .. }: About<'_>) -> String {
-    if endpoint == Endpoint::Authenticate {
-        format!(
-            "{url} refused the credentials of {login}: check login, API key, account and the host's CIDRs"
-        )
-    } else {
-        format!("{url} does not accept an access token that it made for {login} a moment ago")
+fn unauthenticated(answer: &Answer, said: &Said, About { url, login, privilege, .. }: About<'_>) -> String {
+    match answer.endpoint {
+        Endpoint::Authenticate => {
+            // The only refusal that says why (recording 584). No more than its code is taken from such a body.
+            let why = if said.message.starts_with("CONJ00016E") { " (its token has expired)" } else { "" };
+            format!("{url} refused the credentials of {login}{why}: check {privilege}")
+        }
+        Endpoint::Login | Endpoint::ChangePassword | Endpoint::RotateOwnApiKey => {
+            format!("{url} refused the credentials of {login}: check {privilege}")
+        }
+        Endpoint::CreateHost => format!(
+            "{url} refused the host factory token: it is unknown, revoked, expired, or not for this address"
+        ),
+        _ => format!("{url} does not accept an access token that it made for {login} a moment ago"),
     }
 }
 
@@ -256,6 +281,12 @@ fn limited(url: &str, status: u16, retry_after: Option<Duration>) -> String {
 
 /// An answer that is not Conjur's: says what came, and where to look.
 pub(crate) fn not_an_api(answer: &Answer, About { url, target, .. }: About<'_>) -> String {
+    if answer.status == 404 && answer.body.expose().is_empty() {
+        return format!(
+            "{url} has no route for {target}: is it of a kind that this server knows, and is it the URL of a Conjur \
+             API? (the hosted service's ends in /api)"
+        );
+    }
     let what = if answer.is_html() { "an HTML page" } else { "something that is not Conjur's JSON" };
     format!(
         "{url} answered {} with {what} for {target}: is it the URL of a Conjur API? (the hosted service's ends in /api)",

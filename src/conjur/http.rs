@@ -85,6 +85,7 @@ pub(crate) struct Transport {
 impl Transport {
     pub(crate) fn new(config: &Config, observer: Arc<dyn Observer>) -> Result<Self, Error> {
         let base = config.url.as_str().trim_end_matches('/').to_owned();
+        let identity = config.identity()?.map(tls::identity).transpose()?;
         let build = |idle: usize| {
             let mut builder = reqwest::Client::builder()
                 .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -99,6 +100,9 @@ impl Transport {
             } else if config.url.scheme() == "http" {
                 // Without TLS the system's roots need not be there, nor be read.
                 builder = builder.tls_certs_only([]);
+            }
+            if let Some(identity) = &identity {
+                builder = builder.identity(identity.clone());
             }
             builder.build().map_err(|error| {
                 Error::config(format!("no HTTP client for {base} could be made: {}", root_cause(&error)))
@@ -239,8 +243,9 @@ impl Transport {
         let error = error.without_url();
         let url = &self.base;
         let maybe_sent = !error.is_connect() && !error.is_builder();
-        let (outcome, error, again) = if let Some(tls) = tls::find(&error) {
-            (Outcome::Tls, Error::Tls { message: tls::explain(url, tls, self.own_roots) }, false)
+        let tls = tls::find(&error).cloned().or_else(|| tls::alert_in(&root_cause(&error)));
+        let (outcome, error, again) = if let Some(tls) = tls {
+            (Outcome::Tls, Error::Tls { message: tls::explain(url, &tls, self.own_roots) }, false)
         } else if error.is_builder() {
             let message = format!("a request to {url} could not be made: {}", root_cause(&error));
             (Outcome::Unreachable, Error::config(message), false)

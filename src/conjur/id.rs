@@ -21,6 +21,11 @@ pub(crate) fn query(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, QUERY)
 }
 
+/// Whether `text` can be an account.
+pub(crate) fn is_account(text: &str) -> bool {
+    !text.is_empty() && !text.contains([':', '/']) && !text.contains(char::is_control)
+}
+
 /// Why a text is no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{id:?} is not an id: {why}")]
@@ -146,6 +151,12 @@ impl std::str::FromStr for RoleId {
             }
             _ => Err(InvalidId { id: text.to_owned(), why: "a full id is written account:kind:id" }),
         }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for RoleId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -23,13 +23,41 @@ pub enum Endpoint {
     ShowResource,
     /// `GET resources/{account}/{kind}`
     ListResources,
-    /// `PUT authn/{account}/api_key`
+    /// `PUT authn/{account}/api_key?role=`
     RotateApiKey,
+    /// `GET authn/{account}/login`
+    Login,
+    /// `PUT authn/{account}/password`
+    ChangePassword,
+    /// `PUT authn/{account}/api_key` with Basic
+    RotateOwnApiKey,
+    /// `POST secrets/{account}/{kind}/{id}`
+    SetSecret,
+    /// `POST`, `PATCH`, `PUT policies/…?dryRun=true`
+    PolicyDryRun,
+    /// `GET policies/…`
+    EffectivePolicy,
+    /// `GET roles/{account}/{kind}/{id}`
+    ShowRole,
+    /// `GET roles/…?members`
+    RoleMembers,
+    /// `GET roles/…?memberships` and `?all`
+    RoleMemberships,
+    /// `GET resources/…?permitted_roles=true`
+    PermittedRoles,
+    /// `POST host_factory_tokens`
+    CreateHostFactoryTokens,
+    /// `DELETE host_factory_tokens/{token}`
+    RevokeHostFactoryToken,
+    /// `POST host_factories/hosts`
+    CreateHost,
+    /// `GET public_keys/{account}/{kind}/{id}`
+    PublicKeys,
 }
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 24] = [
         Self::Authenticate,
         Self::WhoAmI,
         Self::Version,
@@ -40,6 +68,20 @@ impl Endpoint {
         Self::ShowResource,
         Self::ListResources,
         Self::RotateApiKey,
+        Self::Login,
+        Self::ChangePassword,
+        Self::RotateOwnApiKey,
+        Self::SetSecret,
+        Self::PolicyDryRun,
+        Self::EffectivePolicy,
+        Self::ShowRole,
+        Self::RoleMembers,
+        Self::RoleMemberships,
+        Self::PermittedRoles,
+        Self::CreateHostFactoryTokens,
+        Self::RevokeHostFactoryToken,
+        Self::CreateHost,
+        Self::PublicKeys,
     ];
 
     /// A short name, for a label or a log line.
@@ -55,12 +97,36 @@ impl Endpoint {
             Self::ShowResource => "show_resource",
             Self::ListResources => "list_resources",
             Self::RotateApiKey => "rotate_api_key",
+            Self::Login => "login",
+            Self::ChangePassword => "change_password",
+            Self::RotateOwnApiKey => "rotate_own_api_key",
+            Self::SetSecret => "set_secret",
+            Self::PolicyDryRun => "policy_dry_run",
+            Self::EffectivePolicy => "effective_policy",
+            Self::ShowRole => "show_role",
+            Self::RoleMembers => "role_members",
+            Self::RoleMemberships => "role_memberships",
+            Self::PermittedRoles => "permitted_roles",
+            Self::CreateHostFactoryTokens => "create_host_factory_tokens",
+            Self::RevokeHostFactoryToken => "revoke_host_factory_token",
+            Self::CreateHost => "create_host",
+            Self::PublicKeys => "public_keys",
         }
     }
 
-    /// Whether an answer may hold a value, a token or a key. Nothing of such a body goes into an error.
+    /// Whether the text of a refusal could quote a value, a token or a key. Nothing of such a body goes into an error.
     pub(crate) const fn is_secret(self) -> bool {
-        matches!(self, Self::Authenticate | Self::Secret | Self::SecretBatch | Self::RotateApiKey)
+        matches!(
+            self,
+            Self::Authenticate
+                | Self::Login
+                | Self::Secret
+                | Self::SecretBatch
+                | Self::SetSecret
+                | Self::RotateApiKey
+                | Self::RotateOwnApiKey
+                | Self::RevokeHostFactoryToken
+        )
     }
 }
 

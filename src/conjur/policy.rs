@@ -1,5 +1,8 @@
 //! Policies: load a document, ask who owns a branch, and look at what was loaded.
 
+mod dry_run;
+mod effective;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -7,13 +10,16 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 
+use super::check::Check;
 use super::error::{self, Error, LoadError};
 use super::http::{Call, Fault};
 use super::id::{self, PolicyBranch, RoleId};
 use super::observe::Endpoint;
-use super::session::{json, longer};
+use super::session::{Session, json, longer};
 use super::{Client, stream};
 use crate::sensitive::Sensitive;
+
+pub use self::dry_run::{Changes, DryRun, Flaw, Item};
 
 /// A privilege that nobody grants: only an owner passes a check for it (recordings of `15-ownership`).
 const NOBODYS_PRIVILEGE: &str = "own-this-branch-probe";
@@ -27,6 +33,20 @@ pub enum LoadMode {
     Update,
     /// `PUT`: what the document leaves out of what this branch made is removed; needs `update`.
     Replace,
+}
+
+impl LoadMode {
+    fn request(self) -> (Method, &'static str) {
+        match self {
+            Self::Append => (Method::POST, "the create privilege on it"),
+            Self::Update => (Method::PATCH, "the update privilege on it"),
+            Self::Replace => (Method::PUT, "the update privilege on it"),
+        }
+    }
+}
+
+fn branch_path(session: &Session, branch: &PolicyBranch) -> String {
+    format!("policies/{}/policy/{}", id::segment(&session.account), id::segment(branch.as_str()))
 }
 
 /// What a load made.
@@ -81,13 +101,8 @@ impl Client {
         document: &[u8],
     ) -> Result<Loaded, LoadError> {
         let session = self.session();
-        let (method, privilege) = match mode {
-            LoadMode::Append => (Method::POST, "the create privilege on it"),
-            LoadMode::Update => (Method::PATCH, "the update privilege on it"),
-            LoadMode::Replace => (Method::PUT, "the update privilege on it"),
-        };
-        let path =
-            format!("policies/{}/policy/{}", id::segment(&session.account), id::segment(branch.as_str()));
+        let (method, privilege) = mode.request();
+        let path = branch_path(session, branch);
         let call = Call {
             method,
             headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))],
@@ -111,26 +126,10 @@ impl Client {
     /// Whether the caller owns `branch`: a check for a privilege that nobody grants, which owners pass. 204 is the
     /// owner, a 404 without a body somebody who sees the branch, one with JSON (recordings 463 to 470) nobody.
     pub async fn owns_branch(&self, branch: &PolicyBranch) -> Result<Ownership, Error> {
-        let session = self.session();
-        let path = format!(
-            "resources/{}/policy/{}?check=true&privilege={NOBODYS_PRIVILEGE}",
-            id::segment(&session.account),
-            id::segment(branch.as_str())
-        );
-        let answer = session.call(&session.get(Endpoint::Check, path)).await.map_err(|fault| fault.error)?;
-        match answer.status {
-            204 => Ok(Ownership::Owner),
-            404 if answer.body.expose().is_empty() => Ok(Ownership::NotOwner),
-            404 if answer.is_conjur_404() => Ok(Ownership::NoBranch),
-            200..=299 => {
-                let target = format!("the check of policy branch {branch}");
-                let message = error::not_an_api(&answer, session.about(&target, "it"));
-                Err(Error::Unexpected { status: Some(answer.status), message })
-            }
-            _ => {
-                let target = format!("policy branch {branch}");
-                Err(error::from_answer(&answer, session.about(&target, "the right to check it")))
-            }
+        match self.check_permission("policy", branch.as_str(), NOBODYS_PRIVILEGE, None).await? {
+            Check::Granted => Ok(Ownership::Owner),
+            Check::Denied => Ok(Ownership::NotOwner),
+            Check::NoResource => Ok(Ownership::NoBranch),
         }
     }
 
@@ -151,10 +150,7 @@ impl Client {
         let target = format!("policy branch {branch}");
         let about = session.about(&target, "the right to see it");
         let shown: Option<Shown> = session.stream(&call, about).await?;
-        let shown = shown.ok_or_else(|| Error::NotFound {
-            message: format!("{target} is missing, or not visible to {}", about.login),
-            target: target.clone(),
-        })?;
+        let shown = shown.ok_or_else(|| about.missing())?;
         let mut versions = shown.policy_versions;
         versions.sort_by_key(|version| version.version);
         Ok(versions)

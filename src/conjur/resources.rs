@@ -1,14 +1,14 @@
 //! Who am I, what server is this, show and list resources, rotate a role's key.
 
-use std::fmt::Write;
-
 use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderValue};
 use serde::Deserialize;
 
+use super::authn::ways::read_key;
 use super::error::{self, Error};
 use super::http::Call;
 use super::id::{self, RoleId};
+use super::listing::Listing;
 use super::observe::Endpoint;
 use super::session::{json, longer};
 use super::{Client, stream};
@@ -38,6 +38,37 @@ pub struct Resource {
     /// Its annotations.
     #[serde(default)]
     pub annotations: Vec<Annotation>,
+    /// Who may do what with it, by permits; owners may do everything.
+    #[serde(default)]
+    pub permissions: Vec<Permission>,
+    /// The kept versions of its value, oldest first, without values.
+    #[serde(default)]
+    pub secrets: Vec<SecretVersion>,
+    /// The CIDRs that a user or host may come from.
+    #[serde(default)]
+    pub restricted_to: Vec<String>,
+}
+
+/// One permit on a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Permission {
+    /// `read`, `execute`, `update`, `create`, `authenticate`, or any other word.
+    pub privilege: String,
+    /// Who has it.
+    pub role: RoleId,
+    /// The full id of the policy that gave it.
+    #[serde(default)]
+    pub policy: Option<String>,
+}
+
+/// That a value exists.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SecretVersion {
+    /// Its number, from 1.
+    pub version: u32,
+    /// When it ends, as the server writes it.
+    #[serde(default)]
+    pub expires_at: Option<String>,
 }
 
 /// One annotation of a resource.
@@ -116,16 +147,7 @@ impl Client {
     /// One page of the visible resources of a kind: `GET resources/{account}/{kind}?limit=&offset=`. An unknown
     /// account is an empty page; listing variables reads all their versions (though no value is fetched).
     pub async fn list_resources(&self, kind: &str, page: Page) -> Result<Vec<Resource>, Error> {
-        let session = self.session();
-        let mut path = format!("resources/{}/{}", id::segment(&session.account), id::segment(kind));
-        write!(path, "?limit={}&offset={}", page.limit, page.offset).ok();
-        let call = stream::deadline(session.get(Endpoint::ListResources, path), longer(&session.limits));
-        let target = format!("the list of resources of kind {kind}");
-        let about = session.about(&target, "the right to see it");
-        session.stream(&call, about).await?.ok_or_else(|| Error::NotFound {
-            message: format!("{target} was not found by {}", about.url),
-            target: target.clone(),
-        })
+        self.list(&Listing::of_kind(kind), page).await
     }
 
     /// Gives another role a new API key: `PUT authn/{account}/api_key?role=`. The old one is dead at once. Not
@@ -152,14 +174,6 @@ impl Client {
         let answer = session.call(&call).await.map_err(|fault| fault.error)?;
         let target = format!("{} {}", role.kind, role.id);
         let about = session.about(&target, "the right to rotate its key (or it is of a kind that has none)");
-        if !answer.is_success() {
-            return Err(error::from_answer(&answer, about));
-        }
-        let key = std::str::from_utf8(answer.body.expose()).map(str::trim).unwrap_or_default();
-        if key.is_empty() || key.starts_with('<') || key.contains(char::is_whitespace) {
-            let message = error::not_an_api(&answer, about);
-            return Err(Error::Unexpected { status: Some(answer.status), message });
-        }
-        Ok(Sensitive::new(key.to_owned()))
+        read_key(&answer, about)
     }
 }

@@ -30,8 +30,10 @@ where
     let parsing = tokio::task::spawn_blocking(move || {
         let mut reader = io::BufReader::with_capacity(64 * 1024, Chunks { chunks, rest: Bytes::new() });
         let value = serde_json::from_reader::<_, T>(&mut reader);
-        // What follows the value is read too, so that the connection can be used again.
-        io::copy(&mut reader, &mut io::sink()).ok();
+        if value.is_ok() {
+            // What follows the value is read too, so that the connection can be used again.
+            io::copy(&mut reader, &mut io::sink()).ok();
+        }
         value
     });
     let mut read = 0;
@@ -44,6 +46,8 @@ where
                     break Err(Error::TooLarge { limit: STREAM_LIMIT, message });
                 }
                 if sender.send(chunk).await.is_err() {
+                    // What can't be read is not read to its end.
+                    transport.done(call, status, start);
                     break Ok(());
                 }
             }

@@ -5,6 +5,7 @@ mod tls;
 mod tokens;
 mod transport;
 mod variables;
+mod ways;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::authn::Backoff;
 use super::observe::Unobserved;
 use super::variables::Timing;
 use super::*;
+use crate::sensitive::Sensitive;
 
 const KEY: &str = "k3y-that-nobody-may-see";
 

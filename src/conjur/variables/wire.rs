@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{ACCEPT_ENCODING, ETAG, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
 
 use super::{Answer, Wanted};
 use crate::conjur::error::{self, Error};
@@ -15,7 +15,7 @@ use crate::conjur::http::{self, Call};
 use crate::conjur::id::{self, VariableId};
 use crate::conjur::observe::Endpoint;
 use crate::conjur::pace::Lane;
-use crate::conjur::session::{Session, unreadable};
+use crate::conjur::session::{BODY_LIMIT, Session, unreadable};
 use crate::sensitive::Sensitive;
 
 /// What a batch came to. A fault tells what to do about it.
@@ -87,23 +87,7 @@ impl Source for Session {
     }
 
     async fn single(&self, wanted: &Wanted, lane: Lane) -> Answer {
-        let mut path =
-            format!("secrets/{}/variable/{}", id::segment(&self.account), id::segment(wanted.id.as_str()));
-        if let Some(version) = wanted.version {
-            write!(path, "?version={version}").ok();
-        }
-        let call = Call { lane, ..self.get(Endpoint::Secret, path) };
-        let answer = self.call(&call).await.map_err(|fault| fault.error)?;
-        let target = wanted.target();
-        let about = self.about(&target, "the execute privilege on it");
-        if !answer.is_success() {
-            return Err(error::from_answer(&answer, about));
-        }
-        if is_a_page(&answer) || answer.encoding().is_some() {
-            let message = error::not_an_api(&answer, about);
-            return Err(Error::Unexpected { status: Some(answer.status), message });
-        }
-        Ok(Arc::new(answer.body))
+        self.secret("variable", wanted.id.as_str(), wanted.version, lane, BODY_LIMIT).await
     }
 
     fn weight(&self, id: &VariableId) -> usize {
@@ -122,15 +106,6 @@ impl Source for Session {
     fn url(&self) -> &str {
         self.transport.url()
     }
-}
-
-/// A proxy's login page instead of a value. Conjur gives each value an `ETag`; a variable may have the type HTML,
-/// but a whole page alone is more likely to be somebody's sorry note than a secret.
-fn is_a_page(answer: &http::Answer) -> bool {
-    let start = &answer.body.expose()[..answer.body.expose().len().min(64)];
-    let start = String::from_utf8_lossy(start).trim_start().to_ascii_lowercase();
-    answer.is_html()
-        && (answer.header(&ETAG).is_none() || start.starts_with("<!doctype") || start.starts_with("<html"))
 }
 
 fn read_batch(session: &Session, answer: &http::Answer, ids: &[VariableId]) -> Batch {

@@ -1,0 +1,264 @@
+//! Whom to talk to, as who, and how much.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use url::Url;
+
+use super::error::Error;
+use super::id::{self, RoleId};
+use crate::sensitive::Sensitive;
+
+/// Where the JWTs of [`Credentials::Jwt`] come from. Asked anew for each authentication, so that it may give the
+/// same one until it is about to end, or make one each time. A closure that returns a future is one.
+pub trait JwtSource: Send + Sync {
+    /// A JWT, as it is sent.
+    ///
+    /// # Errors
+    /// Go to all who wait for a token as they are: [`Error::Config`] where a person has to act,
+    /// [`Error::Unavailable`] where it may pass.
+    fn jwt(&self) -> BoxFuture<'_, Result<Sensitive<String>, Error>>;
+}
+
+impl<F, R> JwtSource for F
+where
+    F: Fn() -> R + Send + Sync,
+    R: Future<Output = Result<Sensitive<String>, Error>> + Send + 'static,
+{
+    fn jwt(&self) -> BoxFuture<'_, Result<Sensitive<String>, Error>> {
+        self().boxed()
+    }
+}
+
+/// A client certificate, as PEM.
+#[derive(Clone)]
+pub struct ClientIdentity {
+    /// The certificate, and those between it and its root.
+    pub certificate: Vec<u8>,
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: Sensitive<Vec<u8>>,
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientIdentity").finish_non_exhaustive()
+    }
+}
+
+/// How to log in. Whichever it is: one token for all callers, renewed in time, and never a storm.
+#[derive(Clone)]
+pub enum Credentials {
+    /// `POST authn/{account}/{login}/authenticate` with an API key.
+    ApiKey {
+        /// `alice` for a user, `host/apps/web` for a host.
+        login: String,
+        /// The key as it is sent: nothing is trimmed, and a newline at its end is a wrong key (recording 20).
+        api_key: Sensitive<String>,
+    },
+    /// `GET authn/{account}/login` gives the API key (recordings 10 and 544), which authenticates as above. The key is
+    /// kept in memory only, and asked for again when it is refused: somebody rotated it.
+    Password {
+        /// `alice`. A host has no password.
+        login: String,
+        /// Its password.
+        password: Sensitive<String>,
+    },
+    /// `POST authn-jwt/{service}/{account}[/{host}]/authenticate` with `jwt=…` (recordings 576 to 593).
+    Jwt {
+        /// The authenticator's id, `dev` for `conjur/authn-jwt/dev`.
+        service_id: String,
+        /// The host, `apps/web`, where the authenticator does not take it from the JWT.
+        host_id: Option<String>,
+        /// Where JWTs come from.
+        source: Arc<dyn JwtSource>,
+    },
+    /// `POST authn-cert/{service}/{account}[/{host}]/authenticate`, with the certificate in the TLS handshake. Servers
+    /// after 1.24 (from the vendor's Go client).
+    Certificate {
+        /// The authenticator's id, `prod` for `conjur/authn-cert/prod`.
+        service_id: String,
+        /// The host, `apps/web`; without it the server takes it from the certificate's SPIFFE URI.
+        host_id: Option<String>,
+        /// Presented on every connection.
+        identity: ClientIdentity,
+    },
+    /// No token: only the calls that need none work, such as [`server_version`](super::Client::server_version),
+    /// [`public_keys`](super::Client::public_keys), [`login`](super::Client::login) and
+    /// [`create_host`](super::Client::create_host).
+    Anonymous,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, service) = match self {
+            Self::ApiKey { .. } => ("ApiKey", None),
+            Self::Password { .. } => ("Password", None),
+            Self::Jwt { service_id, .. } => ("Jwt", Some(service_id)),
+            Self::Certificate { service_id, .. } => ("Certificate", Some(service_id)),
+            Self::Anonymous => ("Anonymous", None),
+        };
+        let mut shown = f.debug_struct(name);
+        if let Some(service) = service {
+            shown.field("service_id", service);
+        }
+        shown.field("login", &self.who()).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Who logs in, for messages, as far as it is known before.
+    pub(crate) fn who(&self) -> String {
+        match self {
+            Self::ApiKey { login, .. } | Self::Password { login, .. } => login.clone(),
+            Self::Jwt { host_id: Some(host), .. } | Self::Certificate { host_id: Some(host), .. } => {
+                host_login(host)
+            }
+            Self::Jwt { service_id, .. } => format!("the JWT for authn-jwt/{service_id}"),
+            Self::Certificate { service_id, .. } => format!("the certificate for authn-cert/{service_id}"),
+            Self::Anonymous => "nobody".to_owned(),
+        }
+    }
+
+    fn check(&self, account: &str) -> Result<(), Error> {
+        let (login, secret, what) = match self {
+            Self::ApiKey { login, api_key } => (login.clone(), Some(api_key), "API key"),
+            Self::Password { login, password } => (login.clone(), Some(password), "password"),
+            Self::Jwt { service_id, host_id, .. } | Self::Certificate { service_id, host_id, .. } => {
+                if service_id.is_empty() || service_id.contains('/') || service_id.contains(char::is_control)
+                {
+                    return Err(Error::config(format!(
+                        "{service_id:?} is not an authenticator's service id"
+                    )));
+                }
+                let Some(host) = host_id else { return Ok(()) };
+                (host_login(host), None, "")
+            }
+            Self::Anonymous => return Ok(()),
+        };
+        RoleId::from_login(account, &login).map_err(|_| {
+            Error::config(format!(
+                "{login:?} is not a login: write alice for a user, host/apps/web for a host"
+            ))
+        })?;
+        match secret {
+            Some(secret) if secret.expose().is_empty() => {
+                Err(Error::config(format!("the {what} of {login} is empty")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `host/apps/web`, whether the id came with its kind or without.
+pub(crate) fn host_login(host: &str) -> String {
+    if host.starts_with("host/") { host.to_owned() } else { format!("host/{host}") }
+}
+
+/// How much the client asks of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in flight, policy loads included. Refreshes leave one to the others.
+    pub max_connections: usize,
+    /// Requests a second.
+    pub requests_per_second: u32,
+    /// Ids in one batch.
+    pub batch_size: usize,
+    /// Bytes of one batch's query.
+    pub batch_bytes: usize,
+    /// For one call, its repeats included, from when it may be sent.
+    pub timeout: Duration,
+    /// The same for a policy load, and for reading about policies.
+    pub policy_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 4,
+            requests_per_second: 50,
+            batch_size: 250,
+            batch_bytes: 7500,
+            timeout: Duration::from_secs(30),
+            policy_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Whom to talk to, and as who.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `https` or `http`, with a path where the API has one.
+    pub url: Url,
+    /// The account.
+    pub account: String,
+    /// PEM; exactly these roots are trusted then, the system's are not.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// A client certificate for every connection, however one logs in.
+    pub client_identity: Option<ClientIdentity>,
+    /// How to log in.
+    pub credentials: Credentials,
+    /// How old a token may become. It is renewed at three quarters of its own life at the latest.
+    pub token_refresh_interval: Duration,
+    /// How much to ask of the server.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A configuration with the defaults: the system's roots, five minutes, [`Limits::default`].
+    pub fn new(url: Url, account: impl Into<String>, credentials: Credentials) -> Self {
+        Self {
+            url,
+            account: account.into(),
+            ca_bundle: None,
+            client_identity: None,
+            credentials,
+            token_refresh_interval: Duration::from_secs(300),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The certificate of every connection.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there are two, or no TLS to present it in.
+    pub(crate) fn identity(&self) -> Result<Option<&ClientIdentity>, Error> {
+        let identity = match (&self.client_identity, &self.credentials) {
+            (Some(_), Credentials::Certificate { .. }) => {
+                return Err(Error::config(
+                    "a connection presents one client certificate: give the one to log in with, or another beside \
+                     a different way to log in",
+                ));
+            }
+            (Some(identity), _) | (None, Credentials::Certificate { identity, .. }) => Some(identity),
+            (None, _) => None,
+        };
+        if identity.is_some() && self.url.scheme() != "https" {
+            return Err(Error::config("a client certificate needs a URL that begins with https://"));
+        }
+        Ok(identity)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let url = &self.url;
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err(Error::config(format!(
+                "the URL must begin with https:// or http://, not {}:",
+                url.scheme()
+            )));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Error::config("the URL must not hold a user or a password"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(Error::config("the URL must not have a query or a fragment"));
+        }
+        if !id::is_account(&self.account) {
+            return Err(Error::config(format!("{:?} is not an account", self.account)));
+        }
+        self.credentials.check(&self.account)
+    }
+}

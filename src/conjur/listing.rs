@@ -1,0 +1,110 @@
+//! Lists of resources: counted, by page, or as a stream of pages.
+
+use std::fmt::Write;
+
+use futures::Stream;
+use futures::stream;
+use serde::Deserialize;
+
+use super::error::Error;
+use super::id::{self, RoleId};
+use super::observe::Endpoint;
+use super::resources::{Page, Resource};
+use super::session::{json, longer};
+use super::{Client, stream as body};
+
+/// Which resources. All that the caller sees, by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Only this kind.
+    pub kind: Option<String>,
+    /// Only those with these whole words in their id or annotations: `pass` does not find `password`, and English
+    /// stop words such as `own` find nothing (recordings 425 to 429, 713).
+    pub search: Option<String>,
+    /// Only what this role owns, itself or through what it owns (recording 431).
+    pub owner: Option<RoleId>,
+    /// What this role sees, rather than the caller.
+    pub acting_as: Option<RoleId>,
+}
+
+impl Listing {
+    /// All resources of a kind.
+    pub fn of_kind(kind: impl Into<String>) -> Self {
+        Self { kind: Some(kind.into()), ..Self::default() }
+    }
+
+    fn target(&self) -> String {
+        match &self.kind {
+            Some(kind) => format!("the list of resources of kind {kind}"),
+            None => "the list of resources".to_owned(),
+        }
+    }
+}
+
+impl Client {
+    /// One page of what `listing` names: `GET resources/{account}[/{kind}]?limit=&offset=…` (API: List Resources;
+    /// recordings 408 to 441). An unknown account is an empty page.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a limit of 0 or above 1,000, [`Error::NotFound`] for an owner that is missing (432),
+    /// [`Error::Forbidden`] for a role to act as that isn't the caller's (435, 436).
+    pub async fn list(&self, listing: &Listing, page: Page) -> Result<Vec<Resource>, Error> {
+        let session = self.session();
+        let path = self.listing_path(listing, &format!("limit={}&offset={}", page.limit, page.offset));
+        let call = body::deadline(session.get(Endpoint::ListResources, path), longer(&session.limits));
+        let target = listing.target();
+        let about = session.about(&target, "the right to act as that role");
+        session.stream(&call, about).await?.ok_or_else(|| about.missing())
+    }
+
+    /// All pages of what `listing` names, one after the other, of `limit` resources each (1 to 1,000). Ends after the
+    /// first page that isn't full, and after an error. What is made or removed meanwhile may be missed or come twice:
+    /// the server counts places.
+    pub fn list_pages<'a>(
+        &'a self,
+        listing: &'a Listing,
+        limit: u32,
+    ) -> impl Stream<Item = Result<Vec<Resource>, Error>> + 'a {
+        stream::unfold(Some(Page { limit, offset: 0 }), move |page| async move {
+            let page = page?;
+            let answer = self.list(listing, page).await;
+            let full = answer.as_ref().is_ok_and(|found| found.len() == page.limit as usize && limit > 0);
+            Some((answer, full.then(|| page.next())))
+        })
+    }
+
+    /// How many resources `listing` names: the same with `count=true` (recordings 413 and 414), which is far cheaper.
+    ///
+    /// # Errors
+    /// As for [`list`](Client::list).
+    pub async fn count_resources(&self, listing: &Listing) -> Result<u64, Error> {
+        #[derive(Deserialize)]
+        struct Count {
+            count: u64,
+        }
+        let session = self.session();
+        let call = session.get(Endpoint::ListResources, self.listing_path(listing, "count=true"));
+        let answer = session.call(&call).await.map_err(|fault| fault.error)?;
+        let target = listing.target();
+        let about = session.about(&target, "the right to act as that role");
+        json::<Count>(&answer, about).map(|count| count.count)
+    }
+
+    fn listing_path(&self, listing: &Listing, first: &str) -> String {
+        let mut path = format!("resources/{}", id::segment(&self.session().account));
+        // Writing to a String can't fail.
+        if let Some(kind) = &listing.kind {
+            write!(path, "/{}", id::segment(kind)).ok();
+        }
+        write!(path, "?{first}").ok();
+        if let Some(search) = &listing.search {
+            write!(path, "&search={}", id::query(search)).ok();
+        }
+        for (name, role) in [("owner", &listing.owner), ("acting_as", &listing.acting_as)] {
+            if let Some(role) = role {
+                write!(path, "&{name}={}", id::query(&role.to_string())).ok();
+            }
+        }
+        path
+    }
+}
