@@ -108,7 +108,7 @@ async fn connect(connection: &ConjurConnection, ctx: &Context) -> Result<Outcome
         ctx.clients.put(connection, inputs.clone(), client.clone());
         client
     };
-    let who = client.whoami().await?;
+    let who = client.whoami().await.inspect_err(|error| ctx.clients.check_failed(connection, error))?;
     let version = server_version(connection, &client).await;
     if ctx.clients.works(connection, &who.username) {
         wake_users_of(connection, ctx);
