@@ -106,7 +106,7 @@ fn an_optional_variable_may_be_missing_and_go_and_come_back() {
             "- !permit {role: !host apps/app, privileges: [read, execute], resource: !variable apps/b}";
         change_policy(&bench, &format!("- !variable apps/b\n{permit}\n")).await;
         let again = bench.set("apps/b");
-        synced(&bench, "db", "back").await;
+        // Without being asked, and long before the next refresh.
         bench.holds("db", &[("a", &values[0]), ("b", &again)]).await;
     });
 }
