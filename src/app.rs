@@ -16,12 +16,11 @@ use crate::{
         clients::Clients,
         drive,
         inputs::Inputs,
-        memory::Memory,
         policy::{Branches, KeyWrites},
         report::Events,
         report::Statuses,
         streams,
-        streams::Wakeups,
+        streams::{Shown, Wakeups},
     },
     leader::{self, AcquireError, Lost, Settings},
     metrics::Metrics,
@@ -120,8 +119,12 @@ async fn act(
     let _owned = {
         let stream = streams::owned_secrets(client.clone(), owned_writer);
         let (wakeups, key_writes) = (wakeups.clone(), key_writes.clone());
-        let wake = stream.for_each(move |secret| {
-            streams::wake_owner(&secret, &wakeups, &key_writes);
+        let (secrets, policies) = (secrets.clone(), policies.clone());
+        let wake = stream.for_each(move |shown| {
+            match shown {
+                Shown::Touched(secret) => streams::wake_owner(&secret, &wakeups, &key_writes),
+                Shown::ListedAgain => streams::wake_all(&secrets, &policies, &wakeups),
+            }
             std::future::ready(())
         });
         AbortOnDropHandle::new(tokio::spawn(wake))
@@ -137,7 +140,7 @@ async fn act(
         wakeups,
         statuses: Statuses::default(),
         events,
-        memory: Memory::default(),
+        memory: Arc::default(),
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),
         key_writes,

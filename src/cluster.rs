@@ -106,6 +106,25 @@ impl Cluster {
         answer.map(written)
     }
 
+    /// Whether the API server would make a Secret, were there none of its name.
+    ///
+    /// # Errors
+    /// Why it would not; that one is there is none.
+    pub async fn try_create_secret(&self, mut secret: Secret) -> Result<(), Error> {
+        let what = describe("create", &secret);
+        let params = PostParams { dry_run: true, ..post_params() };
+        let answer = call(&what, self.secrets(&secret).create(&params, &secret)).await;
+        wipe(&mut secret);
+        match answer {
+            Ok(mut made) => {
+                wipe(&mut made);
+                Ok(())
+            }
+            Err(Error::AlreadyExists(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Replaces a Secret that is as `secret.metadata` says (uid and resource version).
     ///
     /// # Errors

@@ -81,7 +81,7 @@ pub struct Context {
     /// Sends Events.
     pub events: Events,
     /// What we remember of the Secrets we wrote.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     /// Makes fingerprints of Secrets.
     pub fingerprints: FingerprintKey,
     /// One load at a time per branch.

@@ -37,7 +37,7 @@ pub enum State {
 impl State {
     /// Whether `status.observedGeneration` is set with it.
     pub fn observes_generation(self) -> bool {
-        matches!(self, State::Done | State::Waiting | State::Stalled)
+        !matches!(self, State::Retrying { .. })
     }
 }
 
@@ -65,8 +65,7 @@ pub fn conditions(
             };
             vec![ready, make(RECONCILING, true, reason, message)]
         }
-        State::Suspended if was_ready.is_some() => old.to_vec(),
-        State::Suspended => vec![make(READY, false, reason, message)],
+        State::Suspended => vec![was_ready.cloned().unwrap_or_else(|| make(READY, false, reason, message))],
     }
 }
 
@@ -133,6 +132,7 @@ mod tests {
     fn each_state_has_the_conditions_of_the_table() {
         let none: &[Condition] = &[];
         let good = conditions(none, State::Done, Reason::Synced, "ok", Some(1), at(1));
+        let stalled = conditions(none, State::Stalled, Reason::ForeignSecret, "no", Some(1), at(1));
         for (old, state, expected) in [
             (none, State::Done, vec![(READY, "True")]),
             (none, State::Waiting, vec![(READY, "False"), (RECONCILING, "True")]),
@@ -142,6 +142,7 @@ mod tests {
             (&good, State::Retrying { still_good: false }, vec![(READY, "False"), (RECONCILING, "True")]),
             (none, State::Suspended, vec![(READY, "False")]),
             (&good, State::Suspended, vec![(READY, "True")]),
+            (&stalled, State::Suspended, vec![(READY, "False")]),
         ] {
             let got = conditions(old, state, Reason::ConjurUnavailable, "m", Some(1), at(2));
             assert_eq!(types(&got), expected, "{state:?}");

@@ -19,11 +19,7 @@ impl GoDuration {
     /// A sentence that shows the form, where the text has another.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("'{text}' is not a duration; write it like 90s, 15m or 1h30m");
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit() || b".hms".contains(&b)) {
-            return Err(wrong());
-        }
-        let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-        let value = Duration::try_from(signed).map_err(|_| wrong())?;
+        let value = sum(text).ok_or_else(wrong)?;
         Ok(Self { text: text.to_owned(), value })
     }
 
@@ -31,6 +27,31 @@ impl GoDuration {
     pub fn get(&self) -> Duration {
         self.value
     }
+}
+
+/// The parts in any order and number, each with a fraction if it likes, as Go and the API server's CEL have it: what
+/// the schema takes must decode. Below a nanosecond nothing counts.
+fn sum(mut text: &str) -> Option<Duration> {
+    let mut total = None;
+    while !text.is_empty() {
+        let (number, rest) = text.split_at(text.find(|c: char| c != '.' && !c.is_ascii_digit())?);
+        let (unit, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(rest.len()));
+        let nanos: u128 = match unit {
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60 * 1_000_000_000,
+            "h" => 3600 * 1_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let whole = whole.parse::<u128>().ok()?.checked_mul(nanos)?;
+        let tenths = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+        let fraction = fraction.parse::<u128>().ok()?.checked_mul(nanos)? / tenths;
+        let part = u64::try_from(whole.checked_add(fraction)?).ok().map(Duration::from_nanos)?;
+        total = Some(total.unwrap_or(Duration::ZERO).checked_add(part)?);
+        text = rest;
+    }
+    total
 }
 
 impl Serialize for GoDuration {
@@ -70,6 +91,10 @@ mod tests {
             ("1.5h", 5_400_000),
             ("0s", 0),
             ("24h", 86_400_000),
+            ("30m1h", 5_400_000),
+            ("1.5h30m", 7_200_000),
+            ("10s10s", 20_000),
+            ("0.5m", 30_000),
         ] {
             assert_eq!(GoDuration::parse(text).map(|d| d.get().as_millis()), Ok(ms), "{text}");
         }
@@ -77,7 +102,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused_with_an_example() {
-        for text in ["", "1", "banana", "-5s", "PT1H", "1 h", "10 seconds", "h", "1d"] {
+        for text in
+            ["", "1", "banana", "-5s", "PT1H", "1 h", "10 seconds", "h", "1d", ".5h", "1.h", "9999999999h"]
+        {
             let message = GoDuration::parse(text).unwrap_err();
             assert!(message.contains("1h30m"), "{message}");
         }

@@ -58,6 +58,8 @@ struct Entry {
     told: Option<Reason>,
     failures: u32,
     failed_at: Option<Instant>,
+    /// The server asked not to be asked before.
+    not_before: Option<Instant>,
     checked_at: Option<Instant>,
 }
 
@@ -168,8 +170,17 @@ impl Clients {
             let failure =
                 entry.failing.as_ref().filter(|_| entry.generation == connection.meta().generation)?;
             let pause = backoff(entry.failures, Duration::from_secs(1), longest(failure), 0.0);
-            pause.checked_sub(entry.failed_at?.elapsed())
+            pause.checked_sub(entry.failed_at?.elapsed()).max(entry.asked_to_wait())
         })
+    }
+
+    /// The connection's own check failed: where the server says when it wants to be asked again, it is not before.
+    pub fn check_failed(&self, connection: &ConjurConnection, error: &conjur::Error) {
+        self.with(|entries| {
+            if let Some(entry) = entries.get_mut(&connection.uid().unwrap_or_default()) {
+                entry.note_wait(error);
+            }
+        });
     }
 
     /// A call through a connection failed: if the connection is at fault, it is tried by itself from now on.
@@ -180,6 +191,7 @@ impl Clients {
         let failure = Failure::from(error.clone());
         let first = self.with(|entries| match entries.get_mut(through.uid.as_ref()) {
             Some(entry) if entry.failing.is_none() => {
+                entry.note_wait(error);
                 entry.fail(&failure);
                 true
             }
@@ -207,6 +219,7 @@ impl Entry {
             told: None,
             failures: 0,
             failed_at: None,
+            not_before: None,
             checked_at: None,
         }
     }
@@ -217,7 +230,19 @@ impl Entry {
         self.failures = if in_a_row { self.failures.saturating_add(1) } else { 1 };
         self.failed_at = Some(Instant::now());
         self.failing = Some(failure.clone());
-        backoff(self.failures, Duration::from_secs(1), longest(failure), rand::random())
+        let pause = backoff(self.failures, Duration::from_secs(1), longest(failure), rand::random());
+        pause.max(self.asked_to_wait().unwrap_or_default())
+    }
+
+    /// Takes note of a `Retry-After`, up to a bound.
+    fn note_wait(&mut self, error: &conjur::Error) {
+        if let Some(wait) = error.retry_after() {
+            self.not_before = Some(Instant::now() + wait.min(LONGEST_REFUSED));
+        }
+    }
+
+    fn asked_to_wait(&self) -> Option<Duration> {
+        self.not_before?.checked_duration_since(Instant::now())
     }
 }
 
@@ -287,5 +312,34 @@ pub fn not_ready(connection: &ConjurConnection, why: &Failure) -> Failure {
             connection.namespace().unwrap_or_default(),
             connection.name_any()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_asks_to_wait_is_not_asked_before() {
+        let connection: ConjurConnection = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "c", "namespace": "n", "uid": "u", "generation": 1 },
+            "spec": { "url": "http://conjur", "account": "demo", "auth": {} }
+        }))
+        .unwrap();
+        let clients = Clients::new(Wakeups::new().0);
+        let limited = |seconds| conjur::Error::RateLimited {
+            message: "wait".into(),
+            retry_after: Some(Duration::from_secs(seconds)),
+        };
+        let (pause, _) = clients.fails(&connection, &limited(0).into());
+        assert!(pause <= Duration::from_secs(1));
+        for (asked, at_least, at_most) in [(120, 110, 120), (86_400, 290, 300)] {
+            clients.check_failed(&connection, &limited(asked));
+            let (pause, _) = clients.fails(&connection, &limited(asked).into());
+            let rest = clients.rests(&connection).unwrap();
+            for wait in [pause, rest] {
+                assert!((at_least..=at_most).contains(&wait.as_secs()), "{wait:?}");
+            }
+        }
     }
 }

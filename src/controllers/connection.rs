@@ -108,7 +108,7 @@ async fn connect(connection: &ConjurConnection, ctx: &Context) -> Result<Outcome
         ctx.clients.put(connection, inputs.clone(), client.clone());
         client
     };
-    let who = client.whoami().await?;
+    let who = client.whoami().await.inspect_err(|error| ctx.clients.check_failed(connection, error))?;
     let version = server_version(connection, &client).await;
     if ctx.clients.works(connection, &who.username) {
         wake_users_of(connection, ctx);
@@ -200,7 +200,7 @@ fn wake_users(namespace: &str, name: &str, ctx: &Context) {
 /// Wakes the objects that name a variable which was missing or forbidden and can be read now.
 fn listen_for_found(client: &Client, connection: &ConjurConnection, ctx: &Context) {
     let mut found = client.bad_ids_found();
-    let (secrets, wakeups) = (ctx.secrets.clone(), ctx.wakeups.clone());
+    let (secrets, wakeups, memory) = (ctx.secrets.clone(), ctx.wakeups.clone(), ctx.memory.clone());
     let (namespace, name) = (connection.namespace().unwrap_or_default(), connection.name_any());
     // Ends when the client does: the channel is its own.
     tokio::spawn(async move {
@@ -212,6 +212,8 @@ fn listen_for_found(client: &Client, connection: &ConjurConnection, ctx: &Contex
                     && s.spec.connection_ref.name == name
                     && s.spec.data.iter().any(|entry| ids.contains(entry.variable.as_str()))
                 {
+                    // Where it was optional, the object is Ready, and would wait for its next slot.
+                    memory.reopen_slot(&Key::of(s));
                     wakeups.secret(kube::runtime::reflector::ObjectRef::from_obj(secret.as_ref()));
                 }
             }

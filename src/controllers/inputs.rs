@@ -130,12 +130,22 @@ impl Inputs {
         let api = Api::<PartialObjectMeta<K>>::namespaced(self.client.clone(), &input.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", input.name));
         let mut seen: Option<String> = None;
+        let mut listed = false;
         let mut events = watcher(api, config).default_backoff().boxed();
         loop {
             let version = match events.try_next().await {
-                Ok(Some(watcher::Event::Apply(o) | watcher::Event::InitApply(o))) => o.resource_version(),
-                Ok(Some(watcher::Event::Delete(_))) => None,
-                Ok(Some(watcher::Event::Init | watcher::Event::InitDone)) => continue,
+                Ok(Some(watcher::Event::Init)) => {
+                    listed = false;
+                    continue;
+                }
+                Ok(Some(watcher::Event::InitApply(o))) => {
+                    listed = true;
+                    o.resource_version()
+                }
+                Ok(Some(watcher::Event::InitDone)) if listed => continue,
+                Ok(Some(watcher::Event::Apply(o))) => o.resource_version(),
+                // It went, maybe while the watch was broken.
+                Ok(Some(watcher::Event::Delete(_) | watcher::Event::InitDone)) => None,
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(

@@ -59,6 +59,11 @@ impl Memory {
         change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default());
     }
 
+    /// Makes an object's slot one that is still to be handled: something that it left out may be had now.
+    pub fn reopen_slot(&self, key: &Key) {
+        self.change(key, |m| m.slot = m.slot.map(|slot| slot - 1));
+    }
+
     /// Forgets an object.
     pub fn forget(&self, key: &Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);

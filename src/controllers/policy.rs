@@ -60,6 +60,9 @@ impl Reconcile for ConjurPolicy {
     const DEADLINE: Duration = Duration::from_secs(900);
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
+        if self.meta().deletion_timestamp.is_some() {
+            return Ok(Outcome::Untouched(None));
+        }
         if self.spec.suspend == Some(true) {
             return Ok(Outcome::Suspended);
         }

@@ -38,6 +38,11 @@ impl Reconcile for ConjurSecret {
     const DEADLINE: Duration = Duration::from_secs(120);
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
+        // The garbage collector takes the Secret before the object where that is deleted in the foreground: made again,
+        // it would hold the object's end up for ever.
+        if self.meta().deletion_timestamp.is_some() {
+            return Ok(Outcome::Untouched(None));
+        }
         if self.spec.suspend == Some(true) {
             return Ok(Outcome::Suspended);
         }

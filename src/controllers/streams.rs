@@ -114,18 +114,47 @@ where
         .graceful_shutdown_on(stop.clone().cancelled_owned())
 }
 
+/// What a watch of Secrets shows.
+pub enum Shown {
+    /// One was made, changed or deleted.
+    Touched(Box<PartialObjectMeta<Secret>>),
+    /// All were listed anew, for the watch was broken: what was deleted meanwhile is not among them.
+    ListedAgain,
+}
+
 /// The Secrets that we write to, by their label, metadata only; whose owner is to be woken by a change.
 pub fn owned_secrets(
     client: Client,
     writer: reflector::store::Writer<PartialObjectMeta<Secret>>,
-) -> impl Stream<Item = PartialObjectMeta<Secret>> + Send {
+) -> impl Stream<Item = Shown> + Send {
     let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
+    let mut listed = false;
     watcher(Api::<PartialObjectMeta<Secret>>::all(client), config)
         .default_backoff()
         .modify(|o| o.managed_fields_mut().clear())
         .reflect(writer)
-        .touched_objects()
-        .filter_map(|result| ready(isolated("Secret", result).and_then(Result::ok)))
+        .filter_map(move |result| {
+            ready(match isolated("Secret", result) {
+                Some(Ok(
+                    watcher::Event::Apply(o) | watcher::Event::InitApply(o) | watcher::Event::Delete(o),
+                )) => Some(Shown::Touched(Box::new(o))),
+                // The first list is of a start, where every object has its turn anyway.
+                Some(Ok(watcher::Event::InitDone)) => {
+                    std::mem::replace(&mut listed, true).then_some(Shown::ListedAgain)
+                }
+                Some(Ok(watcher::Event::Init) | Err(_)) | None => None,
+            })
+        })
+}
+
+/// Wakes all objects that write Secrets; those whose Secret is as it was find nothing due.
+pub fn wake_all(
+    secrets: &Store<DeserializeGuard<ConjurSecret>>,
+    policies: &Store<DeserializeGuard<ConjurPolicy>>,
+    wakeups: &Wakeups,
+) {
+    secrets.state().iter().for_each(|s| wakeups.secret(ObjectRef::from_obj(s.as_ref())));
+    policies.state().iter().for_each(|p| wakeups.policy(ObjectRef::from_obj(p.as_ref())));
 }
 
 /// Wakes whom a Secret belongs to, by its controller reference, else by our annotation.

@@ -66,9 +66,15 @@ pub async fn bring_about(
         }
         // The watch has the metadata of what we replace, so that nothing needs to be read.
         let secret = seen.desired.to_secret(&seen.owner, Some(&stored.metadata), &OwnKeys::default());
-        if let Some(written) = or_look_again(ctx.cluster.replace_secret(secret, lane).await)? {
-            ctx.metrics.secret_written(SecretWrite::Update);
-            return Ok((Action::Replace, target(written)));
+        match ctx.cluster.replace_secret(secret, lane).await {
+            // Somebody may have made it immutable, which its metadata does not show.
+            Err(cluster::Error::Invalid(_)) => {}
+            result => {
+                if let Some(written) = or_look_again(result)? {
+                    ctx.metrics.secret_written(SecretWrite::Update);
+                    return Ok((Action::Replace, target(written)));
+                }
+            }
         }
     } else if stored.is_none() {
         let secret = seen.desired.to_secret(&seen.owner, None, &OwnKeys::default());
@@ -122,9 +128,11 @@ async fn write(
         }
         (Action::Recreate, Some(secret)) => {
             let drop = no_longer_asked(secret.metadata.managed_fields.as_deref(), &seen.desired);
-            ctx.cluster.delete_secret(secret, lane).await?;
             let mut standing = secret.metadata.clone();
             (standing.uid, standing.resource_version) = (None, None);
+            // What the API server would refuse to make must not cost the Secret that works.
+            ctx.cluster.try_create_secret(build(Some(&standing), &drop)).await?;
+            ctx.cluster.delete_secret(secret, lane).await?;
             let written = ctx.cluster.create_secret(build(Some(&standing), &drop), lane).await?;
             ctx.metrics.secret_written(SecretWrite::Recreate);
             Ok(written)

@@ -11,7 +11,7 @@ use testbed::wait_for;
 
 use super::{
     Bench, SOON,
-    setup::{change, change_policy, connected, project, put, secret, synced},
+    setup::{api_requests, change, change_policy, connected, project, put, secret, synced},
     test, version,
 };
 
@@ -106,7 +106,7 @@ fn an_optional_variable_may_be_missing_and_go_and_come_back() {
             "- !permit {role: !host apps/app, privileges: [read, execute], resource: !variable apps/b}";
         change_policy(&bench, &format!("- !variable apps/b\n{permit}\n")).await;
         let again = bench.set("apps/b");
-        synced(&bench, "db", "back").await;
+        // Without being asked, and long before the next refresh.
         bench.holds("db", &[("a", &values[0]), ("b", &again)]).await;
     });
 }
@@ -225,6 +225,56 @@ fn a_changed_type_recreates_the_secret_and_keeps_what_others_put_there() {
 }
 
 #[test]
+fn a_type_that_the_api_server_refuses_costs_no_secret() {
+    test(|bench| async move {
+        let value = connected(&bench, &["a"]).await.remove(0);
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let before = secret(&bench, "db").await;
+        let tls = json!({ "target": { "type": "kubernetes.io/tls" } });
+        put(&bench, &project("db", &[("a", "a")], &tls)).await;
+        let message = bench.says::<ConjurSecret>("db", "InvalidSpec").await;
+        assert!(message.contains("tls.crt"), "{message}");
+        assert_eq!(secret(&bench, "db").await.uid(), before.uid());
+        bench.holds("db", &[("a", &value)]).await;
+    });
+}
+
+#[test]
+fn a_secret_that_somebody_made_immutable_still_follows() {
+    test(|bench| async move {
+        let value = connected(&bench, &["a"]).await.remove(0);
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        bench.holds("db", &[("a", &value)]).await;
+        super::setup::edit(&bench, "db", json!({ "immutable": true })).await;
+        // The edit is no drift; one refresh looks at it.
+        synced(&bench, "db", "1").await;
+        let value = bench.set("apps/a");
+        synced(&bench, "db", "2").await;
+        bench.ready::<ConjurSecret>("db").await;
+        bench.holds("db", &[("a", &value)]).await;
+    });
+}
+
+#[test]
+fn an_object_that_is_deleted_in_the_foreground_goes_with_its_secret() {
+    test(|bench| async move {
+        connected(&bench, &["a"]).await;
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let (objects, before) = (bench.api::<ConjurSecret>(), api_requests(&bench).len());
+        objects.delete("db", &DeleteParams::foreground()).await.unwrap();
+        let gone = || async { objects.get_opt("db").await.unwrap().is_none().then_some(()) };
+        wait_for("the object is gone", SOON, gone).await.unwrap();
+        assert_eq!(bench.data("db").await, None);
+        let made =
+            api_requests(&bench).into_iter().skip(before).find(|r| r.verb == "create" && r.name == "db");
+        assert_eq!(made, None, "the operator and the garbage collector worked against each other");
+    });
+}
+
+#[test]
 fn a_suspended_object_is_left_alone_until_it_is_resumed() {
     test(|bench| async move {
         let first = connected(&bench, &["a"]).await.remove(0);
@@ -243,7 +293,7 @@ fn a_suspended_object_is_left_alone_until_it_is_resumed() {
         bench.holds("later", &[("a", &second)]).await;
         bench.holds("db", &[("a", "by hand")]).await;
         assert_eq!(bench.data("new").await, None);
-        let kept: ConjurSecret = bench.api().get("db").await.unwrap();
+        let kept: ConjurSecret = bench.ready("db").await;
         assert_eq!(super::setup::states(&kept), "Ready=True");
         assert_ne!(first, second);
 
