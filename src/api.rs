@@ -16,7 +16,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::{CustomResourceExt, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use connection::{ConjurConnection, ConjurConnectionSpec, ConjurConnectionStatus};
+pub use connection::{
+    ClusterConjurConnection, ClusterConjurConnectionSpec, ConjurConnection, ConjurConnectionSpec,
+    ConjurConnectionStatus, SecretKeyRef,
+};
 pub use duration::GoDuration;
 pub use policy::{ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus};
 pub use reason::Reason;
@@ -59,24 +62,14 @@ pub enum ConnectionKind {
     /// In the namespace of the object that uses it.
     #[default]
     ConjurConnection,
-}
-
-/// One key of a Secret in the same namespace.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretKeyRef {
-    /// Required. Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Required. Key in the Secret's data.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
+    /// Of the whole cluster; its `access` rules say who may use it for what.
+    ClusterConjurConnection,
 }
 
 /// The CRDs as the API server takes them, with the one schema default there is:
 /// `status.observedGeneration: -1`, so that kstatus does not take a brand-new object for finished.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [ConjurConnection::crd(), ConjurPolicy::crd(), ConjurSecret::crd()]
+    [ClusterConjurConnection::crd(), ConjurConnection::crd(), ConjurPolicy::crd(), ConjurSecret::crd()]
         .into_iter()
         .map(with_status_default)
         .collect()

@@ -8,12 +8,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    api::{ConjurConnection, ConjurPolicy, ConjurSecret},
+    api::{ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret},
     cli::RunArgs,
     cluster::Cluster,
     controllers::{
         Context,
         clients::Clients,
+        connection::ClusterAudiences,
         drive,
         inputs::Inputs,
         policy::{Branches, KeyWrites},
@@ -110,6 +111,11 @@ async fn act(
 ) -> Result<(), Error> {
     let (wakeups, woken) = Wakeups::new();
     let (connections, connections_writer) = reflector::store::<DeserializeGuard<ConjurConnection>>();
+    let (cluster_connections, cluster_connections_writer) =
+        reflector::store::<DeserializeGuard<ClusterConjurConnection>>();
+    let (namespaces, namespaces_writer) = reflector::store();
+    let _namespaces =
+        AbortOnDropHandle::new(tokio::spawn(streams::namespaces(client.clone(), namespaces_writer)));
     let (secrets, secrets_writer) = reflector::store::<DeserializeGuard<ConjurSecret>>();
     let (policies, policies_writer) = reflector::store::<DeserializeGuard<ConjurPolicy>>();
     let (owned, owned_writer) = reflector::store();
@@ -133,6 +139,9 @@ async fn act(
         cluster: Cluster::new(client.clone(), args.max_concurrent.get()),
         clients: Clients::new(wakeups.clone()),
         connections: connections.clone(),
+        cluster_connections: cluster_connections.clone(),
+        namespaces: namespaces.clone(),
+        audiences: ClusterAudiences::default(),
         secrets: secrets.clone(),
         policies: policies.clone(),
         owned: owned.clone(),
@@ -152,17 +161,33 @@ async fn act(
         woken.connections,
         &shutdown,
     );
+    let cluster_connection_controller = streams::controller(
+        client.clone(),
+        (cluster_connections.clone(), cluster_connections_writer),
+        woken.cluster_connections,
+        &shutdown,
+    );
     let secret_controller =
         streams::controller(client.clone(), (secrets, secrets_writer), woken.secrets, &shutdown);
     let policy_controller =
         streams::controller(client, (policies, policies_writer), woken.policies, &shutdown);
     // What is looked up must be there before the first object that looks it up, or it would say "not found".
     let ready = async {
-        let (a, b) = tokio::join!(connections.wait_until_ready(), owned.wait_until_ready());
-        a.is_ok() && b.is_ok()
+        let (a, b, c, d) = tokio::join!(
+            connections.wait_until_ready(),
+            cluster_connections.wait_until_ready(),
+            namespaces.wait_until_ready(),
+            owned.wait_until_ready()
+        );
+        a.is_ok() && b.is_ok() && c.is_ok() && d.is_ok()
     };
     let all = async {
-        let connections = drive(connection_controller, ctx.clone());
+        let connections = async {
+            tokio::join!(
+                drive(connection_controller, ctx.clone()),
+                drive(cluster_connection_controller, ctx.clone())
+            )
+        };
         let users = async {
             tokio::select! {
                 ready = ready => if !ready { return },

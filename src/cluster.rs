@@ -6,19 +6,20 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Secret},
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::{ConfigMap, Secret, ServiceAccount},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::Status,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{api::MANAGER, conjur::Lane, plan::secret::wipe};
+use crate::{api::MANAGER, conjur::Lane, plan::secret::wipe, sensitive::Sensitive};
 
 /// One call to the API server; watches are bounded by themselves.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -160,20 +161,47 @@ impl Cluster {
     /// `NotFound` where it is gone.
     pub async fn patch_status<K>(
         &self,
-        namespace: &str,
+        api: &Api<K>,
         name: &str,
         status: Value,
         lane: Lane,
     ) -> Result<K, Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource + Clone + Debug + DeserializeOwned,
     {
-        let what = format!("write the status of {} {namespace}/{name}", K::kind(&()));
+        let what = format!("write the status of {}/{name}", api.resource_url());
         let _permits = self.permit(lane).await?;
         let body = serde_json::json!({ "status": status });
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let api = Api::<K>::namespaced(self.client.clone(), namespace);
         call(&what, api.patch_status(name, &params, &Patch::Merge(body))).await
+    }
+
+    /// A new token of a ServiceAccount for these audiences; without any, for those of the API server.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such ServiceAccount; `Forbidden` where the chart does not permit it.
+    pub async fn request_token(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        audiences: &[String],
+    ) -> Result<Sensitive<String>, Error> {
+        let what = format!("request a token of ServiceAccount {namespace}/{service_account}");
+        let spec = TokenRequestSpec {
+            audiences: audiences.to_vec(),
+            // The shortest there is: Conjur's own token lives for 8 minutes.
+            expiration_seconds: Some(600),
+            bound_object_ref: None,
+        };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
+        let answer =
+            call(&what, api.create_token_request(service_account, &PostParams::default(), &request)).await?;
+        let token = answer.status.map(|status| status.token).unwrap_or_default();
+        if token.is_empty() {
+            return Err(Error::Failed(format!("the API server gave no token to: {what}")));
+        }
+        Ok(Sensitive::new(token))
     }
 
     fn secrets(&self, secret: &Secret) -> Api<Secret> {
@@ -219,6 +247,17 @@ async fn call<T>(what: &str, future: impl Future<Output = Result<T, kube::Error>
     }
 }
 
+/// What the API server says. Of a Secret that it finds invalid only the fields, and what is wrong with them in
+/// general: its own words may hold a piece of a value (the JSON error of a docker configuration).
+fn words(what: &str, status: &Status) -> String {
+    if status.code != 422 || !what.contains("Secret ") {
+        return status.message.clone();
+    }
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let fields: Vec<_> = causes.map(|cause| format!("{} ({})", cause.field, cause.reason)).collect();
+    if fields.is_empty() { status.reason.clone() } else { format!("invalid: {}", fields.join(", ")) }
+}
+
 /// What an error of the API server means. Only its own message is repeated: it hides the values of a Secret.
 fn meaning(what: &str, error: &kube::Error) -> Error {
     let kube::Error::Api(status) = error else {
@@ -228,7 +267,7 @@ fn meaning(what: &str, error: &kube::Error) -> Error {
             other => format!("cannot {what}: {other}"),
         });
     };
-    let message = format!("the API server refuses to {what}: {}", status.message);
+    let message = format!("the API server refuses to {what}: {}", words(what, status));
     match status.code {
         404 => Error::NotFound(message),
         409 if status.reason == "AlreadyExists" => Error::AlreadyExists(message),

@@ -4,6 +4,7 @@
 
 pub mod clients;
 pub mod connection;
+pub mod facts;
 pub mod failure;
 pub mod inputs;
 pub mod memory;
@@ -23,10 +24,11 @@ use std::{
 
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::{
-    NamespaceResourceScope, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition,
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
-    Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         Controller,
@@ -39,6 +41,7 @@ use serde_json::{Map, Value};
 
 use self::{
     clients::Clients,
+    connection::ClusterAudiences,
     inputs::Inputs,
     memory::Memory,
     policy::{Branches, KeyWrites},
@@ -46,7 +49,7 @@ use self::{
     streams::Wakeups,
 };
 use crate::{
-    api::{ConjurConnection, ConjurPolicy, ConjurSecret, Reason, condition::State},
+    api::{ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, Reason, condition::State},
     cluster::Cluster,
     conjur::Lane,
     metrics::{Kind, Metrics, ReconcileOutcome},
@@ -66,6 +69,12 @@ pub struct Context {
     pub clients: Clients,
     /// The connections there are.
     pub connections: Store<DeserializeGuard<ConjurConnection>>,
+    /// The ClusterConjurConnections there are.
+    pub cluster_connections: Store<DeserializeGuard<ClusterConjurConnection>>,
+    /// Metadata of the namespaces, for the labels that access rules select by.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// The cluster's own audiences, which no token may be for.
+    pub audiences: ClusterAudiences,
     /// The ConjurSecrets there are.
     pub secrets: Store<DeserializeGuard<ConjurSecret>>,
     /// The ConjurPolicies there are.
@@ -110,14 +119,7 @@ impl Key {
 
 /// A kind that the operator brings about.
 pub trait Reconcile:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + DeserializeOwned
-    + Serialize
-    + Debug
-    + Send
-    + Sync
-    + 'static
+    Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + Sync + 'static
 {
     /// Its kind, for logs and metrics.
     const KIND: Kind;
@@ -126,6 +128,9 @@ pub trait Reconcile:
 
     /// Looks at the object, and does what is due. Every effect may be repeated.
     fn reconcile(&self, ctx: &Context) -> impl Future<Output = Result<Outcome, Trouble>> + Send;
+
+    /// The API of the kind, in a namespace where it has one.
+    fn api(client: Client, namespace: &str) -> Api<Self>;
 
     /// `status.observedGeneration` and `status.conditions`.
     fn conditions(&self) -> (Option<i64>, &[Condition]);

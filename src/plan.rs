@@ -1,5 +1,7 @@
 //! Decisions as functions of what was observed and the time: no IO, no async, the clock passed in.
 
+pub mod access;
+pub mod audience;
 pub mod conditions;
 pub mod document;
 pub mod inputs;

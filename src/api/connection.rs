@@ -1,10 +1,20 @@
-//! ConjurConnection: how to reach a Conjur server, and as whom.
+//! ConjurConnection and ClusterConjurConnection: how to reach a Conjur server, and as whom.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+mod auth;
+mod settings;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::SecretKeyRef;
+pub use auth::{
+    ApiKeyAuth, Auth, BundleKind, BundleRef, CertificateAuth, JwtAuth, PasswordAuth, SecretKeyRef, SecretRef,
+    ServiceAccountRef, Tls,
+};
+pub use settings::{AccessMode, LimitsSpec, Settings};
+
+use super::GoDuration;
+use auth::{namespace_is_given, namespace_is_left_out};
 
 /// How to reach one Conjur account, and the identity to use there.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -34,6 +44,8 @@ use super::SecretKeyRef;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(namespace_is_left_out())
+    .message("a ConjurConnection refers to its own namespace only: leave out namespace in references, or make a ClusterConjurConnection"))]
 pub struct ConjurConnectionSpec {
     /// Required. Base address of the server, `https://conjur.example.com`; it may have a path (the hosted
     /// service: `/api`). `http` is allowed, and warned of in an Event.
@@ -53,74 +65,117 @@ pub struct ConjurConnectionSpec {
     pub tls: Option<Tls>,
     /// Required. How to log in.
     pub auth: Auth,
+    /// How old an access token may become, at most three quarters of its life. Default: 5m.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('1h')")
+        .message("a token is renewed every 10s to 1h"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_refresh_interval: Option<GoDuration>,
+    /// ReadAndWrite, ReadOnly (variables may be read, no policy loaded), or WriteOnly (policy may be loaded, no
+    /// variable read). Default: ReadAndWrite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_mode: Option<AccessMode>,
+    /// How much is asked of the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
 }
 
-/// TLS settings of a connection.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+/// The same for the whole cluster: its rules say which namespace may use it for what.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "conjur-operator.io",
+    version = "v1alpha1",
+    kind = "ClusterConjurConnection",
+    plural = "clusterconjurconnections",
+    status = "ConjurConnectionStatus",
+    shortname = "ccjc",
+    category = "conjur",
+    derive = "PartialEq",
+    doc = "How to reach one Conjur account, for the namespaces that its access rules name.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.url"),
+    printcolumn(name = "Identity", type_ = "string", json_path = ".status.identity"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(has(self.caBundle) && has(self.caBundleFrom))")
-    .message("set caBundle or caBundleFrom, not both"))]
-pub struct Tls {
-    /// The certificate authorities to trust, as PEM, instead of the system's roots.
-    #[schemars(length(min = 1, max = 524_288))]
-    #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')")
-        .message("write the authority's certificates as PEM, each beginning with -----BEGIN CERTIFICATE-----"))]
+#[x_kube(validation = Rule::new(namespace_is_given())
+    .message("a ClusterConjurConnection lies in no namespace: give namespace in each reference (only jwt.serviceAccountRef may leave it out)"))]
+pub struct ClusterConjurConnectionSpec {
+    /// Required. Base address of the server, `https://conjur.example.com`; it may have a path (the hosted
+    /// service: `/api`). `http` is allowed, and warned of in an Event.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("isURL(self) && (self.startsWith('https://') || self.startsWith('http://'))")
+        .message("write the address with its scheme, such as https://conjur.example.com"))]
+    #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#') && !self.contains('@')")
+        .message("the address has no query, fragment or user; credentials belong into spec.auth"))]
+    pub url: String,
+    /// Required. The Conjur account.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("!self.contains(':') && !self.contains('/')")
+        .message("a Conjur account has neither ':' nor '/'"))]
+    pub account: String,
+    /// TLS settings. Default: the roots of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_bundle: Option<String>,
-    /// Where the bundle lies instead: a key of a ConfigMap or Secret in the same namespace.
+    pub tls: Option<Tls>,
+    /// Required. How to log in.
+    pub auth: Auth,
+    /// How old an access token may become, at most three quarters of its life. Default: 5m.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('1h')")
+        .message("a token is renewed every 10s to 1h"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_bundle_from: Option<BundleRef>,
+    pub token_refresh_interval: Option<GoDuration>,
+    /// ReadAndWrite, ReadOnly (variables may be read, no policy loaded), or WriteOnly (policy may be loaded, no
+    /// variable read). Default: ReadAndWrite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_mode: Option<AccessMode>,
+    /// How much is asked of the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
+    /// Which namespaces may do what. Without a rule, none may do anything.
+    #[schemars(length(max = 256))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<Vec<AccessRule>>,
 }
 
-/// One key of a ConfigMap or Secret in the same namespace.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+/// What some namespaces may do.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct BundleRef {
-    /// Required. ConfigMap or Secret.
-    pub kind: BundleKind,
-    /// Required. Name of the ConfigMap or Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Required. Key in its data.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
+pub struct AccessRule {
+    /// Required. The namespaces that the rule is for.
+    pub namespaces: AccessNamespaces,
+    /// Patterns of the variables that they may read: `*` stands for any text within a segment, `**` for one or more
+    /// segments, `{namespace}` for the namespace's name. Default: none.
+    #[schemars(length(max = 128), inner(length(min = 1, max = 1024)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read: Option<Vec<String>>,
+    /// Patterns of the policy branches that they may load: `apps/{namespace}` is exactly that branch,
+    /// `apps/{namespace}/**` those below it. Default: none.
+    #[schemars(length(max = 128), inner(length(min = 1, max = 1024)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branches: Option<Vec<String>>,
 }
 
-/// Where a CA bundle may lie.
-#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BundleKind {
-    /// A ConfigMap.
-    ConfigMap,
-    /// A Secret.
-    Secret,
-}
-
-/// How to log in: exactly one way.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+/// The namespaces that a rule is for; where names and selector are given, both must match.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.apiKey)")
-    .message("say how to log in: apiKey: {login: host/…, apiKeySecretRef: {name: …, key: …}}"))]
-pub struct Auth {
-    /// Login with the API key of a host or user.
+#[x_kube(validation = Rule::new("has(self.names) || has(self.selector)")
+    .message("name the namespaces: names: [billing], or selector: {matchLabels: {team: pay}}; an empty selector matches all"))]
+pub struct AccessNamespaces {
+    /// Their names.
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_key: Option<ApiKeyAuth>,
-}
-
-/// Login with an API key.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.login) != has(self.loginSecretRef)")
-    .message("set exactly one of login (host/apps/billing, or a user's name) and loginSecretRef"))]
-pub struct ApiKeyAuth {
-    /// The login: `host/apps/billing` for a host, the name for a user. This or loginSecretRef is required.
-    #[schemars(length(min = 1, max = 1024))]
+    pub names: Option<Vec<String>>,
+    /// A selector of their labels.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub login: Option<String>,
-    /// Where the login lies instead: a key of a Secret in the same namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub login_secret_ref: Option<SecretKeyRef>,
-    /// Required. Where the API key lies: a key of a Secret in the same namespace.
-    pub api_key_secret_ref: SecretKeyRef,
+    pub selector: Option<LabelSelector>,
 }
 
 /// What is known of a connection.
@@ -137,7 +192,7 @@ pub struct ConjurConnectionStatus {
     /// Version of the server, where it tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// Who we are there, as `whoami` says: `host/apps/billing`.
+    /// Who we are there, as `whoami` says: `host/apps/billing`. None where each namespace has its own identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// A hash over the credentials and CA bundle that were last used (their uids and resource versions).

@@ -72,6 +72,8 @@ reasons! {
     InvalidObject,
     /// The spec asks for something that can't be.
     InvalidSpec,
+    /// The connection does not let the namespace do that: no `access` rule grants it, or `accessMode` forbids it.
+    AccessDenied,
     /// The target Secret exists and is not ours.
     ForeignSecret,
     /// The data is larger than a Secret may be.

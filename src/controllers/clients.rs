@@ -1,18 +1,26 @@
-//! The pool of Conjur clients: one per connection, where every controller gets it.
+//! The pool of Conjur clients: one per connection and identity, where every controller gets it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use kube::{Resource, ResourceExt, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::{Context, Key, backoff, streams::Wakeups};
+use super::{
+    Context, Key, backoff,
+    facts::{ConnectionId, Facts},
+    streams::Wakeups,
+};
 use crate::{
-    api::{ConjurConnection, ConnectionRef, Reason},
+    api::{ConnectionKind, ConnectionRef, Reason, connection::AccessMode},
     conjur,
-    plan::{Class, Failure, inputs},
+    plan::{
+        Class, Failure,
+        access::{self, Consumer, Verb},
+        inputs,
+    },
 };
 
 /// Longest pause between two tries of a connection that can't be reached.
@@ -32,8 +40,8 @@ pub struct Connected {
     /// The account.
     pub account: Arc<str>,
     /// The connection it belongs to.
-    pub connection: ObjectRef<DeserializeGuard<ConjurConnection>>,
-    uid: Arc<str>,
+    pub connection: ConnectionId,
+    slot: Slot,
 }
 
 /// What is known of a connection.
@@ -47,11 +55,25 @@ pub enum Standing {
     Failing(Failure),
 }
 
+/// A place in the pool: tokens, batches and answers are never shared between two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Slot {
+    uid: String,
+    tenant: Option<String>,
+}
+
+impl Slot {
+    fn of(facts: &Facts) -> Self {
+        Self { uid: facts.uid.clone(), tenant: facts.tenant.clone() }
+    }
+}
+
 struct Entry {
     generation: Option<i64>,
     inputs: String,
     /// None where what it is made of is missing or wrong.
     client: Option<conjur::Client>,
+    /// None until `whoami` answered.
     identity: Option<Arc<str>>,
     failing: Option<Failure>,
     /// Why it fails, as those who use it were told.
@@ -63,9 +85,9 @@ struct Entry {
     checked_at: Option<Instant>,
 }
 
-/// By uid of the connection.
+/// By uid of the connection, and tenant.
 pub struct Clients {
-    entries: Mutex<HashMap<String, Entry>>,
+    entries: Mutex<HashMap<Slot, Entry>>,
     wakeups: Wakeups,
 }
 
@@ -75,79 +97,94 @@ impl Clients {
         Self { entries: Mutex::default(), wakeups }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut HashMap<String, Entry>) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<Slot, Entry>) -> T) -> T {
         change(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is known of a connection as it is in the store.
-    pub fn standing(&self, connection: &ConjurConnection) -> Standing {
-        let uid = connection.uid().unwrap_or_default();
-        self.with(|entries| match entries.get(&uid) {
-            Some(entry) if entry.generation == connection.meta().generation => {
-                if let Some(failure) = &entry.failing {
-                    return Standing::Failing(failure.clone());
+    fn entry<T>(&self, facts: &Facts, look: impl FnOnce(&mut Entry) -> Option<T>) -> Option<T> {
+        self.with(|entries| entries.get_mut(&Slot::of(facts)).and_then(look))
+    }
+
+    /// What is known of a connection as it is in the store. A tenant that is new is tried from now on.
+    pub fn standing(&self, facts: &Facts) -> Standing {
+        let slot = Slot::of(facts);
+        let known = self.with(|entries| {
+            let Some(entry) = entries.get(&slot).filter(|e| e.generation == facts.generation) else {
+                if facts.tenant.is_some() {
+                    entries.insert(slot.clone(), Entry::untried(facts));
                 }
-                match (&entry.client, &entry.identity) {
-                    (Some(client), Some(identity)) => Standing::Connected(Connected {
-                        client: client.clone(),
-                        identity: identity.clone(),
-                        account: connection.spec.account.as_str().into(),
-                        connection: connection_ref(connection),
-                        uid: uid.as_str().into(),
-                    }),
-                    _ => Standing::Untried,
-                }
+                return None;
+            };
+            if let Some(failure) = &entry.failing {
+                return Some(Standing::Failing(failure.clone()));
             }
-            _ => Standing::Untried,
+            let both = entry.client.clone().zip(entry.identity.clone());
+            Some(both.map_or(Standing::Untried, |(client, identity)| {
+                Standing::Connected(Connected {
+                    client,
+                    identity,
+                    account: facts.settings.account.as_str().into(),
+                    connection: facts.id.clone(),
+                    slot: slot.clone(),
+                })
+            }))
+        });
+        known.unwrap_or_else(|| {
+            if facts.tenant.is_some() {
+                self.wakeups.connection(&facts.id);
+            }
+            Standing::Untried
         })
     }
 
     /// Who we are through a connection, where that is known: by the pool, else by its status.
-    pub fn identity(&self, connection: &ConjurConnection) -> Option<String> {
-        let known = self.with(|entries| {
-            let entry = entries.get(&connection.uid().unwrap_or_default())?;
-            entry.identity.as_deref().map(str::to_owned)
-        });
-        known.or_else(|| connection.status.as_ref().and_then(|s| s.identity.clone()))
+    pub fn identity(&self, facts: &Facts) -> Option<String> {
+        let known = self.entry(facts, |entry| entry.identity.as_deref().map(str::to_owned));
+        known.or_else(|| facts.status.identity.clone())
+    }
+
+    /// The namespaces that use a connection with an identity of their own.
+    pub fn tenants(&self, facts: &Facts) -> Vec<String> {
+        self.with(|entries| {
+            entries.keys().filter(|s| s.uid == facts.uid).filter_map(|s| s.tenant.clone()).collect()
+        })
     }
 
     /// The client of a connection with these inputs, if it is in the pool already.
-    pub fn existing(&self, connection: &ConjurConnection, inputs: &str) -> Option<conjur::Client> {
-        self.with(|entries| {
-            let entry = entries.get(&connection.uid().unwrap_or_default())?;
-            let same = entry.generation == connection.meta().generation && entry.inputs == inputs;
+    pub fn existing(&self, facts: &Facts, inputs: &str) -> Option<conjur::Client> {
+        self.entry(facts, |entry| {
+            let same = entry.generation == facts.generation && entry.inputs == inputs;
             entry.client.clone().filter(|_| same)
         })
     }
 
     /// Puts a client into the pool, in place of an earlier one of the connection.
-    pub fn put(&self, connection: &ConjurConnection, inputs: String, client: conjur::Client) {
-        self.with(|entries| {
-            let entry = Entry { inputs, client: Some(client), ..Entry::untried(connection) };
-            entries.insert(connection.uid().unwrap_or_default(), entry);
-        });
+    pub fn put(&self, facts: &Facts, inputs: String, client: conjur::Client) {
+        let entry = Entry { inputs, client: Some(client), ..Entry::untried(facts) };
+        self.with(|entries| entries.insert(Slot::of(facts), entry));
     }
 
-    /// The connection works, as that identity. Says whether it is news.
-    pub fn works(&self, connection: &ConjurConnection, identity: &str) -> bool {
-        self.with(|entries| {
-            let Some(entry) = entries.get_mut(&connection.uid().unwrap_or_default()) else { return false };
+    /// The connection works, as that identity; none where only its tenants have one. Says whether it is news.
+    pub fn works(&self, facts: &Facts, identity: Option<&str>) -> bool {
+        let news = self.entry(facts, |entry| {
             entry.told = None;
-            let news = entry.failing.take().is_some() || entry.identity.as_deref() != Some(identity);
-            entry.identity = Some(identity.into());
+            let news = entry.failing.take().is_some()
+                || entry.checked_at.is_none()
+                || entry.identity.as_deref() != identity;
+            entry.identity = identity.map(Into::into);
             entry.checked_at = Some(Instant::now());
-            news
-        })
+            Some(news)
+        });
+        news.unwrap_or(false)
     }
 
     /// The connection fails, or could not even be made. When it is to be tried again, and whether those who use it
     /// don't know yet that it fails for this reason.
-    pub fn fails(&self, connection: &ConjurConnection, failure: &Failure) -> (Duration, bool) {
+    pub fn fails(&self, facts: &Facts, failure: &Failure) -> (Duration, bool) {
         self.with(|entries| {
-            let uid = connection.uid().unwrap_or_default();
-            let entry = entries.entry(uid).or_insert_with(|| Entry::untried(connection));
-            if entry.generation != connection.meta().generation {
-                *entry = Entry::untried(connection);
+            let entry = entries.entry(Slot::of(facts)).or_insert_with(|| Entry::untried(facts));
+            if entry.generation != facts.generation {
+                *entry = Entry::untried(facts);
             }
             let news = entry.told != Some(failure.reason);
             entry.told = Some(failure.reason);
@@ -156,30 +193,24 @@ impl Clients {
     }
 
     /// When a connection was last seen to work by its own check; none where it does not work now.
-    pub fn checked_at(&self, connection: &ConjurConnection) -> Option<Instant> {
-        self.with(|entries| {
-            let entry = entries.get(&connection.uid().unwrap_or_default())?;
-            if entry.failing.is_some() { None } else { entry.checked_at }
-        })
+    pub fn checked_at(&self, facts: &Facts) -> Option<Instant> {
+        self.entry(facts, |entry| entry.checked_at.filter(|_| entry.failing.is_none()))
     }
 
     /// How long a failing connection still rests before it is tried again.
-    pub fn rests(&self, connection: &ConjurConnection) -> Option<Duration> {
-        self.with(|entries| {
-            let entry = entries.get(&connection.uid().unwrap_or_default())?;
-            let failure =
-                entry.failing.as_ref().filter(|_| entry.generation == connection.meta().generation)?;
+    pub fn rests(&self, facts: &Facts) -> Option<Duration> {
+        self.entry(facts, |entry| {
+            let failure = entry.failing.as_ref().filter(|_| entry.generation == facts.generation)?;
             let pause = backoff(entry.failures, Duration::from_secs(1), longest(failure), 0.0);
             pause.checked_sub(entry.failed_at?.elapsed()).max(entry.asked_to_wait())
         })
     }
 
     /// The connection's own check failed: where the server says when it wants to be asked again, it is not before.
-    pub fn check_failed(&self, connection: &ConjurConnection, error: &conjur::Error) {
-        self.with(|entries| {
-            if let Some(entry) = entries.get_mut(&connection.uid().unwrap_or_default()) {
-                entry.note_wait(error);
-            }
+    pub fn check_failed(&self, facts: &Facts, error: &conjur::Error) {
+        self.entry(facts, |entry| {
+            entry.note_wait(error);
+            Some(())
         });
     }
 
@@ -189,7 +220,7 @@ impl Clients {
             return;
         }
         let failure = Failure::from(error.clone());
-        let first = self.with(|entries| match entries.get_mut(through.uid.as_ref()) {
+        let first = self.with(|entries| match entries.get_mut(&through.slot) {
             Some(entry) if entry.failing.is_none() => {
                 entry.note_wait(error);
                 entry.fail(&failure);
@@ -198,20 +229,20 @@ impl Clients {
             _ => false,
         });
         if first {
-            self.wakeups.connection(through.connection.clone());
+            self.wakeups.connection(&through.connection);
         }
     }
 
-    /// Lets go of a connection that is gone.
+    /// Lets go of connections that are gone.
     pub fn forget(&self, still_there: impl Fn(&str) -> bool) {
-        self.with(|entries| entries.retain(|uid, _| still_there(uid)));
+        self.with(|entries| entries.retain(|slot, _| still_there(&slot.uid)));
     }
 }
 
 impl Entry {
-    fn untried(connection: &ConjurConnection) -> Self {
+    fn untried(facts: &Facts) -> Self {
         Self {
-            generation: connection.meta().generation,
+            generation: facts.generation,
             inputs: String::new(),
             client: None,
             identity: None,
@@ -253,15 +284,10 @@ fn longest(failure: &Failure) -> Duration {
     }
 }
 
-/// The reference that wakes a connection.
-pub fn connection_ref(connection: &ConjurConnection) -> ObjectRef<DeserializeGuard<ConjurConnection>> {
-    ObjectRef::new(&connection.name_any()).within(&connection.namespace().unwrap_or_default())
-}
-
 /// A connection that an object names, as it is now.
 pub struct Named {
-    /// The connection.
-    pub connection: ConjurConnection,
+    /// The connection, as the object's namespace uses it.
+    pub facts: Facts,
     /// Whether it works.
     pub standing: Standing,
     /// A hash over what of it matters to those who use it: uid, generation, identity. A mere exchange of its key
@@ -274,44 +300,75 @@ pub struct Named {
 /// # Errors
 /// `ConnectionNotFound`; `ConnectionNotReady` where it does not decode.
 pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Named, Failure> {
-    let at = ObjectRef::new(&reference.name).within(&user.namespace);
-    let found = ctx.connections.get(&at).ok_or_else(|| {
-        Failure::waiting(
-            Reason::ConnectionNotFound,
-            super::failure::LOOK_AGAIN,
-            format!(
-                "ConjurConnection {}/{} does not exist: create it, or correct spec.connectionRef.name",
-                user.namespace, reference.name
-            ),
-        )
-    })?;
-    let connection = found.0.as_ref().map_err(|_| Failure {
-        class: Class::Connection,
-        reason: Reason::ConnectionNotReady,
-        message: format!(
-            "ConjurConnection {}/{} does not decode; see its status",
-            user.namespace, reference.name
-        ),
-    })?;
-    let identity = ctx.clients.identity(connection).unwrap_or_default();
-    let generation = connection.meta().generation.unwrap_or_default().to_string();
+    let kind = reference.kind.unwrap_or_default();
+    let found = match kind {
+        ConnectionKind::ConjurConnection => {
+            let at = ObjectRef::new(&reference.name).within(&user.namespace);
+            ctx.connections.get(&at).map(|found| found.0.as_ref().ok().map(Facts::from))
+        }
+        ConnectionKind::ClusterConjurConnection => {
+            let found = ctx.cluster_connections.get(&ObjectRef::new(&reference.name));
+            found.map(|found| found.0.as_ref().ok().map(Facts::from))
+        }
+    };
+    let namespace =
+        if kind == ConnectionKind::ConjurConnection { user.namespace.clone() } else { String::new() };
+    let id = ConnectionId { kind, namespace, name: reference.name.clone() };
+    let facts = found
+        .ok_or_else(|| {
+            let message = format!("{id} does not exist: create it, or correct spec.connectionRef");
+            Failure::waiting(Reason::ConnectionNotFound, super::failure::LOOK_AGAIN, message)
+        })?
+        .ok_or_else(|| Failure {
+            class: Class::Connection,
+            reason: Reason::ConnectionNotReady,
+            message: format!("{id} does not decode; see its status"),
+        })?
+        .for_user(&user.namespace);
+    // A tenant's identity is that of its ServiceAccount: it is not known before it is tried, and stays the same.
+    let identity = if facts.tenant.is_some() {
+        "tenant".into()
+    } else {
+        ctx.clients.identity(&facts).unwrap_or_default()
+    };
+    let generation = facts.generation.unwrap_or_default().to_string();
     Ok(Named {
-        standing: ctx.clients.standing(connection),
-        inputs: inputs::hash([connection.uid().unwrap_or_default().as_str(), &generation, &identity]),
-        connection: connection.clone(),
+        standing: ctx.clients.standing(&facts),
+        inputs: inputs::hash([facts.uid.as_str(), &generation, &identity]),
+        facts,
     })
 }
 
+impl Named {
+    /// Refuses what the connection does not let an object of a namespace do, before Conjur is asked. No IO.
+    ///
+    /// # Errors
+    /// `AccessDenied`, saying which rule or mode is missing.
+    pub fn check_access(&self, verb: Verb, ids: &[&str], user: &Key, ctx: &Context) -> Result<(), Failure> {
+        let mode = self.facts.settings.access_mode;
+        let forbidden = match verb {
+            Verb::Read => (mode == AccessMode::WriteOnly).then_some("no variable may be read through it"),
+            Verb::Load => (mode == AccessMode::ReadOnly).then_some("no policy may be loaded through it"),
+        };
+        if let Some(why) = forbidden {
+            let message = format!("{} has accessMode {mode:?}: {why}", self.facts.id);
+            return Err(Failure::stalled(Reason::AccessDenied, message));
+        }
+        let Some(rules) = &self.facts.access else { return Ok(()) };
+        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
+        let none = BTreeMap::new();
+        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
+        let who = Consumer { namespace: &user.namespace, labels };
+        ids.iter().try_for_each(|id| access::check(rules, who, verb, id, &self.facts.id.name))
+    }
+}
+
 /// What an object says that waits for its failing connection.
-pub fn not_ready(connection: &ConjurConnection, why: &Failure) -> Failure {
+pub fn not_ready(facts: &Facts, why: &Failure) -> Failure {
     Failure {
         class: Class::Connection,
         reason: Reason::ConnectionNotReady,
-        message: format!(
-            "ConjurConnection {}/{} does not work ({why}); this goes on when it does",
-            connection.namespace().unwrap_or_default(),
-            connection.name_any()
-        ),
+        message: format!("{} does not work ({why}); this goes on when it does", facts.id),
     }
 }
 
@@ -321,22 +378,23 @@ mod tests {
 
     #[test]
     fn a_server_that_asks_to_wait_is_not_asked_before() {
-        let connection: ConjurConnection = serde_json::from_value(serde_json::json!({
+        let connection: crate::api::ConjurConnection = serde_json::from_value(serde_json::json!({
             "metadata": { "name": "c", "namespace": "n", "uid": "u", "generation": 1 },
             "spec": { "url": "http://conjur", "account": "demo", "auth": {} }
         }))
         .unwrap();
+        let facts = Facts::from(&connection);
         let clients = Clients::new(Wakeups::new().0);
         let limited = |seconds| conjur::Error::RateLimited {
             message: "wait".into(),
             retry_after: Some(Duration::from_secs(seconds)),
         };
-        let (pause, _) = clients.fails(&connection, &limited(0).into());
+        let (pause, _) = clients.fails(&facts, &limited(0).into());
         assert!(pause <= Duration::from_secs(1));
         for (asked, at_least, at_most) in [(120, 110, 120), (86_400, 290, 300)] {
-            clients.check_failed(&connection, &limited(asked));
-            let (pause, _) = clients.fails(&connection, &limited(asked).into());
-            let rest = clients.rests(&connection).unwrap();
+            clients.check_failed(&facts, &limited(asked));
+            let (pause, _) = clients.fails(&facts, &limited(asked).into());
+            let rest = clients.rests(&facts).unwrap();
             for wait in [pause, rest] {
                 assert!((at_least..=at_most).contains(&wait.as_secs()), "{wait:?}");
             }

@@ -1,152 +1,241 @@
-//! ConjurConnection: makes the shared client, sees that it works, and wakes those who wait for it.
+//! ConjurConnection and ClusterConjurConnection: make the shared clients, see that they work, and wake those who
+//! wait for them.
+
+mod gather;
+mod users;
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::{Resource, ResourceExt, runtime::events::EventType};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Api, ResourceExt, runtime::events::EventType};
 use serde_json::{Map, Value};
-use url::Url;
 
+pub use self::gather::ClusterAudiences;
+use self::{
+    gather::Ingredients,
+    users::{listen_for_found, wake_users},
+};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
-    clients::connection_ref,
-    inputs::{Input, User},
+    facts::{ConnectionId, Facts},
+    inputs::User,
 };
 use crate::{
     api::{
-        ConjurConnection, Reason, SecretKeyRef,
-        connection::{ApiKeyAuth, BundleKind, BundleRef},
+        ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionKind, Reason,
+        condition::{READY, is_true},
     },
-    conjur::{Client, Config, Credentials, Lane},
+    conjur::{Client, Error, Lane},
     metrics::Kind,
-    plan::{Class, Failure, inputs},
-    sensitive::Sensitive,
+    plan::{Class, Failure},
 };
 
 /// A connection that works is looked at this often, for a fault that no call has met.
 const CHECK_AGAIN: Duration = Duration::from_secs(600);
+/// How long the check of one identity may take.
+const DEADLINE: Duration = Duration::from_secs(90);
 
-impl Reconcile for ConjurConnection {
-    const KIND: Kind = Kind::Connection;
-    const DEADLINE: Duration = Duration::from_secs(90);
+macro_rules! reconcile {
+    ($kind:ty, $label:expr, $api:expr) => {
+        impl Reconcile for $kind {
+            const KIND: Kind = $label;
+            const DEADLINE: Duration = DEADLINE;
 
-    async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
-        if let Some(rest) = ctx.clients.rests(self)
-            && !ctx.inputs.changed(&User::Connection(connection_ref(self)))
-        {
-            return Ok(Outcome::Untouched(Some(rest)));
+            async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
+                let facts = Facts::from(self);
+                let outcome = check_and_say(self, &facts, ctx).await?;
+                Ok(check_tenants(&facts, outcome, ctx).await)
+            }
+
+            fn api(client: kube::Client, namespace: &str) -> Api<Self> {
+                $api(client, namespace)
+            }
+
+            fn conditions(&self) -> (Option<i64>, &[Condition]) {
+                told(self.status.as_ref())
+            }
+
+            fn status_json(&self) -> Option<Value> {
+                serde_json::to_value(self.status.as_ref()?).ok()
+            }
+
+            fn set_status(&mut self, status: Value) {
+                self.status = serde_json::from_value(status).ok();
+            }
+
+            fn gone(key: &Key, ctx: &Context) {
+                let kind = if Self::KIND == Kind::Connection {
+                    ConnectionKind::ConjurConnection
+                } else {
+                    ConnectionKind::ClusterConjurConnection
+                };
+                let id = ConnectionId { kind, namespace: key.namespace.clone(), name: key.name.clone() };
+                let there = there(ctx);
+                ctx.clients.forget(|uid| there.iter().any(|u| u == uid));
+                // They tell of it; their Secrets stay.
+                wake_users(&id, None, ctx);
+                ctx.inputs.want(&User::Connection(id), &[]);
+            }
         }
-        match connect(self, ctx).await {
-            Ok(outcome) => Ok(outcome),
-            Err(failure) => Err(fail(self, failure, ctx)),
-        }
-    }
+    };
+}
+reconcile!(ConjurConnection, Kind::Connection, Api::namespaced);
+reconcile!(ClusterConjurConnection, Kind::ClusterConnection, |client, _| Api::all(client));
 
-    fn conditions(&self) -> (Option<i64>, &[Condition]) {
-        let status = self.status.as_ref();
-        (
-            status.and_then(|s| s.observed_generation),
-            status.and_then(|s| s.conditions.as_deref()).unwrap_or_default(),
-        )
-    }
-
-    fn status_json(&self) -> Option<Value> {
-        serde_json::to_value(self.status.as_ref()?).ok()
-    }
-
-    fn set_status(&mut self, status: Value) {
-        self.status = serde_json::from_value(status).ok();
-    }
-
-    fn gone(key: &Key, ctx: &Context) {
-        let there: Vec<_> = ctx
-            .connections
-            .state()
-            .iter()
-            .filter_map(|c| c.0.as_ref().ok().and_then(ResourceExt::uid))
-            .collect();
-        ctx.clients.forget(|uid| there.iter().any(|u| u == uid));
-        // They tell of it; their Secrets stay.
-        wake_users(&key.namespace, &key.name, ctx);
-        let reference = kube::runtime::reflector::ObjectRef::new(&key.name).within(&key.namespace);
-        ctx.inputs.want(&User::Connection(reference), &[]);
-    }
+fn told(status: Option<&ConjurConnectionStatus>) -> (Option<i64>, &[Condition]) {
+    (
+        status.and_then(|s| s.observed_generation),
+        status.and_then(|s| s.conditions.as_deref()).unwrap_or_default(),
+    )
 }
 
-impl ConjurConnection {
-    fn is_observed(&self) -> bool {
-        self.status.as_ref().and_then(|s| s.observed_generation) == self.meta().generation
+/// The uids of all connections there are.
+fn there(ctx: &Context) -> Vec<String> {
+    let connections = ctx.connections.state();
+    let cluster = ctx.cluster_connections.state();
+    let own = connections.iter().filter_map(|c| c.0.as_ref().ok().and_then(ResourceExt::uid));
+    own.chain(cluster.iter().filter_map(|c| c.0.as_ref().ok().and_then(ResourceExt::uid))).collect()
+}
+
+/// What a check of one identity found.
+enum Checked {
+    /// It was not due; it is after this.
+    Rests(Duration),
+    /// It works.
+    Works {
+        client: Client,
+        /// None where only tenants have one.
+        identity: Option<String>,
+        inputs: String,
+    },
+}
+
+/// Sees that one identity of a connection works, if that is due. Its users are woken where it is news.
+async fn check(facts: &Facts, ctx: &Context) -> Result<Checked, Failure> {
+    let user = User::Connection(facts.id.clone());
+    if facts.tenant.is_none() {
+        ctx.inputs.want(&user, &gather::referred(facts));
     }
-}
-
-/// What a connection is made of, read from the cluster.
-struct Ingredients {
-    config: Config,
-    /// A hash over where they came from.
-    inputs: String,
-}
-
-async fn connect(connection: &ConjurConnection, ctx: &Context) -> Result<Outcome, Failure> {
-    let reference = User::Connection(connection_ref(connection));
-    ctx.inputs.want(&reference, &referred(connection));
-    let changed = ctx.inputs.take_changed(&reference);
-    let known = ctx.clients.checked_at(connection).filter(|_| connection.is_observed());
+    if let Some(rest) = ctx.clients.rests(facts)
+        && !ctx.inputs.changed(&user)
+    {
+        return Ok(Checked::Rests(rest));
+    }
+    let changed = ctx.inputs.take_changed(&user);
+    let known = ctx.clients.checked_at(facts).filter(|_| facts.tenant.is_some() || facts.is_observed());
     let rest = known.and_then(|at| CHECK_AGAIN.checked_sub(at.elapsed()));
     if let (Some(rest), false) = (rest, changed) {
-        return Ok(Outcome::Untouched(Some(rest)));
+        return Ok(Checked::Rests(rest));
     }
-    let Ingredients { config, inputs } = gather(connection, ctx).await?;
-    let existing = ctx.clients.existing(connection, &inputs);
+    let Ingredients { config, inputs } = gather::gather(facts, ctx).await?;
+    let existing = ctx.clients.existing(facts, &inputs);
     if let (Some(rest), Some(_)) = (rest, &existing) {
-        return Ok(Outcome::Untouched(Some(rest)));
+        return Ok(Checked::Rests(rest));
     }
     let client = if let Some(client) = existing {
         client
     } else {
         let client = Client::with_observer(config, Arc::new(ctx.metrics.clone()))?;
-        listen_for_found(&client, connection, ctx);
-        ctx.clients.put(connection, inputs.clone(), client.clone());
+        listen_for_found(&client, facts, ctx);
+        ctx.clients.put(facts, inputs.clone(), client.clone());
         client
     };
-    let who = client.whoami().await.inspect_err(|error| ctx.clients.check_failed(connection, error))?;
-    let version = server_version(connection, &client).await;
-    if ctx.clients.works(connection, &who.username) {
-        wake_users_of(connection, ctx);
+    let identity = if facts.has_tenants() && facts.tenant.is_none() {
+        // Who we are is each namespace's own matter; here only the server has to answer.
+        client.server_version().await.map(|_| None)
+    } else {
+        client.whoami().await.map(|who| Some(who.username))
+    };
+    let identity = identity.map_err(|error| {
+        ctx.clients.check_failed(facts, &error);
+        not_let_in(error)
+    })?;
+    if ctx.clients.works(facts, identity.as_deref()) {
+        wake_users(&facts.id, facts.tenant.as_deref(), ctx);
     }
-    if connection.spec.url.starts_with("http://") && !connection.is_observed() {
-        let note = format!("{} is plain http: secrets cross the network unencrypted", connection.spec.url);
-        ctx.events.publish(connection, EventType::Warning, Reason::InsecureConnection, "Connect", note);
+    Ok(Checked::Works { client, identity, inputs })
+}
+
+/// What `whoami` refuses is the identity itself: its role is gone, say, while its token lives.
+fn not_let_in(error: Error) -> Failure {
+    match error {
+        Error::Forbidden { message } | Error::NotFound { message, .. } => {
+            Failure { class: Class::Connection, reason: Reason::AuthenticationFailed, message }
+        }
+        error => error.into(),
     }
+}
+
+/// Checks the connection's own identity, and says what came of it.
+async fn check_and_say<K: Reconcile>(object: &K, facts: &Facts, ctx: &Context) -> Result<Outcome, Trouble> {
+    let checked = check(facts, ctx).await.map_err(|failure| fail(facts, failure, ctx))?;
+    let Checked::Works { client, identity, inputs } = checked else {
+        let Checked::Rests(rest) = checked else { return Ok(Outcome::Untouched(None)) };
+        return Ok(Outcome::Untouched(Some(rest)));
+    };
+    let version = server_version(facts, &client).await;
+    let url = &facts.settings.url;
+    if url.starts_with("http://") && !facts.is_observed() {
+        let note = format!("{url} is plain http: secrets cross the network unencrypted");
+        ctx.events.publish(object, EventType::Warning, Reason::InsecureConnection, "Connect", note);
+    }
+    let message = match &identity {
+        Some(identity) => format!("connected to {url} as {identity}"),
+        None => format!("{url} answers; each namespace logs in with a ServiceAccount of its own"),
+    };
     let mut fields = Map::new();
-    fields.insert("identity".into(), who.username.clone().into());
+    fields.insert("identity".into(), identity.into());
     fields.insert("observedInputs".into(), inputs.into());
     fields.insert("serverVersion".into(), version.into());
-    let message = format!("connected to {} as {}", connection.spec.url, who.username);
-    Ok(Outcome::Done {
-        again: Some(CHECK_AGAIN),
-        reason: Reason::Connected,
-        message,
-        fields,
-        lane: Lane::Foreground,
-    })
+    let (again, reason) = (Some(CHECK_AGAIN), Reason::Connected);
+    Ok(Outcome::Done { again, reason, message, fields, lane: Lane::Foreground })
+}
+
+/// Checks the identities of the namespaces that use the connection with one of their own. What fails there is told
+/// by the objects that wait for it, not by the connection.
+async fn check_tenants(facts: &Facts, outcome: Outcome, ctx: &Context) -> Outcome {
+    let mut soonest: Option<Duration> = None;
+    for tenant in ctx.clients.tenants(facts) {
+        let theirs = facts.clone().for_user(&tenant);
+        if theirs.tenant.is_none() {
+            continue;
+        }
+        match check(&theirs, ctx).await {
+            Ok(Checked::Rests(rest)) => soonest = Some(soonest.map_or(rest, |s| s.min(rest))),
+            Ok(Checked::Works { .. }) => {}
+            Err(failure) => {
+                tracing::warn!(connection = %facts.id, namespace = tenant, "{failure}");
+                drop(fail(&theirs, failure, ctx));
+            }
+        }
+    }
+    match outcome {
+        Outcome::Untouched(again) => Outcome::Untouched([again, soonest].into_iter().flatten().min()),
+        outcome => outcome,
+    }
 }
 
 /// The server's version: asked where it is not known yet, or the connection was not Ready; else as it was.
-async fn server_version(connection: &ConjurConnection, client: &Client) -> Option<String> {
-    let (_, conditions) = connection.conditions();
-    let known = connection.status.as_ref().and_then(|s| s.server_version.clone());
-    if known.is_some() && connection.is_observed() && crate::api::condition::is_true(conditions, "Ready") {
+async fn server_version(facts: &Facts, client: &Client) -> Option<String> {
+    let known = facts.status.server_version.clone();
+    let ready = is_true(facts.status.conditions.as_deref().unwrap_or_default(), READY);
+    if known.is_some() && facts.is_observed() && ready {
         return known;
     }
     // Servers may hide it, and it is for people only.
     client.server_version().await.ok().flatten()
 }
 
-fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Trouble {
-    let (again, news) = ctx.clients.fails(connection, &failure);
+fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
+    let works = facts.is_observed() && ctx.clients.checked_at(facts).is_some();
+    if failure.reason == Reason::ApiServerError && works {
+        // The API server's fault: the client that there is goes on.
+        return Trouble { failure, asked: false, fields: Map::new() };
+    }
+    let (again, news) = ctx.clients.fails(facts, &failure);
     if news {
         // Those who wait for it say why; the others find nothing due.
-        wake_users_of(connection, ctx);
+        wake_users(&facts.id, facts.tenant.as_deref(), ctx);
     }
     let class = match failure.reason {
         // The user must act, and the server may be mended without us noticing: it is tried again all the same.
@@ -154,11 +243,11 @@ fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Troub
         _ if failure.class == Class::Connection => Class::Transient,
         _ => failure.class,
     };
-    if failure.class == Class::Connection {
-        let (wakeups, reference) = (ctx.wakeups.clone(), connection_ref(connection));
+    if failure.class == Class::Connection || facts.tenant.is_some() {
+        let (wakeups, id) = (ctx.wakeups.clone(), facts.id.clone());
         tokio::spawn(async move {
             tokio::time::sleep(again).await;
-            wakeups.connection(reference);
+            wakeups.connection(&id);
         });
     }
     let message = match failure.reason {
@@ -171,170 +260,4 @@ fn fail(connection: &ConjurConnection, failure: Failure, ctx: &Context) -> Troub
         _ => failure.message,
     };
     Trouble { failure: Failure { class, message, ..failure }, asked: true, fields: Map::new() }
-}
-
-fn wake_users_of(connection: &ConjurConnection, ctx: &Context) {
-    wake_users(&connection.namespace().unwrap_or_default(), &connection.name_any(), ctx);
-}
-
-/// Wakes every object that uses a connection: those that wait for it go on, the others find nothing due.
-fn wake_users(namespace: &str, name: &str, ctx: &Context) {
-    for secret in ctx.secrets.state() {
-        if let Ok(s) = &secret.0
-            && s.namespace().as_deref() == Some(namespace)
-            && s.spec.connection_ref.name == name
-        {
-            ctx.wakeups.secret(kube::runtime::reflector::ObjectRef::from_obj(secret.as_ref()));
-        }
-    }
-    for policy in ctx.policies.state() {
-        if let Ok(p) = &policy.0
-            && p.namespace().as_deref() == Some(namespace)
-            && p.spec.connection_ref.name == name
-        {
-            ctx.wakeups.policy(kube::runtime::reflector::ObjectRef::from_obj(policy.as_ref()));
-        }
-    }
-}
-
-/// Wakes the objects that name a variable which was missing or forbidden and can be read now.
-fn listen_for_found(client: &Client, connection: &ConjurConnection, ctx: &Context) {
-    let mut found = client.bad_ids_found();
-    let (secrets, wakeups, memory) = (ctx.secrets.clone(), ctx.wakeups.clone(), ctx.memory.clone());
-    let (namespace, name) = (connection.namespace().unwrap_or_default(), connection.name_any());
-    // Ends when the client does: the channel is its own.
-    tokio::spawn(async move {
-        while let Some(ids) = found.recv().await {
-            let ids: std::collections::HashSet<_> = ids.iter().map(|w| w.id.as_str()).collect();
-            for secret in secrets.state() {
-                if let Ok(s) = &secret.0
-                    && s.namespace().as_deref() == Some(&namespace)
-                    && s.spec.connection_ref.name == name
-                    && s.spec.data.iter().any(|entry| ids.contains(entry.variable.as_str()))
-                {
-                    // Where it was optional, the object is Ready, and would wait for its next slot.
-                    memory.reopen_slot(&Key::of(s));
-                    wakeups.secret(kube::runtime::reflector::ObjectRef::from_obj(secret.as_ref()));
-                }
-            }
-        }
-    });
-}
-
-fn referred(connection: &ConjurConnection) -> Vec<Input> {
-    let namespace = connection.namespace().unwrap_or_default();
-    let mut inputs = Vec::new();
-    if let Some(auth) = &connection.spec.auth.api_key {
-        inputs.push(Input::secret(&namespace, &auth.api_key_secret_ref.name));
-        inputs.extend(auth.login_secret_ref.iter().map(|r| Input::secret(&namespace, &r.name)));
-    }
-    let bundle = connection.spec.tls.as_ref().and_then(|t| t.ca_bundle_from.as_ref());
-    inputs.extend(bundle.map(|b| Input::bundle(b.kind, &namespace, &b.name)));
-    inputs.sort();
-    inputs.dedup();
-    inputs
-}
-
-async fn gather(connection: &ConjurConnection, ctx: &Context) -> Result<Ingredients, Failure> {
-    let namespace = connection.namespace().unwrap_or_default();
-    let spec = &connection.spec;
-    let Some(auth) = &spec.auth.api_key else {
-        return Err(Failure::stalled(Reason::InvalidSpec, "spec.auth says no way to log in: set apiKey"));
-    };
-    let url = Url::parse(&spec.url)
-        .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.url is no address: {e}")))?;
-    let mut sources = Vec::new();
-    let credentials = api_key(auth, &namespace, &mut sources, ctx).await?;
-    let mut config = Config::new(url, &spec.account, credentials);
-    let tls = spec.tls.clone().unwrap_or_default();
-    config.ca_bundle = match (&tls.ca_bundle, &tls.ca_bundle_from) {
-        (Some(pem), _) => Some(pem.clone().into_bytes()),
-        (None, Some(from)) => Some(bundle(from, &namespace, &mut sources, ctx).await?),
-        (None, None) => None,
-    };
-    let inputs = inputs::hash(sources.iter().map(String::as_str));
-    Ok(Ingredients { config, inputs })
-}
-
-async fn api_key(
-    auth: &ApiKeyAuth,
-    namespace: &str,
-    sources: &mut Vec<String>,
-    ctx: &Context,
-) -> Result<Credentials, Failure> {
-    let login = match (&auth.login, &auth.login_secret_ref) {
-        (Some(login), _) => login.clone(),
-        (None, Some(from)) => secret_text(from, namespace, sources, ctx).await?.expose().clone(),
-        (None, None) => {
-            return Err(Failure::stalled(
-                Reason::InvalidSpec,
-                "set spec.auth.apiKey.login or loginSecretRef",
-            ));
-        }
-    };
-    let api_key = secret_text(&auth.api_key_secret_ref, namespace, sources, ctx).await?;
-    Ok(Credentials::ApiKey { login, api_key })
-}
-
-/// A text from a Secret's key, without the newline that editors and `echo` leave at its end: Conjur would take it
-/// for a part of the key.
-async fn secret_text(
-    from: &SecretKeyRef,
-    namespace: &str,
-    sources: &mut Vec<String>,
-    ctx: &Context,
-) -> Result<Sensitive<String>, Failure> {
-    let what = format!("Secret {namespace}/{}", from.name);
-    let secret = ctx.cluster.read_secret(namespace, &from.name).await?.ok_or_else(|| missing(&what, None))?;
-    sources.push(source(&secret.metadata));
-    let mut data = secret.data.unwrap_or_default();
-    let bytes = data.remove(&from.key).map(|b| Sensitive::new(b.0));
-    for rest in data.values_mut() {
-        zeroize::Zeroize::zeroize(&mut rest.0);
-    }
-    let bytes = bytes.ok_or_else(|| missing(&what, Some(&from.key)))?;
-    let text = std::str::from_utf8(bytes.expose()).map_err(|_| {
-        Failure::stalled(Reason::InvalidSpec, format!("key '{}' of {what} is not text", from.key))
-    })?;
-    Ok(Sensitive::new(text.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
-async fn bundle(
-    from: &BundleRef,
-    namespace: &str,
-    sources: &mut Vec<String>,
-    ctx: &Context,
-) -> Result<Vec<u8>, Failure> {
-    match from.kind {
-        BundleKind::Secret => {
-            let reference = SecretKeyRef { name: from.name.clone(), key: from.key.clone() };
-            let text = secret_text(&reference, namespace, sources, ctx).await?;
-            Ok(text.expose().clone().into_bytes())
-        }
-        BundleKind::ConfigMap => {
-            let what = format!("ConfigMap {namespace}/{}", from.name);
-            let map = ctx.cluster.read_config_map(namespace, &from.name).await?;
-            let map = map.ok_or_else(|| missing(&what, None))?;
-            sources.push(source(&map.metadata));
-            let text = map.data.and_then(|mut d| d.remove(&from.key)).map(String::into_bytes);
-            let bytes = text.or_else(|| map.binary_data.and_then(|mut d| d.remove(&from.key)).map(|b| b.0));
-            bytes.ok_or_else(|| missing(&what, Some(&from.key)))
-        }
-    }
-}
-
-fn source(meta: &ObjectMeta) -> String {
-    format!(
-        "{}/{}",
-        meta.uid.as_deref().unwrap_or_default(),
-        meta.resource_version.as_deref().unwrap_or_default()
-    )
-}
-
-fn missing(what: &str, key: Option<&str>) -> Failure {
-    let message = match key {
-        None => format!("{what} does not exist; create it, or correct the reference in the spec"),
-        Some(key) => format!("{what} has no key '{key}'; add it, or correct the reference in the spec"),
-    };
-    Failure::waiting(Reason::CredentialsNotFound, super::failure::LOOK_AGAIN, message)
 }

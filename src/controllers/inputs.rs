@@ -22,8 +22,8 @@ use kube::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::streams::Wakeups;
-use crate::api::{ConjurConnection, ConjurSecret, connection::BundleKind};
+use super::{facts::ConnectionId, streams::Wakeups};
+use crate::api::{ConjurSecret, connection::BundleKind};
 
 /// Something to watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ impl Input {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum User {
     /// A connection, by what it refers to.
-    Connection(ObjectRef<DeserializeGuard<ConjurConnection>>),
+    Connection(ConnectionId),
     /// A ConjurSecret, by the foreign Secret that has its target's name: it may be adopted, or go.
     Secret(ObjectRef<DeserializeGuard<ConjurSecret>>),
 }
@@ -168,7 +168,7 @@ impl Inputs {
         for (user, changed) in watched.get_mut(input).into_iter().flat_map(|w| &mut w.users) {
             *changed = true;
             match user {
-                User::Connection(connection) => self.wakeups.connection(connection.clone()),
+                User::Connection(connection) => self.wakeups.connection(connection),
                 User::Secret(secret) => self.wakeups.secret(secret.clone()),
             }
         }

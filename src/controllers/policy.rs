@@ -27,7 +27,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -47,6 +47,7 @@ use crate::{
     metrics::Kind,
     plan::{
         Failure,
+        access::Verb,
         document::{self, Document},
         inputs,
         role_key::{RoleKeys, role_keys},
@@ -81,6 +82,10 @@ impl Reconcile for ConjurPolicy {
             }),
             Err(failure) => Err(Trouble { failure, asked, fields }),
         }
+    }
+
+    fn api(client: kube::Client, namespace: &str) -> Api<Self> {
+        Api::namespaced(client, namespace)
     }
 
     fn conditions(&self) -> (Option<i64>, &[Condition]) {
@@ -138,7 +143,7 @@ async fn observe_and_act(
     let mut kept = KeySecret::read(&seen, ctx).await?;
     let mut say = seen.standing_message();
     if !seen.is_loaded(&kept) {
-        let Some(through) = seen.through()? else { return Ok(None) };
+        let Some(through) = seen.through(ctx)? else { return Ok(None) };
         say = load::load(&seen, &through, &mut kept, fields, ctx).await?;
         wake_those_who_wait(&seen, ctx);
     }
@@ -153,11 +158,12 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
     let branch = PolicyBranch::new(&spec.branch)
         .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.branch: {e}")))?;
     let named = clients::named(&spec.connection_ref, &key, ctx)?;
-    let account = &named.connection.spec.account;
+    let settings = &named.facts.settings;
+    let account = &settings.account;
     let document = document::read(&spec.document, branch.as_str(), account)
         .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("spec.document, {e}")))?;
     check_document(object, &document)?;
-    let server = server(&named.connection.spec.url, account);
+    let server = server(&settings.url, account);
     Ok(Seen {
         owner: Owner {
             kind: "ConjurPolicy",
@@ -193,10 +199,8 @@ fn load_inputs(policy: &ConjurPolicy, server_hash: &str) -> String {
 
 /// Whether a policy goes to that server and account; where its connection is unknown, it may.
 fn may_load_through(policy: &ConjurPolicy, server_hash: &str, ctx: &Context) -> bool {
-    let namespace = policy.namespace().unwrap_or_default();
-    let at = ObjectRef::new(&policy.spec.connection_ref.name).within(&namespace);
-    let Some(found) = ctx.connections.get(&at) else { return true };
-    found.0.as_ref().map_or(true, |c| server(&c.spec.url, &c.spec.account) == server_hash)
+    clients::named(&policy.spec.connection_ref, &Key::of(policy), ctx)
+        .map_or(true, |named| server(&named.facts.settings.url, &named.facts.settings.account) == server_hash)
 }
 
 /// What can be told without asking Conjur.
@@ -245,10 +249,15 @@ impl Seen<'_> {
     }
 
     /// The client; none where the connection was not tried yet, whose first try wakes us.
-    fn through(&self) -> Result<Option<Connected>, Failure> {
+    ///
+    /// # Errors
+    /// `AccessDenied` before anything is asked of Conjur; `ConnectionNotReady`.
+    fn through(&self, ctx: &Context) -> Result<Option<Connected>, Failure> {
+        let user = Key { namespace: self.owner.namespace.clone(), name: self.owner.name.clone() };
+        self.named.check_access(Verb::Load, &[self.branch.as_str()], &user, ctx)?;
         match &self.named.standing {
             Standing::Connected(connected) => Ok(Some(connected.clone())),
-            Standing::Failing(why) => Err(clients::not_ready(&self.named.connection, why)),
+            Standing::Failing(why) => Err(clients::not_ready(&self.named.facts, why)),
             Standing::Untried => Ok(None),
         }
     }

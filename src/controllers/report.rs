@@ -91,7 +91,8 @@ pub async fn write_fields<K: Reconcile>(
     if fields.is_empty() {
         return Ok(());
     }
-    let write = ctx.cluster.patch_status::<K>(&key.namespace, &key.name, Value::Object(fields), lane);
+    let api = K::api(ctx.cluster.client(), &key.namespace);
+    let write = ctx.cluster.patch_status(&api, &key.name, Value::Object(fields), lane);
     let answer = tokio::time::timeout(STATUS_DEADLINE, write).await;
     match answer.unwrap_or_else(|_| Err(cluster::Error::Failed("the status write took too long".into()))) {
         Ok(written) => {

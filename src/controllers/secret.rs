@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Resource, ResourceExt,
+    Api, Resource, ResourceExt,
     runtime::{events::EventType, reflector::ObjectRef},
 };
 use serde_json::{Map, Value, json};
@@ -28,6 +28,7 @@ use crate::{
     metrics::Kind,
     plan::{
         Class, Failure,
+        access::Verb,
         schedule::{Cause, Due, OFFSETS, Observed, Slots, TargetSeen, due},
         secret::{Action, Desired, Owner},
     },
@@ -63,6 +64,10 @@ impl Reconcile for ConjurSecret {
                 result.map_err(|trouble| looked_at(self, trouble))
             }
         }
+    }
+
+    fn api(client: kube::Client, namespace: &str) -> Api<Self> {
+        Api::namespaced(client, namespace)
     }
 
     fn conditions(&self) -> (Option<i64>, &[Condition]) {
@@ -177,11 +182,13 @@ impl Seen {
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
         let wanted = fetch::wanted(&object.spec.data)?;
-        let disturbed = self.is_disturbed(cause, ctx).await?;
+        let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
+        let looked = self.is_disturbed(cause, ctx).await;
+        let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
             return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
         }
-        let asked = disturbed || matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
+        let asked = asked || disturbed;
         self.bring_about(object, cause, &wanted, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
     }
 
@@ -194,9 +201,11 @@ impl Seen {
     ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
+        let ids: Vec<&str> = object.spec.data.iter().map(|entry| entry.variable.as_str()).collect();
+        named.check_access(Verb::Read, &ids, &self.key, ctx)?;
         let through = match named.standing {
             Standing::Connected(connected) => connected,
-            Standing::Failing(why) => return Err(clients::not_ready(&named.connection, &why).into()),
+            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, &why).into()),
             // Its first try wakes us.
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };

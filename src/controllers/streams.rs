@@ -1,10 +1,10 @@
 //! What wakes the controllers: watches, each failing alone, and wakeups from one controller to another.
 
 use futures::{Stream, StreamExt, TryStreamExt, future::ready};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject},
+    core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta, error_boundary::InvalidObject},
     runtime::{
         Config, Controller, Predicate, PredicateConfig, WatchStreamExt,
         controller::Action,
@@ -16,10 +16,11 @@ use kube::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Key, Reconcile, STALLED_AGAIN, policy::KeyWrites};
+use super::{Context, Key, Reconcile, STALLED_AGAIN, facts::ConnectionId, policy::KeyWrites};
 use crate::{
     api::{
-        ConjurConnection, ConjurPolicy, ConjurSecret, MANAGED_LABEL, OWNER_ANNOTATION, Reason,
+        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, ConnectionKind, MANAGED_LABEL,
+        OWNER_ANNOTATION, Reason,
         condition::{State, conditions},
     },
     conjur::Lane,
@@ -29,6 +30,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Wakeups {
     connections: UnboundedSender<ObjectRef<DeserializeGuard<ConjurConnection>>>,
+    cluster_connections: UnboundedSender<ObjectRef<DeserializeGuard<ClusterConjurConnection>>>,
     secrets: UnboundedSender<ObjectRef<DeserializeGuard<ConjurSecret>>>,
     policies: UnboundedSender<ObjectRef<DeserializeGuard<ConjurPolicy>>>,
 }
@@ -37,6 +39,8 @@ pub struct Wakeups {
 pub struct Woken {
     /// For the connections' controller.
     pub connections: UnboundedReceiver<ObjectRef<DeserializeGuard<ConjurConnection>>>,
+    /// For the cluster connections' controller.
+    pub cluster_connections: UnboundedReceiver<ObjectRef<DeserializeGuard<ClusterConjurConnection>>>,
     /// For the secrets' controller.
     pub secrets: UnboundedReceiver<ObjectRef<DeserializeGuard<ConjurSecret>>>,
     /// For the policies' controller.
@@ -47,16 +51,28 @@ impl Wakeups {
     /// Both ends.
     pub fn new() -> (Self, Woken) {
         let (connections, woken_connections) = unbounded_channel();
+        let (cluster_connections, woken_cluster) = unbounded_channel();
         let (secrets, woken_secrets) = unbounded_channel();
         let (policies, woken_policies) = unbounded_channel();
-        let woken =
-            Woken { connections: woken_connections, secrets: woken_secrets, policies: woken_policies };
-        (Self { connections, secrets, policies }, woken)
+        let woken = Woken {
+            connections: woken_connections,
+            cluster_connections: woken_cluster,
+            secrets: woken_secrets,
+            policies: woken_policies,
+        };
+        (Self { connections, cluster_connections, secrets, policies }, woken)
     }
 
     /// Wakes a connection. A closed channel means that the process ends.
-    pub fn connection(&self, object: ObjectRef<DeserializeGuard<ConjurConnection>>) {
-        drop(self.connections.send(object));
+    pub fn connection(&self, id: &ConnectionId) {
+        match id.kind {
+            ConnectionKind::ConjurConnection => {
+                drop(self.connections.send(ObjectRef::new(&id.name).within(&id.namespace)));
+            }
+            ConnectionKind::ClusterConjurConnection => {
+                drop(self.cluster_connections.send(ObjectRef::new(&id.name)));
+            }
+        }
     }
 
     /// Wakes a ConjurSecret.
@@ -157,6 +173,19 @@ pub fn wake_all(
     policies.state().iter().for_each(|p| wakeups.policy(ObjectRef::from_obj(p.as_ref())));
 }
 
+/// Metadata of the namespaces, for their labels.
+pub async fn namespaces(client: Client, writer: reflector::store::Writer<PartialObjectMeta<Namespace>>) {
+    watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
+        .default_backoff()
+        .modify(|o| o.managed_fields_mut().clear())
+        .reflect(writer)
+        .for_each(|result| {
+            drop(isolated("Namespace", result));
+            ready(())
+        })
+        .await;
+}
+
 /// Wakes whom a Secret belongs to, by its controller reference, else by our annotation.
 pub fn wake_owner(secret: &PartialObjectMeta<Secret>, wakeups: &Wakeups, key_writes: &KeyWrites) {
     let namespace = secret.namespace().unwrap_or_default();
@@ -206,8 +235,14 @@ pub async fn report_invalid<K: Reconcile>(invalid: &InvalidObject, ctx: &Context
     let new =
         conditions(&[], State::Stalled, Reason::InvalidObject, message, invalid.metadata.generation, now);
     let status = serde_json::json!({ "conditions": new, "observedGeneration": invalid.metadata.generation });
-    let written =
-        ctx.cluster.patch_status::<PartialObjectMeta<K>>(&namespace, &name, status, Lane::Foreground).await;
+    // The object as it is: its own type does not take it.
+    let (client, resource) = (ctx.cluster.client(), ApiResource::erase::<K>(&()));
+    let api: Api<DynamicObject> = if namespace.is_empty() {
+        Api::all_with(client, &resource)
+    } else {
+        Api::namespaced_with(client, &namespace, &resource)
+    };
+    let written = ctx.cluster.patch_status(&api, &name, status, Lane::Foreground).await;
     if let Err(error) = written {
         tracing::warn!(kind = K::KIND.as_str(), namespace, name, "{error}");
     }

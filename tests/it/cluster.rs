@@ -1,8 +1,10 @@
 //! Tests on a real control plane: the chart's CRDs and RBAC, the operator as a process under its ServiceAccount,
 //! and a development Conjur for each test. They assert what the cluster and Conjur hold.
 
+mod access;
 mod connection;
 mod input;
+mod login;
 mod many;
 mod policy;
 mod refresh;

@@ -34,7 +34,7 @@ pub async fn load(
     fields: &mut Map<String, Value>,
     ctx: &Context,
 ) -> Result<String, Failure> {
-    let spec = &seen.named.connection.spec;
+    let spec = &seen.named.facts.settings;
     let lock = ctx.branches.lock(&spec.url, &spec.account, seen.branch.as_str());
     let _one_at_a_time = lock.lock().await;
     let run = Run { seen, through, ctx };

@@ -99,8 +99,7 @@ pub async fn data(
 }
 
 fn waits(why: &Failure, through: &Connected) -> Failure {
-    let message =
-        format!("{}; ConjurConnection {} is tried until it works", why.message, through.connection.name);
+    let message = format!("{}; {} is tried until it works", why.message, through.connection);
     Failure { message, ..why.clone() }
 }
 

@@ -39,12 +39,27 @@ impl Authority {
     /// A server certificate for `names`, DNS names and IP addresses.
     pub fn issue(&self, names: &[&str]) -> Result<Identity> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut params = CertificateParams::new(names).context("naming the server")?;
-        params.distinguished_name.push(DnType::CommonName, "server");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let params = CertificateParams::new(names).context("naming the server")?;
+        self.sign(params, "server", ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A client's certificate with this common name.
+    pub fn issue_client(&self, name: &str) -> Result<Identity> {
+        let params = CertificateParams::new(Vec::<String>::new()).context("naming the client")?;
+        self.sign(params, name, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Result<Identity> {
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().context("making a key")?;
-        let certificate = params.signed_by(&key, &self.0).context("signing a server's certificate")?;
+        let certificate = params.signed_by(&key, &self.0).context("signing a certificate")?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 }

@@ -1,0 +1,269 @@
+//! What a client is made of, read from the cluster.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use url::Url;
+
+use crate::{
+    api::{
+        Reason,
+        connection::{
+            ApiKeyAuth, BundleKind, BundleRef, JwtAuth, LimitsSpec, SecretKeyRef, SecretRef,
+            ServiceAccountRef,
+        },
+        duration::GoDuration,
+    },
+    cluster::{self, Cluster},
+    conjur::{self, ClientIdentity, Config, Credentials, Limits},
+    controllers::{Context, facts::Facts, failure::LOOK_AGAIN, inputs::Input},
+    plan::{Failure, audience, inputs},
+    sensitive::Sensitive,
+};
+
+/// ServiceAccounts are not watched: one that is missing is looked for this often.
+const TOKEN_AGAIN: Duration = Duration::from_secs(15);
+
+/// What a client is made of.
+pub struct Ingredients {
+    /// The client's configuration.
+    pub config: Config,
+    /// A hash over where it came from.
+    pub inputs: String,
+}
+
+/// All Secrets and ConfigMaps that a connection refers to.
+pub fn referred(facts: &Facts) -> Vec<Input> {
+    let (auth, tls) = (&facts.settings.auth, &facts.settings.tls);
+    let at = |given: &Option<String>| facts.namespace_of(given.as_deref()).to_owned();
+    let key = |r: &SecretKeyRef| Input::secret(&at(&r.namespace), &r.name);
+    let secret = |r: &SecretRef| Input::secret(&at(&r.namespace), &r.name);
+    let mut inputs = Vec::new();
+    if let Some(auth) = &auth.api_key {
+        inputs.push(key(&auth.api_key_secret_ref));
+        inputs.extend(auth.login_secret_ref.iter().map(key));
+    }
+    inputs.extend(auth.password.iter().map(|p| key(&p.password_secret_ref)));
+    inputs.extend(auth.certificate.iter().map(|c| secret(&c.certificate_secret_ref)));
+    inputs.extend(tls.client_certificate_secret_ref.iter().map(secret));
+    inputs.extend(tls.ca_bundle_from.iter().map(|b| Input::bundle(b.kind, &at(&b.namespace), &b.name)));
+    inputs.sort();
+    inputs.dedup();
+    inputs
+}
+
+/// Reads all that a client is made of.
+///
+/// # Errors
+/// `CredentialsNotFound`, naming what is missing; `InvalidSpec`; the API server's.
+pub async fn gather(facts: &Facts, ctx: &Context) -> Result<Ingredients, Failure> {
+    let settings = &facts.settings;
+    let url = Url::parse(&settings.url)
+        .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.url is no address: {e}")))?;
+    let mut reader = Reader { facts, ctx, sources: Vec::new() };
+    let credentials = reader.credentials().await?;
+    let mut config = Config::new(url, &settings.account, credentials);
+    config.ca_bundle = match (&settings.tls.ca_bundle, &settings.tls.ca_bundle_from) {
+        (Some(pem), _) => Some(pem.clone().into_bytes()),
+        (None, Some(from)) => Some(reader.bundle(from).await?),
+        (None, None) => None,
+    };
+    if let Some(from) = &settings.tls.client_certificate_secret_ref {
+        config.client_identity = Some(reader.identity(from).await?);
+    }
+    config.token_refresh_interval = settings.token_refresh_interval;
+    config.limits = limits(&settings.limits);
+    let inputs = inputs::hash(reader.sources.iter().map(String::as_str));
+    Ok(Ingredients { config, inputs })
+}
+
+fn limits(spec: &LimitsSpec) -> Limits {
+    let default = Limits::default();
+    let duration =
+        |given: &Option<GoDuration>, default: Duration| given.as_ref().map_or(default, GoDuration::get);
+    Limits {
+        max_connections: spec.max_connections.map_or(default.max_connections, usize::from),
+        requests_per_second: spec.requests_per_second.unwrap_or(default.requests_per_second),
+        batch_size: spec.batch_size.map_or(default.batch_size, usize::from),
+        batch_bytes: spec.batch_bytes.map_or(default.batch_bytes, usize::from),
+        timeout: duration(&spec.timeout, default.timeout),
+        policy_timeout: duration(&spec.policy_timeout, default.policy_timeout),
+    }
+}
+
+/// Reads, and remembers what it read from.
+struct Reader<'a> {
+    facts: &'a Facts,
+    ctx: &'a Context,
+    sources: Vec<String>,
+}
+
+impl Reader<'_> {
+    async fn credentials(&mut self) -> Result<Credentials, Failure> {
+        let auth = &self.facts.settings.auth;
+        if let Some(auth) = &auth.api_key {
+            self.api_key(auth).await
+        } else if let Some(auth) = &auth.password {
+            let password = self.text(&auth.password_secret_ref).await?;
+            Ok(Credentials::Password { login: auth.login.clone(), password })
+        } else if let Some(auth) = &auth.jwt {
+            self.jwt(auth).await
+        } else if let Some(auth) = &auth.certificate {
+            let identity = self.identity(&auth.certificate_secret_ref).await?;
+            let (service_id, host_id) = (auth.service_id.clone(), auth.host_id.clone());
+            Ok(Credentials::Certificate { service_id, host_id, identity })
+        } else {
+            let message = "spec.auth says no way to log in: set apiKey, password, jwt or certificate";
+            Err(Failure::stalled(Reason::InvalidSpec, message))
+        }
+    }
+
+    async fn api_key(&mut self, auth: &ApiKeyAuth) -> Result<Credentials, Failure> {
+        let login = match (&auth.login, &auth.login_secret_ref) {
+            (Some(login), _) => login.clone(),
+            (None, Some(from)) => self.text(from).await?.expose().clone(),
+            (None, None) => {
+                let message = "set spec.auth.apiKey.login or loginSecretRef";
+                return Err(Failure::stalled(Reason::InvalidSpec, message));
+            }
+        };
+        Ok(Credentials::ApiKey { login, api_key: self.text(&auth.api_key_secret_ref).await? })
+    }
+
+    async fn jwt(&mut self, auth: &JwtAuth) -> Result<Credentials, Failure> {
+        if self.facts.has_tenants() && self.facts.tenant.is_none() {
+            return Ok(Credentials::Anonymous);
+        }
+        let account = &auth.service_account_ref;
+        let namespace = self.facts.namespace_of(account.namespace.as_deref()).to_owned();
+        let not_there = |error| match error {
+            cluster::Error::NotFound(_) => Failure::waiting(
+                Reason::CredentialsNotFound,
+                TOKEN_AGAIN,
+                format!(
+                    "ServiceAccount {namespace}/{} does not exist; create it, or correct the reference",
+                    account.name
+                ),
+            ),
+            error => Failure::from(error),
+        };
+        let (cluster, audiences) = (&self.ctx.cluster, &account.audiences);
+        let own = self.ctx.audiences.get(cluster, &namespace, &account.name).await.map_err(not_there)?;
+        audience::check(audiences, own)?;
+        // Whether there is a token to be had shows here, and not as a login that fails.
+        cluster.request_token(&namespace, &account.name, audiences).await.map_err(not_there)?;
+        self.sources.push(format!("{namespace}/{}", account.name));
+        Ok(Credentials::Jwt {
+            service_id: auth.service_id.clone(),
+            host_id: auth.host_id.clone(),
+            source: Arc::new(token_source(self.ctx.cluster.clone(), namespace, account.clone())),
+        })
+    }
+
+    /// A text from a Secret's key, without the newline that editors and `echo` leave at its end: Conjur would take
+    /// it for a part of the key.
+    async fn text(&mut self, from: &SecretKeyRef) -> Result<Sensitive<String>, Failure> {
+        let [bytes] = self.keys(from.namespace.as_deref(), &from.name, [&from.key]).await?;
+        let text = std::str::from_utf8(bytes.expose()).map_err(|_| {
+            let message = format!("key '{}' of Secret {} is not text", from.key, from.name);
+            Failure::stalled(Reason::InvalidSpec, message)
+        })?;
+        Ok(Sensitive::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+
+    /// Certificate and key of a Secret of type kubernetes.io/tls.
+    async fn identity(&mut self, from: &SecretRef) -> Result<ClientIdentity, Failure> {
+        let [certificate, key] =
+            self.keys(from.namespace.as_deref(), &from.name, ["tls.crt", "tls.key"]).await?;
+        Ok(ClientIdentity { certificate: certificate.expose().clone(), key })
+    }
+
+    async fn keys<const N: usize>(
+        &mut self,
+        namespace: Option<&str>,
+        name: &str,
+        keys: [&str; N],
+    ) -> Result<[Sensitive<Vec<u8>>; N], Failure> {
+        let namespace = self.facts.namespace_of(namespace);
+        let what = format!("Secret {namespace}/{name}");
+        let secret =
+            self.ctx.cluster.read_secret(namespace, name).await?.ok_or_else(|| missing(&what, None))?;
+        self.sources.push(source(&secret.metadata));
+        let mut data = secret.data.unwrap_or_default();
+        let found = keys.map(|key| data.remove(key).map(|bytes| Sensitive::new(bytes.0)));
+        for rest in data.values_mut() {
+            zeroize::Zeroize::zeroize(&mut rest.0);
+        }
+        if let Some(at) = found.iter().position(Option::is_none) {
+            return Err(missing(&what, Some(keys[at])));
+        }
+        Ok(found.map(|bytes| bytes.unwrap_or_else(|| Sensitive::new(Vec::new()))))
+    }
+
+    async fn bundle(&mut self, from: &BundleRef) -> Result<Vec<u8>, Failure> {
+        if from.kind == BundleKind::Secret {
+            let [bytes] = self.keys(from.namespace.as_deref(), &from.name, [&from.key]).await?;
+            return Ok(bytes.expose().clone());
+        }
+        let namespace = self.facts.namespace_of(from.namespace.as_deref());
+        let what = format!("ConfigMap {namespace}/{}", from.name);
+        let map = self.ctx.cluster.read_config_map(namespace, &from.name).await?;
+        let map = map.ok_or_else(|| missing(&what, None))?;
+        self.sources.push(source(&map.metadata));
+        let text = map.data.and_then(|mut d| d.remove(&from.key)).map(String::into_bytes);
+        let bytes = text.or_else(|| map.binary_data.and_then(|mut d| d.remove(&from.key)).map(|b| b.0));
+        bytes.ok_or_else(|| missing(&what, Some(&from.key)))
+    }
+}
+
+/// Asks the API server for a new token each time that Conjur is to give one, which is every few minutes.
+fn token_source(cluster: Cluster, namespace: String, account: ServiceAccountRef) -> impl conjur::JwtSource {
+    move || {
+        let (cluster, namespace, account) = (cluster.clone(), namespace.clone(), account.clone());
+        async move {
+            cluster.request_token(&namespace, &account.name, &account.audiences).await.map_err(|error| {
+                match error {
+                    cluster::Error::NotFound(message) | cluster::Error::Invalid(message) => {
+                        conjur::Error::Config { message }
+                    }
+                    error => conjur::Error::Unavailable { message: error.to_string() },
+                }
+            })
+        }
+        .boxed()
+    }
+}
+
+/// The audiences that are the cluster's own, asked for once.
+#[derive(Default)]
+pub struct ClusterAudiences(tokio::sync::OnceCell<BTreeSet<String>>);
+
+impl ClusterAudiences {
+    async fn get(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        account: &str,
+    ) -> Result<&BTreeSet<String>, cluster::Error> {
+        let ask = async {
+            // Without audiences, the token is for the API server's own. It is looked at, and goes nowhere.
+            let token = cluster.request_token(namespace, account, &[]).await?;
+            audience::of_the_cluster(token.expose()).map_err(|why| cluster::Error::Failed(why.to_owned()))
+        };
+        self.0.get_or_try_init(|| ask).await
+    }
+}
+
+fn source(meta: &ObjectMeta) -> String {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("{}/{}", text(&meta.uid), text(&meta.resource_version))
+}
+
+fn missing(what: &str, key: Option<&str>) -> Failure {
+    let message = match key {
+        None => format!("{what} does not exist; create it, or correct the reference in the spec"),
+        Some(key) => format!("{what} has no key '{key}'; add it, or correct the reference in the spec"),
+    };
+    Failure::waiting(Reason::CredentialsNotFound, LOOK_AGAIN, message)
+}

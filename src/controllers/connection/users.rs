@@ -1,0 +1,78 @@
+//! Those who use a connection.
+
+use std::collections::HashSet;
+
+use kube::{
+    ResourceExt,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use crate::{
+    api::{ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef},
+    conjur::Client,
+    controllers::{
+        Context, Key,
+        facts::{ConnectionId, Facts},
+    },
+};
+
+/// Whether an object of a namespace uses a connection; where it has tenants, as that one.
+fn uses(reference: &ConnectionRef, namespace: &str, id: &ConnectionId, tenant: Option<&str>) -> bool {
+    let here = match id.kind {
+        ConnectionKind::ConjurConnection => namespace == id.namespace,
+        ConnectionKind::ClusterConjurConnection => true,
+    };
+    here && reference.kind.unwrap_or_default() == id.kind
+        && reference.name == id.name
+        && tenant.is_none_or(|tenant| tenant == namespace)
+}
+
+/// Wakes every object that uses a connection: those that wait for it go on, the others find nothing due.
+pub fn wake_users(id: &ConnectionId, tenant: Option<&str>, ctx: &Context) {
+    for secret in ctx.secrets.state() {
+        if let Ok(s) = &secret.0
+            && uses(&s.spec.connection_ref, &s.namespace().unwrap_or_default(), id, tenant)
+        {
+            ctx.wakeups.secret(ObjectRef::from_obj(secret.as_ref()));
+        }
+    }
+    let policies: &Store<DeserializeGuard<ConjurPolicy>> = &ctx.policies;
+    for policy in policies.state() {
+        if let Ok(p) = &policy.0
+            && uses(&p.spec.connection_ref, &p.namespace().unwrap_or_default(), id, tenant)
+        {
+            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
+        }
+    }
+}
+
+/// Wakes the objects that name a variable which was missing or forbidden and can be read now.
+pub fn listen_for_found(client: &Client, facts: &Facts, ctx: &Context) {
+    let mut found = client.bad_ids_found();
+    let (secrets, wakeups, memory) = (ctx.secrets.clone(), ctx.wakeups.clone(), ctx.memory.clone());
+    let (id, tenant) = (facts.id.clone(), facts.tenant.clone());
+    // Ends when the client does: the channel is its own.
+    tokio::spawn(async move {
+        while let Some(ids) = found.recv().await {
+            let ids: HashSet<_> = ids.iter().map(|w| w.id.as_str()).collect();
+            let named =
+                |s: &ConjurSecret| s.spec.data.iter().any(|entry| ids.contains(entry.variable.as_str()));
+            for secret in secrets.state() {
+                if let Ok(s) = &secret.0
+                    && uses(
+                        &s.spec.connection_ref,
+                        &s.namespace().unwrap_or_default(),
+                        &id,
+                        tenant.as_deref(),
+                    )
+                    && named(s)
+                {
+                    // Where it was optional, the object is Ready, and would wait for its next slot.
+                    memory.reopen_slot(&Key::of(s));
+                    wakeups.secret(ObjectRef::from_obj(secret.as_ref()));
+                }
+            }
+        }
+    });
+}

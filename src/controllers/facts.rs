@@ -1,0 +1,113 @@
+//! What is known of a connection of either kind, in one shape for those who use it.
+
+use std::fmt;
+
+use kube::{Resource, ResourceExt};
+
+use crate::api::{
+    ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionKind,
+    connection::{AccessRule, Settings},
+};
+
+/// Names a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Its kind.
+    pub kind: ConnectionKind,
+    /// Its namespace; empty for a ClusterConjurConnection.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ConnectionKind::ConjurConnection => {
+                write!(f, "ConjurConnection {}/{}", self.namespace, self.name)
+            }
+            ConnectionKind::ClusterConjurConnection => write!(f, "ClusterConjurConnection {}", self.name),
+        }
+    }
+}
+
+/// A connection, as one of its users sees it.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Its uid.
+    pub uid: String,
+    /// Its generation.
+    pub generation: Option<i64>,
+    /// Its settings.
+    pub settings: Settings,
+    /// Who may do what; none for a ConjurConnection, which is its namespace's own.
+    pub access: Option<Vec<AccessRule>>,
+    /// Its status.
+    pub status: ConjurConnectionStatus,
+    /// The namespace whose own identity is used, where each has one.
+    pub tenant: Option<String>,
+}
+
+impl Facts {
+    /// Whether each namespace that uses it has an identity of its own: the ServiceAccount of that name there.
+    pub fn has_tenants(&self) -> bool {
+        let jwt = self.settings.auth.jwt.as_ref();
+        self.access.is_some() && jwt.is_some_and(|jwt| jwt.service_account_ref.namespace.is_none())
+    }
+
+    /// The connection as a namespace uses it.
+    #[must_use]
+    pub fn for_user(mut self, namespace: &str) -> Self {
+        self.tenant = self.has_tenants().then(|| namespace.to_owned());
+        self
+    }
+
+    /// Where something lies that a reference names: in the namespace it gives, else in the connection's own, or its
+    /// tenant's.
+    pub fn namespace_of<'a>(&'a self, given: Option<&'a str>) -> &'a str {
+        given.or(self.tenant.as_deref()).unwrap_or(&self.id.namespace)
+    }
+
+    /// Whether the status tells of this generation.
+    pub fn is_observed(&self) -> bool {
+        self.status.observed_generation == self.generation
+    }
+}
+
+impl From<&ConjurConnection> for Facts {
+    fn from(object: &ConjurConnection) -> Self {
+        Self {
+            id: ConnectionId {
+                kind: ConnectionKind::ConjurConnection,
+                namespace: object.namespace().unwrap_or_default(),
+                name: object.name_any(),
+            },
+            uid: object.uid().unwrap_or_default(),
+            generation: object.meta().generation,
+            settings: Settings::from(&object.spec),
+            access: None,
+            status: object.status.clone().unwrap_or_default(),
+            tenant: None,
+        }
+    }
+}
+
+impl From<&ClusterConjurConnection> for Facts {
+    fn from(object: &ClusterConjurConnection) -> Self {
+        Self {
+            id: ConnectionId {
+                kind: ConnectionKind::ClusterConjurConnection,
+                namespace: String::new(),
+                name: object.name_any(),
+            },
+            uid: object.uid().unwrap_or_default(),
+            generation: object.meta().generation,
+            settings: Settings::from(&object.spec),
+            access: Some(object.spec.access.clone().unwrap_or_default()),
+            status: object.status.clone().unwrap_or_default(),
+            tenant: None,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What the namespaces may do that use a ClusterConjurConnection. Nothing is granted but by a rule.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::Failure;
+use crate::api::{Reason, connection::AccessRule};
+
+/// A namespace that wants to use a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumer<'a> {
+    /// Its name.
+    pub namespace: &'a str,
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// What is to be done with an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Read a variable.
+    Read,
+    /// Load a policy branch.
+    Load,
+}
+
+impl Verb {
+    fn list(self) -> &'static str {
+        match self {
+            Verb::Read => "read",
+            Verb::Load => "branches",
+        }
+    }
+}
+
+/// Whether a rule grants it.
+///
+/// # Errors
+/// `AccessDenied`, with the rule that is missing.
+pub fn check(
+    rules: &[AccessRule],
+    who: Consumer,
+    verb: Verb,
+    id: &str,
+    connection: &str,
+) -> Result<(), Failure> {
+    let what = match verb {
+        Verb::Read => format!("read variable {id}"),
+        Verb::Load => format!("load policy branch {id}"),
+    };
+    if has_bad_segment(id) {
+        let message = format!("cannot {what}: the id has an empty, '.' or '..' segment");
+        return Err(Failure::stalled(Reason::InvalidSpec, message));
+    }
+    let matching: Vec<_> = rules.iter().filter(|rule| rule_is_for(rule, who)).collect();
+    let granted = |rule: &&AccessRule| {
+        let patterns = match verb {
+            Verb::Read => rule.read.as_deref(),
+            Verb::Load => rule.branches.as_deref(),
+        };
+        patterns.unwrap_or_default().iter().any(|pattern| glob(&filled(pattern, who.namespace), id))
+    };
+    if matching.iter().any(granted) {
+        return Ok(());
+    }
+    let namespace = who.namespace;
+    let message = if matching.is_empty() {
+        format!(
+            "no rule of spec.access of ClusterConjurConnection {connection} is for namespace {namespace}, so it may not \
+             {what}. Its administrator can add: - {{namespaces: {{names: [{namespace}]}}, {}: [\"{id}\"]}}",
+            verb.list()
+        )
+    } else {
+        format!(
+            "the rules of ClusterConjurConnection {connection} for namespace {namespace} do not let it {what}. Its \
+             administrator can add \"{id}\" to {} of one of them",
+            verb.list()
+        )
+    };
+    Err(Failure::stalled(Reason::AccessDenied, message))
+}
+
+fn rule_is_for(rule: &AccessRule, who: Consumer) -> bool {
+    let namespaces = &rule.namespaces;
+    let named = namespaces.names.as_ref().map(|names| names.iter().any(|n| n == who.namespace));
+    let selected = namespaces.selector.as_ref().map(|s| selects(s, who.labels));
+    // Both given: both must match. None given: a rule for nobody.
+    match (named, selected) {
+        (None, None) => false,
+        (named, selected) => named.unwrap_or(true) && selected.unwrap_or(true),
+    }
+}
+
+/// Whether a label selector selects labels; an operator that is not known selects nothing.
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let equal = selector.match_labels.iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
+    equal
+        && selector.match_expressions.iter().flatten().all(|e| {
+            let value = labels.get(&e.key);
+            let listed = |v: &String| e.values.iter().flatten().any(|x| x == v);
+            match e.operator.as_str() {
+                "In" => value.is_some_and(listed),
+                "NotIn" => !value.is_some_and(listed),
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        })
+}
+
+fn filled(pattern: &str, namespace: &str) -> String {
+    pattern.replace("{namespace}", namespace)
+}
+
+fn has_bad_segment(id: &str) -> bool {
+    id.split('/').any(|s| s.is_empty() || s == "." || s == "..")
+}
+
+/// Whether an id matches a pattern: `*` stands for any text within a segment, `**` as a whole segment for one or
+/// more segments.
+pub fn glob(pattern: &str, id: &str) -> bool {
+    let pattern: Vec<&str> = pattern.split('/').collect();
+    let id: Vec<&str> = id.split('/').collect();
+    // reached[i]: the segments of the pattern so far match the first i segments of the id.
+    let mut reached = vec![false; id.len() + 1];
+    reached[0] = true;
+    for part in pattern {
+        let mut next = vec![false; id.len() + 1];
+        for (i, segment) in id.iter().enumerate() {
+            next[i + 1] = if part == "**" {
+                reached[i] || next[i]
+            } else {
+                reached[i] && segment_matches(part, segment)
+            };
+        }
+        reached = next;
+    }
+    reached[id.len()]
+}
+
+fn segment_matches(pattern: &str, segment: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == segment };
+    let Some(mut left) = segment.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    left.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::connection::AccessNamespaces;
+
+    #[test]
+    fn one_star_stays_within_a_segment_and_two_cross() {
+        for (pattern, id, expected) in [
+            ("apps/billing", "apps/billing", true),
+            ("apps/billing", "apps/billing/db", false),
+            ("apps/*", "apps/billing", true),
+            ("apps/*", "apps/billing/db", false),
+            ("apps/*/db", "apps/billing/db", true),
+            ("apps/b*g", "apps/billing", true),
+            ("apps/b*l*g", "apps/billing", true),
+            ("apps/b*x", "apps/billing", false),
+            ("apps/**", "apps/billing/db/password", true),
+            ("apps/**", "apps/billing", true),
+            ("apps/**", "apps", false),
+            ("apps/**", "appsx/billing", false),
+            ("**/password", "apps/billing/password", true),
+            ("**/password", "password", false),
+            ("apps/**/password", "apps/a/b/password", true),
+            ("apps/**/password", "apps/password", false),
+            ("**", "anything/at/all", true),
+            ("*", "anything", true),
+            ("*", "any/thing", false),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(glob(pattern, id), expected, "{pattern} {id}");
+        }
+    }
+
+    fn rule(names: Option<&[&str]>, labels: Option<&[(&str, &str)]>, read: &[&str]) -> AccessRule {
+        let text = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        AccessRule {
+            namespaces: AccessNamespaces {
+                names: names.map(text),
+                selector: labels.map(|l| LabelSelector {
+                    match_labels: Some(l.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()),
+                    match_expressions: None,
+                }),
+            },
+            read: Some(text(read)),
+            branches: None,
+        }
+    }
+
+    fn may(rules: &[AccessRule], id: &str) -> Result<(), Reason> {
+        let labels = BTreeMap::from([("team".to_owned(), "pay".to_owned())]);
+        let who = Consumer { namespace: "billing", labels: &labels };
+        check(rules, who, Verb::Read, id, "shared").map_err(|f| f.reason)
+    }
+
+    #[test]
+    fn nothing_is_granted_but_by_a_rule_for_the_namespace() {
+        let all = &["**"];
+        for (rules, granted) in [
+            (vec![], false),
+            (vec![rule(None, None, all)], false),
+            (vec![rule(Some(&["billing"]), None, all)], true),
+            (vec![rule(Some(&["other"]), None, all)], false),
+            (vec![rule(None, Some(&[("team", "pay")]), all)], true),
+            (vec![rule(None, Some(&[("team", "x")]), all)], false),
+            (vec![rule(Some(&["billing"]), Some(&[("team", "pay")]), all)], true),
+            (vec![rule(Some(&["billing"]), Some(&[("team", "x")]), all)], false),
+            (vec![rule(Some(&["other"]), Some(&[("team", "pay")]), all)], false),
+            (vec![rule(Some(&["billing"]), None, &["apps/{namespace}/**"])], true),
+            (vec![rule(Some(&["billing"]), None, &["apps/other/**"])], false),
+            (vec![rule(Some(&["billing"]), None, &[])], false),
+        ] {
+            assert_eq!(may(&rules, "apps/billing/db").is_ok(), granted, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_with_a_bad_segment_is_refused_before_any_rule() {
+        let all = vec![rule(Some(&["billing"]), None, &["**"])];
+        for id in ["apps/../secret", "apps//x", "/x", "x/", "."] {
+            assert_eq!(may(&all, id), Err(Reason::InvalidSpec), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_missing_rule_is_told() {
+        let labels = BTreeMap::new();
+        let who = Consumer { namespace: "billing", labels: &labels };
+        let failure = check(&[], who, Verb::Load, "apps/billing", "shared").unwrap_err();
+        assert!(failure.message.contains("branches: [\"apps/billing\"]"), "{failure}");
+    }
+}
