@@ -8,7 +8,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use conjur_dev::{ClientCertificates, Options, Server, TlsPem};
+use conjur_dev::{ClientCertificates, Effect, Fault, Options, Server, TlsPem, When};
 use conjur_operator::conjur::{
     Client, ClientIdentity, Config, Credentials, Error, Limits, Page, VariableId, Wanted,
 };
@@ -94,13 +94,27 @@ async fn over_http1_there_are_no_more_connections_than_allowed() {
     let target = Target::of(&server);
     let limits = Limits { max_connections: 3, requests_per_second: 1000, ..Limits::default() };
     let client = client(Config { limits, ..target.config(key("admin", &target.admin_key)) });
-    for result in join_all((0..60).map(|_| client.whoami())).await {
+    let latency = Effect::Latency { millis: 5 };
+    server.fault(Fault { method: None, path: "/".into(), count: None, when: When::Before, effect: latency });
+    let all = join_all((0..60).map(|_| client.whoami()));
+    let most_at_once = async {
+        let mut most = 0;
+        while server.requests().iter().filter(|request| request.status.is_some()).count() < 60 {
+            most = most.max(server.requests().iter().filter(|request| request.status.is_none()).count());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        most
+    };
+    let (results, most) = tokio::join!(all, most_at_once);
+    for result in results {
         result.unwrap();
     }
+    assert!((2..=3).contains(&most), "{most} at once");
     let mut connections: Vec<u64> = server.requests().iter().map(|request| request.connection).collect();
     connections.sort_unstable();
     connections.dedup();
-    assert!(connections.len() <= 3, "{connections:?}");
+    // One that just became free may be a moment late for the next request, which then gets a new one.
+    assert!(connections.len() < 20, "{connections:?}");
 }
 
 #[tokio::test]
