@@ -316,7 +316,7 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Nam
     let id = ConnectionId { kind, namespace, name: reference.name.clone() };
     let facts = found
         .ok_or_else(|| {
-            let message = format!("{id} does not exist: create it, or correct spec.connectionRef");
+            let message = format!("{id} does not exist: create it, or correct spec.connectionRef.name");
             Failure::waiting(Reason::ConnectionNotFound, super::failure::LOOK_AGAIN, message)
         })?
         .ok_or_else(|| Failure {

@@ -27,7 +27,7 @@ pub struct Tls {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.apiKey), has(self.password), has(self.jwt), has(self.certificate)].exists_one(given, given)")
-    .message("say one way to log in: apiKey, password, jwt or certificate; such as apiKey: {login: host/…, apiKeySecretRef: {name: …, key: …}}"))]
+    .message("say how to log in: exactly one of apiKey, password, jwt and certificate, such as apiKey: {login: host/…, apiKeySecretRef: {name: …, key: …}}"))]
 pub struct Auth {
     /// Login with the API key of a host or user.
     #[serde(skip_serializing_if = "Option::is_none")]
