@@ -16,7 +16,7 @@ use testbed::pki::Authority;
 
 use super::{
     Bench,
-    setup::{LOGIN, change_policy, connection, project, put, states, variables},
+    setup::{LOGIN, change_policy, connection, eventually, project, put, states, variables},
     test,
 };
 
@@ -207,6 +207,50 @@ fn a_client_certificate_is_presented_besides_any_way_to_log_in() {
             json!({ "tls": { "caBundle": ca, "clientCertificateSecretRef": { "name": "operator-tls" } } });
         put(&bench, &connection(&bench, "conjur", &spec)).await;
         bench.ready::<ConjurConnection>("conjur").await;
+        bench.conjur.stop().await;
+    });
+}
+
+#[test]
+fn authority_and_client_certificate_are_exchanged_while_it_runs() {
+    test(|bench| async move {
+        let (server, clients) = (Authority::new("server").unwrap(), Authority::new("clients").unwrap());
+        let required = |clients: &Authority| ClientCertificates::Required { ca: clients.certificate() };
+        let options = Options {
+            tls: Some(tls(&server)),
+            client_certificates: required(&clients),
+            ..Options::default()
+        };
+        let bench = with(&bench, options).await;
+        let value = variables(&bench, &["a"]).await.remove(0);
+        let key = bench.conjur.api_key_of(LOGIN).unwrap();
+        bench.put_secret("conjur-login", &[("api-key", &key)]).await;
+        let give = async |server: &Authority, clients: &Authority| {
+            let identity = clients.issue_client("operator").unwrap();
+            bench.keep_secret(identity.key.clone());
+            bench.put_secret("ca", &[("ca.crt", &server.certificate())]).await;
+            let pair = [("tls.crt", identity.certificate.as_str()), ("tls.key", identity.key.as_str())];
+            bench.put_secret("operator-tls", &pair).await;
+        };
+        give(&server, &clients).await;
+        let spec = json!({ "tls": {
+            "caBundleFrom": { "kind": "Secret", "name": "ca", "key": "ca.crt" },
+            "clientCertificateSecretRef": { "name": "operator-tls" },
+        } });
+        put(&bench, &connection(&bench, "conjur", &spec)).await;
+        bench.ready::<ConjurConnection>("conjur").await;
+
+        let (server, clients) = (Authority::new("next").unwrap(), Authority::new("next clients").unwrap());
+        bench.conjur.set_tls(&tls(&server), &required(&clients)).unwrap();
+        bench.conjur.clear_requests();
+        give(&server, &clients).await;
+        eventually("a request under the new certificates", || {
+            bench.conjur.requests().iter().any(|r| r.client_certificate)
+        })
+        .await;
+        bench.ready::<ConjurConnection>("conjur").await;
+        put(&bench, &project("s", &[("a", "a")], &json!({}))).await;
+        bench.holds("s", &[("a", &value)]).await;
         bench.conjur.stop().await;
     });
 }
