@@ -29,7 +29,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::{DeserializeGuard, PartialObjectMeta, object::HasStatus},
     runtime::{
         Controller,
         controller::{self, Action},
@@ -49,7 +49,10 @@ use self::{
     streams::Wakeups,
 };
 use crate::{
-    api::{ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, Reason, condition::State},
+    api::{
+        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, Reason,
+        condition::{Conditioned, State},
+    },
     cluster::Cluster,
     conjur::Lane,
     metrics::{Kind, Metrics, ReconcileOutcome},
@@ -119,7 +122,15 @@ impl Key {
 
 /// A kind that the operator brings about.
 pub trait Reconcile:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + Sync + 'static
+    Resource<DynamicType = ()>
+    + HasStatus<Status: Conditioned + Serialize + DeserializeOwned>
+    + Clone
+    + DeserializeOwned
+    + Serialize
+    + Debug
+    + Send
+    + Sync
+    + 'static
 {
     /// Its kind, for logs and metrics.
     const KIND: Kind;
@@ -133,13 +144,19 @@ pub trait Reconcile:
     fn api(client: Client, namespace: &str) -> Api<Self>;
 
     /// `status.observedGeneration` and `status.conditions`.
-    fn conditions(&self) -> (Option<i64>, &[Condition]);
+    fn conditions(&self) -> (Option<i64>, &[Condition]) {
+        self.status().map_or((None, &[]), |status| (status.observed_generation(), status.conditions()))
+    }
 
     /// The status as JSON; none where there is none.
-    fn status_json(&self) -> Option<Value>;
+    fn status_json(&self) -> Option<Value> {
+        serde_json::to_value(self.status()?).ok()
+    }
 
     /// Takes a status as JSON.
-    fn set_status(&mut self, status: Value);
+    fn set_status(&mut self, status: Value) {
+        *self.status_mut() = serde_json::from_value(status).ok();
+    }
 
     /// Forgets what is remembered of an object that is gone.
     fn gone(key: &Key, ctx: &Context);

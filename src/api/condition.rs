@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::Reason;
+use super::{ConjurConnectionStatus, ConjurPolicyStatus, ConjurSecretStatus, Reason};
 
 /// Condition type that every object has.
 pub const READY: &str = "Ready";
@@ -14,6 +14,30 @@ pub const STALLED: &str = "Stalled";
 
 /// Longest message of a condition that the API server takes, in bytes.
 const MESSAGE_LIMIT: usize = 32_768;
+
+/// A status that tells of its object by conditions.
+pub trait Conditioned {
+    /// The generation that was last looked at to the end.
+    fn observed_generation(&self) -> Option<i64>;
+
+    /// The conditions; none before the first report.
+    fn conditions(&self) -> &[Condition];
+}
+
+macro_rules! conditioned {
+    ($($status:ty),+) => {$(
+        impl Conditioned for $status {
+            fn observed_generation(&self) -> Option<i64> {
+                self.observed_generation
+            }
+
+            fn conditions(&self) -> &[Condition] {
+                self.conditions.as_deref().unwrap_or_default()
+            }
+        }
+    )+};
+}
+conditioned!(ConjurConnectionStatus, ConjurSecretStatus, ConjurPolicyStatus);
 
 /// The state that an object's conditions tell of; the table in `docs/reasons.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,8 @@ mod users;
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, ResourceExt, runtime::events::EventType};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 pub use self::gather::ClusterAudiences;
 use self::{
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionKind, Reason,
+        ClusterConjurConnection, ConjurConnection, ConnectionKind, Reason,
         condition::{READY, is_true},
     },
     conjur::{Client, Error, Lane},
@@ -51,18 +50,6 @@ macro_rules! reconcile {
                 $api(client, namespace)
             }
 
-            fn conditions(&self) -> (Option<i64>, &[Condition]) {
-                told(self.status.as_ref())
-            }
-
-            fn status_json(&self) -> Option<Value> {
-                serde_json::to_value(self.status.as_ref()?).ok()
-            }
-
-            fn set_status(&mut self, status: Value) {
-                self.status = serde_json::from_value(status).ok();
-            }
-
             fn gone(key: &Key, ctx: &Context) {
                 let kind = if Self::KIND == Kind::Connection {
                     ConnectionKind::ConjurConnection
@@ -81,13 +68,6 @@ macro_rules! reconcile {
 }
 reconcile!(ConjurConnection, Kind::Connection, Api::namespaced);
 reconcile!(ClusterConjurConnection, Kind::ClusterConnection, |client, _| Api::all(client));
-
-fn told(status: Option<&ConjurConnectionStatus>) -> (Option<i64>, &[Condition]) {
-    (
-        status.and_then(|s| s.observed_generation),
-        status.and_then(|s| s.conditions.as_deref()).unwrap_or_default(),
-    )
-}
 
 /// The uids of all connections there are.
 fn there(ctx: &Context) -> Vec<String> {

@@ -26,7 +26,6 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex as AsyncMutex;
@@ -86,22 +85,6 @@ impl Reconcile for ConjurPolicy {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
-    }
-
-    fn conditions(&self) -> (Option<i64>, &[Condition]) {
-        let status = self.status.as_ref();
-        (
-            status.and_then(|s| s.observed_generation),
-            status.and_then(|s| s.conditions.as_deref()).unwrap_or_default(),
-        )
-    }
-
-    fn status_json(&self) -> Option<Value> {
-        serde_json::to_value(self.status.as_ref()?).ok()
-    }
-
-    fn set_status(&mut self, status: Value) {
-        self.status = serde_json::from_value(status).ok();
     }
 
     fn gone(_: &Key, _: &Context) {}
