@@ -7,6 +7,7 @@ pub mod document;
 pub mod inputs;
 pub mod load;
 pub mod role_key;
+pub mod rollout;
 pub mod schedule;
 pub mod secret;
 

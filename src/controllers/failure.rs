@@ -17,6 +17,7 @@ impl From<cluster::Error> for Failure {
         let message = error.to_string();
         match error {
             cluster::Error::Invalid(_) => Failure::stalled(Reason::InvalidSpec, message),
+            cluster::Error::FieldConflict { .. } => Failure::stalled(Reason::FieldConflict, message),
             // Somebody was in between, a right is missing, or the API server has a fault: it may pass.
             cluster::Error::NotFound(_)
             | cluster::Error::AlreadyExists(_)

@@ -1,13 +1,18 @@
 //! ConjurSecret: Conjur → Secret. `reconcile` → `observe` → `act`.
 
 mod fetch;
+mod merge;
+mod once;
+mod rollout;
 mod target;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::{events::EventType, reflector::ObjectRef},
 };
 use serde_json::{Map, Value, json};
@@ -22,6 +27,7 @@ use crate::{
     api::{
         ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
+        secret::RefreshPolicy,
     },
     conjur::{Lane, Wanted},
     metrics::Kind,
@@ -29,7 +35,7 @@ use crate::{
         Class, Failure,
         access::Verb,
         schedule::{Cause, Due, OFFSETS, Observed, Slots, TargetSeen, due},
-        secret::{Action, Desired, Owner},
+        secret::{Action, Desired, Fingerprint, Owner},
     },
 };
 
@@ -50,15 +56,18 @@ impl Reconcile for ConjurSecret {
         let now = Timestamp::now();
         match seen.due(self, now) {
             Due::In(wait) => {
-                let slot = seen.slots.current(now);
-                ctx.memory.change(&seen.key, |m| {
-                    m.slot.get_or_insert(slot);
-                });
+                let slot = seen.slot(now);
+                ctx.memory.change(&seen.key, |m| m.slot = m.slot.or(slot));
                 Ok(Outcome::Untouched(Some(wait)))
             }
+            Due::WhenWoken => Ok(Outcome::Untouched(None)),
             Due::Now(cause) => {
                 let (key, target) = (seen.key.clone(), seen.desired.name.clone());
-                let result = seen.act(self, cause, ctx).await;
+                let revision = seen.revision(ctx);
+                let result = match seen.act(self, cause, ctx).await {
+                    Ok(outcome) => rollout::follow(self, &key, revision, outcome, ctx).await,
+                    Err(trouble) => Err(trouble),
+                };
                 watch_foreign(&key, &target, &result, ctx);
                 result.map_err(|trouble| looked_at(self, trouble))
             }
@@ -88,9 +97,13 @@ fn user(key: &Key) -> User {
     User::Secret(ObjectRef::new(&key.name).within(&key.namespace))
 }
 
-/// A foreign Secret has none of our labels, so that only a watch of its own tells when it may be adopted or is gone.
+/// A Secret that stands in the way, or that is to be merged into and is not there, has none of our labels, so that only a
+/// watch of its own tells when that is another.
 fn watch_foreign(key: &Key, target: &str, result: &Result<Outcome, Trouble>, ctx: &Context) {
-    let foreign = matches!(result, Err(trouble) if trouble.failure.reason == Reason::ForeignSecret);
+    let foreign = matches!(result, Err(trouble) if matches!(
+        trouble.failure.reason,
+        Reason::ForeignSecret | Reason::TargetNotFound | Reason::FieldConflict
+    ));
     let watched = foreign.then(|| Input::secret(&key.namespace, target));
     ctx.inputs.want(&user(key), watched.as_slice());
 }
@@ -100,10 +113,15 @@ struct Seen {
     key: Key,
     owner: Owner,
     named: Result<Named, Failure>,
-    slots: Slots,
+    /// None where it is refreshed only on a change.
+    slots: Option<Slots>,
     remembered: Remembered,
     target: TargetSeen,
     desired: Desired,
+    /// The Secret is there, and is left alone.
+    made_once: bool,
+    /// Only restarts of workloads are left to do.
+    only_rollout: bool,
 }
 
 impl Seen {
@@ -112,6 +130,8 @@ impl Seen {
         let uid = object.uid().unwrap_or_default();
         let remembered = ctx.memory.of_object(&key, &uid);
         let desired = target::desired(object);
+        let into = Key { namespace: key.namespace.clone(), name: desired.name.clone() };
+        ctx.memory.merges(&key, target::merges(object).then_some(into));
         let status = object.status.clone().unwrap_or_default();
         // What we wrote last beats what the watch says of it; after a restart the status stands for it.
         let left = match &remembered.target {
@@ -128,7 +148,8 @@ impl Seen {
             (None, Some(_)) => TargetSeen::Changed,
             (_, None) => TargetSeen::Gone,
         };
-        Self {
+        let periodic = object.spec.policy() == RefreshPolicy::Periodic;
+        let mut seen = Self {
             owner: Owner {
                 kind: "ConjurSecret",
                 api_version: ConjurSecret::api_version(&()).into_owned(),
@@ -137,12 +158,33 @@ impl Seen {
                 uid: uid.clone(),
             },
             named: clients::named(&object.spec.connection_ref, &key, ctx),
-            slots: Slots::new(object.spec.interval(), &uid, OFFSETS),
+            slots: periodic.then(|| Slots::new(object.spec.interval(), &uid, OFFSETS)),
             remembered,
             target,
             desired,
             key,
-        }
+            made_once: false,
+            only_rollout: false,
+        };
+        seen.made_once = seen.is_made_once(object, ctx);
+        seen.only_rollout = seen.is_only_rollout(object, ctx);
+        seen
+    }
+
+    fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
+        ObjectRef::new(&self.desired.name).within(&self.key.namespace)
+    }
+
+    fn slot(&self, now: Timestamp) -> Option<i128> {
+        self.slots.map(|slots| slots.current(now))
+    }
+
+    fn next_slot(&self) -> Option<Duration> {
+        self.slots.map(|slots| slots.next_in(Timestamp::now()))
+    }
+
+    fn synced(&self) -> String {
+        format!("Secret {} holds what Conjur holds", self.desired.name)
     }
 
     fn due(&self, object: &ConjurSecret, now: Timestamp) -> Due {
@@ -159,17 +201,26 @@ impl Seen {
             retrying: is_true(conditions, RECONCILING),
             target: self.target,
             handled_slot: self.remembered.slot,
+            made_once: self.made_once,
+            only_rollout: self.only_rollout,
         };
         due(&observed, self.slots, now)
     }
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
+        if self.made_once {
+            return Ok(self.left_alone(object, ctx));
+        }
+        if cause == Cause::Rollout {
+            return Ok(self.written_before());
+        }
+        ctx.memory.change(&self.key, |m| m.only_rollout = false);
         let wanted = fetch::wanted(object.spec.entries())?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
-        let looked = self.is_disturbed(cause, ctx).await;
+        let looked = self.is_disturbed(object, cause, ctx).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
-            return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
+            return Ok(Outcome::Untouched(self.next_slot()));
         }
         let asked = asked || disturbed;
         self.bring_about(object, cause, &wanted, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
@@ -193,14 +244,14 @@ impl Seen {
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
-        let slot = self.slots.current(Timestamp::now());
+        let slot = self.slot(Timestamp::now());
         self.desired.data = fetch::data(object.spec.entries(), wanted, cause, lane, &through, ctx).await?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
-            m.slot = Some(slot);
+            m.slot = slot;
         });
         if action != Action::Unchanged && cause == Cause::Drift {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);
@@ -211,18 +262,23 @@ impl Seen {
 
     /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
     /// asked. What of it is another's does not count.
-    async fn is_disturbed(&mut self, cause: Cause, ctx: &Context) -> Result<bool, Failure> {
+    async fn is_disturbed(
+        &mut self,
+        object: &ConjurSecret,
+        cause: Cause,
+        ctx: &Context,
+    ) -> Result<bool, Failure> {
         if !matches!(cause, Cause::Drift | Cause::Unfinished) || self.target == TargetSeen::AsLeft {
             return Ok(false);
         }
-        let only_anothers = self.only_anothers_label(ctx).await?;
+        let only_anothers = self.only_anothers_label(object, ctx).await?;
         self.remembered = ctx.memory.of(&self.key);
         Ok(!only_anothers)
     }
 
     /// Whether all that changed of the Secret is what others put there. Needs what we remember: after a restart it
     /// can't tell.
-    async fn only_anothers_label(&self, ctx: &Context) -> Result<bool, Failure> {
+    async fn only_anothers_label(&self, object: &ConjurSecret, ctx: &Context) -> Result<bool, Failure> {
         let Some(target) = self.remembered.target.as_ref().filter(|t| t.name == self.desired.name) else {
             return Ok(false);
         };
@@ -230,7 +286,7 @@ impl Seen {
             return Ok(false);
         };
         let same = secret.metadata.uid.as_deref() == Some(&target.uid)
-            && ctx.fingerprints.of_existing(&secret, &self.desired, &self.owner) == target.fingerprint;
+            && self.fingerprint(object, &secret, ctx) == target.fingerprint;
         crate::plan::secret::wipe(&mut secret);
         if same {
             let version = secret.metadata.resource_version.unwrap_or_default();
@@ -241,6 +297,14 @@ impl Seen {
             });
         }
         Ok(same)
+    }
+
+    fn fingerprint(&self, object: &ConjurSecret, secret: &Secret, ctx: &Context) -> Fingerprint {
+        if target::merges(object) {
+            ctx.fingerprints.of_merged(secret, &self.owner)
+        } else {
+            ctx.fingerprints.of_existing(secret, &self.desired, &self.owner)
+        }
     }
 
     fn done(
@@ -272,9 +336,9 @@ impl Seen {
         fields.insert("missing".into(), Value::Null);
         fields.insert("observedInputs".into(), inputs.into());
         Outcome::Done {
-            again: Some(self.slots.next_in(Timestamp::now())),
+            again: self.next_slot(),
             reason: Reason::Synced,
-            message: format!("Secret {} holds what Conjur holds", target.name),
+            message: self.synced(),
             fields,
             lane,
         }

@@ -6,10 +6,13 @@ mod connection;
 mod input;
 mod login;
 mod many;
+mod merge;
 mod policy;
 mod refresh;
+mod rollout;
 mod secret;
 mod setup;
+mod target;
 
 use std::{
     collections::BTreeMap,
