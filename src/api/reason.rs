@@ -52,6 +52,8 @@ reasons! {
     VariableForbidden,
     /// No entry gave a key: all are optional and missing.
     NoKeys,
+    /// A ConfigMap, a Secret or a key that a template is read from is missing.
+    TemplateNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
     /// Another load of the same branch is under way.
@@ -78,6 +80,8 @@ reasons! {
     ForeignSecret,
     /// The data is larger than a Secret may be.
     SecretTooLarge,
+    /// A template does not parse or does not render.
+    TemplateInvalid,
     /// The policy document does not parse, or Conjur refused it.
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.
