@@ -29,7 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::texts::{Text, Texts};
 use super::{facts::ConnectionId, streams::Wakeups};
 use crate::{
-    api::{ConjurSecret, connection::BundleKind},
+    api::{ConjurSecret, SourceKind},
     cluster::{self, Cluster},
 };
 
@@ -51,8 +51,8 @@ impl Input {
     }
 
     /// A ConfigMap or Secret.
-    pub fn bundle(kind: BundleKind, namespace: &str, name: &str) -> Self {
-        Self { config_map: kind == BundleKind::ConfigMap, namespace: namespace.into(), name: name.into() }
+    pub fn bundle(kind: SourceKind, namespace: &str, name: &str) -> Self {
+        Self { config_map: kind == SourceKind::ConfigMap, namespace: namespace.into(), name: name.into() }
     }
 }
 
