@@ -138,6 +138,9 @@ impl Inputs {
 
     /// From now on a user is woken by a change of these, too.
     pub fn want_also(self: &Arc<Self>, user: &User, more: &[Input]) {
+        if more.is_empty() {
+            return;
+        }
         let mut wanted = self.state().wanted.get(user).cloned().unwrap_or_default();
         let before = wanted.len();
         wanted.extend(more.iter().filter(|input| !wanted.contains(input)).cloned().collect::<Vec<_>>());

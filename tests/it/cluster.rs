@@ -10,6 +10,7 @@ mod policy;
 mod refresh;
 mod secret;
 mod setup;
+mod template;
 
 use std::{
     collections::BTreeMap,

@@ -69,6 +69,13 @@ pub async fn gather(
     let Some(template) = object.spec.target.as_ref().and_then(|target| target.template.as_ref()) else {
         return Ok(Templates { texts: None, versions: Vec::new() });
     };
+    let target = Input::secret(&key.namespace, object.spec.target().name.as_deref().unwrap_or(&key.name));
+    if sources.contains(&target) {
+        let message = format!(
+            "spec.target.template.dataFrom names {target}, which is the target; write the template elsewhere"
+        );
+        return Err(Failure::stalled(Reason::InvalidSpec, message));
+    }
     let mut made_by = BTreeMap::new();
     let mut texts = Vec::new();
     for (name, text) in template.data.iter().flatten() {
