@@ -103,13 +103,13 @@ pub fn render(
     let root = Value::from_pairs(
         own.map(|(key, value)| ((*key).to_owned(), value.clone())).chain([(ALL.to_owned(), all)]),
     );
-    let (mut fuel, mut room) = (FUEL, SECRET_LIMIT);
+    let (mut fuel, mut space) = (FUEL, SECRET_LIMIT);
     let mut rendered = BTreeMap::new();
     for text in texts {
         environment.set_fuel(Some(fuel));
-        let (value, used) = one(&environment, text, &root, &whole, room, values)?;
+        let (value, used) = one(&environment, text, &root, &whole, space, values)?;
         fuel = fuel.saturating_sub(used).max(1);
-        room = room.saturating_sub(value.expose().len());
+        space = space.saturating_sub(value.expose().len());
         rendered.insert(text.key.clone(), value);
     }
     Ok(rendered)
@@ -121,7 +121,7 @@ fn one(
     text: &Text,
     root: &Value,
     whole: &Whole,
-    room: usize,
+    space: usize,
     values: &BTreeMap<String, Sensitive<Vec<u8>>>,
 ) -> Result<(Sensitive<Vec<u8>>, u64), TemplateError> {
     let template = compile(environment, text)?;
@@ -132,7 +132,7 @@ fn one(
     };
     whole.begin(is_one_expression(environment, text.text.expose()));
     binary::begin();
-    let mut output = Bounded::new(room);
+    let mut output = Bounded::new(space);
     let used = match template.render_captured_to(root.clone(), &mut output) {
         Ok(captured) => captured.state().fuel_levels().map_or(0, |(used, _)| used),
         Err(_) if output.is_full() => return Err(too_large()),
@@ -142,7 +142,7 @@ fn one(
         return Err(told(text, 1, binary::NO_TEXT.to_owned()));
     }
     let value = match whole.end() {
-        Some(bytes) if bytes.expose().len() > room => return Err(too_large()),
+        Some(bytes) if bytes.expose().len() > space => return Err(too_large()),
         Some(bytes) => bytes,
         None => output.into_bytes(),
     };

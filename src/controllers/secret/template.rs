@@ -11,7 +11,7 @@ use crate::{
     controllers::{
         Context, Key,
         failure::LOOK_AGAIN,
-        inputs::{Input, Text as Kept},
+        inputs::{Input, Text as Kept, Texts},
     },
     plan::{
         Failure, inputs,
@@ -94,9 +94,7 @@ pub async fn gather(
     }
     for (at, from) in from(object).iter().enumerate() {
         let source = input(from, key);
-        let found = kept.get(&source).filter(|read| !read.version.is_empty());
-        let found = found.map(|read| read.texts.get(&from.source.key));
-        let text = read_text(found, &source, &from.source.key)?;
+        let text = read_text(kept.get(&source), &source, &from.source.key)?;
         let name = from.target_key.as_deref().unwrap_or(&from.source.key);
         if let Some(other) = made_by.insert(name, format!("dataFrom[{at}]")) {
             let message = format!(
@@ -112,21 +110,19 @@ pub async fn gather(
     Ok(Templates { texts: Some(texts), versions })
 }
 
-fn read_text(
-    found: Option<Option<&Kept>>,
-    source: &Input,
-    key: &str,
-) -> Result<Arc<Sensitive<String>>, Failure> {
-    let message = match found {
-        Some(Some(Kept::Is(text))) => return Ok(text.clone()),
-        Some(Some(Kept::Binary)) => {
-            let message = format!("the template in {source} under the key '{key}' is not text (UTF-8)");
-            return Err(Failure::stalled(Reason::TemplateInvalid, message));
-        }
-        Some(Some(Kept::Absent) | None) => {
-            format!("{source} has no key '{key}', where a template is to be; add it, or correct")
-        }
+fn read_text(read: Option<&Texts>, source: &Input, key: &str) -> Result<Arc<Sensitive<String>>, Failure> {
+    let message = match read.filter(|read| !read.version.is_empty()) {
         None => format!("{source}, where a template is to be, does not exist; create it, or correct"),
+        Some(read) => match read.texts.get(key) {
+            Some(Kept::Is(text)) => return Ok(text.clone()),
+            Some(Kept::Binary) => {
+                let message = format!("the template in {source} under the key '{key}' is not text (UTF-8)");
+                return Err(Failure::stalled(Reason::TemplateInvalid, message));
+            }
+            Some(Kept::Absent) | None => {
+                format!("{source} has no key '{key}', where a template is to be; add it, or correct")
+            }
+        },
     };
     let message = format!("{message} spec.target.template.dataFrom");
     Err(Failure::waiting(Reason::TemplateNotFound, LOOK_AGAIN, message))

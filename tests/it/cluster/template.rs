@@ -187,7 +187,7 @@ fn a_template_may_lie_in_a_secret_whose_text_is_never_told() {
         bench.put_secret("texts", &[("url", &format!("{hidden}:{{{{ user }}}}"))]).await;
         put(&bench, &project("db", DATA, &template_from("Secret", "texts"))).await;
         bench.holds("db", &[("DATABASE_URL", &format!("{hidden}:{user}"))]).await;
-        bench.put_secret("texts", &[("url", &format!("{{{{ '{hidden}' '{hidden}' }}}}"))]).await;
+        bench.put_secret("texts", &[("url", &format!("{{{{ '{hidden}' x }}}}"))]).await;
         let message = bench.says::<ConjurSecret>("db", "TemplateInvalid").await;
         assert!(message.contains("line 1: syntax error"), "{message}");
         bench.put_secret("texts", &[("url", "{{ user }}")]).await;
