@@ -3,6 +3,7 @@
 
 mod access;
 mod connection;
+mod docs;
 mod input;
 mod login;
 mod many;
