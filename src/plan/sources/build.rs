@@ -61,11 +61,10 @@ impl From<Failure> for Problem {
 }
 
 /// Where a key comes from, for a message.
-#[derive(Clone, Copy)]
 enum Origin<'a> {
     Of(Place),
     Variable(Place, &'a str),
-    Field(Place, &'a str, usize),
+    Field(Place, &'a str, String),
 }
 
 impl fmt::Display for Origin<'_> {
@@ -73,7 +72,7 @@ impl fmt::Display for Origin<'_> {
         match self {
             Self::Of(place) => place.fmt(f),
             Self::Variable(place, id) => write!(f, "{place} (variable {id})"),
-            Self::Field(place, id, at) => write!(f, "{place} (field {} of variable {id})", at + 1),
+            Self::Field(place, id, field) => write!(f, "{place} (field {field} of variable {id})"),
         }
     }
 }
@@ -292,12 +291,12 @@ impl Group<'_> {
             Some(property) => of_json(why, property, &of_variable),
             None => unusable(format!("the value of {of_variable} {why}; extract takes a JSON object")),
         })?;
-        for (at, (name, part)) in fields.into_iter().enumerate() {
+        for (name, part) in fields {
+            let field = shown(&name);
             let value = value::text(part).map_err(|why| {
-                let field = shown(&name);
                 unusable(format!("field {field} of {of_variable} {why}; give it a value, or leave it out in Conjur"))
             })?;
-            builder.add(self.renaming.apply(name), Origin::Field(place, variable, at), value)?;
+            builder.add(self.renaming.apply(name), Origin::Field(place, variable, field), value)?;
         }
         Ok(())
     }
