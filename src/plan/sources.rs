@@ -128,7 +128,9 @@ impl<'a> Sources<'a> {
     /// `find`, `extract` and `publicKeys`, a find without criteria, nothing at all.
     pub fn of(entries: &'a [DataEntry], sources: &'a [DataSource]) -> Result<Self, Failure> {
         if entries.is_empty() && sources.is_empty() {
-            return Err(invalid("nothing goes into the Secret: give spec.data, spec.dataFrom or both".into()));
+            return Err(invalid(
+                "nothing goes into the Secret: give spec.data, spec.dataFrom or both".into(),
+            ));
         }
         let mut keys = BTreeMap::new();
         for (at, entry) in entries.iter().enumerate() {
@@ -215,7 +217,8 @@ impl<'a> Group<'a> {
             },
             (None, None, Some(keys)) => Source::PublicKeys(keys),
             _ => {
-                let message = format!("spec.dataFrom[{at}]: give exactly one of find, extract and publicKeys");
+                let message =
+                    format!("spec.dataFrom[{at}]: give exactly one of find, extract and publicKeys");
                 return Err(invalid(message));
             }
         };

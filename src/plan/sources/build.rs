@@ -79,7 +79,8 @@ impl fmt::Display for Origin<'_> {
 
 /// One key that two sources name.
 pub(super) fn twice(key: &str, first: &dyn fmt::Display, second: &dyn fmt::Display) -> Failure {
-    let message = format!("{first} and {second} both have the key {}; name one of them otherwise", shown(key));
+    let message =
+        format!("{first} and {second} both have the key {}; name one of them otherwise", shown(key));
     Failure::stalled(Reason::InvalidSpec, message)
 }
 
@@ -136,9 +137,10 @@ impl Resolved<'_> {
             }
         }
         for (at, group) in self.sources.groups.iter().enumerate() {
-            if let (Source::Extract { variable, property, .. }, Some(Got::Value(value))) =
-                (&group.source, matches!(group.source, Source::Extract { .. }).then(|| answers.next()).flatten())
-            {
+            if let (Source::Extract { variable, property, .. }, Some(Got::Value(value))) = (
+                &group.source,
+                matches!(group.source, Source::Extract { .. }).then(|| answers.next()).flatten(),
+            ) {
                 group.extract(Place::Extract(at), variable, property.as_ref(), value, &mut builder)?;
             }
         }
@@ -232,7 +234,9 @@ impl Entry<'_> {
                 return Ok(Sensitive::new(whole.to_vec()));
             }
             return value::decoded(whole).map_err(|why| {
-                unusable(format!("the value of {of_variable} {why}; set decode: None or correct it in Conjur"))
+                unusable(format!(
+                    "the value of {of_variable} {why}; set decode: None or correct it in Conjur"
+                ))
             });
         };
         let text = value::part(whole, Some(property)).and_then(value::text);
@@ -256,7 +260,9 @@ fn of_json(why: Unfit, property: &Property, of_variable: &str) -> Failure {
              correct it in Conjur"
         ),
         Unfit::NoProperty | Unfit::Null | Unfit::NotObject | Unfit::NotBase64 => {
-            format!("property {property} of {of_variable} {why}; correct the property, or the value in Conjur")
+            format!(
+                "property {property} of {of_variable} {why}; correct the property, or the value in Conjur"
+            )
         }
     })
 }
@@ -294,7 +300,9 @@ impl Group<'_> {
         for (name, part) in fields {
             let field = shown(&name);
             let value = value::text(part).map_err(|why| {
-                unusable(format!("field {field} of {of_variable} {why}; give it a value, or leave it out in Conjur"))
+                unusable(format!(
+                    "field {field} of {of_variable} {why}; give it a value, or leave it out in Conjur"
+                ))
             })?;
             builder.add(self.renaming.apply(name), Origin::Field(place, variable, field), value)?;
         }
