@@ -10,6 +10,7 @@ mod policy;
 mod refresh;
 mod secret;
 mod setup;
+mod sources;
 
 use std::{
     collections::BTreeMap,
