@@ -408,11 +408,16 @@ fn a_find_that_finds_nothing_any_more_leaves_the_secret() {
         assert!(message.contains("nothing that has a value was found"), "{message}");
         assert_eq!(secret(&bench, "db").await, before);
 
-        // One that comes is found again.
+        // One that comes is found at once by a new spec, and at the next refresh without one.
         change_policy(&bench, &permitted("db/c")).await;
         let c = bench.set("apps/db/c");
-        change(&bench, "db", json!({ "spec": { "refreshInterval": "2h" } })).await;
+        change(&bench, "db", json!({ "spec": { "refreshInterval": "10s" } })).await;
         holds(&bench, "db", &[("c", &c)]).await;
         bench.ready::<ConjurSecret>("db").await;
+        change_policy(&bench, "- !delete\n  record: !variable apps/db/c\n").await;
+        bench.says::<ConjurSecret>("db", "NoKeys").await;
+        change_policy(&bench, &permitted("db/d")).await;
+        let d = bench.set("apps/db/d");
+        holds(&bench, "db", &[("d", &d)]).await;
     });
 }
