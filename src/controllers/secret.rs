@@ -24,7 +24,7 @@ use crate::{
         ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
     },
-    conjur::{Lane, Wanted},
+    conjur::Lane,
     metrics::Kind,
     plan::{
         Class, Failure,
@@ -180,7 +180,7 @@ impl Seen {
     }
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
-        let wanted = fetch::wanted(object.spec.entries())?;
+        let plan = fetch::plan(object)?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
         let looked = self.is_disturbed(cause, ctx).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
@@ -188,30 +188,30 @@ impl Seen {
             return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
         }
         let asked = asked || disturbed;
-        self.bring_about(object, cause, &wanted, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+        self.bring_about(object, cause, plan, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
     }
 
     async fn bring_about(
         mut self,
         object: &ConjurSecret,
         cause: Cause,
-        wanted: &[Wanted],
+        plan: fetch::Plan<'_>,
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
-        let ids: Vec<&str> = object.spec.entries().iter().map(|entry| entry.variable.as_str()).collect();
-        named.check_access(Verb::Read, &ids, &self.key, ctx)?;
+        named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
         let templates = template::gather(object, &self.key, &self.sources, ctx).await?;
-        let through = match named.standing {
+        let through = match &named.standing {
             Standing::Connected(connected) => connected,
-            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, &why).into()),
+            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, why).into()),
             // Its first try wakes us.
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slots.current(Timestamp::now());
-        let values = fetch::data(object.spec.entries(), wanted, cause, lane, &through, ctx).await?;
+        let gathered = plan.gather(&self.key, cause, lane, &named, through, ctx).await?;
+        let values = gathered.fetch(cause, lane, through, ctx).await?.data;
         self.desired.data = templates.render(values)?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;

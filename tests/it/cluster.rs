@@ -11,6 +11,7 @@ mod policy;
 mod refresh;
 mod secret;
 mod setup;
+mod sources;
 mod template;
 
 use std::{
