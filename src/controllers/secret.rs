@@ -2,6 +2,7 @@
 
 mod fetch;
 mod target;
+mod versions;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
+use self::versions::Looked;
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
@@ -28,7 +30,7 @@ use crate::{
     plan::{
         Class, Failure,
         access::Verb,
-        schedule::{Cause, Due, OFFSETS, Observed, Slots, TargetSeen, due},
+        schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
         secret::{Action, Desired, Owner},
     },
 };
@@ -95,6 +97,10 @@ fn watch_foreign(key: &Key, target: &str, result: &Result<Outcome, Trouble>, ctx
     ctx.inputs.want(&user(key), watched.as_slice());
 }
 
+fn synced(target: &str) -> String {
+    format!("Secret {target} holds what Conjur holds")
+}
+
 /// What was observed of one object, from the stores: no IO.
 struct Seen {
     key: Key,
@@ -137,7 +143,7 @@ impl Seen {
                 uid: uid.clone(),
             },
             named: clients::named(&object.spec.connection_ref, &key, ctx),
-            slots: Slots::new(object.spec.interval(), &uid, OFFSETS),
+            slots: Slots::new(object.spec.interval(), &uid, versions::offsets(object)),
             remembered,
             target,
             desired,
@@ -194,19 +200,42 @@ impl Seen {
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slots.current(Timestamp::now());
-        self.desired.data = fetch::data(&object.spec.data, wanted, cause, lane, &through, ctx).await?;
+        let before = match versions::look(&self, object, wanted, cause, lane, &through, ctx).await? {
+            Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
+            Looked::Fetch(before) => before,
+        };
+        // Known again when all is done: what fails from here on needs the values.
+        ctx.memory.change(&self.key, |m| m.versions = None);
+        let read = before.as_ref().map(|before| before.read);
+        self.desired.data = fetch::data(&object.spec.data, wanted, cause, lane, read, &through, ctx).await?;
+        let versions = before.and_then(|before| {
+            let newest = object.spec.data.iter().filter(|entry| entry.version.is_none());
+            before.after(newest.map(|entry| self.desired.data.contains_key(&entry.key)))
+        });
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
             m.slot = Some(slot);
+            m.versions = versions;
         });
         if action != Action::Unchanged && cause == Cause::Drift {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
         Ok(self.done(object, cause, action, &target, &named.inputs, lane))
+    }
+
+    /// No variable has another version: nothing is fetched or written. The status is told only what it may not know.
+    fn unchanged(&self, cause: Cause, slot: i128, lane: Lane, ctx: &Context) -> Outcome {
+        ctx.memory.change(&self.key, |m| m.slot = Some(slot));
+        let again = Some(self.slots.next_in(Timestamp::now()));
+        if cause == Cause::Slot {
+            return Outcome::Untouched(again);
+        }
+        let message = synced(&self.desired.name);
+        Outcome::Done { again, reason: Reason::Synced, message, fields: Map::new(), lane }
     }
 
     /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
@@ -274,7 +303,7 @@ impl Seen {
         Outcome::Done {
             again: Some(self.slots.next_in(Timestamp::now())),
             reason: Reason::Synced,
-            message: format!("Secret {} holds what Conjur holds", target.name),
+            message: synced(&target.name),
             fields,
             lane,
         }

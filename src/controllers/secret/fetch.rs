@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Map, json};
+use tokio::time::Instant;
 
 use crate::{
     api::{Reason, secret::DataEntry},
@@ -43,7 +44,7 @@ pub fn wanted(entries: &[DataEntry]) -> Result<Vec<Wanted>, Failure> {
         .collect()
 }
 
-/// Fetches the entries' variables.
+/// Fetches the entries' variables; their values are not from before `read`, where that is given.
 ///
 /// # Errors
 /// `VariableNotFound` or `VariableForbidden`, naming each in the message and in `status.missing`; `NoKeys` where
@@ -53,6 +54,7 @@ pub async fn data(
     wanted: &[Wanted],
     cause: Cause,
     lane: Lane,
+    read: Option<Instant>,
     through: &Connected,
     ctx: &Context,
 ) -> Result<BTreeMap<String, Sensitive<Vec<u8>>>, Trouble> {
@@ -61,6 +63,7 @@ pub async fn data(
         Cause::Generation => Freshness::NoOlderThan(FRESH),
         _ => Freshness::Remembered,
     };
+    let freshness = read.map_or(freshness, |at| freshness.and_since(at));
     let answers = through.client.fetch_variables(wanted, lane, freshness).await;
     let mut data = BTreeMap::new();
     let mut missing: Vec<(&DataEntry, &Error)> = Vec::new();
@@ -74,13 +77,7 @@ pub async fn data(
                 missing.push((entry, error));
             }
             Some(Err(error)) => {
-                ctx.clients.call_failed(through, error);
-                let failure = Failure::from(error.clone());
-                return Err(if error.is_connection() {
-                    waits(&failure, through).into()
-                } else {
-                    failure.into()
-                });
+                return Err(failed(error, through, ctx));
             }
             None => {
                 let message = format!("the client gave no answer for variable {}", entry.variable);
@@ -98,9 +95,14 @@ pub async fn data(
     Ok(data)
 }
 
-fn waits(why: &Failure, through: &Connected) -> Failure {
-    let message = format!("{}; {} is tried until it works", why.message, through.connection);
-    Failure { message, ..why.clone() }
+/// A call failed: where that is the connection's fault, it is tried by itself from now on.
+pub fn failed(error: &Error, through: &Connected, ctx: &Context) -> Trouble {
+    ctx.clients.call_failed(through, error);
+    let mut failure = Failure::from(error.clone());
+    if error.is_connection() {
+        failure.message = format!("{}; {} is tried until it works", failure.message, through.connection);
+    }
+    failure.into()
 }
 
 fn tell(missing: &[(&DataEntry, &Error)]) -> Trouble {
