@@ -170,7 +170,7 @@ impl Seen {
     }
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
-        let wanted = fetch::wanted(&object.spec.data)?;
+        let wanted = fetch::wanted(object.spec.entries())?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
         let looked = self.is_disturbed(cause, ctx).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
@@ -190,7 +190,7 @@ impl Seen {
     ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
-        let ids: Vec<&str> = object.spec.data.iter().map(|entry| entry.variable.as_str()).collect();
+        let ids: Vec<&str> = object.spec.entries().iter().map(|entry| entry.variable.as_str()).collect();
         named.check_access(Verb::Read, &ids, &self.key, ctx)?;
         let through = match named.standing {
             Standing::Connected(connected) => connected,
@@ -207,9 +207,10 @@ impl Seen {
         // Known again when all is done: what fails from here on needs the values.
         ctx.memory.change(&self.key, |m| m.versions = None);
         let read = before.as_ref().map(|before| before.read);
-        self.desired.data = fetch::data(&object.spec.data, wanted, cause, lane, read, &through, ctx).await?;
+        self.desired.data =
+            fetch::data(object.spec.entries(), wanted, cause, lane, read, &through, ctx).await?;
         let versions = before.and_then(|before| {
-            let newest = object.spec.data.iter().filter(|entry| entry.version.is_none());
+            let newest = object.spec.entries().iter().filter(|entry| entry.version.is_none());
             before.after(newest.map(|entry| self.desired.data.contains_key(&entry.key)))
         });
         self.desired.check_size()?;
