@@ -9,6 +9,7 @@ pub mod load;
 pub mod role_key;
 pub mod schedule;
 pub mod secret;
+pub mod sources;
 pub mod versions;
 
 /// Why an object is not done, and what is to happen then.

@@ -50,8 +50,10 @@ reasons! {
     VariableNotFound,
     /// The identity may see a variable, but lacks `execute` on it.
     VariableForbidden,
-    /// No entry gave a key: all are optional and missing.
+    /// No key would be left: all variables are optional and missing, or nothing was found.
     NoKeys,
+    /// A value in Conjur is not what the spec takes it for: not JSON, without the property, or not base64.
+    InvalidValue,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
     /// Another load of the same branch is under way.

@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
-use self::versions::Looked;
+use self::versions::{Before, Looked};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
@@ -25,7 +25,7 @@ use crate::{
         ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
     },
-    conjur::{Lane, Wanted},
+    conjur::Lane,
     metrics::Kind,
     plan::{
         Class, Failure,
@@ -170,7 +170,7 @@ impl Seen {
     }
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
-        let wanted = fetch::wanted(object.spec.entries())?;
+        let plan = fetch::plan(object)?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
         let looked = self.is_disturbed(cause, ctx).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
@@ -178,41 +178,38 @@ impl Seen {
             return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
         }
         let asked = asked || disturbed;
-        self.bring_about(object, cause, &wanted, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+        self.bring_about(object, cause, plan, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
     }
 
     async fn bring_about(
         mut self,
         object: &ConjurSecret,
         cause: Cause,
-        wanted: &[Wanted],
+        plan: fetch::Plan<'_>,
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
-        let ids: Vec<&str> = object.spec.entries().iter().map(|entry| entry.variable.as_str()).collect();
-        named.check_access(Verb::Read, &ids, &self.key, ctx)?;
-        let through = match named.standing {
+        named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
+        let through = match &named.standing {
             Standing::Connected(connected) => connected,
-            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, &why).into()),
+            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, why).into()),
             // Its first try wakes us.
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slots.current(Timestamp::now());
-        let before = match versions::look(&self, object, wanted, cause, lane, &through, ctx).await? {
+        let gathered = plan.gather(&self.key, cause, lane, &named, through, ctx).await?;
+        let before = match versions::look(&self, object, &gathered, cause, lane, through, ctx).await? {
             Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
             Looked::Fetch(before) => before,
         };
         // Known again when all is done: what fails from here on needs the values.
         ctx.memory.change(&self.key, |m| m.versions = None);
-        let read = before.as_ref().map(|before| before.read);
-        self.desired.data =
-            fetch::data(object.spec.entries(), wanted, cause, lane, read, &through, ctx).await?;
-        let versions = before.and_then(|before| {
-            let newest = object.spec.entries().iter().filter(|entry| entry.version.is_none());
-            before.after(newest.map(|entry| self.desired.data.contains_key(&entry.key)))
-        });
+        let read = before.as_ref().map(Before::read_at);
+        let fetched = gathered.fetch(cause, lane, read, through, ctx).await?;
+        let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));
+        self.desired.data = fetched.data;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;

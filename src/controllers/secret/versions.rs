@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Seen, fetch};
+use super::{
+    Seen,
+    fetch::{self, Gathered},
+};
 use crate::{
     api::{ConjurSecret, secret::ChangeDetection},
     conjur::{Catalogue, Freshness, Lane, VariableId, Wanted},
@@ -43,14 +46,19 @@ pub enum Looked {
 /// A look at the versions before a fetch.
 pub struct Before {
     look: Look,
-    /// When the list was read: values that were asked for earlier may be older than the versions.
-    pub read: Instant,
+    read_at: Instant,
 }
 
 impl Before {
-    /// What to remember after the fetch, which brought a value or none for each of the variables, in the same order.
-    pub fn after(self, brought: impl IntoIterator<Item = bool>) -> Option<Versions> {
-        self.look.after(brought)
+    /// When the list was read: values that were asked for earlier may be older than the versions.
+    pub fn read_at(&self) -> Instant {
+        self.read_at
+    }
+
+    /// What to remember after the fetch, which brought a value or none for each of the variables.
+    pub fn after(self, wanted: &[Wanted], brought: &[bool]) -> Option<Versions> {
+        let newest = wanted.iter().zip(brought).filter(|(wanted, _)| wanted.version.is_none());
+        self.look.after(newest.map(|(_, brought)| *brought))
     }
 }
 
@@ -67,18 +75,20 @@ fn newest(wanted: &[Wanted]) -> impl Iterator<Item = &VariableId> {
 pub async fn look(
     seen: &Seen,
     object: &ConjurSecret,
-    wanted: &[Wanted],
+    gathered: &Gathered<'_>,
     cause: Cause,
     lane: Lane,
     through: &Connected,
     ctx: &Context,
 ) -> Result<Looked, Trouble> {
-    if !asked(object) {
+    // Public keys have no versions, and are no secret: they are fetched.
+    if !asked(object) || !gathered.only_variables() {
         return Ok(Looked::Fetch(None));
     }
+    let wanted = gathered.wanted();
     let then = then(seen, object, cause);
     let before = if newest(wanted).next().is_none() {
-        Before { look: Look::at([]), read: Instant::now() }
+        Before { look: Look::at([]), read_at: Instant::now() }
     } else {
         let freshness = match then {
             // One walk for all objects of a slot, and none from before it.
@@ -90,7 +100,7 @@ pub async fn look(
         match tokio::time::timeout(wait, list).await {
             Ok(Ok(catalogue)) => {
                 let look = Look::at(newest(wanted).map(|id| (id.as_str(), shown(&catalogue, id))));
-                Before { look, read: catalogue.read_at() }
+                Before { look, read_at: catalogue.read_at() }
             }
             Ok(Err(error)) if error.is_connection() => return Err(fetch::failed(&error, through, ctx)),
             Ok(Err(error)) => return Ok(without_list(seen, &error.to_string())),
