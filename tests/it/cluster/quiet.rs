@@ -174,6 +174,23 @@ fn pinned_versions_need_no_look_and_a_missing_optional_variable_is_looked_for() 
 }
 
 #[test]
+fn what_a_find_brings_is_quiet_until_it_finds_another() {
+    test(|bench| async move {
+        let values = connected(&bench, &["a", "b"]).await;
+        let find = json!([{ "find": { "prefix": "apps/" } }]);
+        put(&bench, &project("db", &[], &quiet(&json!({ "data": null, "dataFrom": find })))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        bench.holds("db", &[("a", &values[0]), ("b", &values[1])]).await;
+        bench.conjur.clear_requests();
+        looks(&bench, 3).await;
+        assert_eq!(fetches(&bench), 0, "{:?}", bench.conjur.counts());
+        change_policy(&bench, &permitted("c")).await;
+        let new = bench.set("apps/c");
+        bench.holds("db", &[("a", &values[0]), ("b", &values[1]), ("c", &new)]).await;
+    });
+}
+
+#[test]
 fn a_refresh_that_is_asked_for_fetches_and_a_list_that_fails_costs_no_refresh() {
     test(|bench| async move {
         let values = done(&bench).await;
