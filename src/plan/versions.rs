@@ -57,27 +57,38 @@ impl Look {
 mod tests {
     use super::*;
 
-    fn shown(version: u32) -> Option<Shown> {
-        Some(Shown { version: Some(version), made: 1 })
+    /// What the list says of a variable with that newest version, or without one.
+    const fn listed(version: Option<u32>) -> Shown {
+        Shown { version, made: 1 }
     }
 
-    const NEVER_SET: Option<Shown> = Some(Shown { version: None, made: 1 });
+    const NEVER_SET: Option<Shown> = Some(listed(None));
 
     #[test]
     fn only_the_same_variables_with_the_same_versions_are_unchanged() {
-        let base = || vec![("a", shown(1)), ("b", shown(2))];
+        let base = || vec![("a", Some(listed(Some(1)))), ("b", Some(listed(Some(2))))];
         let then = Look::at(base()).after([true, true]).unwrap();
         assert!(Look::at(base()).is_as(then));
         for (what, now) in [
-            ("a new version", vec![("a", shown(1)), ("b", shown(3))]),
-            ("an older version", vec![("a", shown(1)), ("b", shown(1))]),
-            ("versions exchanged", vec![("a", shown(2)), ("b", shown(1))]),
-            ("made again", vec![("a", shown(1)), ("b", Some(Shown { version: Some(2), made: 2 }))]),
-            ("no value any more", vec![("a", shown(1)), ("b", NEVER_SET)]),
-            ("not shown any more", vec![("a", shown(1)), ("b", None)]),
-            ("another one", vec![("a", shown(1)), ("c", shown(2))]),
-            ("one less", vec![("a", shown(1))]),
-            ("one more", vec![("a", shown(1)), ("b", shown(2)), ("c", shown(1))]),
+            ("a new version", vec![("a", Some(listed(Some(1)))), ("b", Some(listed(Some(3))))]),
+            ("an older version", vec![("a", Some(listed(Some(1)))), ("b", Some(listed(Some(1))))]),
+            ("versions exchanged", vec![("a", Some(listed(Some(2)))), ("b", Some(listed(Some(1))))]),
+            (
+                "made again",
+                vec![("a", Some(listed(Some(1)))), ("b", Some(Shown { version: Some(2), made: 2 }))],
+            ),
+            ("no value any more", vec![("a", Some(listed(Some(1)))), ("b", NEVER_SET)]),
+            ("not shown any more", vec![("a", Some(listed(Some(1)))), ("b", None)]),
+            ("another one", vec![("a", Some(listed(Some(1)))), ("c", Some(listed(Some(2))))]),
+            ("one less", vec![("a", Some(listed(Some(1))))]),
+            (
+                "one more",
+                vec![
+                    ("a", Some(listed(Some(1)))),
+                    ("b", Some(listed(Some(2)))),
+                    ("c", Some(listed(Some(1)))),
+                ],
+            ),
         ] {
             assert!(!Look::at(now).is_as(then), "{what}");
         }
@@ -86,19 +97,19 @@ mod tests {
     #[test]
     fn nothing_is_remembered_where_list_and_fetch_disagree() {
         for (said, brought, agree) in [
-            (shown(1), true, true),
+            (Some(listed(Some(1))), true, true),
             (None, false, true),
             (NEVER_SET, false, true),
             // A list that does not show all that may be fetched would never tell of a change.
             (None, true, false),
             (NEVER_SET, true, false),
             // Shown, and yet left out: it will be there.
-            (shown(1), false, false),
+            (Some(listed(Some(1))), false, false),
         ] {
-            let look = Look::at([("a", shown(7)), ("b", said)]);
+            let look = Look::at([("a", Some(listed(Some(7)))), ("b", said)]);
             assert_eq!(look.after([true, brought]).is_some(), agree, "{said:?} {brought}");
         }
-        assert_eq!(Look::at([("a", shown(7))]).after([]), None);
+        assert_eq!(Look::at([("a", Some(listed(Some(7))))]).after([]), None);
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn many_objects_share_a_walk() {
             bench.holds(name, &[("a", value)]).await;
         }
         // Four slots an interval; a slow machine may walk twice for one.
-        let most = 2 * 4 * (started.elapsed().as_secs() as usize / 10 + 2);
+        let most = 2 * 4 * (usize::try_from(started.elapsed().as_secs()).unwrap() / 10 + 2);
         assert!(lists(&bench) <= most, "{} walks, {most} at most", lists(&bench));
         assert!(fetches(&bench) <= 12, "{:?}", bench.conjur.counts());
     });
