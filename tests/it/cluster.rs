@@ -11,6 +11,7 @@ mod quiet;
 mod refresh;
 mod secret;
 mod setup;
+mod sources;
 
 use std::{
     collections::BTreeMap,

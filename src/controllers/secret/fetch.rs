@@ -7,14 +7,14 @@ use tokio::time::Instant;
 
 use crate::{
     api::{ConjurSecret, Reason, secret::PublicKeysKind},
-    conjur::{Answer, Catalogue, Error, Freshness, Lane, VariableId, Wanted},
+    conjur::{Answer, Catalogue, Error, Freshness, Lane, Listed, VariableId, Wanted},
     controllers::{
         Context, Key, Trouble,
         clients::{Connected, Named},
         failure::LOOK_AGAIN,
     },
     plan::{
-        Failure,
+        Class, Failure,
         schedule::Cause,
         sources::{Ask, Data, Got, Missing, Place, Problem, Resolved, Sources},
     },
@@ -22,9 +22,9 @@ use crate::{
 
 /// A new object takes a remembered "missing" for an answer only if it is this young.
 const FRESH: Duration = Duration::from_secs(5);
-/// The same for a list of variables: nothing tells a new object of a variable that was made after the list, but its next
-/// refresh.
-const FRESH_LIST: Duration = Duration::from_secs(1);
+/// A new object takes no list that was begun before it: nothing tells it of a variable that was made after the list. All
+/// that come while one is read share the next.
+const FRESH_LIST: Duration = Duration::ZERO;
 /// Most variables that a message names.
 const NAMED: usize = 5;
 /// Most variables that the status names.
@@ -34,12 +34,14 @@ const LISTED: usize = 256;
 pub struct Plan<'a> {
     sources: Sources<'a>,
     named: Vec<Wanted>,
+    interval: Duration,
 }
 
 /// All that an object asks for, with what its finds brought.
 pub struct Gathered<'a> {
     resolved: Resolved<'a>,
     wanted: Vec<Wanted>,
+    interval: Duration,
 }
 
 /// What Conjur gave.
@@ -47,6 +49,7 @@ pub struct Fetched {
     /// Key → value; never empty.
     pub data: Data,
     /// Whether there was a value, for each of [`Gathered::wanted`].
+    #[expect(dead_code, reason = "for changeDetection: Version")]
     pub brought: Vec<bool>,
 }
 
@@ -57,7 +60,7 @@ pub struct Fetched {
 pub fn plan(object: &ConjurSecret) -> Result<Plan<'_>, Failure> {
     let sources = Sources::of(object.spec.entries(), object.spec.sources())?;
     let named = sources.named().map(wanted).collect::<Result<_, _>>()?;
-    Ok(Plan { sources, named })
+    Ok(Plan { sources, named, interval: object.spec.interval() })
 }
 
 fn wanted(ask: Ask) -> Result<Wanted, Failure> {
@@ -97,31 +100,32 @@ impl<'a> Plan<'a> {
         let mut lists: HashMap<Option<&str>, Arc<Catalogue>> = HashMap::new();
         let mut found = Vec::new();
         for (place, criteria) in self.sources.finds() {
-            let list = match lists.get(&criteria.search) {
-                Some(list) => list.clone(),
-                None => {
-                    let freshness = freshness(cause, FRESH_LIST);
-                    let list = through.client.list_variables(criteria.search, lane, freshness).await;
-                    let list = list.map_err(|error| {
-                        let mut trouble = failed(&error, through, ctx);
-                        trouble.failure.message = format!("{place}: {}", trouble.failure.message);
-                        trouble
-                    })?;
-                    lists.entry(criteria.search).or_insert(list).clone()
-                }
+            let list = if let Some(list) = lists.get(&criteria.search) {
+                list.clone()
+            } else {
+                let freshness = freshness(cause, FRESH_LIST);
+                let list = through.client.list_variables(criteria.search, lane, freshness).await;
+                let list = list.map_err(|error| {
+                    let mut trouble = failed(&error, through, ctx);
+                    trouble.failure.message = format!("{place}: {}", trouble.failure.message);
+                    trouble
+                })?;
+                lists.entry(criteria.search).or_insert(list).clone()
             };
             let has_value = list.below(criteria.prefix()).iter().filter(|v| v.mark().version.is_some());
-            let ids = has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name))).map(|v| v.id());
+            let ids = has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name))).map(Listed::id);
             found.push(named.readable(ids, user, ctx));
         }
+        let interval = self.interval;
         let resolved = self.sources.resolve(found)?;
         let wanted = resolved.asks().map(wanted).collect::<Result<_, _>>()?;
-        Ok(Gathered { resolved, wanted })
+        Ok(Gathered { resolved, wanted, interval })
     }
 }
 
 impl Gathered<'_> {
     /// All variables that the Secret is made of, found ones too.
+    #[expect(dead_code, reason = "for changeDetection: Version")]
     pub fn wanted(&self) -> &[Wanted] {
         &self.wanted
     }
@@ -150,7 +154,12 @@ impl Gathered<'_> {
         let got = self.wanted.iter().map(|wanted| got(wanted, answers.get(wanted), through, ctx));
         let got = got.collect::<Result<Vec<_>, Trouble>>()?;
         let keys = self.fetch_public_keys(through, ctx).await?;
-        let data = self.resolved.data(&got, &keys).map_err(tell)?;
+        let data = self.resolved.data(&got, &keys);
+        let data = data.map_err(|problem| {
+            // The client looks at missing variables by itself, and at nothing else.
+            let tells_itself = matches!(problem, Problem::Missing(_)) && self.only_variables();
+            tell(problem, if tells_itself { LOOK_AGAIN } else { self.interval.min(LOOK_AGAIN) })
+        })?;
         Ok(Fetched { data, brought: got.iter().map(|got| matches!(got, Got::Value(_))).collect() })
     }
 
@@ -217,10 +226,14 @@ pub fn failed(error: &Error, through: &Connected, ctx: &Context) -> Trouble {
     failure.into()
 }
 
-fn tell(problem: Problem) -> Trouble {
+/// What waits is looked at after `again`.
+fn tell(problem: Problem, again: Duration) -> Trouble {
     let missing = match problem {
         Problem::Missing(missing) => missing,
-        Problem::Failure(failure) => {
+        Problem::Failure(mut failure) => {
+            if matches!(failure.class, Class::Waiting(_)) {
+                failure.class = Class::Waiting(again);
+            }
             // What was missing before is not what is wrong now.
             let fields = Map::from_iter([("missing".to_owned(), Value::Null)]);
             return Trouble { failure, asked: true, fields };
@@ -241,7 +254,7 @@ fn tell(problem: Problem) -> Trouble {
         let _ = write!(message, "; and {more} more, see status.missing");
     }
     let fields = Map::from_iter([("missing".to_owned(), listed.into())]);
-    Trouble { failure: Failure::waiting(overall, LOOK_AGAIN, message), asked: true, fields }
+    Trouble { failure: Failure::waiting(overall, again, message), asked: true, fields }
 }
 
 #[cfg(test)]
@@ -269,13 +282,22 @@ mod tests {
             forbidden,
             message: format!("variable v{at} is missing"),
         };
-        let trouble = tell(Problem::Missing((0..7).map(|at| missing(at, at == 5)).collect()));
+        let trouble = tell(Problem::Missing((0..7).map(|at| missing(at, at == 5)).collect()), LOOK_AGAIN);
         assert_eq!(trouble.failure.reason, Reason::VariableNotFound);
         assert!(trouble.failure.message.ends_with("and 2 more, see status.missing"), "{}", trouble.failure);
         assert_eq!(trouble.fields["missing"][5], json!({ "variable": "v5", "reason": "Forbidden" }));
         assert_eq!(trouble.fields["missing"][6], json!({ "variable": "v6", "reason": "NotFound" }));
-        let trouble = tell(Problem::Missing((0..1_000).map(|at| missing(at, true)).collect()));
+        let trouble = tell(Problem::Missing((0..1_000).map(|at| missing(at, true)).collect()), LOOK_AGAIN);
         assert_eq!(trouble.failure.reason, Reason::VariableForbidden);
         assert_eq!(trouble.fields["missing"].as_array().unwrap().len(), LISTED);
+    }
+
+    #[test]
+    fn what_does_not_announce_itself_is_looked_at_at_the_next_refresh() {
+        let failure = Failure::waiting(Reason::NoKeys, LOOK_AGAIN, "nothing was found");
+        let trouble = tell(Problem::Failure(failure), Duration::from_secs(10));
+        assert_eq!(trouble.failure.class, Class::Waiting(Duration::from_secs(10)));
+        // What was missing before is not what is wrong now.
+        assert_eq!(trouble.fields["missing"], Value::Null);
     }
 }

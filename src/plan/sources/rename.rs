@@ -68,12 +68,11 @@ fn check_groups(pattern: &Regex, replacement: &str) -> Result<(), String> {
             rest = after;
             continue;
         }
-        let name = match rest.strip_prefix('{') {
-            Some(braced) => braced.split_once('}').map(|(name, _)| name),
-            None => {
-                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-                Some(&rest[..end])
-            }
+        let name = if let Some(braced) = rest.strip_prefix('{') {
+            braced.split_once('}').map(|(name, _)| name)
+        } else {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            Some(&rest[..end])
         };
         // What names no group stands for itself.
         let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
