@@ -49,7 +49,6 @@ pub struct Fetched {
     /// Key → value; never empty.
     pub data: Data,
     /// Whether there was a value, for each of [`Gathered::wanted`].
-    #[expect(dead_code, reason = "for changeDetection: Version")]
     pub brought: Vec<bool>,
 }
 
@@ -125,7 +124,6 @@ impl<'a> Plan<'a> {
 
 impl Gathered<'_> {
     /// All variables that the Secret is made of, found ones too.
-    #[expect(dead_code, reason = "for changeDetection: Version")]
     pub fn wanted(&self) -> &[Wanted] {
         &self.wanted
     }
