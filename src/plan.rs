@@ -11,6 +11,7 @@ pub mod schedule;
 pub mod secret;
 pub mod sources;
 pub mod template;
+pub mod versions;
 
 /// Why an object is not done, and what is to happen then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,9 +20,10 @@ use super::variables::Freshness;
 use super::{Client, catalogue};
 
 /// What the list says of the variables that a client sees, in the order of their ids.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Catalogue {
     entries: Box<[Listed]>,
+    read_at: Instant,
 }
 
 /// One variable, as the list has it.
@@ -76,7 +77,12 @@ impl Catalogue {
             }
             twice
         });
-        Self { entries: entries.into() }
+        Self { entries: entries.into(), read_at: Instant::now() }
+    }
+
+    /// When its walk had ended.
+    pub fn read_at(&self) -> Instant {
+        self.read_at
     }
 
     /// The variable with this id below the account, if the client sees it.
@@ -161,6 +167,7 @@ impl Catalogues {
         let oldest = match freshness {
             Freshness::Remembered => None,
             Freshness::NoOlderThan(age) => Instant::now().checked_sub(age),
+            Freshness::Since(at) => Some(at),
         };
         let will_do = |began: Instant| oldest.is_none_or(|oldest| began >= oldest);
         loop {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Key;
-use crate::plan::secret::Fingerprint;
+use crate::plan::{secret::Fingerprint, versions::Versions};
 
 /// A target, as we last wrote or saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Remembered {
     pub target: Option<Target>,
     /// The slot of its grid that was last handled.
     pub slot: Option<i128>,
+    /// Which versions the target was made of, where that is known and all of the last reconcile was done.
+    pub versions: Option<Versions>,
 }
 
 /// By object; lost with the process.
@@ -61,7 +63,10 @@ impl Memory {
 
     /// Makes an object's slot one that is still to be handled: something that it left out may be had now.
     pub fn reopen_slot(&self, key: &Key) {
-        self.change(key, |m| m.slot = m.slot.map(|slot| slot - 1));
+        self.change(key, |m| {
+            m.slot = m.slot.map(|slot| slot - 1);
+            m.versions = None;
+        });
     }
 
     /// Forgets an object.

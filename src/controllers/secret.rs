@@ -3,6 +3,7 @@
 mod fetch;
 mod target;
 mod template;
+mod versions;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
+use self::versions::{Before, Looked};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
@@ -29,7 +31,7 @@ use crate::{
     plan::{
         Class, Failure,
         access::Verb,
-        schedule::{Cause, Due, OFFSETS, Observed, Slots, TargetSeen, due},
+        schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
         secret::{Action, Desired, Owner},
     },
 };
@@ -97,6 +99,10 @@ fn user(key: &Key) -> User {
     User::Secret(ObjectRef::new(&key.name).within(&key.namespace))
 }
 
+fn synced(target: &str) -> String {
+    format!("Secret {target} holds what Conjur holds")
+}
+
 /// What was observed of one object, from the stores: no IO.
 struct Seen {
     key: Key,
@@ -141,7 +147,7 @@ impl Seen {
                 uid: uid.clone(),
             },
             named: clients::named(&object.spec.connection_ref, &key, ctx),
-            slots: Slots::new(object.spec.interval(), &uid, OFFSETS),
+            slots: Slots::new(object.spec.interval(), &uid, versions::offsets(object)),
             sources: template::sources(object, &key),
             remembered,
             target,
@@ -211,14 +217,23 @@ impl Seen {
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slots.current(Timestamp::now());
         let gathered = plan.gather(&self.key, cause, lane, &named, through, ctx).await?;
-        let values = gathered.fetch(cause, lane, through, ctx).await?.data;
-        self.desired.data = templates.render(values)?;
+        let before = match versions::look(&self, object, &gathered, cause, lane, through, ctx).await? {
+            Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
+            Looked::Fetch(before) => before,
+        };
+        // Known again when all is done: what fails from here on needs the values.
+        ctx.memory.change(&self.key, |m| m.versions = None);
+        let read = before.as_ref().map(Before::read_at);
+        let fetched = gathered.fetch(cause, lane, read, through, ctx).await?;
+        let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));
+        self.desired.data = templates.render(fetched.data)?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
             m.slot = Some(slot);
+            m.versions = versions;
         });
         if action != Action::Unchanged && cause == Cause::Drift {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);
@@ -226,6 +241,17 @@ impl Seen {
         }
         let inputs = template::hash(&named.inputs, &self.sources, &templates.versions);
         Ok(self.done(object, cause, action, &target, &inputs, lane))
+    }
+
+    /// No variable has another version: nothing is fetched or written. The status is told only what it may not know.
+    fn unchanged(&self, cause: Cause, slot: i128, lane: Lane, ctx: &Context) -> Outcome {
+        ctx.memory.change(&self.key, |m| m.slot = Some(slot));
+        let again = Some(self.slots.next_in(Timestamp::now()));
+        if cause == Cause::Slot {
+            return Outcome::Untouched(again);
+        }
+        let message = synced(&self.desired.name);
+        Outcome::Done { again, reason: Reason::Synced, message, fields: Map::new(), lane }
     }
 
     /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
@@ -293,7 +319,7 @@ impl Seen {
         Outcome::Done {
             again: Some(self.slots.next_in(Timestamp::now())),
             reason: Reason::Synced,
-            message: format!("Secret {} holds what Conjur holds", target.name),
+            message: synced(&target.name),
             fields,
             lane,
         }

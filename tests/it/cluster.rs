@@ -8,6 +8,7 @@ mod input;
 mod login;
 mod many;
 mod policy;
+mod quiet;
 mod refresh;
 mod secret;
 mod setup;

@@ -227,6 +227,7 @@ impl<S: Source> Actor<S> {
         let job = self.running.get_mut(self.in_flight.get(wanted)?)?;
         match freshness {
             Freshness::NoOlderThan(age) if now.saturating_duration_since(job.started) > age => None,
+            Freshness::Since(at) if job.started < at => None,
             _ => job.ids.get_mut(wanted),
         }
     }

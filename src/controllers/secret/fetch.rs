@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::{
     api::{ConjurSecret, Reason, secret::PublicKeysKind},
@@ -48,7 +49,6 @@ pub struct Fetched {
     /// Key → value; never empty.
     pub data: Data,
     /// Whether there was a value, for each of [`Gathered::wanted`].
-    #[expect(dead_code, reason = "for changeDetection: Version")]
     pub brought: Vec<bool>,
 }
 
@@ -124,7 +124,6 @@ impl<'a> Plan<'a> {
 
 impl Gathered<'_> {
     /// All variables that the Secret is made of, found ones too.
-    #[expect(dead_code, reason = "for changeDetection: Version")]
     pub fn wanted(&self) -> &[Wanted] {
         &self.wanted
     }
@@ -134,7 +133,7 @@ impl Gathered<'_> {
         self.resolved.public_keys().next().is_none()
     }
 
-    /// Fetches the values, and makes the Secret's data of them.
+    /// Fetches the values, and makes the Secret's data of them. They are not from before `read`, where that is given.
     ///
     /// # Errors
     /// `VariableNotFound` or `VariableForbidden`, naming each in the message and in `status.missing`; `InvalidValue`,
@@ -143,10 +142,12 @@ impl Gathered<'_> {
         &self,
         cause: Cause,
         lane: Lane,
+        read: Option<Instant>,
         through: &Connected,
         ctx: &Context,
     ) -> Result<Fetched, Trouble> {
         let freshness = freshness(cause, FRESH);
+        let freshness = read.map_or(freshness, |at| freshness.and_since(at));
         let answers = through.client.fetch_variables(&self.wanted, lane, freshness).await;
         let got = self.wanted.iter().map(|wanted| got(wanted, answers.get(wanted), through, ctx));
         let got = got.collect::<Result<Vec<_>, Trouble>>()?;
