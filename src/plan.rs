@@ -10,6 +10,9 @@ pub mod role_key;
 pub mod rollout;
 pub mod schedule;
 pub mod secret;
+pub mod sources;
+pub mod template;
+pub mod versions;
 
 /// Why an object is not done, and what is to happen then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

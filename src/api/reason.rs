@@ -54,8 +54,13 @@ reasons! {
     VariableNotFound,
     /// The identity may see a variable, but lacks `execute` on it.
     VariableForbidden,
-    /// No entry gave a key: all are optional and missing.
+    /// No key would be left: all variables are optional and missing, or nothing was found.
     NoKeys,
+    /// A value in Conjur is not what the spec takes it for: not JSON, without the property, not base64, or not what
+    /// the Secret's type needs.
+    InvalidValue,
+    /// A ConfigMap, a Secret or a key that a template is read from is missing.
+    TemplateNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
     /// Another load of the same branch is under way.
@@ -84,10 +89,10 @@ reasons! {
     ForeignSecret,
     /// A key, label or annotation that is to be merged into a Secret is another's.
     FieldConflict,
-    /// A value is not what the Secret, its type or the spec needs it to be.
-    InvalidValue,
     /// The data is larger than a Secret may be.
     SecretTooLarge,
+    /// A template does not parse or does not render.
+    TemplateInvalid,
     /// The policy document does not parse, or Conjur refused it.
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.

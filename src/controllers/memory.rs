@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Key;
-use crate::plan::secret::Fingerprint;
+use crate::plan::{secret::Fingerprint, versions::Versions};
 
 /// A target, as we last wrote or saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Remembered {
     pub slot: Option<i128>,
     /// All that the last attempt was for is done, but for restarts of workloads.
     pub only_rollout: bool,
+    /// Which versions the target was made of, where that is known and all of the last reconcile was done.
+    pub versions: Option<Versions>,
 }
 
 /// By object; lost with the process.
@@ -72,7 +74,10 @@ impl Memory {
 
     /// Makes an object's slot one that is still to be handled: something that it left out may be had now.
     pub fn reopen_slot(&self, key: &Key) {
-        self.change(key, |m| m.slot = m.slot.map(|slot| slot - 1));
+        self.change(key, |m| {
+            m.slot = m.slot.map(|slot| slot - 1);
+            m.versions = None;
+        });
     }
 
     /// From now on an object merges into this Secret, or into none.

@@ -1,10 +1,13 @@
 //! ConjurSecret: Conjur → Secret. `reconcile` → `observe` → `act`.
 
+mod drift;
 mod fetch;
 mod merge;
 mod once;
 mod rollout;
 mod target;
+mod template;
+mod versions;
 
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
+use self::versions::{Before, Looked};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
@@ -29,13 +33,13 @@ use crate::{
         condition::{READY, RECONCILING, is_true},
         secret::RefreshPolicy,
     },
-    conjur::{Lane, Wanted},
+    conjur::Lane,
     metrics::Kind,
     plan::{
         Class, Failure,
         access::Verb,
-        schedule::{Cause, Due, OFFSETS, Observed, Slots, TargetSeen, due},
-        secret::{Action, Desired, Fingerprint, Owner},
+        schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
+        secret::{Action, Desired, Owner},
     },
 };
 
@@ -53,8 +57,10 @@ impl Reconcile for ConjurSecret {
             return Ok(Outcome::Suspended);
         }
         let seen = Seen::observe(self, ctx);
+        // A start must learn of what changed meanwhile.
+        ctx.inputs.want_also(&user(&seen.key), &seen.sources);
         let now = Timestamp::now();
-        match seen.due(self, now) {
+        match seen.due(self, now, ctx) {
             Due::In(wait) => {
                 let slot = seen.slot(now);
                 ctx.memory.change(&seen.key, |m| m.slot = m.slot.or(slot));
@@ -62,13 +68,16 @@ impl Reconcile for ConjurSecret {
             }
             Due::WhenWoken => Ok(Outcome::Untouched(None)),
             Due::Now(cause) => {
-                let (key, target) = (seen.key.clone(), seen.desired.name.clone());
+                let (key, mut wanted) = (seen.key.clone(), seen.sources.clone());
+                let target = Input::secret(&key.namespace, &seen.desired.name);
                 let revision = seen.revision(ctx);
                 let result = match seen.act(self, cause, ctx).await {
                     Ok(outcome) => rollout::follow(self, &key, revision, outcome, ctx).await,
                     Err(trouble) => Err(trouble),
                 };
-                watch_foreign(&key, &target, &result, ctx);
+                let in_the_way = is_in_the_way(&result);
+                wanted.extend(Some(target).filter(|target| in_the_way && !wanted.contains(target)));
+                ctx.inputs.want(&user(&key), &wanted);
                 result.map_err(|trouble| looked_at(self, trouble))
             }
         }
@@ -99,13 +108,9 @@ fn user(key: &Key) -> User {
 
 /// A Secret that stands in the way, or that is to be merged into and is not there, has none of our labels, so that only a
 /// watch of its own tells when that is another.
-fn watch_foreign(key: &Key, target: &str, result: &Result<Outcome, Trouble>, ctx: &Context) {
-    let foreign = matches!(result, Err(trouble) if matches!(
-        trouble.failure.reason,
-        Reason::ForeignSecret | Reason::TargetNotFound | Reason::FieldConflict
-    ));
-    let watched = foreign.then(|| Input::secret(&key.namespace, target));
-    ctx.inputs.want(&user(key), watched.as_slice());
+fn is_in_the_way(result: &Result<Outcome, Trouble>) -> bool {
+    let reasons = [Reason::ForeignSecret, Reason::TargetNotFound, Reason::FieldConflict];
+    matches!(result, Err(trouble) if reasons.contains(&trouble.failure.reason))
 }
 
 /// What was observed of one object, from the stores: no IO.
@@ -113,6 +118,8 @@ struct Seen {
     key: Key,
     owner: Owner,
     named: Result<Named, Failure>,
+    /// What its templates lie in.
+    sources: Vec<Input>,
     /// None where it is refreshed only on a change.
     slots: Option<Slots>,
     remembered: Remembered,
@@ -158,7 +165,8 @@ impl Seen {
                 uid: uid.clone(),
             },
             named: clients::named(&object.spec.connection_ref, &key, ctx),
-            slots: periodic.then(|| Slots::new(object.spec.interval(), &uid, OFFSETS)),
+            slots: periodic.then(|| Slots::new(object.spec.interval(), &uid, versions::offsets(object))),
+            sources: template::sources(object, &key),
             remembered,
             target,
             desired,
@@ -187,15 +195,26 @@ impl Seen {
         format!("Secret {} holds what Conjur holds", self.desired.name)
     }
 
-    fn due(&self, object: &ConjurSecret, now: Timestamp) -> Due {
+    /// The hash over what the object refers to, as far as it is known: while a watch of a template has not listed,
+    /// that counts as it was when last handled.
+    fn inputs(&self, handled: Option<&str>, ctx: &Context) -> String {
+        let Ok(named) = &self.named else { return String::new() };
+        match ctx.inputs.versions(&self.sources) {
+            Some(versions) => template::hash(&named.inputs, &self.sources, &versions),
+            None => handled.unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn due(&self, object: &ConjurSecret, now: Timestamp, ctx: &Context) -> Due {
         let status = object.status.clone().unwrap_or_default();
+        let inputs = self.inputs(status.observed_inputs.as_deref(), ctx);
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let observed = Observed {
             generation: object.meta().generation,
             observed_generation: status.observed_generation,
             sync_now: object.annotations().get(SYNC_NOW_ANNOTATION).map(String::as_str),
             handled_sync_now: status.last_handled_sync_now.as_deref(),
-            inputs: self.named.as_ref().map_or("", |n| &n.inputs),
+            inputs: &inputs,
             handled_inputs: status.observed_inputs.as_deref(),
             ready: is_true(conditions, READY),
             retrying: is_true(conditions, RECONCILING),
@@ -215,7 +234,7 @@ impl Seen {
             return Ok(self.written_before());
         }
         ctx.memory.change(&self.key, |m| m.only_rollout = false);
-        let wanted = fetch::wanted(object.spec.entries())?;
+        let plan = fetch::plan(object)?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
         let looked = self.is_disturbed(object, cause, ctx).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
@@ -223,88 +242,64 @@ impl Seen {
             return Ok(Outcome::Untouched(self.next_slot()));
         }
         let asked = asked || disturbed;
-        self.bring_about(object, cause, &wanted, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+        self.bring_about(object, cause, plan, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
     }
 
     async fn bring_about(
         mut self,
         object: &ConjurSecret,
         cause: Cause,
-        wanted: &[Wanted],
+        plan: fetch::Plan<'_>,
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
-        let ids: Vec<&str> = object.spec.entries().iter().map(|entry| entry.variable.as_str()).collect();
-        named.check_access(Verb::Read, &ids, &self.key, ctx)?;
-        let through = match named.standing {
+        named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
+        let templates = template::gather(object, &self.key, &self.sources, ctx).await?;
+        let through = match &named.standing {
             Standing::Connected(connected) => connected,
-            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, &why).into()),
+            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, why).into()),
             // Its first try wakes us.
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slot(Timestamp::now());
-        self.desired.data = fetch::data(object.spec.entries(), wanted, cause, lane, &through, ctx).await?;
+        let gathered = plan.gather(&self.key, cause, lane, &named, through, ctx).await?;
+        let before = match versions::look(&self, object, &gathered, cause, lane, through, ctx).await? {
+            Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
+            Looked::Fetch(before) => before,
+        };
+        // Known again when all is done: what fails from here on needs the values.
+        ctx.memory.change(&self.key, |m| m.versions = None);
+        let read = before.as_ref().map(Before::read_at);
+        let fetched = gathered.fetch(cause, lane, read, through, ctx).await?;
+        let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));
+        self.desired.data = templates.render(fetched.data)?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
             m.slot = slot;
+            m.versions = versions;
         });
         if action != Action::Unchanged && cause == Cause::Drift {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
-        Ok(self.done(object, cause, action, &target, &named.inputs, lane))
+        let inputs = template::hash(&named.inputs, &self.sources, &templates.versions);
+        Ok(self.done(object, cause, action, &target, &inputs, lane))
     }
 
-    /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
-    /// asked. What of it is another's does not count.
-    async fn is_disturbed(
-        &mut self,
-        object: &ConjurSecret,
-        cause: Cause,
-        ctx: &Context,
-    ) -> Result<bool, Failure> {
-        if !matches!(cause, Cause::Drift | Cause::Unfinished) || self.target == TargetSeen::AsLeft {
-            return Ok(false);
+    /// No variable has another version: nothing is fetched or written. The status is told only what it may not know.
+    fn unchanged(&self, cause: Cause, slot: Option<i128>, lane: Lane, ctx: &Context) -> Outcome {
+        ctx.memory.change(&self.key, |m| m.slot = slot);
+        let again = self.next_slot();
+        if cause == Cause::Slot {
+            return Outcome::Untouched(again);
         }
-        let only_anothers = self.only_anothers_label(object, ctx).await?;
-        self.remembered = ctx.memory.of(&self.key);
-        Ok(!only_anothers)
-    }
-
-    /// Whether all that changed of the Secret is what others put there. Needs what we remember: after a restart it
-    /// can't tell.
-    async fn only_anothers_label(&self, object: &ConjurSecret, ctx: &Context) -> Result<bool, Failure> {
-        let Some(target) = self.remembered.target.as_ref().filter(|t| t.name == self.desired.name) else {
-            return Ok(false);
-        };
-        let Some(mut secret) = ctx.cluster.read_secret(&self.key.namespace, &target.name).await? else {
-            return Ok(false);
-        };
-        let same = secret.metadata.uid.as_deref() == Some(&target.uid)
-            && self.fingerprint(object, &secret, ctx) == target.fingerprint;
-        crate::plan::secret::wipe(&mut secret);
-        if same {
-            let version = secret.metadata.resource_version.unwrap_or_default();
-            ctx.memory.change(&self.key, |m| {
-                if let Some(target) = &mut m.target {
-                    target.resource_version = version;
-                }
-            });
-        }
-        Ok(same)
-    }
-
-    fn fingerprint(&self, object: &ConjurSecret, secret: &Secret, ctx: &Context) -> Fingerprint {
-        if target::merges(object) {
-            ctx.fingerprints.of_merged(secret, &self.owner)
-        } else {
-            ctx.fingerprints.of_existing(secret, &self.desired, &self.owner)
-        }
+        let message = self.synced();
+        Outcome::Done { again, reason: Reason::Synced, message, fields: Map::new(), lane }
     }
 
     fn done(

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 
 /// How many offsets the objects of one interval share.
 pub const OFFSETS: u32 = 16;
+/// The same where versions are asked for first: each offset costs a walk through the list of all variables.
+pub const VERSION_OFFSETS: u32 = 4;
 
 /// The refresh grid of one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,12 @@ impl Slots {
     /// The number of the slot that `now` lies in.
     pub fn current(self, now: Timestamp) -> i128 {
         (now.as_nanosecond() - self.offset).div_euclid(self.interval)
+    }
+
+    /// How long ago the slot that `now` lies in began.
+    pub fn since(self, now: Timestamp) -> Duration {
+        let passed = (now.as_nanosecond() - self.offset).rem_euclid(self.interval);
+        Duration::from_nanos(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
     /// How long until the next slot begins; never zero.
@@ -248,6 +256,8 @@ mod tests {
             let wait = slots.next_in(now);
             prop_assert!(wait > Duration::ZERO && wait <= Duration::from_secs(seconds));
             prop_assert_eq!(slots.current(now + wait), slots.current(now) + 1);
+            prop_assert_eq!(slots.since(now) + wait, Duration::from_secs(seconds));
+            prop_assert_eq!(slots.current(now - slots.since(now)), slots.current(now));
         }
     }
 }

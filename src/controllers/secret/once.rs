@@ -45,7 +45,8 @@ impl Seen {
         let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
         fields.insert("lastHandledSyncNow".into(), json!(sync_now));
         fields.insert("missing".into(), Value::Null);
-        let inputs = self.named.as_ref().map_or("", |named| &named.inputs);
+        let handled = object.status.as_ref().and_then(|s| s.observed_inputs.as_deref());
+        let inputs = self.inputs(handled, ctx);
         fields.insert("observedInputs".into(), inputs.into());
         let message = format!(
             "Secret {name} was made once and is left as it is (refreshPolicy: CreatedOnce); delete it to have it made again"
