@@ -37,6 +37,9 @@ pub const MANAGED_LABEL: &str = "conjur-operator.io/managed";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Annotation on a Secret that names the object it belongs to: `<kind>/<name>`.
 pub const OWNER_ANNOTATION: &str = "conjur-operator.io/owner";
+/// Annotation on a Secret, where workloads are restarted for it: the revision of its data. With a `.` and the
+/// object's name behind it also on Secrets that are merged into, and on the workloads' pod templates.
+pub const REVISION_ANNOTATION: &str = "conjur-operator.io/revision";
 /// Annotation on a foreign Secret that lets one object take it over: `<kind>/<name>`.
 pub const ADOPT_ANNOTATION: &str = "conjur-operator.io/adopt";
 /// Annotation on a ConjurSecret: any new text refreshes it at once.

@@ -142,6 +142,12 @@ pub struct ConjurSecretStatus {
     /// A hash over all that the object refers to, as it was when last handled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_inputs: Option<String>,
+    /// The revision of the Secret's data, where `rolloutRestart` asks for one: it counts the changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The revision that the workloads of `rolloutRestart` were last restarted for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_out: Option<String>,
 }
 
 /// A Secret, as last written by us.
@@ -170,6 +176,16 @@ impl ConjurSecretSpec {
     /// The refresh interval, or its default.
     pub fn interval(&self) -> Duration {
         self.refresh_interval.as_ref().map_or(DEFAULT_REFRESH_INTERVAL, GoDuration::get)
+    }
+
+    /// When the Secret is brought up to date, or the default.
+    pub fn policy(&self) -> RefreshPolicy {
+        self.refresh_policy.unwrap_or_default()
+    }
+
+    /// The workloads to restart; none where there is none.
+    pub fn rollouts(&self) -> &[RolloutTarget] {
+        self.rollout_restart.as_deref().unwrap_or_default()
     }
 
     /// The target, or its defaults.

@@ -1,6 +1,9 @@
 //! ConjurSecret: Conjur → Secret. `reconcile` → `observe` → `act`.
 
 mod fetch;
+mod merge;
+mod once;
+mod rollout;
 mod target;
 mod template;
 mod versions;
@@ -8,8 +11,10 @@ mod versions;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::{events::EventType, reflector::ObjectRef},
 };
 use serde_json::{Map, Value, json};
@@ -25,6 +30,7 @@ use crate::{
     api::{
         ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
+        secret::RefreshPolicy,
     },
     conjur::Lane,
     metrics::Kind,
@@ -32,7 +38,7 @@ use crate::{
         Class, Failure,
         access::Verb,
         schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
-        secret::{Action, Desired, Owner},
+        secret::{Action, Desired, Fingerprint, Owner},
     },
 };
 
@@ -55,22 +61,20 @@ impl Reconcile for ConjurSecret {
         let now = Timestamp::now();
         match seen.due(self, now, ctx) {
             Due::In(wait) => {
-                let slot = seen.slots.current(now);
-                ctx.memory.change(&seen.key, |m| {
-                    m.slot.get_or_insert(slot);
-                });
+                let slot = seen.slot(now);
+                ctx.memory.change(&seen.key, |m| m.slot = m.slot.or(slot));
                 Ok(Outcome::Untouched(Some(wait)))
             }
+            Due::WhenWoken => Ok(Outcome::Untouched(None)),
             Due::Now(cause) => {
-                let (key, mut wanted) = (seen.key.clone(), seen.sources.clone());
+                let (key, sources) = (seen.key.clone(), seen.sources.clone());
                 let target = Input::secret(&key.namespace, &seen.desired.name);
-                let result = seen.act(self, cause, ctx).await;
-                // A foreign Secret has none of our labels, so that only a watch of its own tells when it may be
-                // adopted or is gone.
-                let foreign =
-                    matches!(&result, Err(trouble) if trouble.failure.reason == Reason::ForeignSecret);
-                wanted.extend(Some(target).filter(|target| foreign && !wanted.contains(target)));
-                ctx.inputs.want(&user(&key), &wanted);
+                let revision = seen.revision(ctx);
+                let result = match seen.act(self, cause, ctx).await {
+                    Ok(outcome) => rollout::follow(self, &key, revision, outcome, ctx).await,
+                    Err(trouble) => Err(trouble),
+                };
+                ctx.inputs.want(&user(&key), &watched(sources, target, &result));
                 result.map_err(|trouble| looked_at(self, trouble))
             }
         }
@@ -99,8 +103,15 @@ fn user(key: &Key) -> User {
     User::Secret(ObjectRef::new(&key.name).within(&key.namespace))
 }
 
-fn synced(target: &str) -> String {
-    format!("Secret {target} holds what Conjur holds")
+/// What wakes an object: the sources of its templates, and its target where that stands in the way or is to be merged
+/// into and is not there. Such a Secret has none of our labels, so that only a watch of its own tells of it.
+fn watched(sources: Vec<Input>, target: Input, result: &Result<Outcome, Trouble>) -> Vec<Input> {
+    let unlabelled = matches!(result, Err(trouble) if matches!(
+        trouble.failure.reason,
+        Reason::ForeignSecret | Reason::TargetNotFound | Reason::FieldConflict
+    ));
+    let also = (unlabelled && !sources.contains(&target)).then_some(target);
+    sources.into_iter().chain(also).collect()
 }
 
 /// What was observed of one object, from the stores: no IO.
@@ -110,10 +121,15 @@ struct Seen {
     named: Result<Named, Failure>,
     /// What its templates lie in.
     sources: Vec<Input>,
-    slots: Slots,
+    /// None where it is refreshed only on a change.
+    slots: Option<Slots>,
     remembered: Remembered,
     target: TargetSeen,
     desired: Desired,
+    /// The Secret is there, and is left alone.
+    made_once: bool,
+    /// Only restarts of workloads are left to do.
+    only_rollout: bool,
 }
 
 impl Seen {
@@ -122,6 +138,8 @@ impl Seen {
         let uid = object.uid().unwrap_or_default();
         let remembered = ctx.memory.of_object(&key, &uid);
         let desired = target::desired(object);
+        let into = Key { namespace: key.namespace.clone(), name: desired.name.clone() };
+        ctx.memory.merges(&key, target::merges(object).then_some(into));
         let status = object.status.clone().unwrap_or_default();
         // What we wrote last beats what the watch says of it; after a restart the status stands for it.
         let left = match &remembered.target {
@@ -138,7 +156,8 @@ impl Seen {
             (None, Some(_)) => TargetSeen::Changed,
             (_, None) => TargetSeen::Gone,
         };
-        Self {
+        let periodic = object.spec.policy() == RefreshPolicy::Periodic;
+        let mut seen = Self {
             owner: Owner {
                 kind: "ConjurSecret",
                 api_version: ConjurSecret::api_version(&()).into_owned(),
@@ -147,13 +166,34 @@ impl Seen {
                 uid: uid.clone(),
             },
             named: clients::named(&object.spec.connection_ref, &key, ctx),
-            slots: Slots::new(object.spec.interval(), &uid, versions::offsets(object)),
+            slots: periodic.then(|| Slots::new(object.spec.interval(), &uid, versions::offsets(object))),
             sources: template::sources(object, &key),
             remembered,
             target,
             desired,
             key,
-        }
+            made_once: false,
+            only_rollout: false,
+        };
+        seen.made_once = seen.is_made_once(object, ctx);
+        seen.only_rollout = seen.is_only_rollout(object, ctx);
+        seen
+    }
+
+    fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
+        ObjectRef::new(&self.desired.name).within(&self.key.namespace)
+    }
+
+    fn slot(&self, now: Timestamp) -> Option<i128> {
+        self.slots.map(|slots| slots.current(now))
+    }
+
+    fn next_slot(&self) -> Option<Duration> {
+        self.slots.map(|slots| slots.next_in(Timestamp::now()))
+    }
+
+    fn synced(&self) -> String {
+        format!("Secret {} holds what Conjur holds", self.desired.name)
     }
 
     /// The hash over what the object refers to, as far as it is known: while a watch of a template has not listed,
@@ -181,17 +221,26 @@ impl Seen {
             retrying: is_true(conditions, RECONCILING),
             target: self.target,
             handled_slot: self.remembered.slot,
+            made_once: self.made_once,
+            only_rollout: self.only_rollout,
         };
         due(&observed, self.slots, now)
     }
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
+        if self.made_once {
+            return Ok(self.left_alone(object, ctx));
+        }
+        if cause == Cause::Rollout {
+            return Ok(self.written_before());
+        }
+        ctx.memory.change(&self.key, |m| m.only_rollout = false);
         let plan = fetch::plan(object)?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
-        let looked = self.is_disturbed(cause, ctx).await;
+        let looked = self.is_disturbed(object, cause, ctx).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
-            return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
+            return Ok(Outcome::Untouched(self.next_slot()));
         }
         let asked = asked || disturbed;
         self.bring_about(object, cause, plan, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
@@ -215,7 +264,7 @@ impl Seen {
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
-        let slot = self.slots.current(Timestamp::now());
+        let slot = self.slot(Timestamp::now());
         let gathered = plan.gather(&self.key, cause, lane, &named, through, ctx).await?;
         let before = match versions::look(&self, object, &gathered, cause, lane, through, ctx).await? {
             Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
@@ -232,7 +281,7 @@ impl Seen {
         target::remove_former(&self, object, lane, ctx).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
-            m.slot = Some(slot);
+            m.slot = slot;
             m.versions = versions;
         });
         if action != Action::Unchanged && cause == Cause::Drift {
@@ -244,30 +293,34 @@ impl Seen {
     }
 
     /// No variable has another version: nothing is fetched or written. The status is told only what it may not know.
-    fn unchanged(&self, cause: Cause, slot: i128, lane: Lane, ctx: &Context) -> Outcome {
-        ctx.memory.change(&self.key, |m| m.slot = Some(slot));
-        let again = Some(self.slots.next_in(Timestamp::now()));
+    fn unchanged(&self, cause: Cause, slot: Option<i128>, lane: Lane, ctx: &Context) -> Outcome {
+        ctx.memory.change(&self.key, |m| m.slot = slot);
+        let again = self.next_slot();
         if cause == Cause::Slot {
             return Outcome::Untouched(again);
         }
-        let message = synced(&self.desired.name);
-        Outcome::Done { again, reason: Reason::Synced, message, fields: Map::new(), lane }
+        Outcome::Done { again, reason: Reason::Synced, message: self.synced(), fields: Map::new(), lane }
     }
 
     /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
     /// asked. What of it is another's does not count.
-    async fn is_disturbed(&mut self, cause: Cause, ctx: &Context) -> Result<bool, Failure> {
+    async fn is_disturbed(
+        &mut self,
+        object: &ConjurSecret,
+        cause: Cause,
+        ctx: &Context,
+    ) -> Result<bool, Failure> {
         if !matches!(cause, Cause::Drift | Cause::Unfinished) || self.target == TargetSeen::AsLeft {
             return Ok(false);
         }
-        let only_anothers = self.only_anothers_label(ctx).await?;
+        let only_anothers = self.only_anothers_label(object, ctx).await?;
         self.remembered = ctx.memory.of(&self.key);
         Ok(!only_anothers)
     }
 
     /// Whether all that changed of the Secret is what others put there. Needs what we remember: after a restart it
     /// can't tell.
-    async fn only_anothers_label(&self, ctx: &Context) -> Result<bool, Failure> {
+    async fn only_anothers_label(&self, object: &ConjurSecret, ctx: &Context) -> Result<bool, Failure> {
         let Some(target) = self.remembered.target.as_ref().filter(|t| t.name == self.desired.name) else {
             return Ok(false);
         };
@@ -275,7 +328,7 @@ impl Seen {
             return Ok(false);
         };
         let same = secret.metadata.uid.as_deref() == Some(&target.uid)
-            && ctx.fingerprints.of_existing(&secret, &self.desired, &self.owner) == target.fingerprint;
+            && self.fingerprint(object, &secret, ctx) == target.fingerprint;
         crate::plan::secret::wipe(&mut secret);
         if same {
             let version = secret.metadata.resource_version.unwrap_or_default();
@@ -286,6 +339,14 @@ impl Seen {
             });
         }
         Ok(same)
+    }
+
+    fn fingerprint(&self, object: &ConjurSecret, secret: &Secret, ctx: &Context) -> Fingerprint {
+        if target::merges(object) {
+            ctx.fingerprints.of_merged(secret, &self.owner)
+        } else {
+            ctx.fingerprints.of_existing(secret, &self.desired, &self.owner)
+        }
     }
 
     fn done(
@@ -317,9 +378,9 @@ impl Seen {
         fields.insert("missing".into(), Value::Null);
         fields.insert("observedInputs".into(), inputs.into());
         Outcome::Done {
-            again: Some(self.slots.next_in(Timestamp::now())),
+            again: self.next_slot(),
             reason: Reason::Synced,
-            message: synced(&target.name),
+            message: self.synced(),
             fields,
             lane,
         }

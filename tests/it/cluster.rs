@@ -7,12 +7,15 @@ mod docs;
 mod input;
 mod login;
 mod many;
+mod merge;
 mod policy;
 mod quiet;
 mod refresh;
+mod rollout;
 mod secret;
 mod setup;
 mod sources;
+mod target;
 mod template;
 
 use std::{

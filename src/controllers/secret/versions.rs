@@ -92,7 +92,9 @@ pub async fn look(
     } else {
         let freshness = match then {
             // One walk for all objects of a slot, and none from before it.
-            Some(_) => Freshness::NoOlderThan(seen.slots.since(Timestamp::now())),
+            Some(_) => Freshness::NoOlderThan(
+                seen.slots.map_or(Duration::ZERO, |slots| slots.since(Timestamp::now())),
+            ),
             None => Freshness::Remembered,
         };
         let wait = if lane == Lane::Foreground { LONGEST_WAIT } else { LONGEST_WALK };
