@@ -209,7 +209,8 @@ impl Cluster {
             finalizers.retain(|f| f != finalizer);
             finalizers.extend(there.then(|| finalizer.to_owned()));
             let version = object.metadata.resource_version;
-            let body = serde_json::json!({ "metadata": { "finalizers": finalizers, "resourceVersion": version } });
+            let body =
+                serde_json::json!({ "metadata": { "finalizers": finalizers, "resourceVersion": version } });
             let _permits = self.permit(Lane::Foreground).await?;
             let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
             match call(&what, api.patch_metadata(name, &params, &Patch::Merge(body))).await {

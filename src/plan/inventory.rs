@@ -108,7 +108,9 @@ impl Inventory {
             let times: BTreeSet<_> = versions
                 .iter()
                 .filter(|version| load.happened_as(version))
-                .map(|v| (v.created_at.clone(), v.finished_at.clone().unwrap_or_else(|| v.created_at.clone())))
+                .map(|v| {
+                    (v.created_at.clone(), v.finished_at.clone().unwrap_or_else(|| v.created_at.clone()))
+                })
                 .collect();
             if !times.is_empty() {
                 load.times = Some(times);
@@ -166,9 +168,9 @@ impl Inventory {
     ) -> impl Iterator<Item = (&'a InventoriedLoad, &'a str, &'a str)> {
         let here = self.loads.iter().filter(move |l| l.server == server && l.branch == branch);
         here.flat_map(|load| {
-            load.absent
-                .iter()
-                .flat_map(move |(kind, paths)| paths.iter().map(move |path| (load, kind.as_str(), path.as_str())))
+            load.absent.iter().flat_map(move |(kind, paths)| {
+                paths.iter().map(move |path| (load, kind.as_str(), path.as_str()))
+            })
         })
     }
 }
@@ -235,7 +237,8 @@ mod tests {
 
     #[test]
     fn ids_are_those_that_the_document_makes() {
-        let text = "- !policy\n  id: eu\n  body:\n  - !user alice\n  - !host-factory f\n- !variable a/b\n- !layer\n";
+        let text =
+            "- !policy\n  id: eu\n  body:\n  - !user alice\n  - !host-factory f\n- !variable a/b\n- !layer\n";
         for branch in ["app", "root", "a/b"] {
             for record in document::read(text, branch, "demo").unwrap().records {
                 assert_eq!(full_id("demo", branch, record.kind, &record.path), record.id);

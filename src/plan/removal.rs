@@ -30,7 +30,8 @@ pub struct Removal {
 /// Decides what of `ours` can go. `all` are the records that exist.
 pub fn plan(ours: &BTreeMap<String, Named>, all: &BTreeMap<String, Hangs>) -> Removal {
     let mut stays: BTreeMap<String, String> = BTreeMap::new();
-    let mut look: Vec<&String> = all.iter().filter(|(id, record)| is_foreign(id, record, ours)).map(|(id, _)| id).collect();
+    let mut look: Vec<&String> =
+        all.iter().filter(|(id, record)| is_foreign(id, record, ours)).map(|(id, _)| id).collect();
     while let Some(id) = look.pop() {
         let Some(record) = all.get(id) else { continue };
         for holder in std::iter::once(&record.owner).chain(&record.policy) {
@@ -119,7 +120,11 @@ mod tests {
         let policies = ["policy:app/eu/west", "policy:app/eu"];
         let expected: Vec<_> = kinds.iter().chain(&policies).map(|id| format!("demo:{id}")).collect();
         assert_eq!(removal.goes, expected);
-        assert!(removal.document.starts_with("- !delete\n  record: !variable \"v\"\n- !delete\n  record: !host-factory \"f\"\n"));
+        assert!(
+            removal.document.starts_with(
+                "- !delete\n  record: !variable \"v\"\n- !delete\n  record: !host-factory \"f\"\n"
+            )
+        );
         assert!(removal.stays.is_empty());
     }
 

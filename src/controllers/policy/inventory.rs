@@ -79,8 +79,9 @@ impl Kept {
         if self.is_there() && self.inventory == inventory {
             return Ok(());
         }
-        let json = serde_json::to_vec(&inventory)
-            .map_err(|e| Failure::transient(Reason::ApiServerError, format!("cannot write an inventory: {e}")))?;
+        let json = serde_json::to_vec(&inventory).map_err(|e| {
+            Failure::transient(Reason::ApiServerError, format!("cannot write an inventory: {e}"))
+        })?;
         let desired = Desired {
             name: secret_name(&owner.name),
             type_: SECRET_TYPE.to_owned(),
@@ -113,7 +114,8 @@ impl Kept {
         writing.end(written.as_ref().ok().map(|w| w.resource_version.as_str()));
         let written = written?;
         ctx.metrics.secret_written(if created { SecretWrite::Create } else { SecretWrite::Update });
-        (copy.metadata.uid, copy.metadata.resource_version) = (Some(written.uid), Some(written.resource_version));
+        (copy.metadata.uid, copy.metadata.resource_version) =
+            (Some(written.uid), Some(written.resource_version));
         (self.secret, self.inventory) = (Some(copy), inventory);
         Ok(())
     }

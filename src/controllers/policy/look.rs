@@ -52,7 +52,8 @@ pub async fn existing(
         let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
         let listing = Listing::of_kind(kind.as_str());
         let few = asked <= AS_LONG_AS_A_PAGE || {
-            let count = through.client.count_resources(&listing).await.map_err(|e| failed(e, through, ctx))?;
+            let count =
+                through.client.count_resources(&listing).await.map_err(|e| failed(e, through, ctx))?;
             asked / AS_LONG_AS_A_PAGE <= count / u64::from(Page::FIRST.limit)
         };
         if few {

@@ -10,11 +10,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt, runtime::events::EventType, runtime::reflector::ObjectRef};
 
-use super::{
-    inventory::Kept,
-    keys::failed,
-    look, server,
-};
+use super::{inventory::Kept, keys::failed, look, server};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
@@ -229,7 +225,8 @@ impl Run<'_> {
         match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
             Ownership::Owner => {}
             Ownership::NotOwner => {
-                let message = format!("{identity} does not own branch {branch} any more, so can't see what is in it");
+                let message =
+                    format!("{identity} does not own branch {branch} any more, so can't see what is in it");
                 return Err(Failure::stalled(Reason::NotBranchOwner, message));
             }
             Ownership::NoBranch => {

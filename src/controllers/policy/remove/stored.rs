@@ -34,7 +34,8 @@ pub async fn drop_what_is_gone(
         }
         let roles = roles_in(&secret, &through.account);
         let there = look::existing(&roles.keys().cloned().collect(), through, ctx).await;
-        let there: BTreeSet<String> = there.map(|there| there.into_keys().collect()).inspect_err(|_| wipe(&mut secret))?;
+        let there: BTreeSet<String> =
+            there.map(|there| there.into_keys().collect()).inspect_err(|_| wipe(&mut secret))?;
         let data = secret.data.get_or_insert_default();
         data.remove(PENDING_KEY);
         for (_, (login_key, api_key)) in roles.iter().filter(|(role, _)| !there.contains(*role)) {
