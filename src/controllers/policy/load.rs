@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Seen,
     keys::KeySecret,
+    progress,
     refusal::{branch_not_found, not_owner},
 };
 use crate::{
@@ -170,10 +171,11 @@ impl Run<'_> {
             LoadMode::Replace => conjur::LoadMode::Replace,
         };
         let document = seen.object.document().as_bytes();
-        match self.through.client.load_policy(&seen.branch, how, document).await {
+        let load = self.through.client.load_policy(&seen.branch, how, document);
+        match progress::shown(load, seen, document.len(), self.ctx).await {
             Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {
-                let failure = self.refused(error);
+                let failure = self.refused(error).await;
                 self.retract(carried, kept, roles).await?;
                 self.take_back(recorded).await?;
                 Err(failure)
