@@ -75,6 +75,17 @@ async fn set_up(bench: &Bench) -> Vec<Asked> {
     (0..2 * BRANCHES).map(asked).collect()
 }
 
+/// What Conjur was asked that may have to do with a login: no values.
+fn history(bench: &Bench, login: &str) -> String {
+    let name = login.rsplit('/').next().unwrap_or_default();
+    let branch = login.split('/').nth(1).unwrap_or_default();
+    let loads =
+        bench.conjur.policy_versions(branch).into_iter().map(|v| format!("{}: {:?}", v.version, v.text));
+    let asked = bench.conjur.requests().into_iter().filter(|r| r.path.contains(name) || r.method == "PATCH");
+    let asked = asked.map(|r| format!("{} {} {:?}", r.method, r.path, r.status));
+    loads.chain(asked).collect::<Vec<_>>().join("\n")
+}
+
 /// Keys that are stored work, whenever the operator was killed; and a stored key is never rotated.
 async fn stored_keys_work(bench: &Bench, stored: &mut BTreeMap<String, String>) {
     let secrets = bench.api::<Secret>().list(&ListParams::default()).await.unwrap();
@@ -93,7 +104,7 @@ async fn stored_keys_work(bench: &Bench, stored: &mut BTreeMap<String, String>) 
             let Some(now) = bench.conjur.api_key_of(&login) else { continue };
             assert!(now == key, "the stored key of {login} does not work");
             if let Some(before) = stored.insert(login.clone(), key.clone()) {
-                assert!(before == key, "a stored key of {login} was rotated");
+                assert!(before == key, "a stored key of {login} was rotated: {}", history(bench, &login));
             } else {
                 bench.keep_secret(key);
             }
@@ -170,6 +181,7 @@ fn two_hundred_kills_lose_no_key_rotate_no_stored_one_and_repeat_no_load() {
                 let at = random.random_range(0..asked.len());
                 let object = &mut asked[at];
                 if object.deletes && random.random_range(0..3) == 0 {
+                    object.from = object.made.len();
                     object.from = object.made.len();
                     drop(bench.api::<ConjurPolicy>().delete(&object.name, &DeleteParams::default()).await);
                 } else {
