@@ -65,7 +65,7 @@ fn directory() -> Vec<(String, String, String, String)> {
     assert_eq!((all.len(), last), (50, 50));
     // The one branch without hosts of its own is granted to by others.
     all[0].3 += "- !host web\n";
-    all[0].2 = "createdRoles: {secretName: keys-org}".to_owned();
+    "createdRoles: {secretName: keys-org}".clone_into(&mut all[0].2);
     all
 }
 
@@ -86,10 +86,7 @@ async fn all_ready(bench: &Bench, count: usize) -> Vec<ConjurPolicy> {
 fn fifty_policies_in_random_order_converge_and_each_is_loaded_once() {
     test(|bench| async move {
         let seed: u64 = rand::random();
-        #[expect(clippy::print_stderr, reason = "a failure can be tried again")]
-        {
-            eprintln!("the seed of this order is {seed}");
-        }
+        eprintln!("the seed of this order is {seed}");
         bench.root("- !host ops\n- !policy {id: org, owner: !host ops}\n").await;
         bench.connect("host/ops").await;
         let mut all = directory();

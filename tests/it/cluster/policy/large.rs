@@ -10,8 +10,9 @@ use super::{billing, held, hold, policy, version};
 fn five_thousand_variables_load_with_their_progress_visible() {
     test(|bench| async move {
         billing(&bench).await;
-        let document: String =
-            (0..5000).map(|i| format!("- !variable team-{}/service-{i}/password\n", i % 7)).collect();
+        let document = (0..5000).fold(String::new(), |all, i| {
+            all + &format!("- !variable team-{}/service-{i}/password\n", i % 7)
+        });
         let gate = hold(&bench, Point::BeforeCommit);
         bench.apply(&policy("p", "deletionPolicy: Delete", &document)).await;
         held(&bench, 1).await;
