@@ -11,6 +11,8 @@ pub mod removal;
 pub mod role_key;
 pub mod schedule;
 pub mod secret;
+pub mod sources;
+pub mod template;
 
 /// Why an object is not done, and what is to happen then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

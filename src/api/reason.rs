@@ -54,8 +54,12 @@ reasons! {
     VariableNotFound,
     /// The identity may see a variable, but lacks `execute` on it.
     VariableForbidden,
-    /// No entry gave a key: all are optional and missing.
+    /// No key would be left: all variables are optional and missing, or nothing was found.
     NoKeys,
+    /// A value in Conjur is not what the spec takes it for: not JSON, without the property, or not base64.
+    InvalidValue,
+    /// A ConfigMap, a Secret or a key that a template is read from is missing.
+    TemplateNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
     /// A load of the document is under way, and takes some time.
@@ -84,6 +88,8 @@ reasons! {
     ForeignSecret,
     /// The data is larger than a Secret may be.
     SecretTooLarge,
+    /// A template does not parse or does not render.
+    TemplateInvalid,
     /// The policy document does not parse, or Conjur refused it.
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.

@@ -66,12 +66,13 @@ pub type Value = Arc<Sensitive<Vec<u8>>>;
 /// The answer for one id.
 pub type Answer = Result<Value, Error>;
 
-/// How old what is known of a bad id may be. Values are never kept.
+/// How old what is known of a bad id, or the catalogue, may be. Values are never kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// A remembered `NotFound` or `Forbidden` will do: the client looks again by itself.
+    /// A remembered `NotFound` or `Forbidden` will do: the client looks again by itself. So will any catalogue that is
+    /// still kept.
     Remembered,
-    /// Only if it was seen within this time; zero asks the server.
+    /// Only if it was seen, or its walk begun, within this time; zero asks the server.
     NoOlderThan(Duration),
 }
 

@@ -15,6 +15,7 @@ use super::waiting::{Cut, Waiter, Waiting};
 use super::wire::Source;
 use super::{Answer, Freshness, Wanted};
 use crate::conjur::Limits;
+use crate::conjur::catalogue::Catalogues;
 use crate::conjur::error::Error;
 use crate::conjur::pace::{Gate, Lane, lock};
 
@@ -31,6 +32,8 @@ pub(in crate::conjur) struct Timing {
     pub broken_pause: Duration,
     /// The re-look at bad ids.
     pub look: LookTiming,
+    /// How long a catalogue is kept.
+    pub catalogue: Duration,
 }
 
 impl Default for Timing {
@@ -41,6 +44,7 @@ impl Default for Timing {
             lowered: Duration::from_secs(600),
             broken_pause: Duration::from_millis(300),
             look: LookTiming::default(),
+            catalogue: Catalogues::KEEP,
         }
     }
 }
