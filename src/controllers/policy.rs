@@ -14,24 +14,24 @@
 //! - One replica acts: the Lease, and within it [`Branches`].
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
+mod branches;
+mod inventory;
 mod keys;
 mod load;
+mod look;
+mod progress;
 mod refusal;
+mod remove;
 mod settle;
 mod writes;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::{Map, Value};
-use tokio::sync::Mutex as AsyncMutex;
 
 use self::keys::KeySecret;
-pub use self::writes::KeyWrites;
+pub use self::{branches::Branches, writes::KeyWrites};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Connected, Named, Standing},
@@ -60,7 +60,10 @@ impl Reconcile for ConjurPolicy {
     const DEADLINE: Duration = Duration::from_secs(900);
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
-        if self.meta().deletion_timestamp.is_some() {
+        if remove::is_due(self) {
+            return remove::reconcile(self, ctx).await;
+        }
+        if !remove::see_to_finalizer(self, ctx).await? {
             return Ok(Outcome::Untouched(None));
         }
         if self.spec.suspend == Some(true) {
@@ -87,7 +90,9 @@ impl Reconcile for ConjurPolicy {
         Api::namespaced(client, namespace)
     }
 
-    fn gone(_: &Key, _: &Context) {}
+    fn gone(key: &Key, ctx: &Context) {
+        ctx.branches.forget(key);
+    }
 }
 
 impl ConjurPolicy {
@@ -127,14 +132,28 @@ async fn observe_and_act(
     ctx: &Context,
 ) -> Result<Option<String>, Failure> {
     let seen = observe(object, hash, ctx)?;
-    let mut kept = KeySecret::read(&seen, ctx).await?;
+    let looked = ctx.branches.loads(&seen.server);
+    let said = act(&seen, fields, ctx).await;
+    if said.as_ref().is_err_and(waits_for_others) && ctx.branches.wait(Key::of(object), &seen.server, looked)
+    {
+        ctx.wakeups.policy(ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace));
+    }
+    said
+}
+
+async fn act(
+    seen: &Seen<'_>,
+    fields: &mut Map<String, Value>,
+    ctx: &Context,
+) -> Result<Option<String>, Failure> {
+    let mut kept = KeySecret::read(seen, ctx).await?;
     let mut say = seen.standing_message();
     if !seen.is_loaded(&kept) {
         let Some(through) = seen.through(ctx)? else { return Ok(None) };
-        say = load::load(&seen, &through, &mut kept, fields, ctx).await?;
-        wake_those_who_wait(&seen, ctx);
+        say = load::load(seen, &through, &mut kept, fields, ctx).await?;
+        wake_those_who_wait(seen, ctx);
     }
-    let all_stored = keys::see_that_all_are_stored(&seen, &mut kept, fields, ctx).await?;
+    let all_stored = keys::see_that_all_are_stored(seen, &mut kept, fields, ctx).await?;
     Ok(all_stored.then_some(say))
 }
 
@@ -269,36 +288,15 @@ fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
 
 /// A load makes branches, and what other documents refer to: those that failed for want of it are tried again.
 fn wake_those_who_wait(loaded: &Seen, ctx: &Context) {
-    for policy in ctx.policies.state() {
-        let Ok(other) = &policy.0 else { continue };
-        let reason = find(other.conditions().1, READY).map(|c| c.reason.as_str());
-        let waits =
-            [Reason::BranchNotFound, Reason::PolicyInvalid, Reason::PolicyForbidden, Reason::NotBranchOwner]
-                .iter()
-                .any(|r| reason == Some(r.as_str()));
-        if waits && other.uid() != loaded.object.uid() && may_load_through(other, &loaded.server, ctx) {
-            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
-        }
+    for key in ctx.branches.loaded(&loaded.server) {
+        ctx.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
     }
 }
 
-/// One load at a time per branch of a server's account, over all objects.
-#[derive(Default)]
-pub struct Branches(Mutex<HashMap<BranchOfServer, Weak<AsyncMutex<()>>>>);
-
-/// Address, account and branch.
-type BranchOfServer = (String, String, String);
-
-impl Branches {
-    fn lock(&self, url: &str, account: &str, branch: &str) -> Arc<AsyncMutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let key = (url.trim_end_matches('/').to_owned(), account.to_owned(), branch.to_owned());
-        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::new(AsyncMutex::new(()));
-        locks.insert(key, Arc::downgrade(&lock));
-        lock
-    }
+/// What another policy may mend by making a branch, a record, or a grant.
+fn waits_for_others(failure: &Failure) -> bool {
+    matches!(
+        failure.reason,
+        Reason::BranchNotFound | Reason::PolicyInvalid | Reason::PolicyForbidden | Reason::NotBranchOwner
+    )
 }

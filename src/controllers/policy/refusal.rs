@@ -3,26 +3,18 @@
 use super::load::Run;
 use crate::{
     api::{Reason, policy::LoadMode},
-    conjur::{Error, PolicyBranch},
+    conjur::{Check, Error, PolicyBranch},
     controllers::failure::LOOK_AGAIN,
     plan::{Failure, document::Document},
 };
 
 impl Run<'_> {
     /// A load that certainly did not happen.
-    pub fn refused(&self, error: Error) -> Failure {
+    pub async fn refused(&self, error: Error) -> Failure {
         let (branch, identity) = (&self.seen.branch, &self.through.identity);
-        let privilege = if self.seen.object.mode() == LoadMode::Append { "create" } else { "update" };
         match error {
             Error::NotFound { .. } => branch_not_found(branch, identity),
-            Error::Forbidden { message } => Failure::stalled(
-                Reason::PolicyForbidden,
-                format!(
-                    "{message}. Let somebody who owns the branch load: - !permit {{role: {}, privileges: [{privilege}], \
-                     resource: !policy /{branch}}}",
-                    role(identity)
-                ),
-            ),
+            Error::Forbidden { message } => self.forbidden(message).await,
             Error::Invalid { message, line: Some(line), column, .. } => Failure::stalled(
                 Reason::PolicyInvalid,
                 format!(
@@ -36,6 +28,45 @@ impl Run<'_> {
             error => self.failed(error),
         }
     }
+
+    /// Which privilege the identity lacks, by asking Conjur for each, and what gives it.
+    async fn forbidden(&self, message: String) -> Failure {
+        let (branch, identity) = (&self.seen.branch, &self.through.identity);
+        let (mode, needed) = match self.seen.object.mode() {
+            LoadMode::Append => ("Append", "create"),
+            LoadMode::Update => ("Update", "update"),
+            LoadMode::Replace => ("Replace", "update"),
+        };
+        let (mut has, mut lacks) = (Vec::new(), false);
+        for privilege in ["read", "create", "update"] {
+            match self.through.client.check_permission("policy", branch.as_str(), privilege, None).await {
+                Ok(Check::Granted) => has.push(privilege),
+                Ok(Check::Denied | Check::NoResource) => lacks |= privilege == needed,
+                // What can't be asked is not claimed.
+                Err(error) => tracing::debug!("cannot ask for {privilege} on {branch}: {error}"),
+            }
+        }
+        let has = if has.is_empty() { "nothing".to_owned() } else { has.join(" and ") };
+        let message = if lacks {
+            let (parent, name) = parent_and_name(branch);
+            format!(
+                "{identity} lacks {needed} on policy {branch}, which mode {mode} needs (it has {has}). Let somebody who may \
+                 load branch {parent} load this there: - !permit {{role: {}, privileges: [{needed}], resource: !policy {name}}}",
+                role(identity)
+            )
+        } else {
+            format!(
+                "{message}. {identity} has {has} on policy {branch}, so that the document itself asks for more than it may: \
+                 look for statements about records outside of branch {branch}"
+            )
+        };
+        Failure::stalled(Reason::PolicyForbidden, message)
+    }
+}
+
+/// The branch that a branch was made in, and its name there.
+fn parent_and_name(branch: &PolicyBranch) -> (&str, &str) {
+    branch.as_str().rsplit_once('/').unwrap_or(("root", branch.as_str()))
 }
 
 pub fn branch_not_found(branch: &PolicyBranch, identity: &str) -> Failure {
@@ -47,7 +78,7 @@ pub fn branch_not_found(branch: &PolicyBranch, identity: &str) -> Failure {
 }
 
 pub fn not_owner(document: &Document, branch: &PolicyBranch, identity: &str, account: &str) -> Failure {
-    let (parent, name) = branch.as_str().rsplit_once('/').unwrap_or(("root", branch.as_str()));
+    let (parent, name) = parent_and_name(branch);
     let first = document.roles.first().map_or_else(String::new, |first| {
         let id = first.id.strip_prefix(&format!("{account}:")).unwrap_or(&first.id);
         format!(", line {}, makes {}", first.line, id.replacen(':', " ", 1))

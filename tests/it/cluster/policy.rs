@@ -4,11 +4,16 @@ mod answers;
 mod branches;
 mod crash;
 mod created;
+mod directory;
+mod gitops;
 mod kills;
+mod large;
 mod loads;
 mod lost_keys;
+mod many_kills;
 mod owners;
 mod refused;
+mod removal;
 mod twins;
 
 use std::collections::BTreeMap;
