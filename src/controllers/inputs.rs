@@ -23,7 +23,7 @@ use kube::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{facts::ConnectionId, streams::Wakeups};
-use crate::api::{ConjurSecret, connection::BundleKind};
+use crate::api::{ConjurSecret, SourceKind};
 
 /// Something to watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,8 +43,8 @@ impl Input {
     }
 
     /// A ConfigMap or Secret.
-    pub fn bundle(kind: BundleKind, namespace: &str, name: &str) -> Self {
-        Self { config_map: kind == BundleKind::ConfigMap, namespace: namespace.into(), name: name.into() }
+    pub fn bundle(kind: SourceKind, namespace: &str, name: &str) -> Self {
+        Self { config_map: kind == SourceKind::ConfigMap, namespace: namespace.into(), name: name.into() }
     }
 }
 

@@ -164,7 +164,7 @@ impl Seen {
     }
 
     async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
-        let wanted = fetch::wanted(&object.spec.data)?;
+        let wanted = fetch::wanted(object.spec.entries())?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
         let looked = self.is_disturbed(cause, ctx).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
@@ -184,7 +184,7 @@ impl Seen {
     ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
-        let ids: Vec<&str> = object.spec.data.iter().map(|entry| entry.variable.as_str()).collect();
+        let ids: Vec<&str> = object.spec.entries().iter().map(|entry| entry.variable.as_str()).collect();
         named.check_access(Verb::Read, &ids, &self.key, ctx)?;
         let through = match named.standing {
             Standing::Connected(connected) => connected,
@@ -194,7 +194,7 @@ impl Seen {
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slots.current(Timestamp::now());
-        self.desired.data = fetch::data(&object.spec.data, wanted, cause, lane, &through, ctx).await?;
+        self.desired.data = fetch::data(object.spec.entries(), wanted, cause, lane, &through, ctx).await?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;

@@ -57,7 +57,7 @@ pub fn listen_for_found(client: &Client, facts: &Facts, ctx: &Context) {
         while let Some(ids) = found.recv().await {
             let ids: HashSet<_> = ids.iter().map(|w| w.id.as_str()).collect();
             let named =
-                |s: &ConjurSecret| s.spec.data.iter().any(|entry| ids.contains(entry.variable.as_str()));
+                |s: &ConjurSecret| s.spec.entries().iter().any(|entry| ids.contains(entry.variable.as_str()));
             for secret in secrets.state() {
                 if let Ok(s) = &secret.0
                     && uses(

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn entry(key: &str, variable: &str) -> DataEntry {
-        DataEntry { key: key.into(), variable: variable.into(), version: None, optional: None }
+        DataEntry { key: key.into(), variable: variable.into(), ..DataEntry::default() }
     }
 
     #[test]
