@@ -2,10 +2,13 @@
 
 pub mod access;
 pub mod audience;
+pub mod branches;
 pub mod conditions;
 pub mod document;
 pub mod inputs;
 pub mod load;
+pub mod policy_plan;
+pub mod policy_text;
 pub mod role_key;
 pub mod schedule;
 pub mod secret;

@@ -51,10 +51,10 @@ impl Difference {
         }
     }
 
-    /// `2 records created (…), 1 changed (…), none deleted`, with the first ids of each.
+    /// `create 2 (…), update 1 (…), delete none`, with the first ids of each.
     pub fn in_words(&self) -> String {
         format!(
-            "{} created, {} changed, {} deleted",
+            "create {}, update {}, delete {}",
             some(&self.created),
             some(&self.updated),
             some(&self.deleted)
@@ -214,11 +214,11 @@ mod tests {
         let difference = Difference { created: ids("host", 7), updated: ids("policy", 1), deleted: vec![] };
         assert_eq!(
             difference.in_words(),
-            "7 (demo:host:app/00, demo:host:app/01, demo:host:app/02, demo:host:app/03, demo:host:app/04, …) created, 1 \
-             (demo:policy:app/00) changed, none deleted"
+            "create 7 (demo:host:app/00, demo:host:app/01, demo:host:app/02, demo:host:app/03, demo:host:app/04, …), update 1 \
+             (demo:policy:app/00), delete none"
         );
         let hidden = Difference { created: vec!["demo:host:[REDACTED]".into()], ..Difference::default() };
-        assert_eq!(hidden.in_words(), "1 created, none changed, none deleted");
+        assert_eq!(hidden.in_words(), "create 1, update none, delete none");
         assert!(!hidden.is_empty() && Difference::default().is_empty());
     }
 

@@ -87,13 +87,19 @@ impl PolicyText {
 
     /// A place of the whole, for a message: `spec.document, line 3`, or the source and the line within it.
     pub fn at(&self, line: u32, column: Option<u32>) -> String {
+        let place = self.place(line, column);
+        if self.sources.is_empty() { format!("spec.document, {place}") } else { place }
+    }
+
+    /// The same where it is clear that a document is spoken of: `line 3`, or the source and the line within it.
+    pub fn place(&self, line: u32, column: Option<u32>) -> String {
         let source = self.sources.iter().rev().find(|source| source.first_line <= line);
-        let (name, line) = source.or(self.sources.first()).map_or(("spec.document", line), |source| {
-            (source.name.as_str(), line.saturating_sub(source.first_line).saturating_add(1))
-        });
-        match column {
-            Some(column) => format!("{name}, line {line}, column {column}"),
-            None => format!("{name}, line {line}"),
+        let column = column.map_or_else(String::new, |column| format!(", column {column}"));
+        match source.or(self.sources.first()) {
+            None => format!("line {line}{column}"),
+            Some(Source { name, first_line }) => {
+                format!("{name}, line {}{column}", line.saturating_sub(*first_line).saturating_add(1))
+            }
         }
     }
 }
@@ -158,6 +164,7 @@ mod tests {
         assert!(text.is_secret());
         let inline = PolicyText::inline("- a\n");
         assert_eq!(inline.at(7, Some(2)), "spec.document, line 7, column 2");
+        assert_eq!(inline.place(7, Some(2)), "line 7, column 2");
         assert!(!inline.is_secret());
     }
 
