@@ -42,6 +42,10 @@ reasons! {
     DriftRepaired,
     /// The API key of a role was rotated since the one that Conjur gave was lost (event).
     KeyRotated,
+    /// What a ConjurPolicy with `deletionPolicy: Delete` made was removed from Conjur (event).
+    Removed,
+    /// A ConjurPolicy with `deletionPolicy: Delete` is gone, and something that it made is still in Conjur (event).
+    LeftInConjur,
     /// The connection speaks plain http: secrets cross the network unencrypted (event).
     InsecureConnection,
     /// No connection of that name is in the namespace.
@@ -98,6 +102,8 @@ reasons! {
     CreatedRolesRequired,
     /// The identity may load the branch, but does not own it: keys of created roles could be lost for good.
     NotBranchOwner,
+    /// The Secret with the inventory of what this policy made was edited and can't be read.
+    InventoryUnreadable,
     /// A role that this policy made has no stored key any more.
     KeyNotStored,
 }

@@ -14,9 +14,12 @@
 //! - One replica acts: the Lease, and within it [`Branches`].
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
+mod inventory;
 mod keys;
 mod load;
+mod look;
 mod refusal;
+mod remove;
 mod settle;
 mod writes;
 
@@ -60,7 +63,10 @@ impl Reconcile for ConjurPolicy {
     const DEADLINE: Duration = Duration::from_secs(900);
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
-        if self.meta().deletion_timestamp.is_some() {
+        if remove::is_due(self) {
+            return remove::reconcile(self, ctx).await;
+        }
+        if !remove::see_to_finalizer(self, ctx).await? {
             return Ok(Outcome::Untouched(None));
         }
         if self.spec.suspend == Some(true) {

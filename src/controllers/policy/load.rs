@@ -62,6 +62,7 @@ pub async fn load(
             (format!("loaded as version {version} of branch {}{again}", seen.branch), version)
         }
     };
+    run.resolve_inventory().await?;
     run.say_loaded(fields, version, &made, kept, &roles);
     // First this and then the announcement goes: a crash in between must not load it again.
     report::write_fields(seen.object, fields.clone(), Lane::Foreground, ctx).await?;
@@ -119,7 +120,7 @@ impl Run<'_> {
         error.into()
     }
 
-    fn our_role(&self) -> String {
+    pub fn our_role(&self) -> String {
         let role = RoleId::from_login(&self.through.account, &self.through.identity);
         role.map(|r| r.to_string()).unwrap_or_default()
     }
@@ -161,6 +162,7 @@ impl Run<'_> {
     ) -> Result<i64, Failure> {
         let seen = self.seen;
         let resumed = carried.is_some();
+        let recorded = self.record_absent().await?;
         let announced = self.announce(made, carried.clone(), kept, roles).await?;
         let how = match seen.object.mode() {
             LoadMode::Append => conjur::LoadMode::Append,
@@ -173,6 +175,7 @@ impl Run<'_> {
             Err(LoadError::Refused(error)) => {
                 let failure = self.refused(error);
                 self.retract(carried, kept, roles).await?;
+                self.take_back(recorded).await?;
                 Err(failure)
             }
             Err(LoadError::Unknown(error)) => {

@@ -9,6 +9,7 @@ mod loads;
 mod lost_keys;
 mod owners;
 mod refused;
+mod removal;
 mod twins;
 
 use std::collections::BTreeMap;
