@@ -17,7 +17,7 @@ use crate::{
         connection::ClusterAudiences,
         drive,
         inputs::Inputs,
-        policy::{Branches, KeyWrites},
+        policy::{Branches, KeyWrites, Notes},
         report::Events,
         report::Statuses,
         streams,
@@ -152,6 +152,7 @@ async fn act(
         memory: Arc::default(),
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),
+        policy_notes: Notes::default(),
         key_writes,
         metrics,
     });

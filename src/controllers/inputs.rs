@@ -23,7 +23,7 @@ use kube::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{facts::ConnectionId, streams::Wakeups};
-use crate::api::{ConjurSecret, SourceKind};
+use crate::api::{ConjurPolicy, ConjurSecret, SourceKind};
 
 /// Something to watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +55,8 @@ pub enum User {
     Connection(ConnectionId),
     /// A ConjurSecret, by the foreign Secret that has its target's name: it may be adopted, or go.
     Secret(ObjectRef<DeserializeGuard<ConjurSecret>>),
+    /// A ConjurPolicy, by what its document lies in.
+    Policy(ObjectRef<DeserializeGuard<ConjurPolicy>>),
 }
 
 /// The watches, each with those that want to be woken by it.
@@ -67,6 +69,8 @@ pub struct Inputs {
 struct Watched {
     /// Each user, and whether there is a change that it has not looked at.
     users: HashMap<User, bool>,
+    /// The version that the watch showed last, none where it is gone; nothing before it showed any.
+    shown: Option<Option<String>>,
     task: Option<AbortOnDropHandle<()>>,
 }
 
@@ -87,7 +91,7 @@ impl Inputs {
         });
         for input in wanted {
             let entry =
-                watched.entry(input.clone()).or_insert_with(|| Watched { users: HashMap::new(), task: None });
+                watched.entry(input.clone()).or_insert_with(|| Watched { users: HashMap::new(), shown: None, task: None });
             entry.users.entry(user.clone()).or_insert(true);
             if entry.task.is_none() {
                 entry.task = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().watch(input.clone()))));
@@ -109,6 +113,16 @@ impl Inputs {
             any |= std::mem::take(flag);
         }
         any
+    }
+
+    /// Whether the watch showed a version of something that is another than the one that was read. What it has not
+    /// shown yet, or shows late, wakes its users when it comes.
+    pub fn shows_other(&self, input: &Input, read: Option<&str>) -> bool {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        match watched.get(input).and_then(|w| w.shown.as_ref()) {
+            None => false,
+            Some(shown) => shown.as_deref() != read,
+        }
     }
 
     async fn watch(self: std::sync::Arc<Self>, input: Input) {
@@ -157,19 +171,22 @@ impl Inputs {
                 }
             };
             if version != seen {
-                seen = version;
-                self.wake(input);
+                seen.clone_from(&version);
+                self.wake(input, version);
             }
         }
     }
 
-    fn wake(&self, input: &Input) {
+    fn wake(&self, input: &Input, version: Option<String>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        for (user, changed) in watched.get_mut(input).into_iter().flat_map(|w| &mut w.users) {
+        let Some(entry) = watched.get_mut(input) else { return };
+        entry.shown = Some(version);
+        for (user, changed) in &mut entry.users {
             *changed = true;
             match user {
                 User::Connection(connection) => self.wakeups.connection(connection),
                 User::Secret(secret) => self.wakeups.secret(secret.clone()),
+                User::Policy(policy) => self.wakeups.policy(policy.clone()),
             }
         }
     }

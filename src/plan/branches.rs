@@ -21,12 +21,16 @@ impl Place {
     /// Addresses that differ only in their spelling are one; two names of one server can't be told from two servers.
     pub fn new(url: &str, account: &str, branch: &str) -> Self {
         let url = url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.to_string());
-        let branch = branch.trim_matches('/');
         Self {
             url: url.trim_end_matches('/').to_owned(),
             account: account.to_owned(),
             branch: branch.to_owned(),
         }
+    }
+
+    /// The branch.
+    pub fn branch(&self) -> &str {
+        &self.branch
     }
 }
 
