@@ -64,6 +64,8 @@ reasons! {
     DocumentNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
+    /// A load of the document is under way, and takes some time.
+    Loading,
     /// Another load of the same branch is under way.
     LoadInProgress,
     /// The target Secret is being deleted, or belongs to an object of the same name that is gone.

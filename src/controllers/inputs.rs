@@ -90,8 +90,11 @@ impl Inputs {
             !entry.users.is_empty()
         });
         for input in wanted {
-            let entry =
-                watched.entry(input.clone()).or_insert_with(|| Watched { users: HashMap::new(), shown: None, task: None });
+            let entry = watched.entry(input.clone()).or_insert_with(|| Watched {
+                users: HashMap::new(),
+                shown: None,
+                task: None,
+            });
             entry.users.entry(user.clone()).or_insert(true);
             if entry.task.is_none() {
                 entry.task = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().watch(input.clone()))));

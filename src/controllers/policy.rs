@@ -16,6 +16,7 @@
 //! - One replica acts: the Lease, and within it [`Branches`].
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
+mod branches;
 mod claims;
 mod document;
 mod drift;
@@ -25,23 +26,19 @@ mod load;
 mod look;
 mod notes;
 mod plan;
+mod progress;
 mod refusal;
 mod remove;
 mod settle;
 mod writes;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::{Map, Value};
-use tokio::sync::Mutex as AsyncMutex;
 
+pub use self::{branches::Branches, notes::Notes, writes::KeyWrites};
 use self::{document::Looked, keys::KeySecret, load::Run};
-pub use self::{notes::Notes, writes::KeyWrites};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Connected, Named, Standing},
@@ -93,6 +90,7 @@ impl Reconcile for ConjurPolicy {
         document::forget(key, ctx);
         claims::forget(key, ctx);
         ctx.policy_notes.forget(key);
+        ctx.branches.forget(key);
     }
 }
 
@@ -154,15 +152,30 @@ async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, T
 
 async fn observe_and_act(
     object: &ConjurPolicy,
-    mut looked: Looked,
+    looked: Looked,
     fields: &mut Map<String, Value>,
     ctx: &Context,
 ) -> Result<Say, Failure> {
     let seen = observe(object, looked.hash.clone(), ctx)?;
-    if object.spec.action.unwrap_or_default() == PolicyAction::DryRun {
-        return plan::dry_run(&seen, looked, fields, ctx).await;
+    let loads = ctx.branches.loads(&seen.server);
+    let said = match object.spec.action.unwrap_or_default() {
+        PolicyAction::DryRun => plan::dry_run(&seen, looked, fields, ctx).await,
+        PolicyAction::Load => act(&seen, looked, fields, ctx).await,
+    };
+    if said.as_ref().is_err_and(waits_for_others) && ctx.branches.wait(Key::of(object), &seen.server, loads) {
+        ctx.wakeups.policy(ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace));
     }
-    claims::check(&seen, ctx)?;
+    said
+}
+
+async fn act(
+    seen: &Seen<'_>,
+    mut looked: Looked,
+    fields: &mut Map<String, Value>,
+    ctx: &Context,
+) -> Result<Say, Failure> {
+    let object = seen.object;
+    claims::check(seen, ctx)?;
     // What is loaded and was looked at with this spec needs no document to say so.
     let content = if seen.is_settled() {
         None
@@ -171,23 +184,23 @@ async fn observe_and_act(
         content.check_roles(object)?;
         Some(content)
     };
-    let mut kept = KeySecret::read(&seen, ctx).await?;
+    let mut kept = KeySecret::read(seen, ctx).await?;
     let say = if seen.is_loaded(&kept) {
         looked.text = looked.text.or(content.map(|content| content.text));
-        drift::check(&seen, looked, &mut kept, fields, ctx).await?
+        drift::check(seen, looked, &mut kept, fields, ctx).await?
     } else {
         let content = match content {
             Some(content) => content,
             None => seen.content(looked.text, ctx).await?,
         };
         let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(Say::Nothing(None)) };
-        let run = Run { seen: &seen, content: &content, through: &through, ctx };
+        let run = Run { seen, content: &content, through: &through, ctx };
         let message = load::load(&run, &mut kept, fields).await?;
-        wake_those_who_wait(&seen, ctx);
+        wake_those_who_wait(seen, ctx);
         let again = seen.slots().map(|slots| ctx.policy_notes.handled(&Key::of(object), slots));
         Say::Is { reason: Reason::Loaded, message, again }
     };
-    let all_stored = keys::see_that_all_are_stored(&seen, &mut kept, fields, ctx).await?;
+    let all_stored = keys::see_that_all_are_stored(seen, &mut kept, fields, ctx).await?;
     Ok(if all_stored { say } else { Say::Nothing(None) })
 }
 
@@ -293,7 +306,9 @@ impl Seen<'_> {
     /// What was said when it was loaded or looked at, so that looking at it again changes nothing.
     fn standing(&self) -> (Reason, String) {
         let ready = find(self.object.conditions().1, READY).filter(|c| c.status == "True");
-        let said = |reason: Reason| ready.filter(|c| c.reason == reason.as_str()).map(|c| (reason, c.message.clone()));
+        let said = |reason: Reason| {
+            ready.filter(|c| c.reason == reason.as_str()).map(|c| (reason, c.message.clone()))
+        };
         said(Reason::Loaded)
             .or_else(|| said(Reason::PolicyDrifted))
             .unwrap_or_else(|| (Reason::Loaded, format!("branch {} holds the document", self.branch)))
@@ -312,36 +327,15 @@ fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
 
 /// A load makes branches, and what other documents refer to: those that failed for want of it are tried again.
 fn wake_those_who_wait(loaded: &Seen, ctx: &Context) {
-    for policy in ctx.policies.state() {
-        let Ok(other) = &policy.0 else { continue };
-        let reason = find(other.conditions().1, READY).map(|c| c.reason.as_str());
-        let waits =
-            [Reason::BranchNotFound, Reason::PolicyInvalid, Reason::PolicyForbidden, Reason::NotBranchOwner]
-                .iter()
-                .any(|r| reason == Some(r.as_str()));
-        if waits && other.uid() != loaded.object.uid() && may_load_through(other, &loaded.server, ctx) {
-            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
-        }
+    for key in ctx.branches.loaded(&loaded.server) {
+        ctx.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
     }
 }
 
-/// One load at a time per branch of a server's account, over all objects.
-#[derive(Default)]
-pub struct Branches(Mutex<HashMap<BranchOfServer, Weak<AsyncMutex<()>>>>);
-
-/// Address, account and branch.
-type BranchOfServer = (String, String, String);
-
-impl Branches {
-    fn lock(&self, url: &str, account: &str, branch: &str) -> Arc<AsyncMutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let key = (url.trim_end_matches('/').to_owned(), account.to_owned(), branch.to_owned());
-        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::new(AsyncMutex::new(()));
-        locks.insert(key, Arc::downgrade(&lock));
-        lock
-    }
+/// What another policy may mend by making a branch, a record, or a grant.
+fn waits_for_others(failure: &Failure) -> bool {
+    matches!(
+        failure.reason,
+        Reason::BranchNotFound | Reason::PolicyInvalid | Reason::PolicyForbidden | Reason::NotBranchOwner
+    )
 }

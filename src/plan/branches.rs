@@ -64,7 +64,8 @@ impl Claim {
 
 /// Who has the branch that `mine` claims, where that is another: the oldest that stands in the way.
 pub fn taken_by<'c>(mine: &Claim, all: &'c [Claim]) -> Option<&'c Claim> {
-    let mut earlier: Vec<&Claim> = all.iter().filter(|c| c.place == mine.place && c.is_before(mine)).collect();
+    let mut earlier: Vec<&Claim> =
+        all.iter().filter(|c| c.place == mine.place && c.is_before(mine)).collect();
     earlier.sort_by(|a, b| (a.created, &a.uid).cmp(&(b.created, &b.uid)));
     let mut holders: Vec<&Claim> = Vec::new();
     for claim in earlier {
@@ -104,7 +105,8 @@ mod tests {
 
     /// Who stands in whose way, of objects in the order of their age.
     fn decided(modes: &[LoadMode]) -> Vec<Option<usize>> {
-        let all: Vec<Claim> = (0..).zip(modes).map(|(at, mode)| claim(at, &format!("u{at}"), *mode)).collect();
+        let all: Vec<Claim> =
+            (0..).zip(modes).map(|(at, mode)| claim(at, &format!("u{at}"), *mode)).collect();
         let holder = |mine: &Claim| {
             taken_by(mine, &all).map(|holder| all.iter().position(|c| c.uid == holder.uid).unwrap())
         };
@@ -157,7 +159,10 @@ mod tests {
         for (holder, word) in [(Replace, "belongs to"), (Update, "is loaded by")] {
             let failure = refusal(&claim(2, "me", Replace), &claim(1, "them", holder));
             assert_eq!(failure.reason, Reason::BranchTaken);
-            assert!(failure.message.contains(word) && failure.message.contains("ConjurPolicy ns/them"), "{failure}");
+            assert!(
+                failure.message.contains(word) && failure.message.contains("ConjurPolicy ns/them"),
+                "{failure}"
+            );
         }
     }
 }

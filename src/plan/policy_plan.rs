@@ -151,7 +151,11 @@ impl Named<'_> {
 /// Refuses a load that would delete for good, until the user allows just that document's deletions.
 pub fn refusal(losses: &Losses, branch: &str, named_object: Named) -> Failure {
     let variables = (!losses.variables.is_empty()).then(|| {
-        format!("{} that hold values ({})", count(&losses.variables, "variable"), named(losses.variables.iter()))
+        format!(
+            "{} that hold values ({})",
+            count(&losses.variables, "variable"),
+            named(losses.variables.iter())
+        )
     });
     let roles = (!losses.roles.is_empty())
         .then(|| format!("{} ({})", count(&losses.roles, "host or user"), named(losses.roles.iter())));
@@ -224,9 +228,13 @@ mod tests {
 
     #[test]
     fn only_the_hash_of_this_document_allows_its_deletions() {
-        for (annotation, allowed) in
-            [(None, false), (Some(""), false), (Some("true"), false), (Some("ab"), false), (Some(" abc\n"), true)]
-        {
+        for (annotation, allowed) in [
+            (None, false),
+            (Some(""), false),
+            (Some("true"), false),
+            (Some("ab"), false),
+            (Some(" abc\n"), true),
+        ] {
             assert_eq!(is_allowed(annotation, "abc"), allowed, "{annotation:?}");
         }
     }
@@ -235,9 +243,17 @@ mod tests {
     fn a_refusal_names_what_would_be_lost_and_the_command_that_allows_it() {
         let set = |ids: Vec<String>| ids.into_iter().collect::<BTreeSet<_>>();
         for (variables, roles, says) in [
-            (ids("variable", 2), vec![], "2 variables that hold values (demo:variable:app/00, demo:variable:app/01): "),
+            (
+                ids("variable", 2),
+                vec![],
+                "2 variables that hold values (demo:variable:app/00, demo:variable:app/01): ",
+            ),
             (vec![], ids("host", 1), "delete 1 host or user (demo:host:app/00): "),
-            (ids("variable", 1), ids("user", 2), "and 2 hosts and users (demo:user:app/00, demo:user:app/01): "),
+            (
+                ids("variable", 1),
+                ids("user", 2),
+                "and 2 hosts and users (demo:user:app/00, demo:user:app/01): ",
+            ),
         ] {
             let losses = Losses { variables: set(variables), roles: set(roles) };
             let failure = refusal(&losses, "app", ME);

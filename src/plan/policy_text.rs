@@ -139,7 +139,8 @@ mod tests {
             (vec!["", "- a\n", ""], "- a\n"),
             (vec!["- a\r", "- b\r\n"], "- a\r\n- b\r\n"),
         ] {
-            let parts: Vec<_> = parts.iter().map(|text| part("ConfigMap a, key b", text.as_bytes())).collect();
+            let parts: Vec<_> =
+                parts.iter().map(|text| part("ConfigMap a, key b", text.as_bytes())).collect();
             assert_eq!(PolicyText::join(&parts).unwrap().as_str(), whole);
         }
     }
@@ -181,10 +182,14 @@ mod tests {
 
     #[test]
     fn what_is_no_utf8_is_told_by_its_place_and_never_quoted() {
-        let parts = [part("ConfigMap a, key x", b"- a\n"), part("Secret b, key y", "ok\n\u{e9}\u{e9}x".as_bytes())];
+        let parts =
+            [part("ConfigMap a, key x", b"- a\n"), part("Secret b, key y", "ok\n\u{e9}\u{e9}x".as_bytes())];
         assert!(PolicyText::join(&parts).is_ok());
         let parts = [part("ConfigMap a, key x", b"- a\n"), part("Secret b, key y", b"ok\n\xc3\xa9x\xff")];
         let failure = PolicyText::join(&parts).unwrap_err();
-        assert_eq!(failure.message, "spec.documentFrom[1] (Secret b, key y), line 2, column 3: this is not UTF-8");
+        assert_eq!(
+            failure.message,
+            "spec.documentFrom[1] (Secret b, key y), line 2, column 3: this is not UTF-8"
+        );
     }
 }

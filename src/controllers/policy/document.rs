@@ -94,8 +94,10 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
     let known = ctx.policy_notes.documents.with(|all| all.get(&key).cloned());
     if let Some(known) = known.filter(|k| k.sources == sources) {
         // Where the watch has not shown it yet, its first news wakes us.
-        let changed =
-            watched.iter().zip(&known.versions).any(|(input, read)| ctx.inputs.shows_other(input, read.as_deref()));
+        let changed = watched
+            .iter()
+            .zip(&known.versions)
+            .any(|(input, read)| ctx.inputs.shows_other(input, read.as_deref()));
         if !changed {
             return Ok(Looked { hash: known.hash, text: None });
         }
@@ -219,8 +221,7 @@ impl Content {
                 );
                 return Err(Failure::stalled(Reason::CreatedRolesRequired, message));
             }
-            role_keys(&role.id)
-                .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{at}: {e}")))?;
+            role_keys(&role.id).map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{at}: {e}")))?;
             if role.owner_outside_branch {
                 let message = format!(
                     "{at}: {} would be owned from outside the branch ({}), so that its key could never be recovered here. \

@@ -30,7 +30,8 @@ pub async fn check(
     let key = Key::of(seen.object);
     let (reason, message) = seen.standing();
     // A dry run that was asked for before says nothing of a document that is loaded.
-    let planned = find(seen.object.conditions().1, READY).is_some_and(|c| c.reason == Reason::Planned.as_str());
+    let planned =
+        find(seen.object.conditions().1, READY).is_some_and(|c| c.reason == Reason::Planned.as_str());
     if planned {
         fields.insert("plan".into(), Value::Null);
     }
@@ -47,7 +48,9 @@ pub async fn check(
     let (reason, message) = match run.plan().await? {
         Planned::Is(difference) if difference.is_empty() => {
             // What drifted and was loaded again stays to be seen; what is mended by others does not.
-            if seen.object.status.as_ref().is_some_and(|s| s.plan.is_some()) && reason == Reason::PolicyDrifted {
+            if seen.object.status.as_ref().is_some_and(|s| s.plan.is_some())
+                && reason == Reason::PolicyDrifted
+            {
                 fields.insert("plan".into(), Value::Null);
             }
             ctx.policy_notes.mended(&key, None);
@@ -93,7 +96,10 @@ async fn drifted(
     } else if let Err(denied) = seen.check_access(Verb::Load, ctx) {
         Some(format!("; it is not loaded again: {}", denied.message))
     } else if ctx.policy_notes.is_unmendable(key, difference) {
-        Some("; loading it again did not change that: the document may contradict itself or another policy".to_owned())
+        Some(
+            "; loading it again did not change that: the document may contradict itself or another policy"
+                .to_owned(),
+        )
     } else {
         None
     };

@@ -159,7 +159,8 @@ impl Run<'_> {
         let before = kept.inventory.clone();
         let ids: BTreeSet<String> = self.content.document.records.iter().map(|r| r.id.clone()).collect();
         let there = self.existing(&ids).await?;
-        let absent: Vec<_> = self.content.document.records.iter().filter(|r| !there.contains_key(&r.id)).collect();
+        let absent: Vec<_> =
+            self.content.document.records.iter().filter(|r| !there.contains_key(&r.id)).collect();
         let mut inventory = before.clone();
         if !absent.is_empty() {
             let versions = match self.versions(&seen.branch).await {

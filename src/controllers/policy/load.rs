@@ -11,6 +11,7 @@ use super::{
     Seen,
     document::Content,
     keys::KeySecret,
+    progress,
     refusal::{branch_not_found, not_owner},
 };
 use crate::{
@@ -166,10 +167,11 @@ impl Run<'_> {
         let recorded = self.record_absent().await?;
         let announced = self.announce(made, carried.clone(), kept, roles).await?;
         let (how, document) = (self.how(), self.content.text.as_str().as_bytes());
-        match self.through.client.load_policy(&seen.branch, how, document).await {
+        let load = self.through.client.load_policy(&seen.branch, how, document);
+        match progress::shown(load, seen, self.content, self.ctx).await {
             Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {
-                let failure = self.refused(error);
+                let failure = self.refused(error).await;
                 self.retract(carried, kept, roles).await?;
                 self.take_back(recorded).await?;
                 Err(failure)

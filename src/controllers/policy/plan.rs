@@ -80,7 +80,8 @@ pub async fn dry_run(
 /// Whether what the status says is not of this document, or may be out of date.
 fn is_due(seen: &Seen, key: &Key, ctx: &Context) -> bool {
     let (observed, conditions) = seen.object.conditions();
-    let planned = find(conditions, READY).is_some_and(|c| c.status == "True" && c.reason == Reason::Planned.as_str());
+    let planned =
+        find(conditions, READY).is_some_and(|c| c.status == "True" && c.reason == Reason::Planned.as_str());
     let hash = seen.object.status.as_ref().and_then(|s| s.document_hash.as_ref());
     let stands = planned
         && observed == seen.object.meta().generation
@@ -109,14 +110,16 @@ impl Run<'_> {
                 Some(flaw) => self.invalid(flaw.line.filter(|line| *line > 0), flaw.column, &flaw.message),
                 None => self.invalid(None, None, "it does not say why"),
             }),
-            Err(Error::Invalid { code, message, .. }) if code == "no_dry_run" => Ok(Planned::Unsupported(message)),
+            Err(Error::Invalid { code, message, .. }) if code == "no_dry_run" => {
+                Ok(Planned::Unsupported(message))
+            }
             Err(error @ Error::Unexpected { status: Some(500), .. }) => {
                 match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
                     Ownership::NotOwner => Ok(Planned::NotOwner(self.not_shown())),
                     Ownership::Owner | Ownership::NoBranch => Err(self.failed(error)),
                 }
             }
-            Err(error) => Err(self.refused(error)),
+            Err(error) => Err(self.refused(error).await),
         }
     }
 
@@ -138,7 +141,10 @@ impl Run<'_> {
     ///
     /// # Errors
     /// `DeletionsNotAllowed`, with what would be deleted in the plan.
-    pub async fn see_that_deletions_are_allowed(&self, fields: &mut Map<String, Value>) -> Result<(), Failure> {
+    pub async fn see_that_deletions_are_allowed(
+        &self,
+        fields: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
         let seen = self.seen;
         let allowed = seen.object.annotations().get(ALLOW_DELETIONS_ANNOTATION).map(String::as_str);
         if seen.object.mode() != LoadMode::Replace || is_allowed(allowed, &seen.hash) {
@@ -185,7 +191,10 @@ impl Run<'_> {
             }
             for found in look::list(&Listing::of_kind(kind), self.through, self.ctx).await? {
                 let goes = deleted.contains(&found.id)
-                    || found.policy.as_ref().is_some_and(|made_by| policies.iter().any(|p| is_in(made_by, p)));
+                    || found
+                        .policy
+                        .as_ref()
+                        .is_some_and(|made_by| policies.iter().any(|p| is_in(made_by, p)));
                 if goes && kind != "variable" {
                     losses.roles.insert(found.id);
                 } else if goes && !found.secrets.is_empty() {

@@ -197,7 +197,7 @@ fn without_its_connection_the_object_goes_all_the_same() {
         bench.apply(&policy("p", &deletes(&keys_in("roles")), "- !host web\n")).await;
         bench.ready::<ConjurPolicy>("p").await;
         bench.kubectl(&["delete", "conjurconnection", "conjur"]).await;
-        bench.says::<ConjurPolicy>("p", "Loaded").await;
+        bench.says::<ConjurPolicy>("p", "ConnectionNotFound").await;
         delete(&bench, "p").await;
         gone(&bench, "p").await;
         bench.events("LeftInConjur", "conjur does not exist").await;
