@@ -65,7 +65,7 @@
 //! # }
 //! ```
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use self::authn::Backoff;
 use self::observe::Unobserved;
@@ -117,8 +117,6 @@ pub struct Client {
 struct Inner {
     session: Arc<Session>,
     collector: Collector,
-    /// Set once the server is known to know dry runs.
-    dry_runs: OnceLock<()>,
 }
 
 impl Client {
@@ -145,7 +143,7 @@ impl Client {
         config.check()?;
         let session = Arc::new(Session::new(config, observer, backoff)?);
         let collector = Collector::new(&session.limits, timing);
-        Ok(Self { inner: Arc::new(Inner { session, collector, dry_runs: OnceLock::new() }) })
+        Ok(Self { inner: Arc::new(Inner { session, collector }) })
     }
 
     fn session(&self) -> &Session {

@@ -69,9 +69,15 @@ pub struct Inputs {
 struct Watched {
     /// Each user, and whether there is a change that it has not looked at.
     users: HashMap<User, bool>,
-    /// The version that the watch showed last, none where it is gone; nothing before it showed any.
-    shown: Option<Option<String>>,
+    shown: Shown,
     task: Option<AbortOnDropHandle<()>>,
+}
+
+/// What a watch showed last.
+enum Shown {
+    Nothing,
+    Version(String),
+    Gone,
 }
 
 impl Inputs {
@@ -92,7 +98,7 @@ impl Inputs {
         for input in wanted {
             let entry = watched.entry(input.clone()).or_insert_with(|| Watched {
                 users: HashMap::new(),
-                shown: None,
+                shown: Shown::Nothing,
                 task: None,
             });
             entry.users.entry(user.clone()).or_insert(true);
@@ -122,9 +128,10 @@ impl Inputs {
     /// shown yet, or shows late, wakes its users when it comes.
     pub fn shows_other(&self, input: &Input, read: Option<&str>) -> bool {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        match watched.get(input).and_then(|w| w.shown.as_ref()) {
-            None => false,
-            Some(shown) => shown.as_deref() != read,
+        match watched.get(input).map(|w| &w.shown) {
+            None | Some(Shown::Nothing) => false,
+            Some(Shown::Gone) => read.is_some(),
+            Some(Shown::Version(version)) => read != Some(version),
         }
     }
 
@@ -183,7 +190,7 @@ impl Inputs {
     fn wake(&self, input: &Input, version: Option<String>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = watched.get_mut(input) else { return };
-        entry.shown = Some(version);
+        entry.shown = version.map_or(Shown::Gone, Shown::Version);
         for (user, changed) in &mut entry.users {
             *changed = true;
             match user {

@@ -172,16 +172,15 @@ impl Seen<'_> {
     /// # Errors
     /// `PolicyInvalid`, with the place; those of [`read`]. A source that changed meanwhile wakes us, and this fails.
     pub async fn content(&self, text: Option<PolicyText>, ctx: &Context) -> Result<Content, Failure> {
-        let text = match text {
-            Some(text) => text,
-            None => {
-                let read = read(self.object, ctx).await?;
-                if read.hash != self.hash {
-                    let message = "the document changed while it was read; it is looked at again";
-                    return Err(Failure::transient(Reason::ApiServerError, message));
-                }
-                read.text.unwrap_or_else(|| PolicyText::inline(""))
+        let text = if let Some(text) = text {
+            text
+        } else {
+            let read = read(self.object, ctx).await?;
+            if read.hash != self.hash {
+                let message = "the document changed while it was read; it is looked at again";
+                return Err(Failure::transient(Reason::ApiServerError, message));
             }
+            read.text.unwrap_or_else(|| PolicyText::inline(""))
         };
         let account = &self.named.facts.settings.account;
         let document = document::read(text.as_str(), self.branch.as_str(), account).map_err(|e| {

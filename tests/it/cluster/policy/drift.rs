@@ -5,7 +5,7 @@ use conjur_operator::{api::ConjurPolicy, plan::inputs::document_hash};
 use testbed::wait_for;
 
 use super::super::{Bench, SOON, setup::change_policy, test};
-use super::{allow_deletions, billing, keys_in, keys_work, loads, policy, status, version};
+use super::{allow_deletions, billing, keys_in, keys_work, loads, policy, settled, status, version};
 
 const CHECKED: &str = "driftCheckInterval: 10s";
 
@@ -98,7 +98,7 @@ fn a_replace_that_would_delete_values_for_drift_waits_for_the_annotation() {
         bench.set("billing/strangers");
         let message = bench.says::<ConjurPolicy>("p", "DeletionsNotAllowed").await;
         assert!(message.contains("demo:variable:billing/strangers"), "{message}");
-        checked(&bench, 1).await;
+        settled(&bench, "later").await;
         assert!(bench.conjur.exists("variable", "billing/strangers"));
         allow_deletions(&bench, "p", &document_hash(document.as_bytes())).await;
         bench.ready::<ConjurPolicy>("p").await;

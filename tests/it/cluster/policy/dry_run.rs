@@ -21,9 +21,8 @@ fn a_dry_run_fills_the_plan_and_loads_nothing() {
             .unwrap();
         let more = format!("action: DryRun\nmode: Replace\n{}", keys_in("roles"));
         let mut document = "- !variable {id: kept, annotations: {a: c}}\n- !host web\n".to_owned();
-        for n in 0..30 {
-            document += &format!("- !variable many/{n:02}\n");
-        }
+        let many: Vec<String> = (0..30).map(|n| format!("- !variable many/{n:02}\n")).collect();
+        document += &many.concat();
         bench.apply(&policy("p", &more, &document)).await;
         let object = bench.ready::<ConjurPolicy>("p").await;
         let said = status(&object);
