@@ -14,6 +14,7 @@ pub mod removal;
 pub mod role_key;
 pub mod schedule;
 pub mod secret;
+pub mod template;
 
 /// Why an object is not done, and what is to happen then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,6 +62,8 @@ reasons! {
     NoKeys,
     /// A ConfigMap, Secret or key that `spec.documentFrom` names is missing.
     DocumentNotFound,
+    /// A ConfigMap, a Secret or a key that a template is read from is missing.
+    TemplateNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
     /// A load of the document is under way, and takes some time.
@@ -90,6 +92,8 @@ reasons! {
     ForeignSecret,
     /// The data is larger than a Secret may be.
     SecretTooLarge,
+    /// A template does not parse or does not render.
+    TemplateInvalid,
     /// The policy document does not parse, or Conjur refused it.
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.

@@ -2,6 +2,7 @@
 
 mod fetch;
 mod target;
+mod template;
 
 use std::time::Duration;
 
@@ -47,8 +48,10 @@ impl Reconcile for ConjurSecret {
             return Ok(Outcome::Suspended);
         }
         let seen = Seen::observe(self, ctx);
+        // A start must learn of what changed meanwhile.
+        ctx.inputs.want_also(&user(&seen.key), &seen.sources);
         let now = Timestamp::now();
-        match seen.due(self, now) {
+        match seen.due(self, now, ctx) {
             Due::In(wait) => {
                 let slot = seen.slots.current(now);
                 ctx.memory.change(&seen.key, |m| {
@@ -57,9 +60,15 @@ impl Reconcile for ConjurSecret {
                 Ok(Outcome::Untouched(Some(wait)))
             }
             Due::Now(cause) => {
-                let (key, target) = (seen.key.clone(), seen.desired.name.clone());
+                let (key, mut wanted) = (seen.key.clone(), seen.sources.clone());
+                let target = Input::secret(&key.namespace, &seen.desired.name);
                 let result = seen.act(self, cause, ctx).await;
-                watch_foreign(&key, &target, &result, ctx);
+                // A foreign Secret has none of our labels, so that only a watch of its own tells when it may be
+                // adopted or is gone.
+                let foreign =
+                    matches!(&result, Err(trouble) if trouble.failure.reason == Reason::ForeignSecret);
+                wanted.extend(Some(target).filter(|target| foreign && !wanted.contains(target)));
+                ctx.inputs.want(&user(&key), &wanted);
                 result.map_err(|trouble| looked_at(self, trouble))
             }
         }
@@ -88,18 +97,13 @@ fn user(key: &Key) -> User {
     User::Secret(ObjectRef::new(&key.name).within(&key.namespace))
 }
 
-/// A foreign Secret has none of our labels, so that only a watch of its own tells when it may be adopted or is gone.
-fn watch_foreign(key: &Key, target: &str, result: &Result<Outcome, Trouble>, ctx: &Context) {
-    let foreign = matches!(result, Err(trouble) if trouble.failure.reason == Reason::ForeignSecret);
-    let watched = foreign.then(|| Input::secret(&key.namespace, target));
-    ctx.inputs.want(&user(key), watched.as_slice());
-}
-
 /// What was observed of one object, from the stores: no IO.
 struct Seen {
     key: Key,
     owner: Owner,
     named: Result<Named, Failure>,
+    /// What its templates lie in.
+    sources: Vec<Input>,
     slots: Slots,
     remembered: Remembered,
     target: TargetSeen,
@@ -138,6 +142,7 @@ impl Seen {
             },
             named: clients::named(&object.spec.connection_ref, &key, ctx),
             slots: Slots::new(object.spec.interval(), &uid, OFFSETS),
+            sources: template::sources(object, &key),
             remembered,
             target,
             desired,
@@ -145,15 +150,26 @@ impl Seen {
         }
     }
 
-    fn due(&self, object: &ConjurSecret, now: Timestamp) -> Due {
+    /// The hash over what the object refers to, as far as it is known: while a watch of a template has not listed,
+    /// that counts as it was when last handled.
+    fn inputs(&self, handled: Option<&str>, ctx: &Context) -> String {
+        let Ok(named) = &self.named else { return String::new() };
+        match ctx.inputs.versions(&self.sources) {
+            Some(versions) => template::hash(&named.inputs, &self.sources, &versions),
+            None => handled.unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn due(&self, object: &ConjurSecret, now: Timestamp, ctx: &Context) -> Due {
         let status = object.status.clone().unwrap_or_default();
+        let inputs = self.inputs(status.observed_inputs.as_deref(), ctx);
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let observed = Observed {
             generation: object.meta().generation,
             observed_generation: status.observed_generation,
             sync_now: object.annotations().get(SYNC_NOW_ANNOTATION).map(String::as_str),
             handled_sync_now: status.last_handled_sync_now.as_deref(),
-            inputs: self.named.as_ref().map_or("", |n| &n.inputs),
+            inputs: &inputs,
             handled_inputs: status.observed_inputs.as_deref(),
             ready: is_true(conditions, READY),
             retrying: is_true(conditions, RECONCILING),
@@ -186,6 +202,7 @@ impl Seen {
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
         let ids: Vec<&str> = object.spec.entries().iter().map(|entry| entry.variable.as_str()).collect();
         named.check_access(Verb::Read, &ids, &self.key, ctx)?;
+        let templates = template::gather(object, &self.key, &self.sources, ctx).await?;
         let through = match named.standing {
             Standing::Connected(connected) => connected,
             Standing::Failing(why) => return Err(clients::not_ready(&named.facts, &why).into()),
@@ -194,7 +211,8 @@ impl Seen {
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slots.current(Timestamp::now());
-        self.desired.data = fetch::data(object.spec.entries(), wanted, cause, lane, &through, ctx).await?;
+        let values = fetch::data(object.spec.entries(), wanted, cause, lane, &through, ctx).await?;
+        self.desired.data = templates.render(values)?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         target::remove_former(&self, object, lane, ctx).await?;
@@ -206,7 +224,8 @@ impl Seen {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
-        Ok(self.done(object, cause, action, &target, &named.inputs, lane))
+        let inputs = template::hash(&named.inputs, &self.sources, &templates.versions);
+        Ok(self.done(object, cause, action, &target, &inputs, lane))
     }
 
     /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be

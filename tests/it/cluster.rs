@@ -3,6 +3,7 @@
 
 mod access;
 mod connection;
+mod docs;
 mod input;
 mod login;
 mod many;
@@ -10,6 +11,7 @@ mod policy;
 mod refresh;
 mod secret;
 mod setup;
+mod template;
 
 use std::{
     collections::BTreeMap,

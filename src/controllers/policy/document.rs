@@ -15,7 +15,7 @@ use crate::{
     controllers::{
         Context, Key,
         failure::LOOK_AGAIN,
-        inputs::{Input, User},
+        inputs::{Input, User, version},
     },
     plan::{
         Failure,
@@ -36,7 +36,7 @@ pub struct Documents(Mutex<HashMap<Key, Known>>);
 struct Known {
     sources: Vec<KeySource>,
     /// The version of each source.
-    versions: Vec<Option<String>>,
+    versions: Vec<String>,
     hash: String,
 }
 
@@ -94,10 +94,10 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
     let known = ctx.policy_notes.documents.with(|all| all.get(&key).cloned());
     if let Some(known) = known.filter(|k| k.sources == sources) {
         // Where the watch has not shown it yet, its first news wakes us.
-        let changed = watched
-            .iter()
-            .zip(&known.versions)
-            .any(|(input, read)| ctx.inputs.shows_other(input, read.as_deref()));
+        let changed = watched.iter().zip(known.versions).any(|(input, read)| {
+            let shown = ctx.inputs.versions(std::slice::from_ref(input));
+            shown.is_some_and(|shown| shown != [read])
+        });
         if !changed {
             return Ok(Looked { hash: known.hash, text: None });
         }
@@ -120,7 +120,7 @@ pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
     let (mut parts, mut versions) = (Vec::with_capacity(sources.len()), Vec::with_capacity(sources.len()));
     for (index, source) in sources.iter().enumerate() {
         let (meta, bytes) = read_source(index, source, &key.namespace, ctx).await?;
-        versions.push(meta.resource_version);
+        versions.push(version(&meta));
         parts.push(Part { what: what(source), secret: source.kind == SourceKind::Secret, bytes });
     }
     let text = PolicyText::join(&parts)?;
