@@ -296,7 +296,8 @@ mod tests {
 
     #[test]
     fn an_inventory_is_no_larger_than_its_document() {
-        let text: String = (0..5000).map(|i| format!("- !variable apps/service-{i}/password\n")).collect();
+        let text =
+            (0..5000).fold(String::new(), |all, i| all + &format!("- !variable apps/service-{i}/password\n"));
         let mut inventory = Inventory::default();
         announced(&mut inventory, "sha", 0, &text);
         assert!(serde_json::to_vec(&inventory).unwrap().len() < text.len());

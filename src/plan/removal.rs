@@ -52,7 +52,8 @@ pub fn plan(ours: &BTreeMap<String, Named>, all: &BTreeMap<String, Hangs>) -> Re
 
 /// A user's public keys are records that go and come with the user.
 fn is_foreign(id: &str, record: &Hangs, ours: &BTreeMap<String, Named>) -> bool {
-    !ours.contains_key(id) && !(kind_of(id) == "public_key" && ours.contains_key(&record.owner))
+    let goes_with_its_user = kind_of(id) == "public_key" && ours.contains_key(&record.owner);
+    !goes_with_its_user && !ours.contains_key(id)
 }
 
 /// What nothing depends on first, then roles, then groups of roles; policies last, the deepest first.

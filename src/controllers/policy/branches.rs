@@ -65,8 +65,7 @@ impl Branches {
     pub fn loaded(&self, server: &str) -> Vec<Key> {
         let mut waiting = self.waiting();
         *waiting.loads.entry(server.to_owned()).or_default() += 1;
-        let woken = waiting.policies.extract_if(|_, of| of == server).map(|(key, _)| key).collect();
-        woken
+        waiting.policies.extract_if(|_, of| of == server).map(|(key, _)| key).collect()
     }
 
     /// A policy is gone.
