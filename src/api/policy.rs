@@ -190,7 +190,6 @@ pub struct PlannedItems {
     pub count: u32,
     /// Full ids of the first 20, `account:kind:id`.
     // Written also where there are none: a merge patch would leave those of an earlier look.
-    #[serde(default)]
     pub ids: Vec<String>,
 }
 

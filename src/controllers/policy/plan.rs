@@ -154,8 +154,14 @@ impl Run<'_> {
         let me = Named { namespace: &seen.owner.namespace, name: &seen.owner.name, hash: &seen.hash };
         let unseen = || refusal_unseen(branch, &self.through.identity, me);
         let (difference, losses) = match self.plan().await? {
-            Planned::NotOwner(_) => return Err(unseen()),
-            Planned::Unsupported(_) => self.compare().await?.ok_or_else(unseen)?,
+            Planned::NotOwner(_) => {
+                return if self.was_never_loaded().await? { Ok(()) } else { Err(unseen()) };
+            }
+            Planned::Unsupported(_) => match self.compare().await? {
+                Some(compared) => compared,
+                None if self.was_never_loaded().await? => return Ok(()),
+                None => return Err(unseen()),
+            },
             Planned::Is(difference) => {
                 let losses = self.losses(&difference.deleted).await?;
                 (difference, losses)
@@ -167,6 +173,16 @@ impl Run<'_> {
         }
         fields.insert("plan".into(), json!(difference.to_status()));
         Err(if losses.is_empty() { unseen() } else { refusal(&losses, branch, me) })
+    }
+
+    /// Whether nothing was ever loaded into the branch, so that there is nothing of its own to delete; not where the
+    /// identity may not read that.
+    async fn was_never_loaded(&self) -> Result<bool, Failure> {
+        match self.versions(&self.seen.branch).await {
+            Ok(versions) => Ok(versions.is_empty()),
+            Err(Error::NotFound { .. } | Error::Forbidden { .. }) => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     /// What of the deleted records can't be had again; with a policy goes all that was loaded into it.

@@ -122,6 +122,9 @@ fn what_nobody_can_tell_needs_the_annotation_too() {
             )
             .await;
         bench.connect("host/loader").await;
+        // Into a branch that was never loaded anything may go.
+        bench.apply(&policy("p", "mode: Replace", "- !variable first\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
         for (name, version) in [("new", Some("1.24.0")), ("old", None)] {
             bench.conjur.set_version(version);
             let document = format!("- !variable {name}\n");
