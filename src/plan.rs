@@ -2,11 +2,14 @@
 
 pub mod access;
 pub mod audience;
+pub mod branches;
 pub mod conditions;
 pub mod document;
 pub mod inputs;
 pub mod inventory;
 pub mod load;
+pub mod policy_plan;
+pub mod policy_text;
 pub mod removal;
 pub mod role_key;
 pub mod rollout;

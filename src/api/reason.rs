@@ -30,6 +30,10 @@ reasons! {
     Synced,
     /// The document is loaded.
     Loaded,
+    /// What a load would change is in `status.plan`; nothing was loaded (also an event).
+    Planned,
+    /// Conjur no longer holds what the document says (also an event).
+    PolicyDrifted,
     /// The server was reached, the login worked.
     Connected,
     /// `spec.suspend` is true: nothing is read, written or repaired.
@@ -63,6 +67,8 @@ reasons! {
     /// A value in Conjur is not what the spec takes it for: not JSON, without the property, not base64, or not what
     /// the Secret's type needs.
     InvalidValue,
+    /// A ConfigMap, Secret or key that `spec.documentFrom` names is missing.
+    DocumentNotFound,
     /// A ConfigMap, a Secret or a key that a template is read from is missing.
     TemplateNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
@@ -103,6 +109,12 @@ reasons! {
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.
     PolicyForbidden,
+    /// Another, older ConjurPolicy has the branch, and one of the two Replaces it.
+    BranchTaken,
+    /// To Replace the branch would delete variables that hold values, or hosts or users.
+    DeletionsNotAllowed,
+    /// The server has no dry run, so that nobody can say what a load would change.
+    DryRunUnsupported,
     /// The document makes hosts or users, and `spec.createdRoles` does not say where their keys go.
     CreatedRolesRequired,
     /// The identity may load the branch, but does not own it: keys of created roles could be lost for good.

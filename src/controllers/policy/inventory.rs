@@ -85,10 +85,9 @@ impl Kept {
         let desired = Desired {
             name: secret_name(&owner.name),
             type_: SECRET_TYPE.to_owned(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
             owned: false,
             data: BTreeMap::from([(INVENTORY_KEY.to_owned(), Sensitive::new(json))]),
+            ..Desired::default()
         };
         desired.check_size().map_err(|failure| Failure {
             message: format!(
@@ -157,9 +156,10 @@ impl Run<'_> {
         }
         let mut kept = Kept::read(&seen.owner, self.ctx).await?;
         let before = kept.inventory.clone();
-        let ids: BTreeSet<String> = seen.document.records.iter().map(|r| r.id.clone()).collect();
+        let ids: BTreeSet<String> = self.content.document.records.iter().map(|r| r.id.clone()).collect();
         let there = self.existing(&ids).await?;
-        let absent: Vec<_> = seen.document.records.iter().filter(|r| !there.contains_key(&r.id)).collect();
+        let absent: Vec<_> =
+            self.content.document.records.iter().filter(|r| !there.contains_key(&r.id)).collect();
         let mut inventory = before.clone();
         if !absent.is_empty() {
             let versions = match self.versions(&seen.branch).await {

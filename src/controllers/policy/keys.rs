@@ -22,6 +22,7 @@ use crate::{
     metrics::SecretWrite,
     plan::{
         Failure,
+        access::Verb,
         load::{Announcement, PENDING_KEY, permitted_rotations},
         secret::{Desired, OwnKeys, refuse_unless_ours, wipe},
     },
@@ -336,7 +337,7 @@ pub async fn see_that_all_are_stored(
     };
     let lost: Vec<String> = roles.iter().filter(|role| !kept.has_key(role)).cloned().collect();
     if !lost.is_empty() {
-        let Some(through) = seen.through(ctx)? else { return Ok(false) };
+        let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(false) };
         let permitted = seen.object.annotations().get(ROTATE_KEYS_ANNOTATION).cloned();
         let permitted = permitted_rotations(permitted.as_deref());
         let mut stay_lost = Vec::new();

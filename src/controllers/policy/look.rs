@@ -103,7 +103,8 @@ pub async fn all(through: &Connected, ctx: &Context) -> Result<All, Failure> {
     Ok(all)
 }
 
-async fn list(listing: &Listing, through: &Connected, ctx: &Context) -> Result<Vec<Resource>, Failure> {
+/// All pages of a list, without annotations and permissions.
+pub async fn list(listing: &Listing, through: &Connected, ctx: &Context) -> Result<Vec<Resource>, Failure> {
     let (mut found, mut page) = (Vec::new(), Page::FIRST);
     loop {
         let listed = through.client.list(listing, page).await.map_err(|e| failed(e, through, ctx))?;

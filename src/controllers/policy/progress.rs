@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 use jiff::Timestamp;
 use serde_json::{Map, to_value};
 
-use super::Seen;
+use super::{Seen, document::Content};
 use crate::{
     api::{
         Reason,
@@ -19,13 +19,13 @@ use crate::{
 const SILENT: Duration = Duration::from_secs(2);
 
 /// Waits for a load, and says so in the status where it takes long.
-pub async fn shown<T>(load: impl Future<Output = T>, seen: &Seen<'_>, bytes: usize, ctx: &Context) -> T {
+pub async fn shown<T>(load: impl Future<Output = T>, seen: &Seen<'_>, content: &Content, ctx: &Context) -> T {
     let since = Timestamp::now();
     let mut load = pin!(load);
     if let Ok(done) = tokio::time::timeout(SILENT, &mut load).await {
         return done;
     }
-    let (said, done) = tokio::join!(say(seen, bytes, since, ctx), load);
+    let (said, done) = tokio::join!(say(seen, content, since, ctx), load);
     if let Err(error) = said {
         // It is for people to look at only.
         tracing::debug!(name = seen.owner.name, "cannot say that a load is under way: {error}");
@@ -35,13 +35,14 @@ pub async fn shown<T>(load: impl Future<Output = T>, seen: &Seen<'_>, bytes: usi
 
 async fn say(
     seen: &Seen<'_>,
-    bytes: usize,
+    content: &Content,
     since: Timestamp,
     ctx: &Context,
 ) -> Result<(), crate::cluster::Error> {
     let message = format!(
-        "loading {bytes} bytes with {} records into branch {}, since {}",
-        seen.document.records.len(),
+        "loading {} bytes with {} records into branch {}, since {}",
+        content.text.as_str().len(),
+        content.document.records.len(),
         seen.branch,
         Timestamp::from_second(since.as_second()).unwrap_or(since)
     );

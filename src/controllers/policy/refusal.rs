@@ -1,11 +1,11 @@
 //! What Conjur's refusals mean for a policy, and what to do about them.
 
-use super::load::Run;
+use super::{document::Content, load::Run};
 use crate::{
     api::{Reason, policy::LoadMode},
     conjur::{Check, Error, PolicyBranch},
     controllers::failure::LOOK_AGAIN,
-    plan::{Failure, document::Document},
+    plan::Failure,
 };
 
 impl Run<'_> {
@@ -15,16 +15,7 @@ impl Run<'_> {
         match error {
             Error::NotFound { .. } => branch_not_found(branch, identity),
             Error::Forbidden { message } => self.forbidden(message).await,
-            Error::Invalid { message, line: Some(line), column, .. } => Failure::stalled(
-                Reason::PolicyInvalid,
-                format!(
-                    "Conjur refuses the document: line {line}, column {}: {message}",
-                    column.unwrap_or(1)
-                ),
-            ),
-            Error::Invalid { message, .. } => {
-                Failure::stalled(Reason::PolicyInvalid, format!("Conjur refuses the document: {message}"))
-            }
+            Error::Invalid { message, line, column, .. } => self.invalid(line, column, &message),
             error => self.failed(error),
         }
     }
@@ -69,6 +60,22 @@ fn parent_and_name(branch: &PolicyBranch) -> (&str, &str) {
     branch.as_str().rsplit_once('/').unwrap_or(("root", branch.as_str()))
 }
 
+impl Run<'_> {
+    /// A document that Conjur does not take.
+    pub fn invalid(&self, line: Option<u32>, column: Option<u32>, message: &str) -> Failure {
+        let text = &self.content.text;
+        let place =
+            line.map(|line| text.place(line, Some(column.unwrap_or(1).max(1))) + ": ").unwrap_or_default();
+        // Conjur quotes what it does not understand.
+        let words = if text.is_secret() {
+            "its words may quote the document, which lies in a Secret, and are left out"
+        } else {
+            message
+        };
+        Failure::stalled(Reason::PolicyInvalid, format!("Conjur refuses the document: {place}{words}"))
+    }
+}
+
 pub fn branch_not_found(branch: &PolicyBranch, identity: &str) -> Failure {
     let message = format!(
         "policy branch {branch} does not exist, or is not visible to {identity}: load the policy that makes it, or permit \
@@ -77,14 +84,14 @@ pub fn branch_not_found(branch: &PolicyBranch, identity: &str) -> Failure {
     Failure::waiting(Reason::BranchNotFound, LOOK_AGAIN / 10, message)
 }
 
-pub fn not_owner(document: &Document, branch: &PolicyBranch, identity: &str, account: &str) -> Failure {
+pub fn not_owner(content: &Content, branch: &PolicyBranch, identity: &str, account: &str) -> Failure {
     let (parent, name) = parent_and_name(branch);
-    let first = document.roles.first().map_or_else(String::new, |first| {
+    let first = content.document.roles.first().map_or_else(String::new, |first| {
         let id = first.id.strip_prefix(&format!("{account}:")).unwrap_or(&first.id);
-        format!(", line {}, makes {}", first.line, id.replacen(':', " ", 1))
+        format!("{} makes {}, and ", content.text.at(first.line, None), id.replacen(':', " ", 1))
     });
     let message = format!(
-        "spec.document{first}, and {identity} does not own branch {branch}: it could never see hosts and users there or \
+        "{first}{identity} does not own branch {branch}: it could never see hosts and users there or \
          recover their keys. Let somebody load this into branch {parent}: - !policy {{id: {name}, owner: {}}}; or grant \
          {identity} the role that owns the branch",
         role(identity)
