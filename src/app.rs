@@ -18,7 +18,7 @@ use crate::{
         drive,
         inputs::Inputs,
         memory::Memory,
-        policy::{Branches, KeyWrites},
+        policy::{Branches, KeyWrites, Notes},
         report::Events,
         report::Statuses,
         streams,
@@ -154,6 +154,7 @@ async fn act(
         memory,
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),
+        policy_notes: Notes::default(),
         key_writes,
         metrics,
     });

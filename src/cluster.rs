@@ -26,6 +26,9 @@ use crate::{api::MANAGER, conjur::Lane, plan::secret::wipe, sensitive::Sensitive
 /// One call to the API server; watches are bounded by themselves.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How often a change of the finalizers is tried when somebody is in between.
+const FINALIZER_TRIES: u32 = 5;
+
 /// Why a call to the API server failed, by meaning.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -205,6 +208,49 @@ impl Cluster {
         let body = serde_json::json!({ "status": status });
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         call(&what, api.patch_status(name, &params, &Patch::Merge(body))).await
+    }
+
+    /// Sets a finalizer of an object that has this uid, or removes it. Says whether the object is there and lives on.
+    ///
+    /// # Errors
+    /// `Conflict` where it was changed each time in between.
+    pub async fn set_finalizer<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        uid: &str,
+        finalizer: &str,
+        there: bool,
+    ) -> Result<bool, Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned,
+    {
+        let what = format!("write the finalizers of {}/{name}", api.resource_url());
+        let mut tries = 0;
+        loop {
+            let Some(object) = call(&what, api.get_metadata_opt(name)).await? else { return Ok(false) };
+            if object.metadata.uid.as_deref() != Some(uid) {
+                return Ok(false);
+            }
+            let going = object.metadata.deletion_timestamp.is_some();
+            let mut finalizers = object.metadata.finalizers.unwrap_or_default();
+            if finalizers.iter().any(|f| f == finalizer) == there || (going && there) {
+                return Ok(!going);
+            }
+            finalizers.retain(|f| f != finalizer);
+            finalizers.extend(there.then(|| finalizer.to_owned()));
+            let version = object.metadata.resource_version;
+            let body =
+                serde_json::json!({ "metadata": { "finalizers": finalizers, "resourceVersion": version } });
+            let _permits = self.permit(Lane::Foreground).await?;
+            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+            match call(&what, api.patch_metadata(name, &params, &Patch::Merge(body))).await {
+                Ok(_) => return Ok(!going),
+                Err(Error::NotFound(_)) => return Ok(false),
+                Err(Error::Conflict(_)) if tries < FINALIZER_TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// A new token of a ServiceAccount for these audiences; without any, for those of the API server.

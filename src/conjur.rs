@@ -66,7 +66,7 @@
 //! # }
 //! ```
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use self::authn::Backoff;
 use self::catalogue::Catalogues;
@@ -122,8 +122,6 @@ struct Inner {
     session: Arc<Session>,
     collector: Collector,
     catalogues: Catalogues,
-    /// Set once the server is known to know dry runs.
-    dry_runs: OnceLock<()>,
 }
 
 impl Client {
@@ -151,7 +149,7 @@ impl Client {
         let session = Arc::new(Session::new(config, observer, backoff)?);
         let collector = Collector::new(&session.limits, timing);
         let catalogues = Catalogues::new(timing.catalogue);
-        Ok(Self { inner: Arc::new(Inner { session, collector, catalogues, dry_runs: OnceLock::new() }) })
+        Ok(Self { inner: Arc::new(Inner { session, collector, catalogues }) })
     }
 
     fn session(&self) -> &Session {

@@ -44,7 +44,7 @@ use self::{
     connection::ClusterAudiences,
     inputs::Inputs,
     memory::Memory,
-    policy::{Branches, KeyWrites},
+    policy::{Branches, KeyWrites, Notes},
     report::{Events, Report, Statuses},
     streams::Wakeups,
 };
@@ -98,6 +98,8 @@ pub struct Context {
     pub fingerprints: FingerprintKey,
     /// One load at a time per branch.
     pub branches: Branches,
+    /// What we remember of the policies.
+    pub policy_notes: Notes,
     /// Our own writes of Secrets that keep keys.
     pub key_writes: Arc<KeyWrites>,
     /// Counts what happens.

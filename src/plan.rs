@@ -2,10 +2,15 @@
 
 pub mod access;
 pub mod audience;
+pub mod branches;
 pub mod conditions;
 pub mod document;
 pub mod inputs;
+pub mod inventory;
 pub mod load;
+pub mod policy_plan;
+pub mod policy_text;
+pub mod removal;
 pub mod role_key;
 pub mod rollout;
 pub mod schedule;
@@ -13,6 +18,9 @@ pub mod secret;
 pub mod sources;
 pub mod template;
 pub mod versions;
+
+/// How long something that will announce itself, or lies in Conjur's hands, is waited for before it is looked at anyway.
+pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Why an object is not done, and what is to happen then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -189,7 +189,7 @@ pub struct PlannedItems {
     /// How many.
     pub count: u32,
     /// Full ids of the first 20, `account:kind:id`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // Written also where there are none: a merge patch would leave those of an earlier look.
     pub ids: Vec<String>,
 }
 

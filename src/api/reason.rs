@@ -30,6 +30,10 @@ reasons! {
     Synced,
     /// The document is loaded.
     Loaded,
+    /// What a load would change is in `status.plan`; nothing was loaded (also an event).
+    Planned,
+    /// Conjur no longer holds what the document says (also an event).
+    PolicyDrifted,
     /// The server was reached, the login worked.
     Connected,
     /// `spec.suspend` is true: nothing is read, written or repaired.
@@ -42,6 +46,10 @@ reasons! {
     RolloutTargetNotFound,
     /// The API key of a role was rotated since the one that Conjur gave was lost (event).
     KeyRotated,
+    /// What a ConjurPolicy with `deletionPolicy: Delete` made was removed from Conjur (event).
+    Removed,
+    /// A ConjurPolicy with `deletionPolicy: Delete` is gone, and something that it made is still in Conjur (event).
+    LeftInConjur,
     /// The connection speaks plain http: secrets cross the network unencrypted (event).
     InsecureConnection,
     /// No connection of that name is in the namespace.
@@ -59,10 +67,14 @@ reasons! {
     /// A value in Conjur is not what the spec takes it for: not JSON, without the property, not base64, or not what
     /// the Secret's type needs.
     InvalidValue,
+    /// A ConfigMap, Secret or key that `spec.documentFrom` names is missing.
+    DocumentNotFound,
     /// A ConfigMap, a Secret or a key that a template is read from is missing.
     TemplateNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
+    /// A load of the document is under way, and takes some time.
+    Loading,
     /// Another load of the same branch is under way.
     LoadInProgress,
     /// The target Secret is being deleted, or belongs to an object of the same name that is gone.
@@ -97,10 +109,18 @@ reasons! {
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.
     PolicyForbidden,
+    /// Another, older ConjurPolicy has the branch, and one of the two Replaces it.
+    BranchTaken,
+    /// To Replace the branch would delete variables that hold values, or hosts or users.
+    DeletionsNotAllowed,
+    /// The server has no dry run, so that nobody can say what a load would change.
+    DryRunUnsupported,
     /// The document makes hosts or users, and `spec.createdRoles` does not say where their keys go.
     CreatedRolesRequired,
     /// The identity may load the branch, but does not own it: keys of created roles could be lost for good.
     NotBranchOwner,
+    /// The Secret with the inventory of what this policy made was edited and can't be read.
+    InventoryUnreadable,
     /// A role that this policy made has no stored key any more.
     KeyNotStored,
 }

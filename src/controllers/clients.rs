@@ -349,6 +349,8 @@ impl Named {
         let forbidden = match verb {
             Verb::Read => (mode == AccessMode::WriteOnly).then_some("no variable may be read through it"),
             Verb::Load => (mode == AccessMode::ReadOnly).then_some("no policy may be loaded through it"),
+            // Nothing is read or written by it.
+            Verb::Plan => None,
         };
         if let Some(why) = forbidden {
             let message = format!("{} has accessMode {mode:?}: {why}", self.facts.id);

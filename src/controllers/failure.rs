@@ -9,8 +9,7 @@ use crate::{
     plan::{Class, Failure},
 };
 
-/// How long something that will announce itself is waited for before it is looked at anyway.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(600);
+pub use crate::plan::LOOK_AGAIN;
 
 impl From<cluster::Error> for Failure {
     fn from(error: cluster::Error) -> Self {

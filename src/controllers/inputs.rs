@@ -26,10 +26,10 @@ use kube::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::texts::{Text, Texts};
+pub use self::texts::{Text, Texts, version};
 use super::{facts::ConnectionId, streams::Wakeups};
 use crate::{
-    api::{ConjurSecret, SourceKind},
+    api::{ConjurPolicy, ConjurSecret, SourceKind},
     cluster::{self, Cluster},
 };
 
@@ -71,6 +71,8 @@ pub enum User {
     /// A ConjurSecret, by what it refers to, and by the foreign Secret that has its target's name: it may be adopted,
     /// or go.
     Secret(ObjectRef<DeserializeGuard<ConjurSecret>>),
+    /// A ConjurPolicy, by what its document lies in.
+    Policy(ObjectRef<DeserializeGuard<ConjurPolicy>>),
 }
 
 /// The watches, each with those that want to be woken by it.
@@ -254,6 +256,7 @@ impl Inputs {
             match user {
                 User::Connection(connection) => self.wakeups.connection(connection),
                 User::Secret(secret) => self.wakeups.secret(secret.clone()),
+                User::Policy(policy) => self.wakeups.policy(policy.clone()),
             }
         }
     }

@@ -34,10 +34,10 @@ pub struct Remembered {
     pub target: Option<Target>,
     /// The slot of its grid that was last handled.
     pub slot: Option<i128>,
-    /// All that the last attempt was for is done, but for restarts of workloads.
-    pub only_rollout: bool,
     /// Which versions the target was made of, where that is known and all of the last reconcile was done.
     pub versions: Option<Versions>,
+    /// All that the last attempt was for is done, but for restarts of workloads.
+    pub only_rollout: bool,
 }
 
 /// By object; lost with the process.

@@ -1,8 +1,10 @@
 //! ConjurPolicy: policy → Conjur. `reconcile` → `observe` → `act`.
 //!
 //! # Flow
-//! Read the document; look at the `createdRoles` Secret; load what is not loaded (`load`): announce, load, store
-//! the keys, clear the announcement; then see that every role that this policy made has its key (`keys`).
+//! Find out the document's hash (`document`); see that the branch is not another's (`claims`); look at the
+//! `createdRoles` Secret; load what is not loaded (`load`): see what would be deleted (`plan`), announce, load, store
+//! the keys, clear the announcement; look for drift in what is loaded (`drift`); then see that every role that this
+//! policy made has its key (`keys`). With `action: DryRun` only what a load would change is asked (`plan`).
 //!
 //! # Guarantees
 //! - The key of a role that a load made is stored, or can be found out to be owed after a crash at any line.
@@ -14,24 +16,29 @@
 //! - One replica acts: the Lease, and within it [`Branches`].
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
+mod branches;
+mod claims;
+mod document;
+mod drift;
+mod inventory;
 mod keys;
 mod load;
+mod look;
+mod notes;
+mod plan;
+mod progress;
 mod refusal;
+mod remove;
 mod settle;
 mod writes;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::{Map, Value};
-use tokio::sync::Mutex as AsyncMutex;
 
-use self::keys::KeySecret;
-pub use self::writes::KeyWrites;
+pub use self::{branches::Branches, notes::Notes, writes::KeyWrites};
+use self::{document::Looked, keys::KeySecret, load::Run};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Connected, Named, Standing},
@@ -39,17 +46,17 @@ use super::{
 use crate::{
     api::{
         ConjurPolicy, Reason,
-        condition::{READY, find},
-        policy::LoadMode,
+        condition::{READY, find, is_true},
+        policy::{LoadMode, PolicyAction},
     },
     conjur::{Lane, PolicyBranch},
     metrics::Kind,
     plan::{
         Failure,
         access::Verb,
-        document::{self, Document},
         inputs,
         role_key::{RoleKeys, role_keys},
+        schedule::{OFFSETS, Slots},
         secret::Owner,
     },
 };
@@ -60,34 +67,31 @@ impl Reconcile for ConjurPolicy {
     const DEADLINE: Duration = Duration::from_secs(900);
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
-        if self.meta().deletion_timestamp.is_some() {
+        if remove::is_due(self) {
+            return remove::reconcile(self, ctx).await;
+        }
+        if !remove::see_to_finalizer(self, ctx).await? {
             return Ok(Outcome::Untouched(None));
         }
-        if self.spec.suspend == Some(true) {
-            return Ok(Outcome::Suspended);
-        }
-        let mut fields = Map::new();
-        let hash = inputs::document_hash(self.document().as_bytes());
-        fields.insert("documentHash".into(), hash.clone().into());
-        let asked = self.conditions().0 != self.meta().generation || self.loaded_hash() != Some(&hash);
-        match observe_and_act(self, hash, &mut fields, ctx).await {
-            Ok(None) => Ok(Outcome::Untouched(None)),
-            Ok(Some(message)) => Ok(Outcome::Done {
-                again: None,
-                reason: Reason::Loaded,
-                message,
-                fields,
-                lane: Lane::Foreground,
-            }),
-            Err(failure) => Err(Trouble { failure, asked, fields }),
-        }
+        let result = if self.spec.suspend == Some(true) {
+            Ok(Outcome::Suspended)
+        } else {
+            look_and_act(self, ctx).await
+        };
+        claims::note(self, &result, ctx);
+        result
     }
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
     }
 
-    fn gone(_: &Key, _: &Context) {}
+    fn gone(key: &Key, ctx: &Context) {
+        document::forget(key, ctx);
+        claims::forget(key, ctx);
+        ctx.policy_notes.forget(key);
+        ctx.branches.forget(key);
+    }
 }
 
 impl ConjurPolicy {
@@ -95,8 +99,12 @@ impl ConjurPolicy {
         self.status.as_ref().and_then(|s| s.loaded_hash.as_deref())
     }
 
-    fn document(&self) -> &str {
-        self.spec.document.as_deref().unwrap_or_default()
+    /// Hash of the document that the status is about.
+    fn answered_hash(&self) -> Option<&str> {
+        match self.spec.action.unwrap_or_default() {
+            PolicyAction::Load => self.loaded_hash(),
+            PolicyAction::DryRun => self.status.as_ref().and_then(|s| s.document_hash.as_deref()),
+        }
     }
 
     fn mode(&self) -> LoadMode {
@@ -109,7 +117,6 @@ struct Seen<'a> {
     object: &'a ConjurPolicy,
     owner: Owner,
     branch: PolicyBranch,
-    document: Document,
     /// Hex SHA-256 of the document.
     hash: String,
     /// A hash over the address and account.
@@ -119,26 +126,85 @@ struct Seen<'a> {
     named: Named,
 }
 
-/// What a reconcile says when it is done; none where nothing can be said yet.
-async fn observe_and_act(
-    object: &ConjurPolicy,
-    hash: String,
-    fields: &mut Map<String, Value>,
-    ctx: &Context,
-) -> Result<Option<String>, Failure> {
-    let seen = observe(object, hash, ctx)?;
-    let mut kept = KeySecret::read(&seen, ctx).await?;
-    let mut say = seen.standing_message();
-    if !seen.is_loaded(&kept) {
-        let Some(through) = seen.through(ctx)? else { return Ok(None) };
-        say = load::load(&seen, &through, &mut kept, fields, ctx).await?;
-        wake_those_who_wait(&seen, ctx);
-    }
-    let all_stored = keys::see_that_all_are_stored(&seen, &mut kept, fields, ctx).await?;
-    Ok(all_stored.then_some(say))
+/// What a reconcile says.
+enum Say {
+    /// Nothing: it stands as it is, or nothing can be said yet; looked at again after the time.
+    Nothing(Option<Duration>),
+    /// It is as it should be.
+    Is { reason: Reason, message: String, again: Option<Duration> },
 }
 
-/// Reads the document and everything from the stores. No IO.
+async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, Trouble> {
+    let unobserved = object.conditions().0 != object.meta().generation;
+    let looked = document::look(object, ctx).await;
+    let looked = looked.map_err(|failure| Trouble { asked: unobserved, ..failure.into() })?;
+    let mut fields = Map::new();
+    fields.insert("documentHash".into(), looked.hash.clone().into());
+    let asked = unobserved || object.answered_hash() != Some(&looked.hash);
+    match observe_and_act(object, looked, &mut fields, ctx).await {
+        Ok(Say::Nothing(again)) => Ok(Outcome::Untouched(again)),
+        Ok(Say::Is { reason, message, again }) => {
+            Ok(Outcome::Done { again, reason, message, fields, lane: Lane::Foreground })
+        }
+        Err(failure) => Err(Trouble { failure, asked, fields }),
+    }
+}
+
+async fn observe_and_act(
+    object: &ConjurPolicy,
+    looked: Looked,
+    fields: &mut Map<String, Value>,
+    ctx: &Context,
+) -> Result<Say, Failure> {
+    let seen = observe(object, looked.hash.clone(), ctx)?;
+    let loads = ctx.branches.loads(&seen.server);
+    let said = match object.spec.action.unwrap_or_default() {
+        PolicyAction::DryRun => plan::dry_run(&seen, looked, fields, ctx).await,
+        PolicyAction::Load => act(&seen, looked, fields, ctx).await,
+    };
+    if said.as_ref().is_err_and(waits_for_others) && ctx.branches.wait(Key::of(object), &seen.server, loads) {
+        ctx.wakeups.policy(ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace));
+    }
+    said
+}
+
+async fn act(
+    seen: &Seen<'_>,
+    mut looked: Looked,
+    fields: &mut Map<String, Value>,
+    ctx: &Context,
+) -> Result<Say, Failure> {
+    let object = seen.object;
+    claims::check(seen, ctx)?;
+    // What is loaded and was looked at with this spec needs no document to say so.
+    let content = if seen.is_settled() {
+        None
+    } else {
+        let content = seen.content(looked.text.take(), ctx).await?;
+        content.check_roles(object)?;
+        Some(content)
+    };
+    let mut kept = KeySecret::read(seen, ctx).await?;
+    let say = if seen.is_loaded(&kept) {
+        looked.text = looked.text.or(content.map(|content| content.text));
+        drift::check(seen, looked, &mut kept, fields, ctx).await?
+    } else {
+        let content = match content {
+            Some(content) => content,
+            None => seen.content(looked.text, ctx).await?,
+        };
+        let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(Say::Nothing(None)) };
+        let run = Run { seen, content: &content, through: &through, ctx };
+        let message = load::load(&run, &mut kept, fields).await?;
+        wake_those_who_wait(seen, ctx);
+        let again = seen.slots().map(|slots| ctx.policy_notes.handled(&Key::of(object), slots));
+        Say::Is { reason: Reason::Loaded, message, again }
+    };
+    let all_stored = keys::see_that_all_are_stored(seen, &mut kept, fields, ctx).await?;
+    Ok(if all_stored { say } else { Say::Nothing(None) })
+}
+
+/// Takes everything from the stores. No IO.
 fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<Seen<'a>, Failure> {
     let key = Key::of(object);
     let spec = &object.spec;
@@ -147,9 +213,6 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
     let named = clients::named(&spec.connection_ref, &key, ctx)?;
     let settings = &named.facts.settings;
     let account = &settings.account;
-    let document = document::read(object.document(), branch.as_str(), account)
-        .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("spec.document, {e}")))?;
-    check_document(object, &document)?;
     let server = server(&settings.url, account);
     Ok(Seen {
         owner: Owner {
@@ -162,7 +225,6 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
         inputs: load_inputs(object, &server),
         object,
         branch,
-        document,
         hash,
         server,
         named,
@@ -176,12 +238,16 @@ fn server(url: &str, account: &str) -> String {
 
 /// A hash over where and how a policy is loaded.
 fn load_inputs(policy: &ConjurPolicy, server_hash: &str) -> String {
-    let mode = match policy.mode() {
+    load_inputs_by(&policy.spec.branch, policy.mode(), server_hash)
+}
+
+fn load_inputs_by(branch: &str, mode: LoadMode, server_hash: &str) -> String {
+    let mode = match mode {
         LoadMode::Append => "Append",
         LoadMode::Update => "Update",
         LoadMode::Replace => "Replace",
     };
-    inputs::hash([server_hash, &policy.spec.branch, mode])
+    inputs::hash([server_hash, branch, mode])
 }
 
 /// Whether a policy goes to that server and account; where its connection is unknown, it may.
@@ -190,58 +256,46 @@ fn may_load_through(policy: &ConjurPolicy, server_hash: &str, ctx: &Context) -> 
         .map_or(true, |named| server(&named.facts.settings.url, &named.facts.settings.account) == server_hash)
 }
 
-/// What can be told without asking Conjur.
-fn check_document(object: &ConjurPolicy, document: &Document) -> Result<(), Failure> {
-    if let (LoadMode::Append, Some(first)) = (object.mode(), document.deletions.first()) {
-        let message = format!(
-            "spec.document, line {}: Conjur refuses !delete, !deny and !revoke in mode Append; use mode Update or Replace",
-            first.line
-        );
-        return Err(Failure::stalled(Reason::PolicyInvalid, message));
-    }
-    for role in &document.roles {
-        if object.spec.created_roles.is_none() {
-            let message = format!(
-                "spec.document, line {}: this makes {}, and Conjur gives its API key only once. Say where the keys go: \
-                 spec.createdRoles: {{secretName: <name of a new Secret>}}",
-                role.line, role.id
-            );
-            return Err(Failure::stalled(Reason::CreatedRolesRequired, message));
-        }
-        role_keys(&role.id).map_err(|e| {
-            Failure::stalled(Reason::PolicyInvalid, format!("spec.document, line {}: {e}", role.line))
-        })?;
-        if role.owner_outside_branch {
-            let message = format!(
-                "spec.document, line {}: {} would be owned from outside the branch ({}), so that its key could never be \
-                 recovered here. Leave out that owner, or load it where its owner lives",
-                role.line,
-                role.id,
-                role.owner.as_deref().unwrap_or("by an enclosing policy's owner"),
-            );
-            return Err(Failure::stalled(Reason::NotBranchOwner, message));
-        }
-    }
-    Ok(())
-}
-
 impl Seen<'_> {
     /// Whether the document is loaded as it is asked for, and nothing is left open.
     fn is_loaded(&self, kept: &KeySecret) -> bool {
+        self.says_loaded() && kept.announcement().is_none()
+    }
+
+    fn says_loaded(&self) -> bool {
         self.object.status.as_ref().is_some_and(|s| {
             s.loaded_hash.as_deref() == Some(&self.hash)
                 && s.observed_inputs.as_deref() == Some(&self.inputs)
                 && s.pending.is_none()
-        }) && kept.announcement().is_none()
+        })
+    }
+
+    /// Whether it is loaded, and was Ready with this spec.
+    fn is_settled(&self) -> bool {
+        let (observed, conditions) = self.object.conditions();
+        self.says_loaded() && observed == self.object.meta().generation && is_true(conditions, READY)
+    }
+
+    /// The grid of its looks for drift; none where there are none.
+    fn slots(&self) -> Option<Slots> {
+        self.object.spec.drift_check().map(|interval| Slots::new(interval, &self.owner.uid, OFFSETS))
+    }
+
+    /// Refuses what the connection does not let this policy do.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    fn check_access(&self, verb: Verb, ctx: &Context) -> Result<(), Failure> {
+        let user = Key { namespace: self.owner.namespace.clone(), name: self.owner.name.clone() };
+        self.named.check_access(verb, &[self.branch.as_str()], &user, ctx)
     }
 
     /// The client; none where the connection was not tried yet, whose first try wakes us.
     ///
     /// # Errors
     /// `AccessDenied` before anything is asked of Conjur; `ConnectionNotReady`.
-    fn through(&self, ctx: &Context) -> Result<Option<Connected>, Failure> {
-        let user = Key { namespace: self.owner.namespace.clone(), name: self.owner.name.clone() };
-        self.named.check_access(Verb::Load, &[self.branch.as_str()], &user, ctx)?;
+    fn through(&self, verb: Verb, ctx: &Context) -> Result<Option<Connected>, Failure> {
+        self.check_access(verb, ctx)?;
         match &self.named.standing {
             Standing::Connected(connected) => Ok(Some(connected.clone())),
             Standing::Failing(why) => Err(clients::not_ready(&self.named.facts, why)),
@@ -249,11 +303,15 @@ impl Seen<'_> {
         }
     }
 
-    /// What was said when it was loaded, so that looking at it again changes nothing.
-    fn standing_message(&self) -> String {
-        let standing = find(self.object.conditions().1, READY)
-            .filter(|c| c.status == "True" && c.reason == Reason::Loaded.as_str());
-        standing.map_or_else(|| format!("branch {} holds the document", self.branch), |c| c.message.clone())
+    /// What was said when it was loaded or looked at, so that looking at it again changes nothing.
+    fn standing(&self) -> (Reason, String) {
+        let ready = find(self.object.conditions().1, READY).filter(|c| c.status == "True");
+        let said = |reason: Reason| {
+            ready.filter(|c| c.reason == reason.as_str()).map(|c| (reason, c.message.clone()))
+        };
+        said(Reason::Loaded)
+            .or_else(|| said(Reason::PolicyDrifted))
+            .unwrap_or_else(|| (Reason::Loaded, format!("branch {} holds the document", self.branch)))
     }
 
     /// The roles that this policy made before, or was about to make.
@@ -269,36 +327,15 @@ fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
 
 /// A load makes branches, and what other documents refer to: those that failed for want of it are tried again.
 fn wake_those_who_wait(loaded: &Seen, ctx: &Context) {
-    for policy in ctx.policies.state() {
-        let Ok(other) = &policy.0 else { continue };
-        let reason = find(other.conditions().1, READY).map(|c| c.reason.as_str());
-        let waits =
-            [Reason::BranchNotFound, Reason::PolicyInvalid, Reason::PolicyForbidden, Reason::NotBranchOwner]
-                .iter()
-                .any(|r| reason == Some(r.as_str()));
-        if waits && other.uid() != loaded.object.uid() && may_load_through(other, &loaded.server, ctx) {
-            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
-        }
+    for key in ctx.branches.loaded(&loaded.server) {
+        ctx.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
     }
 }
 
-/// One load at a time per branch of a server's account, over all objects.
-#[derive(Default)]
-pub struct Branches(Mutex<HashMap<BranchOfServer, Weak<AsyncMutex<()>>>>);
-
-/// Address, account and branch.
-type BranchOfServer = (String, String, String);
-
-impl Branches {
-    fn lock(&self, url: &str, account: &str, branch: &str) -> Arc<AsyncMutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let key = (url.trim_end_matches('/').to_owned(), account.to_owned(), branch.to_owned());
-        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::new(AsyncMutex::new(()));
-        locks.insert(key, Arc::downgrade(&lock));
-        lock
-    }
+/// What another policy may mend by making a branch, a record, or a grant.
+fn waits_for_others(failure: &Failure) -> bool {
+    matches!(
+        failure.reason,
+        Reason::BranchNotFound | Reason::PolicyInvalid | Reason::PolicyForbidden | Reason::NotBranchOwner
+    )
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use serde_json::{Map, Value};
@@ -53,6 +53,11 @@ pub struct Report {
 /// Those of the API server; that the object is gone is none.
 pub async fn report<K: Reconcile>(object: &K, report: Report, ctx: &Context) -> Result<(), cluster::Error> {
     let (observed, old) = object.conditions();
+    // The reconcile itself may have written some, which the object does not show.
+    let newer = ctx.statuses.newer::<K>(&Key::of(object), object);
+    let newer: Option<Vec<Condition>> =
+        newer.and_then(|mut status| serde_json::from_value(status.get_mut("conditions")?.take()).ok());
+    let old = newer.as_deref().unwrap_or(old);
     let generation = object.meta().generation;
     let new = conditions(old, report.state, report.reason, &report.message, generation, Timestamp::now());
     let mut fields = report.fields;

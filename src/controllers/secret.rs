@@ -1,6 +1,5 @@
 //! ConjurSecret: Conjur → Secret. `reconcile` → `observe` → `act`.
 
-mod drift;
 mod fetch;
 mod merge;
 mod once;
@@ -39,7 +38,7 @@ use crate::{
         Class, Failure,
         access::Verb,
         schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
-        secret::{Action, Desired, Owner},
+        secret::{Action, Desired, Fingerprint, Owner},
     },
 };
 
@@ -68,16 +67,14 @@ impl Reconcile for ConjurSecret {
             }
             Due::WhenWoken => Ok(Outcome::Untouched(None)),
             Due::Now(cause) => {
-                let (key, mut wanted) = (seen.key.clone(), seen.sources.clone());
+                let (key, sources) = (seen.key.clone(), seen.sources.clone());
                 let target = Input::secret(&key.namespace, &seen.desired.name);
                 let revision = seen.revision(ctx);
                 let result = match seen.act(self, cause, ctx).await {
                     Ok(outcome) => rollout::follow(self, &key, revision, outcome, ctx).await,
                     Err(trouble) => Err(trouble),
                 };
-                let in_the_way = is_in_the_way(&result);
-                wanted.extend(Some(target).filter(|target| in_the_way && !wanted.contains(target)));
-                ctx.inputs.want(&user(&key), &wanted);
+                ctx.inputs.want(&user(&key), &watched(sources, target, &result));
                 result.map_err(|trouble| looked_at(self, trouble))
             }
         }
@@ -106,11 +103,15 @@ fn user(key: &Key) -> User {
     User::Secret(ObjectRef::new(&key.name).within(&key.namespace))
 }
 
-/// A Secret that stands in the way, or that is to be merged into and is not there, has none of our labels, so that only a
-/// watch of its own tells when that is another.
-fn is_in_the_way(result: &Result<Outcome, Trouble>) -> bool {
-    let reasons = [Reason::ForeignSecret, Reason::TargetNotFound, Reason::FieldConflict];
-    matches!(result, Err(trouble) if reasons.contains(&trouble.failure.reason))
+/// What wakes an object: the sources of its templates, and its target where that stands in the way or is to be merged
+/// into and is not there. Such a Secret has none of our labels, so that only a watch of its own tells of it.
+fn watched(sources: Vec<Input>, target: Input, result: &Result<Outcome, Trouble>) -> Vec<Input> {
+    let unlabelled = matches!(result, Err(trouble) if matches!(
+        trouble.failure.reason,
+        Reason::ForeignSecret | Reason::TargetNotFound | Reason::FieldConflict
+    ));
+    let also = (unlabelled && !sources.contains(&target)).then_some(target);
+    sources.into_iter().chain(also).collect()
 }
 
 /// What was observed of one object, from the stores: no IO.
@@ -298,8 +299,54 @@ impl Seen {
         if cause == Cause::Slot {
             return Outcome::Untouched(again);
         }
-        let message = self.synced();
-        Outcome::Done { again, reason: Reason::Synced, message, fields: Map::new(), lane }
+        Outcome::Done { again, reason: Reason::Synced, message: self.synced(), fields: Map::new(), lane }
+    }
+
+    /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
+    /// asked. What of it is another's does not count.
+    async fn is_disturbed(
+        &mut self,
+        object: &ConjurSecret,
+        cause: Cause,
+        ctx: &Context,
+    ) -> Result<bool, Failure> {
+        if !matches!(cause, Cause::Drift | Cause::Unfinished) || self.target == TargetSeen::AsLeft {
+            return Ok(false);
+        }
+        let only_anothers = self.only_anothers_label(object, ctx).await?;
+        self.remembered = ctx.memory.of(&self.key);
+        Ok(!only_anothers)
+    }
+
+    /// Whether all that changed of the Secret is what others put there. Needs what we remember: after a restart it
+    /// can't tell.
+    async fn only_anothers_label(&self, object: &ConjurSecret, ctx: &Context) -> Result<bool, Failure> {
+        let Some(target) = self.remembered.target.as_ref().filter(|t| t.name == self.desired.name) else {
+            return Ok(false);
+        };
+        let Some(mut secret) = ctx.cluster.read_secret(&self.key.namespace, &target.name).await? else {
+            return Ok(false);
+        };
+        let same = secret.metadata.uid.as_deref() == Some(&target.uid)
+            && self.fingerprint(object, &secret, ctx) == target.fingerprint;
+        crate::plan::secret::wipe(&mut secret);
+        if same {
+            let version = secret.metadata.resource_version.unwrap_or_default();
+            ctx.memory.change(&self.key, |m| {
+                if let Some(target) = &mut m.target {
+                    target.resource_version = version;
+                }
+            });
+        }
+        Ok(same)
+    }
+
+    fn fingerprint(&self, object: &ConjurSecret, secret: &Secret, ctx: &Context) -> Fingerprint {
+        if target::merges(object) {
+            ctx.fingerprints.of_merged(secret, &self.owner)
+        } else {
+            ctx.fingerprints.of_existing(secret, &self.desired, &self.owner)
+        }
     }
 
     fn done(

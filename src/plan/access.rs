@@ -23,13 +23,15 @@ pub enum Verb {
     Read,
     /// Load a policy branch.
     Load,
+    /// Ask what a load of a policy branch would change.
+    Plan,
 }
 
 impl Verb {
     fn list(self) -> &'static str {
         match self {
             Verb::Read => "read",
-            Verb::Load => "branches",
+            Verb::Load | Verb::Plan => "branches",
         }
     }
 }
@@ -48,6 +50,7 @@ pub fn check(
     let what = match verb {
         Verb::Read => format!("read variable {id}"),
         Verb::Load => format!("load policy branch {id}"),
+        Verb::Plan => format!("ask what a load of policy branch {id} would change"),
     };
     if has_bad_segment(id) {
         let message = format!("cannot {what}: the id has an empty, '.' or '..' segment");
@@ -105,7 +108,7 @@ impl Granted {
         for rule in rules.iter().filter(|rule| rule_is_for(rule, who)) {
             let granted = match verb {
                 Verb::Read => rule.read.as_deref(),
-                Verb::Load => rule.branches.as_deref(),
+                Verb::Load | Verb::Plan => rule.branches.as_deref(),
             };
             let granted = granted.unwrap_or_default().iter().map(|pattern| filled(pattern, who.namespace));
             patterns.get_or_insert_with(Vec::new).extend(granted);

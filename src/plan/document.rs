@@ -10,6 +10,7 @@ mod tree;
 use std::collections::HashSet;
 use std::rc::Rc;
 
+pub(super) use owners::user_id;
 use owners::{Owners, RoleRef};
 use tree::{MAX_DEPTH, NodeId, Shape, Tree};
 
@@ -18,11 +19,29 @@ use tree::{MAX_DEPTH, NodeId, Shape, Tree};
 pub struct Document {
     /// The hosts and users that the document makes (or, where they exist, updates), in the document's order.
     pub roles: Vec<MadeRole>,
+    /// All records that the document makes (or, where they exist, updates), hosts and users too, in its order.
+    pub records: Vec<Record>,
     /// The statements that take something away; a server refuses them in mode Append (recording seq 74).
     pub deletions: Vec<Deletion>,
     /// How many statements there are, those in the bodies of nested policies included.
     pub statements: usize,
 }
+
+/// A record that a document makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// `account:host_factory:apps/billing/factory`, `account:user:alice@apps-billing`.
+    pub id: String,
+    /// Its tag without the `!`: `host-factory`.
+    pub kind: &'static str,
+    /// How a statement in the branch names it: `eu/alice` for a user of the policy `eu` there. Empty for what is named
+    /// like the branch itself.
+    pub path: String,
+}
+
+/// The tags of statements that make a record.
+pub const RECORD_KINDS: [&str; 8] =
+    ["group", "host", "host-factory", "layer", "policy", "user", "variable", "webservice"];
 
 /// A host or user that a document makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,8 +117,10 @@ pub fn read(document: &str, branch: &str, account: &str) -> Result<Document, Doc
     let mut reader = Reader {
         account,
         paths: vec![None; tree.nodes.len()],
+        branch,
         named: HashSet::new(),
         collected: HashSet::new(),
+        recorded: HashSet::new(),
         owners: Owners::new(account, branch),
         made: HashSet::new(),
         document: Document::default(),
@@ -117,11 +138,14 @@ const MAX_WALK: usize = 2 * MAX_DEPTH;
 
 struct Reader<'a> {
     account: &'a str,
+    /// None for root.
+    branch: Option<&'a str>,
     tree: Tree<'a>,
     /// The id of each record below the account, before a user's is turned into `@` notation; a leading slash kept.
     paths: Vec<Option<Rc<str>>>,
     named: HashSet<NodeId>,
     collected: HashSet<NodeId>,
+    recorded: HashSet<String>,
     owners: Owners<'a>,
     made: HashSet<String>,
     document: Document,
@@ -215,6 +239,7 @@ impl Reader<'_> {
             return Ok(());
         }
         let Some(record) = self.record(id, &tag) else { return Ok(()) };
+        self.note(id, &record, &tag);
         let owner = self.tree.attribute(id, "owner").and_then(|owner| self.owner(owner));
         let explicit =
             owner.as_ref().map(|owner| Rc::from(owner.id.as_str())).or_else(|| scope.explicit.clone());
@@ -231,6 +256,24 @@ impl Reader<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn note(&mut self, node: NodeId, id: &str, tag: &str) {
+        let kind = RECORD_KINDS.into_iter().find(|kind| *kind == tag);
+        let path = self.paths.get(node).and_then(|path| path.as_deref()).map(|path| path.trim_matches('/'));
+        let (Some(kind), Some(path)) = (kind, path) else { return };
+        let relative = match self.branch {
+            None => Some(path),
+            Some(branch) => path.strip_prefix(branch).and_then(|rest| match rest {
+                "" => Some(""),
+                rest => rest.strip_prefix('/'),
+            }),
+        };
+        // What lies outside the branch is refused by the server.
+        let Some(relative) = relative else { return };
+        if self.recorded.insert(id.to_owned()) {
+            self.document.records.push(Record { id: id.to_owned(), kind, path: relative.to_owned() });
+        }
     }
 
     fn add(&mut self, node: NodeId, id: String, kind: RoleKind, owner: Option<Rc<str>>) {

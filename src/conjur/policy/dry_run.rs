@@ -137,12 +137,9 @@ impl Client {
     }
 
     async fn knows_dry_runs(&self) -> Result<(), Error> {
-        if self.inner.dry_runs.get().is_some() {
-            return Ok(());
-        }
+        // Each time: the server behind an address may be exchanged for an older one.
         let version = self.server_version().await?;
         if version.as_deref().is_some_and(|version| at_least(version, [1, 21, 1])) {
-            self.inner.dry_runs.set(()).ok();
             return Ok(());
         }
         let server =

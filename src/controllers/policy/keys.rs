@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Seen, keys_of};
+use super::{Seen, inventory, keys_of};
 use crate::{
     api::{OWNER_ANNOTATION, ROTATE_KEYS_ANNOTATION, Reason},
     cluster,
@@ -22,6 +22,7 @@ use crate::{
     metrics::SecretWrite,
     plan::{
         Failure,
+        access::Verb,
         load::{Announcement, PENDING_KEY, permitted_rotations},
         secret::{Desired, OwnKeys, refuse_unless_ours, wipe},
     },
@@ -246,7 +247,9 @@ fn named_us(seen: &Seen, ctx: &Context) -> Vec<String> {
         s.metadata.namespace.as_ref() == Some(&seen.owner.namespace)
             && s.annotations().get(OWNER_ANNOTATION) == Some(&reference)
     };
-    ctx.owned.state().iter().filter(|s| ours(s)).map(|s| s.name_any()).collect()
+    let inventory = inventory::secret_name(&seen.owner.name);
+    let names = ctx.owned.state();
+    names.iter().filter(|s| ours(s)).map(|s| s.name_any()).filter(|name| *name != inventory).collect()
 }
 
 /// A load that was announced in a Secret before the spec named another one would be forgotten with it.
@@ -334,7 +337,7 @@ pub async fn see_that_all_are_stored(
     };
     let lost: Vec<String> = roles.iter().filter(|role| !kept.has_key(role)).cloned().collect();
     if !lost.is_empty() {
-        let Some(through) = seen.through(ctx)? else { return Ok(false) };
+        let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(false) };
         let permitted = seen.object.annotations().get(ROTATE_KEYS_ANNOTATION).cloned();
         let permitted = permitted_rotations(permitted.as_deref());
         let mut stay_lost = Vec::new();
@@ -365,7 +368,7 @@ fn parse(role: &str) -> Result<RoleId, Failure> {
 }
 
 /// Takes note of a connection that fails, and makes an error of Conjur a failure.
-fn failed(error: Error, through: &Connected, ctx: &Context) -> Failure {
+pub fn failed(error: Error, through: &Connected, ctx: &Context) -> Failure {
     ctx.clients.call_failed(through, &error);
     error.into()
 }

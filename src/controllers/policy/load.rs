@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Seen,
+    document::Content,
     keys::KeySecret,
+    progress,
     refusal::{branch_not_found, not_owner},
 };
 use crate::{
@@ -28,17 +30,15 @@ use crate::{
 /// # Errors
 /// Any that keeps the document from being loaded. An announcement stays as long as the outcome is not known.
 pub async fn load(
-    seen: &Seen<'_>,
-    through: &Connected,
+    run: &Run<'_>,
     kept: &mut KeySecret,
     fields: &mut Map<String, Value>,
-    ctx: &Context,
 ) -> Result<String, Failure> {
+    let Run { seen, ctx, .. } = *run;
     let spec = &seen.named.facts.settings;
     let lock = ctx.branches.lock(&spec.url, &spec.account, seen.branch.as_str());
     let _one_at_a_time = lock.lock().await;
-    let run = Run { seen, through, ctx };
-    let made: BTreeSet<String> = seen.document.roles.iter().map(|r| r.id.clone()).collect();
+    let made: BTreeSet<String> = run.content.document.roles.iter().map(|r| r.id.clone()).collect();
     if !made.is_empty() {
         run.must_own(&seen.branch).await?;
         kept.check_room(seen, &made)?;
@@ -53,6 +53,7 @@ pub async fn load(
             (format!("branch {} holds the document since its version {version}", seen.branch), version)
         }
         Before::Open { carried, repeated } => {
+            run.see_that_deletions_are_allowed(fields).await?;
             let version = run.announce_and_load(&made, carried, kept, &mut roles).await?;
             let again = if repeated {
                 "; loaded again, since the outcome of an earlier try can't be read"
@@ -62,6 +63,7 @@ pub async fn load(
             (format!("loaded as version {version} of branch {}{again}", seen.branch), version)
         }
     };
+    run.resolve_inventory().await?;
     run.say_loaded(fields, version, &made, kept, &roles);
     // First this and then the announcement goes: a crash in between must not load it again.
     report::write_fields(seen.object, fields.clone(), Lane::Foreground, ctx).await?;
@@ -108,6 +110,7 @@ impl Roles {
 
 pub struct Run<'a> {
     pub seen: &'a Seen<'a>,
+    pub content: &'a Content,
     pub through: &'a Connected,
     pub ctx: &'a Context,
 }
@@ -119,7 +122,7 @@ impl Run<'_> {
         error.into()
     }
 
-    fn our_role(&self) -> String {
+    pub fn our_role(&self) -> String {
         let role = RoleId::from_login(&self.through.account, &self.through.identity);
         role.map(|r| r.to_string()).unwrap_or_default()
     }
@@ -131,7 +134,7 @@ impl Run<'_> {
             Ownership::Owner => Ok(()),
             Ownership::NoBranch => Err(branch_not_found(branch, &self.through.identity)),
             Ownership::NotOwner => {
-                Err(not_owner(&self.seen.document, branch, &self.through.identity, &self.through.account))
+                Err(not_owner(self.content, branch, &self.through.identity, &self.through.account))
             }
         }
     }
@@ -161,18 +164,16 @@ impl Run<'_> {
     ) -> Result<i64, Failure> {
         let seen = self.seen;
         let resumed = carried.is_some();
+        let recorded = self.record_absent().await?;
         let announced = self.announce(made, carried.clone(), kept, roles).await?;
-        let how = match seen.object.mode() {
-            LoadMode::Append => conjur::LoadMode::Append,
-            LoadMode::Update => conjur::LoadMode::Update,
-            LoadMode::Replace => conjur::LoadMode::Replace,
-        };
-        let document = seen.object.document().as_bytes();
-        match self.through.client.load_policy(&seen.branch, how, document).await {
+        let (how, document) = (self.how(), self.content.text.as_str().as_bytes());
+        let load = self.through.client.load_policy(&seen.branch, how, document);
+        match progress::shown(load, seen, self.content, self.ctx).await {
             Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {
-                let failure = self.refused(error);
+                let failure = self.refused(error).await;
                 self.retract(carried, kept, roles).await?;
+                self.take_back(recorded).await?;
                 Err(failure)
             }
             Err(LoadError::Unknown(error)) => {
@@ -183,6 +184,15 @@ impl Run<'_> {
                 );
                 Err(Failure { message, ..failure })
             }
+        }
+    }
+
+    /// The mode, as the client has it.
+    pub fn how(&self) -> conjur::LoadMode {
+        match self.seen.object.mode() {
+            LoadMode::Append => conjur::LoadMode::Append,
+            LoadMode::Update => conjur::LoadMode::Update,
+            LoadMode::Replace => conjur::LoadMode::Replace,
         }
     }
 
@@ -298,6 +308,8 @@ impl Run<'_> {
         fields.insert("loadedHash".into(), self.seen.hash.clone().into());
         fields.insert("observedInputs".into(), self.seen.inputs.clone().into());
         fields.insert("pending".into(), Value::Null);
+        // What a load would change, by the last look, is done now; but what drifted stays to be seen.
+        fields.entry("plan").or_insert(Value::Null);
         fields.insert("createdRoles".into(), some_roles(&known));
     }
 }

@@ -1,40 +1,78 @@
 //! What Conjur's refusals mean for a policy, and what to do about them.
 
-use super::load::Run;
+use super::{document::Content, load::Run};
 use crate::{
     api::{Reason, policy::LoadMode},
-    conjur::{Error, PolicyBranch},
+    conjur::{Check, Error, PolicyBranch},
     controllers::failure::LOOK_AGAIN,
-    plan::{Failure, document::Document},
+    plan::Failure,
 };
 
 impl Run<'_> {
     /// A load that certainly did not happen.
-    pub fn refused(&self, error: Error) -> Failure {
+    pub async fn refused(&self, error: Error) -> Failure {
         let (branch, identity) = (&self.seen.branch, &self.through.identity);
-        let privilege = if self.seen.object.mode() == LoadMode::Append { "create" } else { "update" };
         match error {
             Error::NotFound { .. } => branch_not_found(branch, identity),
-            Error::Forbidden { message } => Failure::stalled(
-                Reason::PolicyForbidden,
-                format!(
-                    "{message}. Let somebody who owns the branch load: - !permit {{role: {}, privileges: [{privilege}], \
-                     resource: !policy /{branch}}}",
-                    role(identity)
-                ),
-            ),
-            Error::Invalid { message, line: Some(line), column, .. } => Failure::stalled(
-                Reason::PolicyInvalid,
-                format!(
-                    "Conjur refuses the document: line {line}, column {}: {message}",
-                    column.unwrap_or(1)
-                ),
-            ),
-            Error::Invalid { message, .. } => {
-                Failure::stalled(Reason::PolicyInvalid, format!("Conjur refuses the document: {message}"))
-            }
+            Error::Forbidden { message } => self.forbidden(message).await,
+            Error::Invalid { message, line, column, .. } => self.invalid(line, column, &message),
             error => self.failed(error),
         }
+    }
+
+    /// Which privilege the identity lacks, by asking Conjur for each, and what gives it.
+    async fn forbidden(&self, message: String) -> Failure {
+        let (branch, identity) = (&self.seen.branch, &self.through.identity);
+        let (mode, needed) = match self.seen.object.mode() {
+            LoadMode::Append => ("Append", "create"),
+            LoadMode::Update => ("Update", "update"),
+            LoadMode::Replace => ("Replace", "update"),
+        };
+        let (mut has, mut lacks) = (Vec::new(), false);
+        for privilege in ["read", "create", "update"] {
+            match self.through.client.check_permission("policy", branch.as_str(), privilege, None).await {
+                Ok(Check::Granted) => has.push(privilege),
+                Ok(Check::Denied | Check::NoResource) => lacks |= privilege == needed,
+                // What can't be asked is not claimed.
+                Err(error) => tracing::debug!("cannot ask for {privilege} on {branch}: {error}"),
+            }
+        }
+        let has = if has.is_empty() { "nothing".to_owned() } else { has.join(" and ") };
+        let message = if lacks {
+            let (parent, name) = parent_and_name(branch);
+            format!(
+                "{identity} lacks {needed} on policy {branch}, which mode {mode} needs (it has {has}). Let somebody who may \
+                 load branch {parent} load this there: - !permit {{role: {}, privileges: [{needed}], resource: !policy {name}}}",
+                role(identity)
+            )
+        } else {
+            format!(
+                "{message}. {identity} has {has} on policy {branch}, so that the document itself asks for more than it may: \
+                 look for statements about records outside of branch {branch}"
+            )
+        };
+        Failure::stalled(Reason::PolicyForbidden, message)
+    }
+}
+
+/// The branch that a branch was made in, and its name there.
+fn parent_and_name(branch: &PolicyBranch) -> (&str, &str) {
+    branch.as_str().rsplit_once('/').unwrap_or(("root", branch.as_str()))
+}
+
+impl Run<'_> {
+    /// A document that Conjur does not take.
+    pub fn invalid(&self, line: Option<u32>, column: Option<u32>, message: &str) -> Failure {
+        let text = &self.content.text;
+        let place =
+            line.map(|line| text.place(line, Some(column.unwrap_or(1).max(1))) + ": ").unwrap_or_default();
+        // Conjur quotes what it does not understand.
+        let words = if text.is_secret() {
+            "its words may quote the document, which lies in a Secret, and are left out"
+        } else {
+            message
+        };
+        Failure::stalled(Reason::PolicyInvalid, format!("Conjur refuses the document: {place}{words}"))
     }
 }
 
@@ -46,14 +84,14 @@ pub fn branch_not_found(branch: &PolicyBranch, identity: &str) -> Failure {
     Failure::waiting(Reason::BranchNotFound, LOOK_AGAIN / 10, message)
 }
 
-pub fn not_owner(document: &Document, branch: &PolicyBranch, identity: &str, account: &str) -> Failure {
-    let (parent, name) = branch.as_str().rsplit_once('/').unwrap_or(("root", branch.as_str()));
-    let first = document.roles.first().map_or_else(String::new, |first| {
+pub fn not_owner(content: &Content, branch: &PolicyBranch, identity: &str, account: &str) -> Failure {
+    let (parent, name) = parent_and_name(branch);
+    let first = content.document.roles.first().map_or_else(String::new, |first| {
         let id = first.id.strip_prefix(&format!("{account}:")).unwrap_or(&first.id);
-        format!(", line {}, makes {}", first.line, id.replacen(':', " ", 1))
+        format!("{} makes {}, and ", content.text.at(first.line, None), id.replacen(':', " ", 1))
     });
     let message = format!(
-        "spec.document{first}, and {identity} does not own branch {branch}: it could never see hosts and users there or \
+        "{first}{identity} does not own branch {branch}: it could never see hosts and users there or \
          recover their keys. Let somebody load this into branch {parent}: - !policy {{id: {name}, owner: {}}}; or grant \
          {identity} the role that owns the branch",
         role(identity)

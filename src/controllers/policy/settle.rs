@@ -11,10 +11,11 @@ use kube::ResourceExt;
 use super::{
     keys::{self, KeySecret, holds_key},
     load::{Before, Roles, Run},
+    look,
 };
 use crate::{
     api::Reason,
-    conjur::{Error, Page, PolicyBranch, Resource, RoleId},
+    conjur::{Error, PolicyBranch},
     plan::{
         Failure,
         load::{Announcement, BranchVersion, Resolution, SeenRole, resolve},
@@ -22,58 +23,17 @@ use crate::{
     },
 };
 
-/// Up to so many roles are looked up one by one; more by the pages of the list.
-const ONE_BY_ONE: usize = 20;
 /// A load whose caller is gone may go on in the server for as long as a load may take.
 const LONGEST_LOAD: i64 = 600;
 
 impl Run<'_> {
     pub async fn versions(&self, branch: &PolicyBranch) -> Result<Vec<BranchVersion>, Error> {
-        let versions = self.through.client.policy_versions(branch).await?;
-        let number = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
-        Ok(versions
-            .into_iter()
-            .map(|v| BranchVersion {
-                version: number(v.version),
-                sha256: v.sha256,
-                role: v.role,
-                created_at: v.created_at,
-                finished_at: v.finished_at,
-            })
-            .collect())
+        look::versions(self.through, branch).await
     }
 
     /// The roles that exist, with what tells who made them.
     pub async fn existing(&self, roles: &BTreeSet<String>) -> Result<BTreeMap<String, SeenRole>, Failure> {
-        if roles.len() <= ONE_BY_ONE {
-            return self.each(roles).await;
-        }
-        let mut found = BTreeMap::new();
-        let kinds: BTreeSet<String> =
-            roles.iter().filter_map(|r| r.parse::<RoleId>().ok()).map(|id| id.kind).collect();
-        for kind in kinds {
-            let mut page = Page::FIRST;
-            loop {
-                let listed =
-                    self.through.client.list_resources(&kind, page).await.map_err(|e| self.failed(e))?;
-                let last = listed.len() < page.limit as usize;
-                found.extend(listed.into_iter().filter(|r| roles.contains(&r.id)).map(seen));
-                if last {
-                    break;
-                }
-                page = page.next();
-            }
-        }
-        Ok(found)
-    }
-
-    async fn each(&self, roles: &BTreeSet<String>) -> Result<BTreeMap<String, SeenRole>, Failure> {
-        let mut found = BTreeMap::new();
-        for id in roles.iter().filter_map(|r| r.parse::<RoleId>().ok()) {
-            let shown = self.through.client.show_resource(&id.kind, &id.id).await;
-            found.extend(shown.map_err(|e| self.failed(e))?.map(seen));
-        }
-        Ok(found)
+        look::existing(roles, self.through, self.ctx).await
     }
 
     /// Finds out what became of an announced load, and stores the keys that are owed for it.
@@ -102,7 +62,7 @@ impl Run<'_> {
         let versions = self.versions(&branch).await.map_err(|e| self.failed(e))?;
         if announced.any_happened(&versions) {
             let absent = announced.owed.iter().filter(|role| !there.contains_key(*role)).cloned().collect();
-            there.extend(self.each(&absent).await?);
+            there.extend(look::each(&absent, self.through, self.ctx).await?);
         }
         let found = resolve(&announced, &there, &versions);
         let elsewhere = self.stored_elsewhere(&found.rotate).await?;
@@ -194,10 +154,6 @@ impl Run<'_> {
         let announced = self.announcement(BTreeSet::new(), version);
         Ok(resolve(&announced, &BTreeMap::new(), &versions).happened.map_or(open, Before::Loaded))
     }
-}
-
-fn seen(resource: Resource) -> (String, SeenRole) {
-    (resource.id, SeenRole { created_at: resource.created_at, policy: resource.policy })
 }
 
 fn unresolved(announced: &Announcement, place: &str) -> Failure {

@@ -82,7 +82,7 @@ impl<'a> Owners<'a> {
 
 /// `apps/billing/alice` → `alice@apps-billing` (recordings seq 66, 115). A user without an id is named after the
 /// policy it stands in, and nothing follows the name of one at the top (seq 56).
-pub(super) fn user_id(path: &str) -> String {
+pub(in crate::plan) fn user_id(path: &str) -> String {
     let path = path.trim_start_matches('/').trim_end_matches('/');
     match path.rsplit_once('/') {
         Some((namespace, name)) => format!("{name}@{}", namespace.replace('/', "-")),

@@ -19,11 +19,8 @@ use crate::{
         MANAGED_BY_LABEL, MANAGED_LABEL, MANAGER, OWNER_ANNOTATION, REVISION_ANNOTATION, Reason,
         condition::clip,
     },
-    plan::{Failure, inputs::hash, rollout::annotation_key},
+    plan::{Failure, LOOK_AGAIN, inputs::hash, rollout::annotation_key},
 };
-
-/// It announces itself; looked at again after this, to be sure.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 /// Longest name of a field manager that the API server takes.
 const MANAGER_LIMIT: usize = 128;

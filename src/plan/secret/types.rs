@@ -1,16 +1,13 @@
 //! The keys that each type of Secret needs, as the API server checks them (`ValidateSecret`): checked here before
 //! anything is written, so that the message can say what to write, and a Secret that works is not touched.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use crate::{
     api::{Reason, SYNC_NOW_ANNOTATION},
-    plan::Failure,
+    plan::{Failure, LOOK_AGAIN},
     sensitive::Sensitive,
 };
-
-/// A value that was corrected in Conjur does not announce itself.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 /// Types whose Secrets mint or grant credentials of the cluster.
 const MINTING: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
@@ -77,8 +74,8 @@ fn missing(type_: &str, key: &str) -> Failure {
 
 fn invalid(type_: &str, key: &str, what: &str) -> Failure {
     let message = format!(
-        "the value of the key {key} {what}, as a Secret of the type {type_} needs it; correct it in Conjur, and ask for \
-         a refresh with the annotation {SYNC_NOW_ANNOTATION}. The Secret is not touched"
+        "the value of the key {key} {what}, as a Secret of the type {type_} needs it; correct it in Conjur: it is looked \
+         at again within 10 minutes, and at once with the annotation {SYNC_NOW_ANNOTATION}. The Secret is not touched"
     );
     Failure::waiting(Reason::InvalidValue, LOOK_AGAIN, message)
 }

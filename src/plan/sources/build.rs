@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, btree_map},
     fmt,
-    time::Duration,
 };
 
 use super::{
@@ -13,12 +12,9 @@ use super::{
 };
 use crate::{
     api::{Reason, secret::PublicKeysKind},
-    plan::Failure,
+    plan::{Failure, LOOK_AGAIN},
     sensitive::Sensitive,
 };
-
-/// How long what is in Conjur's hands is waited for before it is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 /// Key → value.
 pub type Data = BTreeMap<String, Bytes>;

@@ -124,8 +124,10 @@ pub enum Kind {
     Single,
     /// A value set.
     Set,
-    /// A policy load, dry or not.
+    /// A policy load.
     Load,
+    /// A dry run of one.
+    DryRun,
     /// A role's key replaced.
     Rotate,
     /// One resource shown.
@@ -276,6 +278,7 @@ impl Kind {
     /// By method, decoded segments and query.
     pub(crate) fn of(method: &str, segments: &[&str], query: &str) -> Self {
         let asks = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+        let dry = query.split('&').any(|pair| pair.eq_ignore_ascii_case("dryRun=true"));
         match (method, segments) {
             ("POST", [authn, .., "authenticate"]) if authn.starts_with("authn") => Self::Authenticate,
             ("GET", ["authn", _, "login"]) => Self::Login,
@@ -284,6 +287,7 @@ impl Kind {
             ("GET", ["secrets"]) => Self::Batch,
             ("GET", ["secrets", ..]) => Self::Single,
             ("POST", ["secrets", ..]) => Self::Set,
+            ("POST" | "PATCH" | "PUT", ["policies", ..]) if dry => Self::DryRun,
             ("POST" | "PATCH" | "PUT", ["policies", ..]) => Self::Load,
             ("GET", ["resources", _, _, _, ..]) if asks("check") => Self::Check,
             ("GET", ["resources", _, _, _, ..]) => Self::Show,

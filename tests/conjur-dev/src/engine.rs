@@ -25,6 +25,8 @@ pub(crate) struct Engine {
     authenticators: Vec<String>,
     /// Seconds that this server's clock is ahead.
     clock_offset: AtomicI64,
+    /// What it says it is; none where it doesn't say.
+    version: Mutex<Option<String>>,
     pub(crate) control: Control,
 }
 
@@ -69,6 +71,7 @@ impl Engine {
             busy: Mutex::new(HashSet::new()),
             authenticators,
             clock_offset: AtomicI64::new(0),
+            version: Mutex::new(Some("1.24.0".to_owned())),
             control: Control::default(),
         }
     }
@@ -85,6 +88,21 @@ impl Engine {
 
     pub(crate) fn set_clock_offset(&self, seconds: i64) {
         self.clock_offset.store(seconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_version(&self, version: Option<&str>) {
+        *lock(&self.version) = version.map(str::to_owned);
+    }
+
+    pub(crate) fn version(&self) -> Option<String> {
+        lock(&self.version).clone()
+    }
+
+    /// Dry runs came with 1.21.1; before, and in the hosted service, such a request loads.
+    pub(crate) fn knows_dry_runs(&self) -> bool {
+        let version = self.version().unwrap_or_default();
+        let parts: Vec<u64> = version.split('.').map_while(|part| part.parse().ok()).collect();
+        parts >= vec![1, 21, 1]
     }
 
     /// The authenticators that are enabled from the start.

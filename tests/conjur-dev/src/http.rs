@@ -76,7 +76,7 @@ pub(crate) async fn answer(engine: &Engine, request: &Request) -> Reply {
 /// Routes that check no access token; none means that there is no such route.
 fn without_token(engine: &Engine, request: &Request, segments: &[&str]) -> Option<Reply> {
     match (request.method(), segments) {
-        ("GET", []) => Some(front_page(request)),
+        ("GET", []) => Some(front_page(engine, request)),
         ("GET", ["authenticators"]) => Some(authenticators::list(engine)),
         (_, ["authn", account, rest @ ..]) => Some(authn::answer(engine, request, account, rest)),
         (_, ["public_keys", rest @ ..]) => Some(public_keys::answer(engine, request, rest)),
@@ -85,9 +85,10 @@ fn without_token(engine: &Engine, request: &Request, segments: &[&str]) -> Optio
     }
 }
 
-fn front_page(request: &Request) -> Reply {
-    if request.header("accept").is_some_and(|accept| accept.contains("application/json")) {
-        return Reply::json(200, &serde_json::json!({"version": "1.24.0"}));
+fn front_page(engine: &Engine, request: &Request) -> Reply {
+    let as_json = request.header("accept").is_some_and(|accept| accept.contains("application/json"));
+    if let (true, Some(version)) = (as_json, engine.version()) {
+        return Reply::json(200, &serde_json::json!({"version": version}));
     }
     Reply::content(
         200,

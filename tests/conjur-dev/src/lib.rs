@@ -359,6 +359,12 @@ impl Server {
         self.engine.control.waiting()
     }
 
+    /// The version that the server says it is from now on; none where it doesn't say, as the hosted service. Before
+    /// 1.21.1, and without one, `?dryRun=true` really loads.
+    pub fn set_version(&self, version: Option<&str>) {
+        self.engine.set_version(version);
+    }
+
     /// Every access token given so far is refused from now on.
     pub fn expire_tokens(&self) {
         self.engine.expire_tokens();

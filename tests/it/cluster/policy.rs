@@ -4,11 +4,21 @@ mod answers;
 mod branches;
 mod crash;
 mod created;
+mod deletions;
+mod directory;
+mod document_from;
+mod drift;
+mod dry_run;
+mod gitops;
 mod kills;
+mod large;
 mod loads;
 mod lost_keys;
+mod many_kills;
 mod owners;
 mod refused;
+mod removal;
+mod replace;
 mod twins;
 
 use std::collections::BTreeMap;
@@ -35,6 +45,31 @@ fn policy(name: &str, more: &str, document: &str) -> String {
          {{name: conjur}}\n{branch}{more}  document: {}\n",
         serde_json::to_string(document).unwrap()
     )
+}
+
+/// The same, where the document lies in these: kind, name and key.
+fn policy_from(name: &str, more: &str, sources: &[(&str, &str, &str)]) -> String {
+    let inline = policy(name, more, "");
+    let from: Vec<String> = sources
+        .iter()
+        .map(|(kind, name, key)| format!("{{kind: {kind}, name: {name}, key: {key}}}"))
+        .collect();
+    inline.replace("  document: \"\"\n", &format!("  documentFrom: [{}]\n", from.join(", ")))
+}
+
+/// Makes a ConfigMap, or changes its data.
+async fn put_config_map(bench: &Bench, name: &str, data: &[(&str, &str)]) {
+    let data: BTreeMap<_, _> = data.iter().copied().collect();
+    let map = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data
+    });
+    bench.apply(&map.to_string()).await;
+}
+
+/// Lets the document that the policy has now delete.
+async fn allow_deletions(bench: &Bench, name: &str, hash: &str) {
+    let annotation = format!("conjur-operator.io/allow-deletions={hash}");
+    bench.kubectl(&["annotate", "--overwrite", "conjurpolicy", name, &annotation]).await;
 }
 
 /// A document that makes these hosts.

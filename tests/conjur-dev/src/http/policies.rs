@@ -29,7 +29,8 @@ pub(super) async fn answer(engine: &Engine, request: &Request, caller: &Caller, 
         return reply;
     }
     // Only `true`, in any case; `1` really loads (recordings 109, 110).
-    if request.query("dryRun").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+    let is_dry = request.query("dryRun").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if is_dry && engine.knows_dry_runs() {
         return dry_run(engine, request, caller, mode, &branch);
     }
     let load = Load {

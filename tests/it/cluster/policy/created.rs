@@ -1,11 +1,17 @@
 //! Created roles and the Secret that keeps their keys.
 
 use conjur_dev::Point;
-use conjur_operator::api::{ConjurConnection, ConjurPolicy};
+use conjur_operator::{
+    api::{ConjurConnection, ConjurPolicy},
+    plan::inputs::document_hash,
+};
 use k8s_openapi::api::core::v1::Secret;
 
 use super::super::test;
-use super::{assert_hosts, billing, held, hold, keys_in, keys_work, old_host_is_untouched, policy, status};
+use super::{
+    allow_deletions, assert_hosts, billing, held, hold, keys_in, keys_work, old_host_is_untouched, policy,
+    status,
+};
 
 #[test]
 fn the_keys_of_hosts_and_users_are_stored_under_their_names() {
@@ -118,6 +124,7 @@ fn a_host_that_is_made_anew_has_its_new_key_stored() {
         let more = format!("mode: Replace\n{}", keys_in("roles"));
         for document in ["- !host web\n", "- !variable v\n", "- !host web\n"] {
             bench.apply(&policy("p", &more, document)).await;
+            allow_deletions(&bench, "p", &document_hash(document.as_bytes())).await;
             bench.ready::<ConjurPolicy>("p").await;
         }
         keys_work(&bench, "roles", &["web"]).await;

@@ -132,35 +132,36 @@ fn a_refused_document_is_not_loaded_again_by_itself() {
 }
 
 #[test]
-fn a_missing_privilege_is_named_and_its_grant_is_noticed() {
-    test(|bench| async move {
-        bench
-            .root(
-                "- !host ops\n- !host loader\n- !policy {id: billing, owner: !host ops}\n\
-                 - !permit {role: !host loader, privileges: [read, update], resource: !policy billing}\n",
-            )
-            .await;
-        bench.connect("host/loader").await;
-        bench.apply(&policy("p", "mode: Append", "- !variable v\n")).await;
-        let message = bench.says::<ConjurPolicy>("p", "PolicyForbidden").await;
-        assert!(message.contains("host/loader") && message.contains("create"), "{message}");
-        assert!(
-            message.contains(
-                "- !permit {role: !host /loader, privileges: [create], resource: !policy /billing}"
-            ),
-            "{message}"
-        );
-        bench
-            .conjur
-            .load(
-                "root",
-                "- !permit {role: !host /loader, privileges: [create], resource: !policy /billing}\n",
-            )
-            .await
-            .unwrap();
-        bench.kubectl(&["annotate", "conjurpolicy", "p", "look=again"]).await;
-        bench.ready::<ConjurPolicy>("p").await;
-    });
+fn a_missing_privilege_is_named_for_each_mode_and_its_grant_is_noticed() {
+    for (mode, has, needs) in [
+        ("Append", "read, update", "create"),
+        ("Update", "read, create", "update"),
+        ("Replace", "read, create", "update"),
+    ] {
+        test(|bench| async move {
+            bench
+                .root(&format!(
+                    "- !host ops\n- !host loader\n- !policy\n  id: apps\n  body:\n  - !policy {{id: billing, owner: !host /ops}}\n\
+                     - !permit {{role: !host loader, privileges: [{has}], resource: !policy apps/billing}}\n",
+                ))
+                .await;
+            bench.connect("host/loader").await;
+            bench
+                .apply(&policy("p", &format!("mode: {mode}\nbranch: apps/billing"), "- !variable v\n"))
+                .await;
+            let message = bench.says::<ConjurPolicy>("p", "PolicyForbidden").await;
+            let has = has.replace(", ", " and ");
+            let says = format!(
+                "host/loader lacks {needs} on policy apps/billing, which mode {mode} needs (it has {has})"
+            );
+            assert!(message.contains(&says), "{message}");
+            let (place, permit) = message.split_once(" load this there: ").unwrap();
+            assert!(place.ends_with("may load branch apps"), "{message}");
+            bench.conjur.load("apps", permit).await.unwrap();
+            bench.kubectl(&["annotate", "conjurpolicy", "p", "look=again"]).await;
+            bench.ready::<ConjurPolicy>("p").await;
+        });
+    }
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! What the policies of one process share of a server: one load at a time per branch, and who waits for others' loads.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::controllers::Key;
+
+/// Address, account and branch.
+type BranchOfServer = (String, String, String);
+
+/// One load at a time per branch of a server's account, over all objects.
+#[derive(Default)]
+pub struct Branches {
+    locks: Mutex<HashMap<BranchOfServer, Weak<AsyncMutex<()>>>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// By server: how many loads succeeded.
+    loads: HashMap<String, u64>,
+    /// Who failed for want of what another policy may make, and on which server.
+    policies: HashMap<Key, String>,
+}
+
+impl Branches {
+    /// The lock of a branch.
+    pub fn lock(&self, url: &str, account: &str, branch: &str) -> Arc<AsyncMutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let key = (url.trim_end_matches('/').to_owned(), account.to_owned(), branch.to_owned());
+        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(AsyncMutex::new(()));
+        locks.insert(key, Arc::downgrade(&lock));
+        lock
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many loads into a server have succeeded.
+    pub fn loads(&self, server: &str) -> u64 {
+        self.waiting().loads.get(server).copied().unwrap_or_default()
+    }
+
+    /// A policy waits for what others load, and last looked when so many loads had succeeded. Says whether it is to look
+    /// again, for there was one meanwhile.
+    pub fn wait(&self, policy: Key, server: &str, looked: u64) -> bool {
+        let mut waiting = self.waiting();
+        if waiting.loads.get(server).copied().unwrap_or_default() > looked {
+            return true;
+        }
+        waiting.policies.insert(policy, server.to_owned());
+        false
+    }
+
+    /// A load succeeded: who is to look again.
+    pub fn loaded(&self, server: &str) -> Vec<Key> {
+        let mut waiting = self.waiting();
+        *waiting.loads.entry(server.to_owned()).or_default() += 1;
+        waiting.policies.extract_if(|_, of| of == server).map(|(key, _)| key).collect()
+    }
+
+    /// A policy is gone.
+    pub fn forget(&self, policy: &Key) {
+        self.waiting().policies.remove(policy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_failed_before_or_during_a_load_of_another_looks_again() {
+        let branches = Branches::default();
+        let key = |name: &str| Key { namespace: "n".into(), name: name.into() };
+        let looked = branches.loads("s");
+        assert!(!branches.wait(key("before"), "s", looked));
+        assert!(!branches.wait(key("elsewhere"), "other", 0));
+        assert_eq!(branches.loaded("s"), [key("before")]);
+        assert!(branches.wait(key("during"), "s", looked), "its failure came after the load that mended it");
+        assert_eq!(branches.loaded("s"), []);
+        branches.forget(&key("elsewhere"));
+        assert_eq!(branches.loaded("other"), []);
+    }
+}

@@ -1,0 +1,146 @@
+//! Which object has a branch, over all connections and namespaces (`plan::branches` decides).
+//!
+//! An object counts that would load the branch: one whose connection does not let it, or that Conjur refused before it
+//! ever loaded there, can't keep others out.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use kube::{Resource, ResourceExt, core::DeserializeGuard, runtime::reflector::ObjectRef};
+
+use super::{Seen, load_inputs_by, server};
+use crate::{
+    api::{
+        ConjurPolicy, Reason,
+        condition::{READY, find},
+        policy::{LoadMode, PolicyAction},
+    },
+    controllers::{Context, Key, Outcome, Reconcile, Trouble, clients},
+    plan::{
+        Failure,
+        access::Verb,
+        branches::{Claim, Place, refusal, taken_by},
+    },
+};
+
+/// Refusals with which an object that never loaded a branch does not keep it.
+const VOID: [Reason; 8] = [
+    Reason::ConnectionNotFound,
+    Reason::ConnectionNotReady,
+    Reason::AccessDenied,
+    Reason::PolicyForbidden,
+    Reason::NotBranchOwner,
+    Reason::BranchNotFound,
+    Reason::InvalidSpec,
+    Reason::CredentialsNotFound,
+];
+
+/// The claims as they were when each object was last looked at.
+#[derive(Default)]
+pub struct Claims(Mutex<HashMap<Key, Noted>>);
+
+#[derive(Clone, Default)]
+struct Noted {
+    claim: Option<Claim>,
+    void: bool,
+}
+
+impl Claims {
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<Key, Noted>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Refuses a branch that another has.
+///
+/// # Errors
+/// `BranchTaken`, naming it.
+pub fn check(seen: &Seen, ctx: &Context) -> Result<(), Failure> {
+    let Some(mine) = claim_of(seen.object, ctx) else { return Ok(()) };
+    let all: Vec<Claim> = on_branch(&seen.object.spec.branch, ctx)
+        .iter()
+        .filter_map(|policy| policy.0.as_ref().ok())
+        .filter(|other| !is_void(other, ctx))
+        .filter_map(|other| claim_of(other, ctx))
+        .collect();
+    taken_by(&mine, &all).map_or(Ok(()), |holder| Err(refusal(&mine, holder)))
+}
+
+/// Takes note of what an object claims after it was looked at, and wakes those for whom that changes something.
+pub fn note(object: &ConjurPolicy, result: &Result<Outcome, Trouble>, ctx: &Context) {
+    let key = Key::of(object);
+    let void = match result {
+        Ok(Outcome::Suspended) => is_void(object, ctx),
+        Ok(_) => false,
+        Err(trouble) => !has_loaded(object, ctx) && VOID.contains(&trouble.failure.reason),
+    };
+    let claim = claim_of(object, ctx).filter(|_| !void);
+    let noted = Noted { claim: claim.clone(), void };
+    let before = ctx.policy_notes.claims.with(|all| all.insert(key, noted)).unwrap_or_default();
+    if before.claim != claim {
+        before.claim.iter().chain(&claim).for_each(|changed| wake(changed, ctx));
+    }
+}
+
+/// Gives up the claim of an object that is gone.
+pub fn forget(key: &Key, ctx: &Context) {
+    if let Some(Noted { claim: Some(claim), .. }) = ctx.policy_notes.claims.with(|all| all.remove(key)) {
+        wake(&claim, ctx);
+    }
+}
+
+fn wake(changed: &Claim, ctx: &Context) {
+    for policy in on_branch(changed.place.branch(), ctx) {
+        let theirs = policy.0.as_ref().ok().and_then(|other| claim_of(other, ctx));
+        if theirs.is_some_and(|theirs| theirs.collides_with(changed)) {
+            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
+        }
+    }
+}
+
+fn on_branch(branch: &str, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPolicy>>> {
+    let mut all = ctx.policies.state();
+    all.retain(|policy| policy.0.as_ref().is_ok_and(|p| p.spec.branch == branch));
+    all
+}
+
+/// What an object claims; none where it loads nothing, or its connection does not let it.
+fn claim_of(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
+    if object.spec.action.unwrap_or_default() == PolicyAction::DryRun {
+        return None;
+    }
+    let key = Key::of(object);
+    let named = clients::named(&object.spec.connection_ref, &key, ctx).ok()?;
+    named.check_access(Verb::Load, &[object.spec.branch.as_str()], &key, ctx).ok()?;
+    let settings = &named.facts.settings;
+    Some(Claim {
+        place: Place::new(&settings.url, &settings.account, &object.spec.branch),
+        mode: object.mode(),
+        created: object.meta().creation_timestamp.as_ref().map_or(i64::MAX, |at| at.0.as_second()),
+        uid: object.uid().unwrap_or_default(),
+        name: format!("{}/{}", key.namespace, key.name),
+    })
+}
+
+fn is_void(object: &ConjurPolicy, ctx: &Context) -> bool {
+    if let Some(noted) = ctx.policy_notes.claims.with(|all| all.get(&Key::of(object)).map(|n| n.void)) {
+        return noted;
+    }
+    let ready = find(object.conditions().1, READY);
+    let refused = ready.is_some_and(|c| c.status != "True" && VOID.iter().any(|r| r.as_str() == c.reason));
+    refused && !has_loaded(object, ctx)
+}
+
+/// Whether it loaded this branch before, in whatever mode.
+fn has_loaded(object: &ConjurPolicy, ctx: &Context) -> bool {
+    let loaded = object.status.as_ref().and_then(|s| s.observed_inputs.as_deref());
+    let Ok(named) = clients::named(&object.spec.connection_ref, &Key::of(object), ctx) else {
+        return loaded.is_some();
+    };
+    let server = server(&named.facts.settings.url, &named.facts.settings.account);
+    [LoadMode::Append, LoadMode::Update, LoadMode::Replace]
+        .into_iter()
+        .any(|mode| loaded == Some(&load_inputs_by(&object.spec.branch, mode, &server)))
+}

@@ -1,0 +1,236 @@
+//! The document: inline, or read from ConfigMaps and Secrets, which are watched by their metadata and read again only
+//! when their versions changed.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::runtime::reflector::ObjectRef;
+
+use super::Seen;
+use crate::{
+    api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
+    controllers::{
+        Context, Key,
+        failure::LOOK_AGAIN,
+        inputs::{Input, User, version},
+    },
+    plan::{
+        Failure,
+        document::{self, Document},
+        inputs,
+        policy_text::{Part, PolicyText},
+        role_key::role_keys,
+        secret::wipe,
+    },
+    sensitive::Sensitive,
+};
+
+/// What the documents that lie elsewhere were when they were last read: nothing of their text.
+#[derive(Default)]
+pub struct Documents(Mutex<HashMap<Key, Known>>);
+
+#[derive(Clone)]
+struct Known {
+    sources: Vec<KeySource>,
+    /// The version of each source.
+    versions: Vec<String>,
+    hash: String,
+}
+
+impl Documents {
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<Key, Known>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets an object.
+    pub fn forget(&self, key: &Key) {
+        self.with(|known| known.remove(key));
+    }
+}
+
+/// A document's hash, and its text where it had to be read.
+pub struct Looked {
+    /// Hex SHA-256.
+    pub hash: String,
+    /// None where nothing changed since it was last read.
+    pub text: Option<PolicyText>,
+}
+
+/// A document, read and checked.
+pub struct Content {
+    /// Its text.
+    pub text: PolicyText,
+    /// What it would make.
+    pub document: Document,
+}
+
+fn user(key: &Key) -> User {
+    User::Policy(ObjectRef::new(&key.name).within(&key.namespace))
+}
+
+/// Forgets the document of an object that is gone.
+pub fn forget(key: &Key, ctx: &Context) {
+    ctx.inputs.want(&user(key), &[]);
+    ctx.policy_notes.documents.forget(key);
+}
+
+/// Finds out the hash of the document, and reads it only where it may have changed.
+///
+/// # Errors
+/// As [`read`].
+pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failure> {
+    let key = Key::of(object);
+    let sources = object.spec.document_from.as_deref().unwrap_or_default();
+    let watched: Vec<Input> =
+        sources.iter().map(|s| Input::bundle(s.kind, &key.namespace, &s.name)).collect();
+    ctx.inputs.want(&user(&key), &watched);
+    if sources.is_empty() {
+        ctx.policy_notes.documents.forget(&key);
+        return read(object, ctx).await;
+    }
+    let known = ctx.policy_notes.documents.with(|all| all.get(&key).cloned());
+    if let Some(known) = known.filter(|k| k.sources == sources) {
+        // Where the watch has not shown it yet, its first news wakes us.
+        let changed = watched.iter().zip(known.versions).any(|(input, read)| {
+            let shown = ctx.inputs.versions(std::slice::from_ref(input));
+            shown.is_some_and(|shown| shown != [read])
+        });
+        if !changed {
+            return Ok(Looked { hash: known.hash, text: None });
+        }
+    }
+    read(object, ctx).await
+}
+
+/// Reads the document.
+///
+/// # Errors
+/// `DocumentNotFound`, naming what is missing; `PolicyInvalid` where it is too large or not UTF-8; the API server's.
+pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failure> {
+    let Some(sources) = &object.spec.document_from else {
+        let document = object.spec.document.as_deref().unwrap_or_default();
+        let hash = inputs::document_hash(document.as_bytes());
+        return Ok(Looked { hash, text: Some(PolicyText::inline(document)) });
+    };
+    let key = Key::of(object);
+    ctx.policy_notes.documents.forget(&key);
+    let (mut parts, mut versions) = (Vec::with_capacity(sources.len()), Vec::with_capacity(sources.len()));
+    for (index, source) in sources.iter().enumerate() {
+        let (meta, bytes) = read_source(index, source, &key.namespace, ctx).await?;
+        versions.push(version(&meta));
+        parts.push(Part { what: what(source), secret: source.kind == SourceKind::Secret, bytes });
+    }
+    let text = PolicyText::join(&parts)?;
+    let hash = inputs::document_hash(text.as_str().as_bytes());
+    let known = Known { sources: sources.clone(), versions, hash: hash.clone() };
+    ctx.policy_notes.documents.with(|all| all.insert(key, known));
+    Ok(Looked { hash, text: Some(text) })
+}
+
+fn what(source: &KeySource) -> String {
+    format!("{:?} {}, key {}", source.kind, source.name, source.key)
+}
+
+async fn read_source(
+    index: usize,
+    source: &KeySource,
+    namespace: &str,
+    ctx: &Context,
+) -> Result<(ObjectMeta, Sensitive<Vec<u8>>), Failure> {
+    let missing = |what: &str| {
+        let message = format!(
+            "spec.documentFrom[{index}]: {:?} {namespace}/{} {what}; create it, or correct the reference. This goes on when it \
+             is there",
+            source.kind, source.name
+        );
+        Failure::waiting(Reason::DocumentNotFound, LOOK_AGAIN, message)
+    };
+    let no_key = format!("has no key '{}'", source.key);
+    let (meta, bytes) = if source.kind == SourceKind::Secret {
+        let secret = ctx.cluster.read_secret(namespace, &source.name).await?;
+        let mut secret = secret.ok_or_else(|| missing("does not exist"))?;
+        let taken = secret.data.as_mut().and_then(|data| data.remove(&source.key));
+        wipe(&mut secret);
+        (secret.metadata, taken)
+    } else {
+        let map = ctx.cluster.read_config_map(namespace, &source.name).await?;
+        let map = map.ok_or_else(|| missing("does not exist"))?;
+        let text = map.data.and_then(|mut data| data.remove(&source.key)).map(String::into_bytes);
+        let bytes = || map.binary_data.and_then(|mut data| data.remove(&source.key));
+        (map.metadata, text.map(ByteString).or_else(bytes))
+    };
+    let bytes = bytes.ok_or_else(|| missing(&no_key))?;
+    Ok((meta, Sensitive::new(bytes.0)))
+}
+
+impl Seen<'_> {
+    /// The document, read (again, where only its hash is known) and parsed.
+    ///
+    /// # Errors
+    /// `PolicyInvalid`, with the place; those of [`read`]. A source that changed meanwhile wakes us, and this fails.
+    pub async fn content(&self, text: Option<PolicyText>, ctx: &Context) -> Result<Content, Failure> {
+        let text = if let Some(text) = text {
+            text
+        } else {
+            let read = read(self.object, ctx).await?;
+            if read.hash != self.hash {
+                let message = "the document changed while it was read; it is looked at again";
+                return Err(Failure::transient(Reason::ApiServerError, message));
+            }
+            read.text.unwrap_or_else(|| PolicyText::inline(""))
+        };
+        let account = &self.named.facts.settings.account;
+        let document = document::read(text.as_str(), self.branch.as_str(), account).map_err(|e| {
+            let message = format!("{}: {}", text.at(e.line, Some(e.column)), e.message);
+            Failure::stalled(Reason::PolicyInvalid, message)
+        })?;
+        let content = Content { text, document };
+        content.check_mode(self.object)?;
+        Ok(content)
+    }
+}
+
+impl Content {
+    fn check_mode(&self, object: &ConjurPolicy) -> Result<(), Failure> {
+        let (LoadMode::Append, Some(first)) = (object.mode(), self.document.deletions.first()) else {
+            return Ok(());
+        };
+        let message = format!(
+            "{}: Conjur refuses !delete, !deny and !revoke in mode Append; use mode Update or Replace",
+            self.text.at(first.line, None)
+        );
+        Err(Failure::stalled(Reason::PolicyInvalid, message))
+    }
+
+    /// What of the hosts and users that it makes can be told without asking Conjur.
+    ///
+    /// # Errors
+    /// `CreatedRolesRequired`, `NotBranchOwner`, `PolicyInvalid`, with the line.
+    pub fn check_roles(&self, object: &ConjurPolicy) -> Result<(), Failure> {
+        for role in &self.document.roles {
+            let at = self.text.at(role.line, None);
+            if object.spec.created_roles.is_none() {
+                let message = format!(
+                    "{at}: this makes {}, and Conjur gives its API key only once. Say where the keys go: spec.createdRoles: \
+                     {{secretName: <name of a new Secret>}}",
+                    role.id
+                );
+                return Err(Failure::stalled(Reason::CreatedRolesRequired, message));
+            }
+            role_keys(&role.id).map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{at}: {e}")))?;
+            if role.owner_outside_branch {
+                let message = format!(
+                    "{at}: {} would be owned from outside the branch ({}), so that its key could never be recovered here. \
+                     Leave out that owner, or load it where its owner lives",
+                    role.id,
+                    role.owner.as_deref().unwrap_or("by an enclosing policy's owner"),
+                );
+                return Err(Failure::stalled(Reason::NotBranchOwner, message));
+            }
+        }
+        Ok(())
+    }
+}

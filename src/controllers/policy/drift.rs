@@ -1,0 +1,122 @@
+//! Whether Conjur still holds what the document says: a dry run at the slots of `driftCheckInterval`.
+
+use jiff::Timestamp;
+use kube::runtime::events::EventType;
+use serde_json::{Map, Value, json};
+
+use super::{Say, Seen, document::Looked, keys::KeySecret, load, load::Run, plan::Planned};
+use crate::{
+    api::{
+        Reason,
+        condition::{READY, find},
+        policy::LoadMode,
+    },
+    controllers::{Context, Key, Reconcile},
+    plan::{Failure, access::Verb, policy_plan::Difference},
+};
+
+/// Looks for drift where that is due, and loads the document again in modes Update and Replace; what there is to say of
+/// a loaded document then.
+///
+/// # Errors
+/// All that a load would be refused for; `DeletionsNotAllowed`.
+pub async fn check(
+    seen: &Seen<'_>,
+    looked: Looked,
+    kept: &mut KeySecret,
+    fields: &mut Map<String, Value>,
+    ctx: &Context,
+) -> Result<Say, Failure> {
+    let key = Key::of(seen.object);
+    let (reason, message) = seen.standing();
+    // A dry run that was asked for before says nothing of a document that is loaded.
+    let planned =
+        find(seen.object.conditions().1, READY).is_some_and(|c| c.reason == Reason::Planned.as_str());
+    if planned {
+        fields.insert("plan".into(), Value::Null);
+    }
+    let Some(slots) = seen.slots() else { return Ok(Say::Is { reason, message, again: None }) };
+    // What kept it from being looked at, or loaded again, may be over.
+    let ready = find(seen.object.conditions().1, READY);
+    let failed = ready.is_some_and(|c| c.status != "True");
+    if !ctx.policy_notes.slot_is_due(&key, slots) && !failed {
+        return Ok(Say::Is { reason, message, again: Some(slots.next_in(Timestamp::now())) });
+    }
+    let content = seen.content(looked.text, ctx).await?;
+    let Some(through) = seen.through(Verb::Plan, ctx)? else { return Ok(Say::Nothing(None)) };
+    let run = Run { seen, content: &content, through: &through, ctx };
+    let (reason, message) = match run.plan().await? {
+        Planned::Is(difference) if difference.is_empty() => {
+            // What drifted and was loaded again stays to be seen; what is mended by others does not.
+            if seen.object.status.as_ref().is_some_and(|s| s.plan.is_some())
+                && reason == Reason::PolicyDrifted
+            {
+                fields.insert("plan".into(), Value::Null);
+            }
+            ctx.policy_notes.mended(&key, None);
+            if reason == Reason::PolicyDrifted || is_unchecked(&message) || failed {
+                (Reason::Loaded, format!("branch {} holds the document", seen.branch))
+            } else {
+                (reason, message)
+            }
+        }
+        Planned::Is(difference) => drifted(&run, &key, &difference, kept, fields).await?,
+        Planned::Unsupported(why) | Planned::NotOwner(why) => (Reason::Loaded, unchecked(seen, &why)),
+    };
+    Ok(Say::Is { reason, message, again: Some(ctx.policy_notes.handled(&key, slots)) })
+}
+
+const UNCHECKED: &str = "; whether it still does can't be checked: ";
+
+fn unchecked(seen: &Seen, why: &str) -> String {
+    format!("branch {} held the document when it was loaded{UNCHECKED}{why}", seen.branch)
+}
+
+fn is_unchecked(message: &str) -> bool {
+    message.contains(UNCHECKED)
+}
+
+async fn drifted(
+    run: &Run<'_>,
+    key: &Key,
+    difference: &Difference,
+    kept: &mut KeySecret,
+    fields: &mut Map<String, Value>,
+) -> Result<(Reason, String), Failure> {
+    let Run { seen, ctx, .. } = *run;
+    fields.insert("plan".into(), json!(difference.to_status()));
+    let what = format!(
+        "branch {} no longer holds what the document says: a load would {}{}",
+        seen.branch,
+        difference.in_words(),
+        run.hidden_note(difference)
+    );
+    let only = if seen.object.mode() == LoadMode::Append {
+        Some("; mode Append does not load it again: use mode Update or Replace for that, or change the document".to_owned())
+    } else if let Err(denied) = seen.check_access(Verb::Load, ctx) {
+        Some(format!("; it is not loaded again: {}", denied.message))
+    } else if ctx.policy_notes.is_unmendable(key, difference) {
+        Some(
+            "; loading it again did not change that: the document may contradict itself or another policy"
+                .to_owned(),
+        )
+    } else {
+        None
+    };
+    let message = what.clone() + only.as_deref().unwrap_or_default();
+    if find(seen.object.conditions().1, READY).is_none_or(|c| c.message != message) {
+        ctx.events.publish(seen.object, EventType::Warning, Reason::PolicyDrifted, "CheckDrift", &message);
+    }
+    if only.is_some() {
+        return Ok((Reason::PolicyDrifted, message));
+    }
+    let loaded = load::load(run, kept, fields).await?;
+    super::wake_those_who_wait(seen, ctx);
+    // Each load makes a version: one that changes nothing is not repeated for ever.
+    let left = match run.plan().await {
+        Ok(Planned::Is(left)) if !left.is_empty() => Some(left),
+        _ => None,
+    };
+    ctx.policy_notes.mended(key, left);
+    Ok((Reason::Loaded, format!("{loaded}, for it had drifted (status.plan)")))
+}

@@ -1,0 +1,86 @@
+//! What we remember of the policies; lost with the process, after which each is looked at once more at its next slot.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{claims::Claims, document::Documents};
+use crate::{
+    controllers::Key,
+    plan::{policy_plan::Difference, schedule::Slots},
+};
+
+/// By object.
+#[derive(Default)]
+pub struct Notes {
+    /// The documents that lie elsewhere.
+    pub documents: Documents,
+    /// Whose the branches are.
+    pub claims: Claims,
+    looks: Mutex<HashMap<Key, Look>>,
+}
+
+/// When a policy was last compared with Conjur, and what came of it.
+#[derive(Default)]
+struct Look {
+    slots: Option<Slots>,
+    handled: i128,
+    /// The inputs of the last dry run.
+    planned: Option<String>,
+    /// What still differed after it was loaded.
+    unmendable: Option<Difference>,
+}
+
+impl Notes {
+    fn with<T>(&self, key: &Key, change: impl FnOnce(&mut Look) -> T) -> T {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        change(looks.entry(key.clone()).or_default())
+    }
+
+    /// Whether a slot came since the last one that was handled; after a start the present one counts as that.
+    pub fn slot_is_due(&self, key: &Key, slots: Slots) -> bool {
+        let now = slots.current(Timestamp::now());
+        self.with(key, |look| {
+            if look.slots != Some(slots) {
+                (look.slots, look.handled) = (Some(slots), now);
+            }
+            now > look.handled
+        })
+    }
+
+    /// The present slot is handled. How long until the next.
+    pub fn handled(&self, key: &Key, slots: Slots) -> Duration {
+        let now = Timestamp::now();
+        self.with(key, |look| (look.slots, look.handled) = (Some(slots), slots.current(now)));
+        slots.next_in(now)
+    }
+
+    /// A dry run was made for these inputs.
+    pub fn planned(&self, key: &Key, inputs: &str) {
+        self.with(key, |look| look.planned = Some(inputs.to_owned()));
+    }
+
+    /// Whether the last dry run was for these inputs; after a start it is taken to be.
+    pub fn was_planned_for(&self, key: &Key, inputs: &str) -> bool {
+        self.with(key, |look| look.planned.as_deref().is_none_or(|planned| planned == inputs))
+    }
+
+    /// What still differed after drift was loaded again.
+    pub fn mended(&self, key: &Key, left: Option<Difference>) {
+        self.with(key, |look| look.unmendable = left);
+    }
+
+    /// Whether loading again left just this as it was.
+    pub fn is_unmendable(&self, key: &Key, difference: &Difference) -> bool {
+        self.with(key, |look| look.unmendable.as_ref() == Some(difference))
+    }
+
+    /// Forgets an object.
+    pub fn forget(&self, key: &Key) {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}

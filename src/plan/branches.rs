@@ -1,0 +1,168 @@
+//! Whose a policy branch is. A load in mode Replace removes what its document leaves out, so that a branch which one
+//! object Replaces can't be loaded by a second: each load would undo the other's.
+//!
+//! The older object wins (by its creation, then by its uid). Taken in that order, each object may have the branch
+//! unless one that came before has it and one of the two Replaces: so an older object that only Updates keeps its
+//! branch from a newer one that would Replace it, and a newcomer never takes anything from those who were there.
+
+use super::Failure;
+use crate::api::{Reason, policy::LoadMode};
+
+/// A branch of an account of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Base address.
+    url: String,
+    account: String,
+    branch: String,
+}
+
+impl Place {
+    /// Addresses that differ only in their spelling are one; two names of one server can't be told from two servers.
+    pub fn new(url: &str, account: &str, branch: &str) -> Self {
+        let url = url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.to_string());
+        Self {
+            url: url.trim_end_matches('/').to_owned(),
+            account: account.to_owned(),
+            branch: branch.to_owned(),
+        }
+    }
+
+    /// The branch.
+    pub fn branch(&self) -> &str {
+        &self.branch
+    }
+}
+
+/// An object that loads a branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The branch.
+    pub place: Place,
+    /// How.
+    pub mode: LoadMode,
+    /// When the object was made, in seconds since 1970.
+    pub created: i64,
+    /// Its uid.
+    pub uid: String,
+    /// Its namespace and name: `billing/policy`.
+    pub name: String,
+}
+
+impl Claim {
+    fn is_before(&self, other: &Claim) -> bool {
+        (self.created, &self.uid) < (other.created, &other.uid)
+    }
+
+    /// Whether the two can't both load: they load the same branch, and one of them Replaces it.
+    pub fn collides_with(&self, other: &Claim) -> bool {
+        self.uid != other.uid
+            && self.place == other.place
+            && (self.mode == LoadMode::Replace || other.mode == LoadMode::Replace)
+    }
+}
+
+/// Who has the branch that `mine` claims, where that is another: the oldest that stands in the way.
+pub fn taken_by<'c>(mine: &Claim, all: &'c [Claim]) -> Option<&'c Claim> {
+    let mut earlier: Vec<&Claim> =
+        all.iter().filter(|c| c.place == mine.place && c.is_before(mine)).collect();
+    earlier.sort_by(|a, b| (a.created, &a.uid).cmp(&(b.created, &b.uid)));
+    let mut holders: Vec<&Claim> = Vec::new();
+    for claim in earlier {
+        if !holders.iter().any(|holder| holder.collides_with(claim)) {
+            holders.push(claim);
+        }
+    }
+    holders.into_iter().find(|holder| holder.collides_with(mine))
+}
+
+/// What an object says whose branch is another's.
+pub fn refusal(mine: &Claim, holder: &Claim) -> Failure {
+    let (branch, name) = (&mine.place.branch, &holder.name);
+    let message = if holder.mode == LoadMode::Replace {
+        format!(
+            "policy branch {branch} belongs to the older ConjurPolicy {name}, which Replaces it: its next load would remove what \
+             this one loads. Put the document into that one, load another branch, or give {name} another mode"
+        )
+    } else {
+        format!(
+            "policy branch {branch} is loaded by the older ConjurPolicy {name}, and mode Replace would remove what that one \
+             loads. Put both documents into one ConjurPolicy, use mode Update, or load another branch"
+        )
+    };
+    Failure::stalled(Reason::BranchTaken, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use LoadMode::{Append, Replace, Update};
+
+    fn claim(created: i64, uid: &str, mode: LoadMode) -> Claim {
+        let place = Place::new("https://conjur/api", "demo", "apps/billing");
+        Claim { place, mode, created, uid: uid.into(), name: format!("ns/{uid}") }
+    }
+
+    /// Who stands in whose way, of objects in the order of their age.
+    fn decided(modes: &[LoadMode]) -> Vec<Option<usize>> {
+        let all: Vec<Claim> =
+            (0..).zip(modes).map(|(at, mode)| claim(at, &format!("u{at}"), *mode)).collect();
+        let holder = |mine: &Claim| {
+            taken_by(mine, &all).map(|holder| all.iter().position(|c| c.uid == holder.uid).unwrap())
+        };
+        all.iter().map(holder).collect()
+    }
+
+    #[test]
+    fn a_branch_that_is_replaced_belongs_to_the_oldest() {
+        for (modes, holders) in [
+            (vec![Replace], vec![None]),
+            (vec![Update, Append, Update], vec![None, None, None]),
+            (vec![Replace, Update], vec![None, Some(0)]),
+            (vec![Replace, Append, Replace], vec![None, Some(0), Some(0)]),
+            (vec![Update, Replace], vec![None, Some(0)]),
+            (vec![Append, Update, Replace], vec![None, None, Some(0)]),
+            // Who may not load takes nothing from the others.
+            (vec![Update, Replace, Update], vec![None, Some(0), None]),
+            (vec![Replace, Replace, Replace], vec![None, Some(0), Some(0)]),
+        ] {
+            assert_eq!(decided(&modes), holders, "{modes:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_that_were_made_in_one_second_the_smaller_uid_wins() {
+        let (a, b) = (claim(5, "a", Replace), claim(5, "b", Replace));
+        let all = [b.clone(), a.clone()];
+        assert_eq!(taken_by(&a, &all), None);
+        assert_eq!(taken_by(&b, &all), Some(&a));
+    }
+
+    #[test]
+    fn a_branch_is_told_by_address_account_and_name() {
+        let mine = claim(9, "me", Replace);
+        for (url, account, branch, same) in [
+            ("https://conjur/api/", "demo", "apps/billing", true),
+            ("https://CONJUR:443/api", "demo", "apps/billing", true),
+            ("https://other/api", "demo", "apps/billing", false),
+            ("https://conjur/api", "prod", "apps/billing", false),
+            ("https://conjur/api", "demo", "apps", false),
+            ("https://conjur/api", "demo", "apps/billing/eu", false),
+        ] {
+            let other = Claim { place: Place::new(url, account, branch), ..claim(1, "other", Update) };
+            assert_eq!(taken_by(&mine, &[other]).is_some(), same, "{url} {account} {branch}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_names_the_holder() {
+        for (holder, word) in [(Replace, "belongs to"), (Update, "is loaded by")] {
+            let failure = refusal(&claim(2, "me", Replace), &claim(1, "them", holder));
+            assert_eq!(failure.reason, Reason::BranchTaken);
+            assert!(
+                failure.message.contains(word) && failure.message.contains("ConjurPolicy ns/them"),
+                "{failure}"
+            );
+        }
+    }
+}

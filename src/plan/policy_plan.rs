@@ -1,0 +1,272 @@
+//! What a load would change, for a person: counts and first ids; and whether it would delete what can't be had again.
+
+use std::collections::BTreeSet;
+
+use super::Failure;
+use crate::api::{
+    ALLOW_DELETIONS_ANNOTATION, Reason,
+    policy::{PlannedItems, PolicyPlan},
+};
+
+/// So many ids stand in the status.
+const IDS_IN_STATUS: usize = 20;
+/// So many stand in a message.
+const IDS_IN_MESSAGE: usize = 5;
+/// What a server writes in place of an id that the caller does not see (recordings 722 and 723).
+const REDACTED: &str = "[REDACTED]";
+
+/// What a load would do, by full ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// What it would make.
+    pub created: Vec<String>,
+    /// What it would change.
+    pub updated: Vec<String>,
+    /// What it would remove.
+    pub deleted: Vec<String>,
+}
+
+impl Difference {
+    /// Whether Conjur holds what the document says.
+    pub fn is_empty(&self) -> bool {
+        self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty()
+    }
+
+    /// How many ids the server keeps to itself.
+    pub fn hidden(&self) -> usize {
+        let all = self.created.iter().chain(&self.updated).chain(&self.deleted);
+        all.filter(|id| is_hidden(id)).count()
+    }
+
+    /// As the status says it.
+    pub fn to_status(&self) -> PolicyPlan {
+        let items = |ids: &[String]| PlannedItems {
+            count: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+            ids: ids.iter().filter(|id| !is_hidden(id)).take(IDS_IN_STATUS).cloned().collect(),
+        };
+        PolicyPlan {
+            created: items(&self.created),
+            updated: items(&self.updated),
+            deleted: items(&self.deleted),
+        }
+    }
+
+    /// `create 2 (…), update 1 (…), delete none`, with the first ids of each.
+    pub fn in_words(&self) -> String {
+        format!(
+            "create {}, update {}, delete {}",
+            some(&self.created),
+            some(&self.updated),
+            some(&self.deleted)
+        )
+    }
+}
+
+fn is_hidden(id: &str) -> bool {
+    id.ends_with(REDACTED)
+}
+
+fn some(ids: &[String]) -> String {
+    match ids.len() {
+        0 => "none".to_owned(),
+        count => {
+            let named = named(ids.iter().filter(|id| !is_hidden(id)));
+            if named.is_empty() { count.to_string() } else { format!("{count} ({named})") }
+        }
+    }
+}
+
+/// The first ids, and that there are more.
+fn named<'a>(ids: impl Iterator<Item = &'a String>) -> String {
+    let mut first: Vec<&str> = ids.take(IDS_IN_MESSAGE + 1).map(String::as_str).collect();
+    if first.len() > IDS_IN_MESSAGE {
+        first.truncate(IDS_IN_MESSAGE);
+        first.push("…");
+    }
+    first.join(", ")
+}
+
+/// What a message says of ids that are not shown; empty where all are.
+pub fn hidden_note(difference: &Difference, identity: &str, branch: &str) -> String {
+    match difference.hidden() {
+        0 => String::new(),
+        hidden => format!(
+            ". {hidden} of the ids are not shown, since {identity} does not own branch {branch}: grant it the role that owns the \
+             branch to see them"
+        ),
+    }
+}
+
+/// What a load would delete and nobody could bring back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Variables that hold a value.
+    pub variables: BTreeSet<String>,
+    /// Hosts and users: their API keys die with them.
+    pub roles: BTreeSet<String>,
+}
+
+impl Losses {
+    /// Whether nothing is lost for good.
+    pub fn is_empty(&self) -> bool {
+        self.variables.is_empty() && self.roles.is_empty()
+    }
+}
+
+/// The kind of a full id: `account:kind:id`.
+pub fn kind_of(id: &str) -> &str {
+    id.split(':').nth(1).unwrap_or_default()
+}
+
+/// Whether a record has an API key.
+pub fn has_key(id: &str) -> bool {
+    matches!(kind_of(id), "host" | "user")
+}
+
+/// Whether the annotation `allow-deletions` permits the deletions of this very document.
+pub fn is_allowed(annotation: Option<&str>, hash: &str) -> bool {
+    annotation.is_some_and(|allowed| allowed.trim() == hash)
+}
+
+/// Which object a command is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Hex SHA-256 of its document.
+    pub hash: &'a str,
+}
+
+impl Named<'_> {
+    fn command(&self) -> String {
+        format!(
+            "kubectl annotate --overwrite -n {} conjurpolicy {} {ALLOW_DELETIONS_ANNOTATION}={}",
+            self.namespace, self.name, self.hash
+        )
+    }
+}
+
+/// Refuses a load that would delete for good, until the user allows just that document's deletions.
+pub fn refusal(losses: &Losses, branch: &str, named_object: Named) -> Failure {
+    let variables = (!losses.variables.is_empty()).then(|| {
+        format!(
+            "{} that hold values ({})",
+            count(&losses.variables, "variable"),
+            named(losses.variables.iter())
+        )
+    });
+    let roles = (!losses.roles.is_empty())
+        .then(|| format!("{} ({})", count(&losses.roles, "host or user"), named(losses.roles.iter())));
+    let what: Vec<String> = variables.into_iter().chain(roles).collect();
+    let message = format!(
+        "to Replace branch {branch} by this document would delete {}: their values and API keys would be gone for good. Put them \
+         into the document, or allow it for this document: {}",
+        what.join(" and "),
+        named_object.command()
+    );
+    Failure::stalled(Reason::DeletionsNotAllowed, message)
+}
+
+/// Refuses a Replace of which nobody can tell what it would delete.
+pub fn refusal_unseen(branch: &str, identity: &str, named_object: Named) -> Failure {
+    let message = format!(
+        "what it would delete to Replace branch {branch} can't be told, for {identity} does not own the branch, and Conjur shows it \
+         only to owners. Grant {identity} the role that owns the branch, use mode Update, or allow any deletion of this document: \
+         {}",
+        named_object.command()
+    );
+    Failure::stalled(Reason::DeletionsNotAllowed, message)
+}
+
+fn count(ids: &BTreeSet<String>, what: &str) -> String {
+    let count = ids.len();
+    match what {
+        "host or user" if count > 1 => format!("{count} hosts and users"),
+        _ if count > 1 => format!("{count} {what}s"),
+        _ => format!("{count} {what}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(kind: &str, count: usize) -> Vec<String> {
+        (0..count).map(|n| format!("demo:{kind}:app/{n:02}")).collect()
+    }
+
+    const ME: Named = Named { namespace: "billing", name: "p", hash: "abc" };
+
+    #[test]
+    fn the_status_has_counts_and_the_first_twenty_ids_that_are_shown() {
+        let mut created = ids("variable", 30);
+        created.insert(0, "demo:host:[REDACTED]".into());
+        let difference = Difference { created, deleted: ids("group", 1), ..Difference::default() };
+        let plan = difference.to_status();
+        assert_eq!((plan.created.count, plan.updated.count, plan.deleted.count), (31, 0, 1));
+        assert_eq!(plan.created.ids, ids("variable", 20));
+        assert_eq!(plan.deleted.ids, ids("group", 1));
+        assert_eq!(difference.hidden(), 1);
+        assert!(hidden_note(&difference, "host/x", "app").contains("1 of the ids"));
+        assert_eq!(hidden_note(&Difference::default(), "host/x", "app"), "");
+    }
+
+    #[test]
+    fn in_words_it_names_the_first_five() {
+        let difference = Difference { created: ids("host", 7), updated: ids("policy", 1), deleted: vec![] };
+        assert_eq!(
+            difference.in_words(),
+            "create 7 (demo:host:app/00, demo:host:app/01, demo:host:app/02, demo:host:app/03, demo:host:app/04, …), update 1 \
+             (demo:policy:app/00), delete none"
+        );
+        let hidden = Difference { created: vec!["demo:host:[REDACTED]".into()], ..Difference::default() };
+        assert_eq!(hidden.in_words(), "create 1, update none, delete none");
+        assert!(!hidden.is_empty() && Difference::default().is_empty());
+    }
+
+    #[test]
+    fn only_the_hash_of_this_document_allows_its_deletions() {
+        for (annotation, allowed) in [
+            (None, false),
+            (Some(""), false),
+            (Some("true"), false),
+            (Some("ab"), false),
+            (Some(" abc\n"), true),
+        ] {
+            assert_eq!(is_allowed(annotation, "abc"), allowed, "{annotation:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_what_would_be_lost_and_the_command_that_allows_it() {
+        let set = |ids: Vec<String>| ids.into_iter().collect::<BTreeSet<_>>();
+        for (variables, roles, says) in [
+            (
+                ids("variable", 2),
+                vec![],
+                "2 variables that hold values (demo:variable:app/00, demo:variable:app/01): ",
+            ),
+            (vec![], ids("host", 1), "delete 1 host or user (demo:host:app/00): "),
+            (
+                ids("variable", 1),
+                ids("user", 2),
+                "and 2 hosts and users (demo:user:app/00, demo:user:app/01): ",
+            ),
+        ] {
+            let losses = Losses { variables: set(variables), roles: set(roles) };
+            let failure = refusal(&losses, "app", ME);
+            assert_eq!(failure.reason, Reason::DeletionsNotAllowed);
+            assert!(failure.message.contains(says), "{failure}");
+            assert!(
+                failure
+                    .message
+                    .ends_with("kubectl annotate --overwrite -n billing conjurpolicy p conjur-operator.io/allow-deletions=abc"),
+                "{failure}"
+            );
+        }
+        assert!(Losses::default().is_empty());
+        assert!(refusal_unseen("app", "host/x", ME).message.contains("host/x does not own the branch"));
+    }
+}
