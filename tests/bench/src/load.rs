@@ -149,12 +149,13 @@ impl Load {
         let objects: Api<ConjurSecret> = self.api(client);
         let secrets: Api<Secret> = self.api(client);
         let (delete, all) = (DeleteParams::default(), ListParams::default());
+        let managed = all.clone().labels("conjur-operator.io/managed=true");
         wait_for("the benchmark's objects are gone", Duration::from_secs(120), async || {
             // A collection of thousands may end with an error halfway: again, until none is left.
             drop(objects.delete_collection(&delete, &all).await);
-            drop(secrets.delete_collection(&delete, &all).await);
+            drop(secrets.delete_collection(&delete, &managed).await);
             let left = objects.list_metadata(&ListParams::default().limit(1)).await.ok()?.items.len();
-            let secrets_left = secrets.list_metadata(&ListParams::default().limit(1)).await.ok()?.items.len();
+            let secrets_left = secrets.list_metadata(&managed.clone().limit(1)).await.ok()?.items.len();
             (left + secrets_left == 0).then_some(())
         })
         .await
