@@ -46,7 +46,8 @@ impl Reconcile for ConjurSecret {
         if self.spec.suspend == Some(true) {
             return Ok(Outcome::Suspended);
         }
-        let seen = Seen::observe(self, ctx);
+        // Boxed, as what takes long below is: thousands may wait at once, each with all of its largest state.
+        let seen = Box::new(Seen::observe(self, ctx));
         let now = Timestamp::now();
         match seen.due(self, now) {
             Due::In(wait) => {
@@ -58,7 +59,7 @@ impl Reconcile for ConjurSecret {
             }
             Due::Now(cause) => {
                 let (key, target) = (seen.key.clone(), seen.desired.name.clone());
-                let result = seen.act(self, cause, ctx).await;
+                let result = Box::pin(seen.act(self, cause, ctx)).await;
                 watch_foreign(&key, &target, &result, ctx);
                 result.map_err(|trouble| looked_at(self, trouble))
             }
@@ -163,10 +164,15 @@ impl Seen {
         due(&observed, self.slots, now)
     }
 
-    async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
+    async fn act(
+        mut self: Box<Self>,
+        object: &ConjurSecret,
+        cause: Cause,
+        ctx: &Context,
+    ) -> Result<Outcome, Trouble> {
         let wanted = fetch::wanted(&object.spec.data)?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
-        let looked = self.is_disturbed(cause, ctx).await;
+        let looked = Box::pin(self.is_disturbed(cause, ctx)).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
             return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
@@ -176,7 +182,7 @@ impl Seen {
     }
 
     async fn bring_about(
-        mut self,
+        mut self: Box<Self>,
         object: &ConjurSecret,
         cause: Cause,
         wanted: &[Wanted],
@@ -197,7 +203,7 @@ impl Seen {
         self.desired.data = fetch::data(&object.spec.data, wanted, cause, lane, &through, ctx).await?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
-        target::remove_former(&self, object, lane, ctx).await?;
+        Box::pin(target::remove_former(&self, object, lane, ctx)).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
             m.slot = Some(slot);

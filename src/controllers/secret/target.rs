@@ -84,7 +84,7 @@ pub async fn bring_about(
         }
     }
     for _ in 1..TRIES {
-        if let Some((action, written)) = or_look_again(look_and_write(seen, lane, ctx).await?)? {
+        if let Some((action, written)) = or_look_again(Box::pin(look_and_write(seen, lane, ctx)).await?)? {
             return Ok((action, target(written)));
         }
     }
