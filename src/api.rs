@@ -37,10 +37,15 @@ pub const MANAGED_LABEL: &str = "conjur-operator.io/managed";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Annotation on a Secret that names the object it belongs to: `<kind>/<name>`.
 pub const OWNER_ANNOTATION: &str = "conjur-operator.io/owner";
+/// Annotation on a Secret, where workloads are restarted for it: the revision of its data. With a `.` and the
+/// object's name behind it also on Secrets that are merged into, and on the workloads' pod templates.
+pub const REVISION_ANNOTATION: &str = "conjur-operator.io/revision";
 /// Annotation on a foreign Secret that lets one object take it over: `<kind>/<name>`.
 pub const ADOPT_ANNOTATION: &str = "conjur-operator.io/adopt";
 /// Annotation on a ConjurSecret: any new text refreshes it at once.
 pub const SYNC_NOW_ANNOTATION: &str = "conjur-operator.io/sync-now";
+/// Annotation on a ConjurPolicy: the hash of the document (`status.documentHash`) whose deletions are allowed.
+pub const ALLOW_DELETIONS_ANNOTATION: &str = "conjur-operator.io/allow-deletions";
 /// Annotation on a ConjurPolicy: logins whose lost API keys may be rotated, separated by commas.
 pub const ROTATE_KEYS_ANNOTATION: &str = "conjur-operator.io/rotate-keys";
 
@@ -64,6 +69,29 @@ pub enum ConnectionKind {
     ConjurConnection,
     /// Of the whole cluster; its `access` rules say who may use it for what.
     ClusterConjurConnection,
+}
+
+/// Where text may lie that an object refers to.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// One key of a ConfigMap or Secret in the object's own namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct KeySource {
+    /// Required. ConfigMap or Secret.
+    pub kind: SourceKind,
+    /// Required. Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Required. Key in its data.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
 }
 
 /// The CRDs as the API server takes them, with the one schema default there is:

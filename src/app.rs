@@ -17,6 +17,7 @@ use crate::{
         connection::ClusterAudiences,
         drive,
         inputs::Inputs,
+        memory::Memory,
         policy::{Branches, KeyWrites},
         report::Events,
         report::Statuses,
@@ -122,13 +123,14 @@ async fn act(
     let (events, send_events) = Events::new(client.clone());
     let _events = AbortOnDropHandle::new(tokio::spawn(send_events));
     let key_writes = Arc::new(KeyWrites::default());
+    let memory = Arc::new(Memory::default());
     let _owned = {
         let stream = streams::owned_secrets(client.clone(), owned_writer);
-        let (wakeups, key_writes) = (wakeups.clone(), key_writes.clone());
+        let (wakeups, key_writes, memory) = (wakeups.clone(), key_writes.clone(), memory.clone());
         let (secrets, policies) = (secrets.clone(), policies.clone());
         let wake = stream.for_each(move |shown| {
             match shown {
-                Shown::Touched(secret) => streams::wake_owner(&secret, &wakeups, &key_writes),
+                Shown::Touched(secret) => streams::wake_owner(&secret, &wakeups, &key_writes, &memory),
                 Shown::ListedAgain => streams::wake_all(&secrets, &policies, &wakeups),
             }
             std::future::ready(())
@@ -149,7 +151,7 @@ async fn act(
         wakeups,
         statuses: Statuses::default(),
         events,
-        memory: Arc::default(),
+        memory,
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),
         key_writes,

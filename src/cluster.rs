@@ -4,7 +4,9 @@
 //! between is a conflict and never lost. What was sent is wiped from our buffers; copies inside the HTTP stack
 //! are out of reach.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+mod workloads;
+
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use k8s_openapi::api::{
@@ -38,6 +40,14 @@ pub enum Error {
     /// 409: it was changed since it was looked at.
     #[error("{0}")]
     Conflict(String),
+    /// 409 on an apply: what is to be ours is another's.
+    #[error("{message}")]
+    FieldConflict {
+        /// Whose what is. Holds no value.
+        message: String,
+        /// The field managers that it is.
+        managers: Vec<String>,
+    },
     /// 400, 413, 422: the API server refuses what it says.
     #[error("{0}")]
     Invalid(String),
@@ -138,6 +148,27 @@ impl Cluster {
         let _permits = self.permit(lane).await?;
         let request = Request::new(self.secrets(&secret).resource_url());
         let request = request.replace(&secret.name_any(), &post_params(), body(&secret)?);
+        wipe(&mut secret);
+        self.write(&what, request).await
+    }
+
+    /// Applies what of a Secret is one manager's, to the Secret that is as `secret.metadata` says (uid and resource
+    /// version). `force`: take what is another's.
+    ///
+    /// # Errors
+    /// `FieldConflict` where something is another's, `Conflict` where it was changed since or is gone.
+    pub async fn apply_secret(
+        &self,
+        mut secret: Secret,
+        manager: &str,
+        force: bool,
+        lane: Lane,
+    ) -> Result<Written, Error> {
+        let what = describe("merge into", &secret);
+        let _permits = self.permit(lane).await?;
+        let params = PatchParams { field_manager: Some(manager.to_owned()), force, ..PatchParams::default() };
+        let request = Request::new(self.secrets(&secret).resource_url());
+        let request = request.patch(&secret.name_any(), &params, &Patch::Apply(&secret));
         wipe(&mut secret);
         self.write(&what, request).await
     }
@@ -279,6 +310,25 @@ fn words(what: &str, status: &Status) -> String {
     if fields.is_empty() { status.reason.clone() } else { format!("invalid: {}", fields.join(", ")) }
 }
 
+/// The conflict of an apply, by manager and field: `conflict with "kubectl-edit" using v1` at `.data.password`.
+fn field_conflict(what: &str, status: &Status) -> Option<Error> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut managers = BTreeMap::<String, Vec<&str>>::new();
+    for cause in causes.filter(|cause| cause.reason == "FieldManagerConflict") {
+        let manager = cause.message.split('"').nth(1).unwrap_or("somebody");
+        managers.entry(manager.to_owned()).or_default().push(cause.field.trim_start_matches('.'));
+    }
+    if managers.is_empty() {
+        return None;
+    }
+    let whose = managers.iter().map(|(manager, fields)| format!("{manager} set {}", fields.join(", ")));
+    let message = format!(
+        "cannot {what}: {}. Take it out of the Secret, or leave it out of the spec; nothing was written",
+        whose.collect::<Vec<_>>().join("; ")
+    );
+    Some(Error::FieldConflict { message, managers: managers.into_keys().collect() })
+}
+
 /// What an error of the API server means. Only its own message is repeated: it hides the values of a Secret.
 fn meaning(what: &str, error: &kube::Error) -> Error {
     let kube::Error::Api(status) = error else {
@@ -289,6 +339,9 @@ fn meaning(what: &str, error: &kube::Error) -> Error {
         });
     };
     let message = format!("the API server refuses to {what}: {}", words(what, status));
+    if let Some(conflict) = field_conflict(what, status) {
+        return conflict;
+    }
     match status.code {
         404 => Error::NotFound(message),
         409 if status.reason == "AlreadyExists" => Error::AlreadyExists(message),
@@ -296,5 +349,30 @@ fn meaning(what: &str, error: &kube::Error) -> Error {
         400 | 413 | 422 => Error::Invalid(message),
         403 => Error::Forbidden(message),
         _ => Error::Failed(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_names_the_managers_and_their_fields() {
+        // As an API server answers (1.35).
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "status": "Failure", "reason": "Conflict", "code": 409, "message": "Apply failed with 2 conflicts: ...",
+            "details": { "causes": [
+                { "reason": "FieldManagerConflict", "message": "conflict with \"kubectl-edit\" using v1", "field": ".data.password" },
+                { "reason": "FieldManagerConflict", "message": "conflict with \"helm\" using v1 at 2026-11-22T00:00:00Z", "field": ".data.user" },
+            ] },
+        }))
+        .unwrap();
+        let Error::FieldConflict { message, managers } =
+            meaning("merge into Secret a/b", &kube::Error::Api(Box::new(status)))
+        else {
+            panic!("no conflict of fields")
+        };
+        assert_eq!(managers, ["helm", "kubectl-edit"]);
+        assert!(message.contains("helm set data.user; kubectl-edit set data.password"), "{message}");
     }
 }

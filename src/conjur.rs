@@ -10,6 +10,7 @@
 //! | [`error`] | what an answer means |
 //! | `pace`, `http`, `tls`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
 //! | `authn`, `session` | the token, and a call with one |
+//! | [`catalogue`] | which variables there are, and their versions: one walk through the list for all callers |
 //! | [`variables`] | fetch variables: gather, cut, isolate the bad ids, remember them |
 //! | [`secrets`] | one secret, of any kind: get, set |
 //! | [`policy`] | load policy, dry runs, the effective policy, who owns a branch, what was loaded |
@@ -68,12 +69,14 @@
 use std::sync::{Arc, OnceLock};
 
 use self::authn::Backoff;
+use self::catalogue::Catalogues;
 use self::observe::Unobserved;
 use self::session::Session;
 use self::variables::{Collector, Timing};
 
 pub mod account;
 mod authn;
+pub mod catalogue;
 pub mod check;
 pub mod config;
 pub mod error;
@@ -96,6 +99,7 @@ pub mod variables;
 #[cfg(test)]
 mod tests;
 
+pub use self::catalogue::{Catalogue, Listed, Mark};
 pub use self::check::Check;
 pub use self::config::{ClientIdentity, Config, Credentials, JwtSource, Limits};
 pub use self::error::{Error, LoadError};
@@ -118,6 +122,7 @@ pub struct Client {
 struct Inner {
     session: Arc<Session>,
     collector: Collector,
+    catalogues: Catalogues,
     /// Set once the server is known to know dry runs.
     dry_runs: OnceLock<()>,
 }
@@ -146,7 +151,8 @@ impl Client {
         config.check()?;
         let session = Arc::new(Session::new(config, observer, backoff)?);
         let collector = Collector::new(&session.limits, timing);
-        Ok(Self { inner: Arc::new(Inner { session, collector, dry_runs: OnceLock::new() }) })
+        let catalogues = Catalogues::new(timing.catalogue);
+        Ok(Self { inner: Arc::new(Inner { session, collector, catalogues, dry_runs: OnceLock::new() }) })
     }
 
     fn session(&self) -> &Session {

@@ -7,8 +7,15 @@ pub mod document;
 pub mod inputs;
 pub mod load;
 pub mod role_key;
+pub mod rollout;
 pub mod schedule;
 pub mod secret;
+pub mod sources;
+pub mod template;
+pub mod versions;
+
+/// How long something that will announce itself, or lies in Conjur's hands, is waited for before it is looked at anyway.
+pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Why an object is not done, and what is to happen then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use auth::{
-    ApiKeyAuth, Auth, BundleKind, BundleRef, CertificateAuth, JwtAuth, PasswordAuth, SecretKeyRef, SecretRef,
+    ApiKeyAuth, Auth, BundleRef, CertificateAuth, JwtAuth, PasswordAuth, SecretKeyRef, SecretRef,
     ServiceAccountRef, Tls,
 };
 pub use settings::{AccessMode, LimitsSpec, Settings};

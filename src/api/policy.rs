@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::ConnectionRef;
+use std::time::Duration;
+
+use super::{ConnectionRef, GoDuration, KeySource, secret::DeletionPolicy};
 
 /// Loads a policy document into a branch of Conjur's policy.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -37,8 +39,12 @@ use super::ConnectionRef;
 )]
 #[serde(rename_all = "camelCase")]
 // On the spec, not on the field: a refusal of the field would repeat the whole document.
-#[x_kube(validation = Rule::new("bytes(self.document).size() <= 700000").field_path(".document")
-    .message("the document is over 700,000 bytes; split it over several ConjurPolicies"))]
+#[x_kube(
+    validation = Rule::new("!has(self.document) || bytes(self.document).size() <= 700000").field_path(".document")
+        .message("the document is over 700,000 bytes; put it into ConfigMaps and name them in documentFrom"),
+    validation = Rule::new("has(self.document) != has(self.documentFrom)")
+        .message("give either document or documentFrom")
+)]
 pub struct ConjurPolicySpec {
     /// Required. The connection to load through.
     pub connection_ref: ConnectionRef,
@@ -51,15 +57,46 @@ pub struct ConjurPolicySpec {
     /// document leaves out of the branch. Default: Update.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<LoadMode>,
-    /// Required. The policy, as Conjur's YAML; at most 700,000 bytes. Large ones need `kubectl apply --server-side`.
+    /// Load makes Conjur hold the document. DryRun loads nothing and only says, in `status.plan`, what a load would
+    /// change. Default: Load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<PolicyAction>,
+    /// The policy, as Conjur's YAML; at most 700,000 bytes. Large ones need `kubectl apply --server-side`. Either this
+    /// or `documentFrom` is required.
     #[schemars(length(min = 1))]
-    pub document: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// Where the policy lies instead, in the object's own namespace: joined in this order, with a newline where one
+    /// lacks it; at most 10 MiB in all. Loaded again when one of them changes.
+    #[schemars(length(min = 1, max = 64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_from: Option<Vec<KeySource>>,
     /// Where the one-time API keys of created hosts and users go. Required as soon as the document makes one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_roles: Option<CreatedRoles>,
+    /// How often a dry run looks whether Conjur still holds what the document says; in modes Update and Replace it is
+    /// loaded again where it doesn't. At least 10s. Default: 0s, which is never.
+    #[x_kube(validation = Rule::new("duration(self) == duration('0s') || duration(self) >= duration('10s')")
+        .message("look for drift at most every 10s: write 10s or more, such as 1h, or 0s for never"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift_check_interval: Option<GoDuration>,
+    /// Retain: Conjur is left alone when the object goes. Delete: what the document made is removed from Conjur with
+    /// the object. Default: Retain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
     /// While true nothing is loaded. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+}
+
+/// What is done with a document.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PolicyAction {
+    /// It is loaded.
+    #[default]
+    Load,
+    /// Only what a load would change is looked at.
+    DryRun,
 }
 
 /// How a document is loaded.
@@ -106,6 +143,9 @@ pub struct ConjurPolicyStatus {
     /// When that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_load_time: Option<Time>,
+    /// What a load would change, by the last look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PolicyPlan>,
     /// The hosts and users that this policy made or is about to make, whose keys it keeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_roles: Option<Vec<String>>,
@@ -128,4 +168,34 @@ pub struct PendingLoad {
     pub version: Option<i64>,
     /// The hash over connection, branch and mode.
     pub inputs: String,
+}
+
+/// What a load would change in Conjur.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyPlan {
+    /// What it would make.
+    pub created: PlannedItems,
+    /// What it would change.
+    pub updated: PlannedItems,
+    /// What it would remove.
+    pub deleted: PlannedItems,
+}
+
+/// Records of Conjur that a load would touch.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedItems {
+    /// How many.
+    pub count: u32,
+    /// Full ids of the first 20, `account:kind:id`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+}
+
+impl ConjurPolicySpec {
+    /// How often to look for drift; none where it is off.
+    pub fn drift_check(&self) -> Option<Duration> {
+        self.drift_check_interval.as_ref().map(GoDuration::get).filter(|interval| !interval.is_zero())
+    }
 }

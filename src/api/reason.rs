@@ -36,6 +36,10 @@ reasons! {
     Suspended,
     /// A Secret that was edited or deleted by hand was written again (event).
     DriftRepaired,
+    /// A workload was restarted, since the data of its Secret changed (event).
+    RolloutRestarted,
+    /// A workload that is to be restarted does not exist; one that is made now has the new data anyway (event).
+    RolloutTargetNotFound,
     /// The API key of a role was rotated since the one that Conjur gave was lost (event).
     KeyRotated,
     /// The connection speaks plain http: secrets cross the network unencrypted (event).
@@ -50,14 +54,21 @@ reasons! {
     VariableNotFound,
     /// The identity may see a variable, but lacks `execute` on it.
     VariableForbidden,
-    /// No entry gave a key: all are optional and missing.
+    /// No key would be left: all variables are optional and missing, or nothing was found.
     NoKeys,
+    /// A value in Conjur is not what the spec takes it for: not JSON, without the property, not base64, or not what
+    /// the Secret's type needs.
+    InvalidValue,
+    /// A ConfigMap, a Secret or a key that a template is read from is missing.
+    TemplateNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
     /// Another load of the same branch is under way.
     LoadInProgress,
     /// The target Secret is being deleted, or belongs to an object of the same name that is gone.
     TargetTerminating,
+    /// The Secret that keys are to be merged into does not exist.
+    TargetNotFound,
     /// Conjur can't be reached or answers with a fault of its own.
     ConjurUnavailable,
     /// Conjur, or a proxy in front of it, asks for fewer requests.
@@ -76,8 +87,12 @@ reasons! {
     AccessDenied,
     /// The target Secret exists and is not ours.
     ForeignSecret,
+    /// A key, label or annotation that is to be merged into a Secret is another's.
+    FieldConflict,
     /// The data is larger than a Secret may be.
     SecretTooLarge,
+    /// A template does not parse or does not render.
+    TemplateInvalid,
     /// The policy document does not parse, or Conjur refused it.
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.

@@ -1,12 +1,22 @@
 //! ConjurSecret: Conjur → Secret.
 
-use std::{collections::BTreeMap, time::Duration};
+mod sources;
+mod target;
+
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectionRef, GoDuration};
+
+pub use sources::{
+    DataEntry, DataSource, Decode, Extract, Find, KeyFrom, PublicKeys, PublicKeysKind, Rewrite,
+};
+pub use target::{
+    CreationPolicy, DeletionPolicy, RolloutKind, RolloutTarget, Target, Template, TemplateSource,
+};
 
 /// How often an object is refreshed where `refreshInterval` is not set.
 pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
@@ -41,6 +51,8 @@ pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.data) || has(self.dataFrom)")
+    .message("say what goes into the Secret: give data, dataFrom or both"))]
 pub struct ConjurSecretSpec {
     /// Required. The connection to fetch through.
     pub connection_ref: ConnectionRef,
@@ -49,91 +61,56 @@ pub struct ConjurSecretSpec {
         .message("refresh at most every 10s: write 10s or more, such as 1h"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<GoDuration>,
+    /// Periodic: at every `refreshInterval`. OnChange: only when the object or what it refers to changes. CreatedOnce:
+    /// the Secret is made where it is not there, and left alone while it is. Default: Periodic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_policy: Option<RefreshPolicy>,
+    /// Value: each refresh fetches the values. Version: it asks for version numbers first, and fetches only where one
+    /// is another. Default: Value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_detection: Option<ChangeDetection>,
     /// While true nothing is read, written or repaired. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
     /// The Secret to write. Default: an Opaque Secret of the object's own name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Required. What goes into the Secret: one entry a key.
+    /// What goes into the Secret: one entry a key. This or `dataFrom` is required.
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.key == a.key))")
         .message("two entries name the same key; give each entry a key of its own"))]
-    pub data: Vec<DataEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Vec<DataEntry>>,
+    /// What goes into the Secret besides: several keys from each source.
+    #[schemars(length(min = 1, max = 32))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_from: Option<Vec<DataSource>>,
+    /// Workloads of the namespace that are restarted when the Secret's data changed. The first write restarts nothing.
+    #[schemars(length(min = 1, max = 16))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout_restart: Option<Vec<RolloutTarget>>,
 }
 
-/// The Secret to write.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Target {
-    /// Name of the Secret. Default: the object's own name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Type of the Secret. Default: Opaque. Types that mint or grant credentials are refused.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self != 'kubernetes.io/service-account-token' && self != 'bootstrap.kubernetes.io/token'")
-        .message("Secrets of this type mint or grant credentials of the cluster; use Opaque or another type"))]
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub type_: Option<String>,
-    /// Labels of the Secret, besides the operator's own.
-    #[schemars(length(max = 64), inner(length(max = 63)))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('conjur-operator.io/') && k != 'app.kubernetes.io/managed-by')")
-        .message("labels below conjur-operator.io/ and app.kubernetes.io/managed-by are the operator's own; leave them out"))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub labels: Option<BTreeMap<String, String>>,
-    /// Annotations of the Secret, besides the operator's own.
-    #[schemars(length(max = 64), inner(length(max = 16_384)))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('conjur-operator.io/'))")
-        .message("annotations below conjur-operator.io/ are the operator's own; leave them out"))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
-    /// Owner: the Secret's data is the operator's alone. Default: Owner.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub creation_policy: Option<CreationPolicy>,
-    /// Delete: the Secret goes with the object. Retain: it stays. Default: Delete.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deletion_policy: Option<DeletionPolicy>,
-}
-
-/// Whose the Secret is.
+/// When a Secret is brought up to date.
 #[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CreationPolicy {
-    /// The Secret's data is the operator's alone.
+pub enum RefreshPolicy {
+    /// At every `refreshInterval`.
     #[default]
-    Owner,
+    Periodic,
+    /// When the object or what it refers to changes.
+    OnChange,
+    /// Made where it is not there, and left alone while it is.
+    CreatedOnce,
 }
 
-/// What happens to the Secret when the object goes.
+/// How a refresh finds out what changed in Conjur.
 #[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeletionPolicy {
-    /// It goes too.
+pub enum ChangeDetection {
+    /// By fetching the values.
     #[default]
-    Delete,
-    /// It stays.
-    Retain,
-}
-
-/// One key of the Secret, and the variable whose value it gets.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct DataEntry {
-    /// Required. Key in the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')")
-        .message("a Secret key is made of letters, digits, '-', '_' and '.', and is not '.' nor begins with '..'"))]
-    pub key: String,
-    /// Required. Id of the variable, below the account: `apps/billing/db/password`.
-    #[schemars(length(min = 1, max = 1024))]
-    pub variable: String,
-    /// A pinned version of the value. Default: the latest.
-    #[schemars(range(min = 1, max = 2_147_483_647))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<u32>,
-    /// True: a variable that is missing in Conjur leaves the key out, also one that was there; one that is
-    /// forbidden still fails. Default: false.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub optional: Option<bool>,
+    Value,
+    /// By the numbers of the variables' versions.
+    Version,
 }
 
 /// What is known of a ConjurSecret.
@@ -165,6 +142,12 @@ pub struct ConjurSecretStatus {
     /// A hash over all that the object refers to, as it was when last handled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_inputs: Option<String>,
+    /// The revision of the Secret's data, where `rolloutRestart` asks for one: it counts the changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The revision that the workloads of `rolloutRestart` were last restarted for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_out: Option<String>,
 }
 
 /// A Secret, as last written by us.
@@ -195,8 +178,28 @@ impl ConjurSecretSpec {
         self.refresh_interval.as_ref().map_or(DEFAULT_REFRESH_INTERVAL, GoDuration::get)
     }
 
+    /// When the Secret is brought up to date, or the default.
+    pub fn policy(&self) -> RefreshPolicy {
+        self.refresh_policy.unwrap_or_default()
+    }
+
+    /// The workloads to restart; none where there is none.
+    pub fn rollouts(&self) -> &[RolloutTarget] {
+        self.rollout_restart.as_deref().unwrap_or_default()
+    }
+
     /// The target, or its defaults.
     pub fn target(&self) -> Target {
         self.target.clone().unwrap_or_default()
+    }
+
+    /// The entries of `data`; none where there is none.
+    pub fn entries(&self) -> &[DataEntry] {
+        self.data.as_deref().unwrap_or_default()
+    }
+
+    /// The sources of `dataFrom`; none where there is none.
+    pub fn sources(&self) -> &[DataSource] {
+        self.data_from.as_deref().unwrap_or_default()
     }
 }

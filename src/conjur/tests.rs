@@ -1,5 +1,6 @@
 //! The client against a server on loopback.
 
+mod catalogue;
 mod policies;
 mod tls;
 mod tokens;

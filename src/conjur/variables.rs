@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub(super) use self::collector::{Collector, Timing};
 use super::error::Error;
@@ -85,13 +86,29 @@ impl Fetched {
 /// The answer for one id.
 pub type Answer = Result<Value, Error>;
 
-/// How old what is known of a bad id may be. Values are never kept.
+/// How old what is known of a bad id, or the catalogue, may be. Values are never kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// A remembered `NotFound` or `Forbidden` will do: the client looks again by itself.
+    /// A remembered `NotFound` or `Forbidden` will do: the client looks again by itself. So will any catalogue that is
+    /// still kept.
     Remembered,
-    /// Only if it was seen within this time; zero asks the server.
+    /// Only if it was seen, or its walk begun, within this time; zero asks the server.
     NoOlderThan(Duration),
+    /// What is remembered of a bad id will do, but a value must be asked for, and a walk begun, after this: who knows a
+    /// newer version's number must not get the value before it.
+    Since(Instant),
+}
+
+impl Freshness {
+    /// The same, with values that are asked for after `at`.
+    #[must_use]
+    pub fn and_since(self, at: Instant) -> Self {
+        match self {
+            Self::Remembered => Self::Since(at),
+            Self::NoOlderThan(age) => Self::NoOlderThan(age.min(at.elapsed())),
+            Self::Since(earlier) => Self::Since(earlier.max(at)),
+        }
+    }
 }
 
 impl Client {

@@ -359,7 +359,22 @@ impl Named {
         let none = BTreeMap::new();
         let labels = namespace.as_ref().map_or(&none, |n| n.labels());
         let who = Consumer { namespace: &user.namespace, labels };
-        ids.iter().try_for_each(|id| access::check(rules, who, verb, id, &self.facts.id.name))
+        let connection = &self.facts.id.name;
+        if ids.is_empty() {
+            return access::check_use(rules, who, connection);
+        }
+        ids.iter().try_for_each(|id| access::check(rules, who, verb, id, connection))
+    }
+
+    /// Of some variables those that an object of a namespace may read. No IO.
+    pub fn readable<'i>(&self, ids: impl Iterator<Item = &'i str>, user: &Key, ctx: &Context) -> Vec<String> {
+        let Some(rules) = &self.facts.access else { return ids.map(str::to_owned).collect() };
+        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
+        let none = BTreeMap::new();
+        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
+        let who = Consumer { namespace: &user.namespace, labels };
+        let granted = access::Granted::of(rules, who, Verb::Read);
+        ids.filter(|id| granted.includes(id)).map(str::to_owned).collect()
     }
 }
 

@@ -9,14 +9,14 @@ use crate::{
     plan::{Class, Failure},
 };
 
-/// How long something that will announce itself is waited for before it is looked at anyway.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(600);
+pub use crate::plan::LOOK_AGAIN;
 
 impl From<cluster::Error> for Failure {
     fn from(error: cluster::Error) -> Self {
         let message = error.to_string();
         match error {
             cluster::Error::Invalid(_) => Failure::stalled(Reason::InvalidSpec, message),
+            cluster::Error::FieldConflict { .. } => Failure::stalled(Reason::FieldConflict, message),
             // Somebody was in between, a right is missing, or the API server has a fault: it may pass.
             cluster::Error::NotFound(_)
             | cluster::Error::AlreadyExists(_)

@@ -1,9 +1,13 @@
-//! Watches of the Secrets and ConfigMaps that connections refer to, and of foreign Secrets that stand in the way:
-//! metadata only, one for each thing, shared.
+//! Watches of the Secrets and ConfigMaps that objects refer to, and of foreign Secrets that stand in the way: metadata
+//! only, one for each thing, shared. Texts that are read from them are kept, and shared, too.
+
+mod texts;
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use futures::{StreamExt, TryStreamExt};
@@ -12,7 +16,7 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Resource,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -22,8 +26,12 @@ use kube::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::texts::{Text, Texts};
 use super::{facts::ConnectionId, streams::Wakeups};
-use crate::api::{ConjurSecret, connection::BundleKind};
+use crate::{
+    api::{ConjurSecret, SourceKind},
+    cluster::{self, Cluster},
+};
 
 /// Something to watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,8 +51,15 @@ impl Input {
     }
 
     /// A ConfigMap or Secret.
-    pub fn bundle(kind: BundleKind, namespace: &str, name: &str) -> Self {
-        Self { config_map: kind == BundleKind::ConfigMap, namespace: namespace.into(), name: name.into() }
+    pub fn bundle(kind: SourceKind, namespace: &str, name: &str) -> Self {
+        Self { config_map: kind == SourceKind::ConfigMap, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.config_map { "ConfigMap" } else { "Secret" };
+        write!(f, "{kind} {}/{}", self.namespace, self.name)
     }
 }
 
@@ -53,7 +68,8 @@ impl Input {
 pub enum User {
     /// A connection, by what it refers to.
     Connection(ConnectionId),
-    /// A ConjurSecret, by the foreign Secret that has its target's name: it may be adopted, or go.
+    /// A ConjurSecret, by what it refers to, and by the foreign Secret that has its target's name: it may be adopted,
+    /// or go.
     Secret(ObjectRef<DeserializeGuard<ConjurSecret>>),
 }
 
@@ -61,33 +77,58 @@ pub enum User {
 pub struct Inputs {
     client: Client,
     wakeups: Wakeups,
-    watched: Mutex<HashMap<Input, Watched>>,
+    state: Mutex<State>,
 }
 
+#[derive(Default)]
+struct State {
+    watched: HashMap<Input, Watched>,
+    wanted: HashMap<User, Vec<Input>>,
+}
+
+#[derive(Default)]
 struct Watched {
     /// Each user, and whether there is a change that it has not looked at.
     users: HashMap<User, bool>,
+    /// Uid and resource version as the watch last showed them, empty where there is no such thing; none until it has
+    /// listed.
+    seen: Option<String>,
+    texts: Arc<tokio::sync::Mutex<Texts>>,
     task: Option<AbortOnDropHandle<()>>,
 }
 
 impl Inputs {
     /// No watch yet.
-    pub fn new(client: Client, wakeups: Wakeups) -> std::sync::Arc<Self> {
-        std::sync::Arc::new(Self { client, wakeups, watched: Mutex::default() })
+    pub fn new(client: Client, wakeups: Wakeups) -> Arc<Self> {
+        Arc::new(Self { client, wakeups, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on a user is woken by a change of exactly these.
-    pub fn want(self: &std::sync::Arc<Self>, user: &User, wanted: &[Input]) {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|input, entry| {
-            if !wanted.contains(input) {
+    pub fn want(self: &Arc<Self>, user: &User, wanted: &[Input]) {
+        let mut state = self.state();
+        let State { watched, wanted: by_user } = &mut *state;
+        if by_user.get(user).map_or(&[][..], Vec::as_slice) == wanted {
+            return;
+        }
+        let before = if wanted.is_empty() {
+            by_user.remove(user)
+        } else {
+            by_user.insert(user.clone(), wanted.to_vec())
+        };
+        for input in before.into_iter().flatten().filter(|input| !wanted.contains(input)) {
+            if let Some(entry) = watched.get_mut(&input) {
                 entry.users.remove(user);
+                if entry.users.is_empty() {
+                    watched.remove(&input);
+                }
             }
-            !entry.users.is_empty()
-        });
+        }
         for input in wanted {
-            let entry =
-                watched.entry(input.clone()).or_insert_with(|| Watched { users: HashMap::new(), task: None });
+            let entry = watched.entry(input.clone()).or_default();
             entry.users.entry(user.clone()).or_insert(true);
             if entry.task.is_none() {
                 entry.task = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().watch(input.clone()))));
@@ -95,23 +136,69 @@ impl Inputs {
         }
     }
 
+    /// From now on a user is woken by a change of these, too.
+    pub fn want_also(self: &Arc<Self>, user: &User, more: &[Input]) {
+        if more.is_empty() {
+            return;
+        }
+        let mut wanted = self.state().wanted.get(user).cloned().unwrap_or_default();
+        let before = wanted.len();
+        wanted.extend(more.iter().filter(|input| !wanted.contains(input)).cloned().collect::<Vec<_>>());
+        if wanted.len() > before {
+            self.want(user, &wanted);
+        }
+    }
+
+    /// Uid and resource version of each, as the watches show them, empty for what is not there; none while one of them
+    /// has not listed.
+    pub fn versions(&self, inputs: &[Input]) -> Option<Vec<String>> {
+        let state = self.state();
+        inputs.iter().map(|input| state.watched.get(input)?.seen.clone()).collect()
+    }
+
+    /// The texts under some keys of what is watched: kept ones while the watch shows the version that they are of, or
+    /// where they were read after `asked`; else read now.
+    ///
+    /// # Errors
+    /// The API server's; that it is not there is none.
+    pub async fn texts(
+        &self,
+        input: &Input,
+        keys: &BTreeSet<&str>,
+        asked: Instant,
+        cluster: &Cluster,
+    ) -> Result<Texts, cluster::Error> {
+        let kept = self.state().watched.get(input).map(|w| w.texts.clone()).unwrap_or_default();
+        // Many may ask at once, when what they share has changed: one reads.
+        let mut kept = kept.lock().await;
+        let seen = self.state().watched.get(input).and_then(|w| w.seen.clone());
+        if !kept.serve(keys, seen.as_deref(), asked) {
+            *kept = Texts::read(input, kept.with(keys), cluster).await?;
+        }
+        Ok(kept.clone())
+    }
+
     /// Whether something of a user's has changed since it last took note.
     pub fn changed(&self, user: &User) -> bool {
-        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.values().any(|w| w.users.get(user) == Some(&true))
+        let state = self.state();
+        let mut wanted = state.wanted.get(user).into_iter().flatten();
+        wanted.any(|input| state.watched.get(input).is_some_and(|w| w.users.get(user) == Some(&true)))
     }
 
     /// The same, and takes note.
     pub fn take_changed(&self, user: &User) -> bool {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        let State { watched, wanted } = &mut *state;
         let mut any = false;
-        for flag in watched.values_mut().filter_map(|w| w.users.get_mut(user)) {
-            any |= std::mem::take(flag);
+        for input in wanted.get(user).into_iter().flatten() {
+            if let Some(flag) = watched.get_mut(input).and_then(|w| w.users.get_mut(user)) {
+                any |= std::mem::take(flag);
+            }
         }
         any
     }
 
-    async fn watch(self: std::sync::Arc<Self>, input: Input) {
+    async fn watch(self: Arc<Self>, input: Input) {
         if input.config_map {
             self.follow::<ConfigMap>(&input).await;
         } else {
@@ -121,15 +208,10 @@ impl Inputs {
 
     async fn follow<K>(&self, input: &Input)
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + Send
-            + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Send + 'static,
     {
         let api = Api::<PartialObjectMeta<K>>::namespaced(self.client.clone(), &input.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", input.name));
-        let mut seen: Option<String> = None;
         let mut listed = false;
         let mut events = watcher(api, config).default_backoff().boxed();
         loop {
@@ -140,12 +222,12 @@ impl Inputs {
                 }
                 Ok(Some(watcher::Event::InitApply(o))) => {
                     listed = true;
-                    o.resource_version()
+                    texts::version(&o.metadata)
                 }
                 Ok(Some(watcher::Event::InitDone)) if listed => continue,
-                Ok(Some(watcher::Event::Apply(o))) => o.resource_version(),
+                Ok(Some(watcher::Event::Apply(o))) => texts::version(&o.metadata),
                 // It went, maybe while the watch was broken.
-                Ok(Some(watcher::Event::Delete(_) | watcher::Event::InitDone)) => None,
+                Ok(Some(watcher::Event::Delete(_) | watcher::Event::InitDone)) => String::new(),
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(
@@ -156,16 +238,18 @@ impl Inputs {
                     continue;
                 }
             };
-            if version != seen {
-                seen = version;
-                self.wake(input);
-            }
+            self.show(input, version);
         }
     }
 
-    fn wake(&self, input: &Input) {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        for (user, changed) in watched.get_mut(input).into_iter().flat_map(|w| &mut w.users) {
+    /// Takes what a watch shows, and wakes the users if it is news.
+    fn show(&self, input: &Input, version: String) {
+        let mut state = self.state();
+        let Some(watched) = state.watched.get_mut(input).filter(|w| w.seen.as_ref() != Some(&version)) else {
+            return;
+        };
+        watched.seen = Some(version);
+        for (user, changed) in &mut watched.users {
             *changed = true;
             match user {
                 User::Connection(connection) => self.wakeups.connection(connection),

@@ -1,12 +1,12 @@
 //! What we remember of the Secrets we wrote: nothing of their values.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
 };
 
 use super::Key;
-use crate::plan::secret::Fingerprint;
+use crate::plan::{secret::Fingerprint, versions::Versions};
 
 /// A target, as we last wrote or saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Target {
     pub fingerprint: Fingerprint,
     /// Generation of the object that it was written for.
     pub generation: Option<i64>,
+    /// Revision of its data, and HMAC over the data alone; none where no workload is to be restarted.
+    pub revision: Option<(String, Fingerprint)>,
 }
 
 /// What is remembered of one ConjurSecret.
@@ -32,11 +34,22 @@ pub struct Remembered {
     pub target: Option<Target>,
     /// The slot of its grid that was last handled.
     pub slot: Option<i128>,
+    /// Which versions the target was made of, where that is known and all of the last reconcile was done.
+    pub versions: Option<Versions>,
+    /// All that the last attempt was for is done, but for restarts of workloads.
+    pub only_rollout: bool,
 }
 
 /// By object; lost with the process.
 #[derive(Default)]
-pub struct Memory(Mutex<HashMap<Key, Remembered>>);
+pub struct Memory(Mutex<HashMap<Key, Remembered>>, Mutex<Merges>);
+
+/// Which objects merge into which Secret: such a Secret names none of them as its owner.
+#[derive(Default)]
+struct Merges {
+    into: HashMap<Key, Key>,
+    by: HashMap<Key, BTreeSet<Key>>,
+}
 
 impl Memory {
     /// What is remembered of an object.
@@ -61,11 +74,60 @@ impl Memory {
 
     /// Makes an object's slot one that is still to be handled: something that it left out may be had now.
     pub fn reopen_slot(&self, key: &Key) {
-        self.change(key, |m| m.slot = m.slot.map(|slot| slot - 1));
+        self.change(key, |m| {
+            m.slot = m.slot.map(|slot| slot - 1);
+            m.versions = None;
+        });
+    }
+
+    /// From now on an object merges into this Secret, or into none.
+    pub fn merges(&self, object: &Key, into: Option<Key>) {
+        let mut merges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if merges.into.get(object) == into.as_ref() {
+            return;
+        }
+        if let Some(former) = merges.into.remove(object)
+            && let Some(by) = merges.by.get_mut(&former)
+        {
+            by.remove(object);
+            if by.is_empty() {
+                merges.by.remove(&former);
+            }
+        }
+        if let Some(into) = into {
+            merges.by.entry(into.clone()).or_default().insert(object.clone());
+            merges.into.insert(object.clone(), into);
+        }
+    }
+
+    /// The objects that merge into a Secret.
+    pub fn merging_into(&self, secret: &Key) -> Vec<Key> {
+        let merges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        merges.by.get(secret).into_iter().flatten().cloned().collect()
     }
 
     /// Forgets an object.
     pub fn forget(&self, key: &Key) {
+        self.merges(key, None);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_knows_who_merges_into_it() {
+        let key = |name: &str| Key { namespace: "n".into(), name: name.into() };
+        let memory = Memory::default();
+        memory.merges(&key("a"), Some(key("x")));
+        memory.merges(&key("b"), Some(key("x")));
+        assert_eq!(memory.merging_into(&key("x")), [key("a"), key("b")]);
+        memory.merges(&key("a"), Some(key("y")));
+        memory.forget(&key("b"));
+        assert_eq!(memory.merging_into(&key("x")), []);
+        assert_eq!(memory.merging_into(&key("y")), [key("a")]);
+        assert_eq!(memory.1.lock().unwrap().by.len(), 1);
     }
 }

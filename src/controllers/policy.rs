@@ -67,7 +67,7 @@ impl Reconcile for ConjurPolicy {
             return Ok(Outcome::Suspended);
         }
         let mut fields = Map::new();
-        let hash = inputs::document_hash(self.spec.document.as_bytes());
+        let hash = inputs::document_hash(self.document().as_bytes());
         fields.insert("documentHash".into(), hash.clone().into());
         let asked = self.conditions().0 != self.meta().generation || self.loaded_hash() != Some(&hash);
         match observe_and_act(self, hash, &mut fields, ctx).await {
@@ -93,6 +93,10 @@ impl Reconcile for ConjurPolicy {
 impl ConjurPolicy {
     fn loaded_hash(&self) -> Option<&str> {
         self.status.as_ref().and_then(|s| s.loaded_hash.as_deref())
+    }
+
+    fn document(&self) -> &str {
+        self.spec.document.as_deref().unwrap_or_default()
     }
 
     fn mode(&self) -> LoadMode {
@@ -143,7 +147,7 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
     let named = clients::named(&spec.connection_ref, &key, ctx)?;
     let settings = &named.facts.settings;
     let account = &settings.account;
-    let document = document::read(&spec.document, branch.as_str(), account)
+    let document = document::read(object.document(), branch.as_str(), account)
         .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("spec.document, {e}")))?;
     check_document(object, &document)?;
     let server = server(&settings.url, account);

@@ -1,17 +1,25 @@
 //! ConjurSecret: Conjur → Secret. `reconcile` → `observe` → `act`.
 
 mod fetch;
+mod merge;
+mod once;
+mod rollout;
 mod target;
+mod template;
+mod versions;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::{events::EventType, reflector::ObjectRef},
 };
 use serde_json::{Map, Value, json};
 
+use self::versions::{Before, Looked};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
@@ -22,14 +30,15 @@ use crate::{
     api::{
         ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
+        secret::RefreshPolicy,
     },
-    conjur::{Lane, Wanted},
+    conjur::Lane,
     metrics::Kind,
     plan::{
         Class, Failure,
         access::Verb,
-        schedule::{Cause, Due, OFFSETS, Observed, Slots, TargetSeen, due},
-        secret::{Action, Desired, Owner},
+        schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
+        secret::{Action, Desired, Fingerprint, Owner},
     },
 };
 
@@ -48,19 +57,25 @@ impl Reconcile for ConjurSecret {
         }
         // Boxed, as what takes long below is: thousands may wait at once, each with all of its largest state.
         let seen = Box::new(Seen::observe(self, ctx));
+        // A start must learn of what changed meanwhile.
+        ctx.inputs.want_also(&user(&seen.key), &seen.sources);
         let now = Timestamp::now();
-        match seen.due(self, now) {
+        match seen.due(self, now, ctx) {
             Due::In(wait) => {
-                let slot = seen.slots.current(now);
-                ctx.memory.change(&seen.key, |m| {
-                    m.slot.get_or_insert(slot);
-                });
+                let slot = seen.slot(now);
+                ctx.memory.change(&seen.key, |m| m.slot = m.slot.or(slot));
                 Ok(Outcome::Untouched(Some(wait)))
             }
+            Due::WhenWoken => Ok(Outcome::Untouched(None)),
             Due::Now(cause) => {
-                let (key, target) = (seen.key.clone(), seen.desired.name.clone());
-                let result = Box::pin(seen.act(self, cause, ctx)).await;
-                watch_foreign(&key, &target, &result, ctx);
+                let (key, sources) = (seen.key.clone(), seen.sources.clone());
+                let target = Input::secret(&key.namespace, &seen.desired.name);
+                let revision = seen.revision(ctx);
+                let result = match Box::pin(seen.act(self, cause, ctx)).await {
+                    Ok(outcome) => Box::pin(rollout::follow(self, &key, revision, outcome, ctx)).await,
+                    Err(trouble) => Err(trouble),
+                };
+                ctx.inputs.want(&user(&key), &watched(sources, target, &result));
                 result.map_err(|trouble| looked_at(self, trouble))
             }
         }
@@ -89,11 +104,15 @@ fn user(key: &Key) -> User {
     User::Secret(ObjectRef::new(&key.name).within(&key.namespace))
 }
 
-/// A foreign Secret has none of our labels, so that only a watch of its own tells when it may be adopted or is gone.
-fn watch_foreign(key: &Key, target: &str, result: &Result<Outcome, Trouble>, ctx: &Context) {
-    let foreign = matches!(result, Err(trouble) if trouble.failure.reason == Reason::ForeignSecret);
-    let watched = foreign.then(|| Input::secret(&key.namespace, target));
-    ctx.inputs.want(&user(key), watched.as_slice());
+/// What wakes an object: the sources of its templates, and its target where that stands in the way or is to be merged
+/// into and is not there. Such a Secret has none of our labels, so that only a watch of its own tells of it.
+fn watched(sources: Vec<Input>, target: Input, result: &Result<Outcome, Trouble>) -> Vec<Input> {
+    let unlabelled = matches!(result, Err(trouble) if matches!(
+        trouble.failure.reason,
+        Reason::ForeignSecret | Reason::TargetNotFound | Reason::FieldConflict
+    ));
+    let also = (unlabelled && !sources.contains(&target)).then_some(target);
+    sources.into_iter().chain(also).collect()
 }
 
 /// What was observed of one object, from the stores: no IO.
@@ -101,10 +120,17 @@ struct Seen {
     key: Key,
     owner: Owner,
     named: Result<Named, Failure>,
-    slots: Slots,
+    /// What its templates lie in.
+    sources: Vec<Input>,
+    /// None where it is refreshed only on a change.
+    slots: Option<Slots>,
     remembered: Remembered,
     target: TargetSeen,
     desired: Desired,
+    /// The Secret is there, and is left alone.
+    made_once: bool,
+    /// Only restarts of workloads are left to do.
+    only_rollout: bool,
 }
 
 impl Seen {
@@ -113,6 +139,8 @@ impl Seen {
         let uid = object.uid().unwrap_or_default();
         let remembered = ctx.memory.of_object(&key, &uid);
         let desired = target::desired(object);
+        let into = Key { namespace: key.namespace.clone(), name: desired.name.clone() };
+        ctx.memory.merges(&key, target::merges(object).then_some(into));
         let status = object.status.clone().unwrap_or_default();
         // What we wrote last beats what the watch says of it; after a restart the status stands for it.
         let left = match &remembered.target {
@@ -129,7 +157,8 @@ impl Seen {
             (None, Some(_)) => TargetSeen::Changed,
             (_, None) => TargetSeen::Gone,
         };
-        Self {
+        let periodic = object.spec.policy() == RefreshPolicy::Periodic;
+        let mut seen = Self {
             owner: Owner {
                 kind: "ConjurSecret",
                 api_version: ConjurSecret::api_version(&()).into_owned(),
@@ -138,28 +167,63 @@ impl Seen {
                 uid: uid.clone(),
             },
             named: clients::named(&object.spec.connection_ref, &key, ctx),
-            slots: Slots::new(object.spec.interval(), &uid, OFFSETS),
+            slots: periodic.then(|| Slots::new(object.spec.interval(), &uid, versions::offsets(object))),
+            sources: template::sources(object, &key),
             remembered,
             target,
             desired,
             key,
+            made_once: false,
+            only_rollout: false,
+        };
+        seen.made_once = seen.is_made_once(object, ctx);
+        seen.only_rollout = seen.is_only_rollout(object, ctx);
+        seen
+    }
+
+    fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
+        ObjectRef::new(&self.desired.name).within(&self.key.namespace)
+    }
+
+    fn slot(&self, now: Timestamp) -> Option<i128> {
+        self.slots.map(|slots| slots.current(now))
+    }
+
+    fn next_slot(&self) -> Option<Duration> {
+        self.slots.map(|slots| slots.next_in(Timestamp::now()))
+    }
+
+    fn synced(&self) -> String {
+        format!("Secret {} holds what Conjur holds", self.desired.name)
+    }
+
+    /// The hash over what the object refers to, as far as it is known: while a watch of a template has not listed,
+    /// that counts as it was when last handled.
+    fn inputs(&self, handled: Option<&str>, ctx: &Context) -> String {
+        let Ok(named) = &self.named else { return String::new() };
+        match ctx.inputs.versions(&self.sources) {
+            Some(versions) => template::hash(&named.inputs, &self.sources, &versions),
+            None => handled.unwrap_or_default().to_owned(),
         }
     }
 
-    fn due(&self, object: &ConjurSecret, now: Timestamp) -> Due {
+    fn due(&self, object: &ConjurSecret, now: Timestamp, ctx: &Context) -> Due {
         let status = object.status.clone().unwrap_or_default();
+        let inputs = self.inputs(status.observed_inputs.as_deref(), ctx);
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let observed = Observed {
             generation: object.meta().generation,
             observed_generation: status.observed_generation,
             sync_now: object.annotations().get(SYNC_NOW_ANNOTATION).map(String::as_str),
             handled_sync_now: status.last_handled_sync_now.as_deref(),
-            inputs: self.named.as_ref().map_or("", |n| &n.inputs),
+            inputs: &inputs,
             handled_inputs: status.observed_inputs.as_deref(),
             ready: is_true(conditions, READY),
             retrying: is_true(conditions, RECONCILING),
             target: self.target,
             handled_slot: self.remembered.slot,
+            made_once: self.made_once,
+            only_rollout: self.only_rollout,
         };
         due(&observed, self.slots, now)
     }
@@ -170,65 +234,100 @@ impl Seen {
         cause: Cause,
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
-        let wanted = fetch::wanted(&object.spec.data)?;
+        if self.made_once {
+            return Ok(self.left_alone(object, ctx));
+        }
+        if cause == Cause::Rollout {
+            return Ok(self.written_before());
+        }
+        ctx.memory.change(&self.key, |m| m.only_rollout = false);
+        let plan = fetch::plan(object)?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
-        let looked = Box::pin(self.is_disturbed(cause, ctx)).await;
+        let looked = Box::pin(self.is_disturbed(object, cause, ctx)).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
-            return Ok(Outcome::Untouched(Some(self.slots.next_in(Timestamp::now()))));
+            return Ok(Outcome::Untouched(self.next_slot()));
         }
         let asked = asked || disturbed;
-        self.bring_about(object, cause, &wanted, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+        self.bring_about(object, cause, plan, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
     }
 
     async fn bring_about(
         mut self: Box<Self>,
         object: &ConjurSecret,
         cause: Cause,
-        wanted: &[Wanted],
+        plan: fetch::Plan<'_>,
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
-        let ids: Vec<&str> = object.spec.data.iter().map(|entry| entry.variable.as_str()).collect();
-        named.check_access(Verb::Read, &ids, &self.key, ctx)?;
-        let through = match named.standing {
+        named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
+        let templates = Box::pin(template::gather(object, &self.key, &self.sources, ctx)).await?;
+        let through = match &named.standing {
             Standing::Connected(connected) => connected,
-            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, &why).into()),
+            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, why).into()),
             // Its first try wakes us.
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
-        let slot = self.slots.current(Timestamp::now());
-        self.desired.data = fetch::data(&object.spec.data, wanted, cause, lane, &through, ctx).await?;
+        let slot = self.slot(Timestamp::now());
+        let gathered = Box::pin(plan.gather(&self.key, cause, lane, &named, through, ctx)).await?;
+        let before =
+            match Box::pin(versions::look(&self, object, &gathered, cause, lane, through, ctx)).await? {
+                Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
+                Looked::Fetch(before) => before,
+            };
+        // Known again when all is done: what fails from here on needs the values.
+        ctx.memory.change(&self.key, |m| m.versions = None);
+        let read = before.as_ref().map(Before::read_at);
+        let fetched = gathered.fetch(cause, lane, read, through, ctx).await?;
+        let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));
+        self.desired.data = templates.render(fetched.data)?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         Box::pin(target::remove_former(&self, object, lane, ctx)).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
-            m.slot = Some(slot);
+            m.slot = slot;
+            m.versions = versions;
         });
         if action != Action::Unchanged && cause == Cause::Drift {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
-        Ok(self.done(object, cause, action, &target, &named.inputs, lane))
+        let inputs = template::hash(&named.inputs, &self.sources, &templates.versions);
+        Ok(self.done(object, cause, action, &target, &inputs, lane))
+    }
+
+    /// No variable has another version: nothing is fetched or written. The status is told only what it may not know.
+    fn unchanged(&self, cause: Cause, slot: Option<i128>, lane: Lane, ctx: &Context) -> Outcome {
+        ctx.memory.change(&self.key, |m| m.slot = slot);
+        let again = self.next_slot();
+        if cause == Cause::Slot {
+            return Outcome::Untouched(again);
+        }
+        Outcome::Done { again, reason: Reason::Synced, message: self.synced(), fields: Map::new(), lane }
     }
 
     /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
     /// asked. What of it is another's does not count.
-    async fn is_disturbed(&mut self, cause: Cause, ctx: &Context) -> Result<bool, Failure> {
+    async fn is_disturbed(
+        &mut self,
+        object: &ConjurSecret,
+        cause: Cause,
+        ctx: &Context,
+    ) -> Result<bool, Failure> {
         if !matches!(cause, Cause::Drift | Cause::Unfinished) || self.target == TargetSeen::AsLeft {
             return Ok(false);
         }
-        let only_anothers = self.only_anothers_label(ctx).await?;
+        let only_anothers = self.only_anothers_label(object, ctx).await?;
         self.remembered = ctx.memory.of(&self.key);
         Ok(!only_anothers)
     }
 
     /// Whether all that changed of the Secret is what others put there. Needs what we remember: after a restart it
     /// can't tell.
-    async fn only_anothers_label(&self, ctx: &Context) -> Result<bool, Failure> {
+    async fn only_anothers_label(&self, object: &ConjurSecret, ctx: &Context) -> Result<bool, Failure> {
         let Some(target) = self.remembered.target.as_ref().filter(|t| t.name == self.desired.name) else {
             return Ok(false);
         };
@@ -236,7 +335,7 @@ impl Seen {
             return Ok(false);
         };
         let same = secret.metadata.uid.as_deref() == Some(&target.uid)
-            && ctx.fingerprints.of_existing(&secret, &self.desired, &self.owner) == target.fingerprint;
+            && self.fingerprint(object, &secret, ctx) == target.fingerprint;
         crate::plan::secret::wipe(&mut secret);
         if same {
             let version = secret.metadata.resource_version.unwrap_or_default();
@@ -247,6 +346,14 @@ impl Seen {
             });
         }
         Ok(same)
+    }
+
+    fn fingerprint(&self, object: &ConjurSecret, secret: &Secret, ctx: &Context) -> Fingerprint {
+        if target::merges(object) {
+            ctx.fingerprints.of_merged(secret, &self.owner)
+        } else {
+            ctx.fingerprints.of_existing(secret, &self.desired, &self.owner)
+        }
     }
 
     fn done(
@@ -278,9 +385,9 @@ impl Seen {
         fields.insert("missing".into(), Value::Null);
         fields.insert("observedInputs".into(), inputs.into());
         Outcome::Done {
-            again: Some(self.slots.next_in(Timestamp::now())),
+            again: self.next_slot(),
             reason: Reason::Synced,
-            message: format!("Secret {} holds what Conjur holds", target.name),
+            message: self.synced(),
             fields,
             lane,
         }

@@ -16,7 +16,7 @@ use kube::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Key, Reconcile, STALLED_AGAIN, facts::ConnectionId, policy::KeyWrites};
+use super::{Context, Key, Reconcile, STALLED_AGAIN, facts::ConnectionId, memory::Memory, policy::KeyWrites};
 use crate::{
     api::{
         ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, ConnectionKind, MANAGED_LABEL,
@@ -186,9 +186,17 @@ pub async fn namespaces(client: Client, writer: reflector::store::Writer<Partial
         .await;
 }
 
-/// Wakes whom a Secret belongs to, by its controller reference, else by our annotation.
-pub fn wake_owner(secret: &PartialObjectMeta<Secret>, wakeups: &Wakeups, key_writes: &KeyWrites) {
+/// Wakes whom a Secret belongs to, by its controller reference, else by our annotation, and those that merge into it.
+pub fn wake_owner(
+    secret: &PartialObjectMeta<Secret>,
+    wakeups: &Wakeups,
+    key_writes: &KeyWrites,
+    memory: &Memory,
+) {
     let namespace = secret.namespace().unwrap_or_default();
+    for merging in memory.merging_into(&Key::of(secret)) {
+        wakeups.secret(ObjectRef::new(&merging.name).within(&namespace));
+    }
     let controller = secret.owner_references().iter().find(|o| o.controller == Some(true));
     let annotated = secret.annotations().get(OWNER_ANNOTATION).and_then(|text| text.split_once('/'));
     let owner = controller.map(|c| (c.kind.as_str(), c.name.as_str())).or(annotated);

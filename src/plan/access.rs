@@ -53,19 +53,12 @@ pub fn check(
         let message = format!("cannot {what}: the id has an empty, '.' or '..' segment");
         return Err(Failure::stalled(Reason::InvalidSpec, message));
     }
-    let matching: Vec<_> = rules.iter().filter(|rule| rule_is_for(rule, who)).collect();
-    let granted = |rule: &&AccessRule| {
-        let patterns = match verb {
-            Verb::Read => rule.read.as_deref(),
-            Verb::Load => rule.branches.as_deref(),
-        };
-        patterns.unwrap_or_default().iter().any(|pattern| glob(&filled(pattern, who.namespace), id))
-    };
-    if matching.iter().any(granted) {
+    let granted = Granted::of(rules, who, verb);
+    if granted.includes(id) {
         return Ok(());
     }
     let namespace = who.namespace;
-    let message = if matching.is_empty() {
+    let message = if granted.patterns.is_none() {
         format!(
             "no rule of spec.access of ClusterConjurConnection {connection} is for namespace {namespace}, so it may not \
              {what}. Its administrator can add: - {{namespaces: {{names: [{namespace}]}}, {}: [\"{id}\"]}}",
@@ -79,6 +72,51 @@ pub fn check(
         )
     };
     Err(Failure::stalled(Reason::AccessDenied, message))
+}
+
+/// Whether a namespace may use a connection at all, for what names no id.
+///
+/// # Errors
+/// `AccessDenied`.
+pub fn check_use(rules: &[AccessRule], who: Consumer, connection: &str) -> Result<(), Failure> {
+    if rules.iter().any(|rule| rule_is_for(rule, who)) {
+        return Ok(());
+    }
+    let namespace = who.namespace;
+    Err(Failure::stalled(
+        Reason::AccessDenied,
+        format!(
+            "no rule of spec.access of ClusterConjurConnection {connection} is for namespace {namespace}, so it may not \
+             be used from there. Its administrator can add: - {{namespaces: {{names: [{namespace}]}}, read: [<ids>]}}"
+        ),
+    ))
+}
+
+/// What a namespace may do, of all rules that are for it.
+pub struct Granted {
+    /// None where no rule is for the namespace.
+    patterns: Option<Vec<String>>,
+}
+
+impl Granted {
+    /// Gathers what the rules grant.
+    pub fn of(rules: &[AccessRule], who: Consumer, verb: Verb) -> Self {
+        let mut patterns = None;
+        for rule in rules.iter().filter(|rule| rule_is_for(rule, who)) {
+            let granted = match verb {
+                Verb::Read => rule.read.as_deref(),
+                Verb::Load => rule.branches.as_deref(),
+            };
+            let granted = granted.unwrap_or_default().iter().map(|pattern| filled(pattern, who.namespace));
+            patterns.get_or_insert_with(Vec::new).extend(granted);
+        }
+        Self { patterns }
+    }
+
+    /// Whether an id is granted; one with an empty, `.` or `..` segment never is.
+    pub fn includes(&self, id: &str) -> bool {
+        !has_bad_segment(id) && self.patterns.iter().flatten().any(|pattern| glob(pattern, id))
+    }
 }
 
 fn rule_is_for(rule: &AccessRule, who: Consumer) -> bool {
@@ -232,6 +270,35 @@ mod tests {
         for id in ["apps/../secret", "apps//x", "/x", "x/", "."] {
             assert_eq!(may(&all, id), Err(Reason::InvalidSpec), "{id}");
         }
+    }
+
+    #[test]
+    fn what_names_no_id_needs_a_rule_for_the_namespace() {
+        let labels = BTreeMap::new();
+        let who = Consumer { namespace: "billing", labels: &labels };
+        for (rules, may) in [
+            (vec![], false),
+            (vec![rule(Some(&["other"]), None, &["**"])], false),
+            (vec![rule(Some(&["billing"]), None, &[])], true),
+        ] {
+            assert_eq!(check_use(&rules, who, "shared").is_ok(), may, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_granted_is_gathered_from_all_rules() {
+        let labels = BTreeMap::new();
+        let who = Consumer { namespace: "billing", labels: &labels };
+        let rules = [
+            rule(Some(&["billing"]), None, &["apps/{namespace}/*"]),
+            rule(Some(&["other"]), None, &["**"]),
+            rule(Some(&["billing"]), None, &["shared/**"]),
+        ];
+        let granted = Granted::of(&rules, who, Verb::Read);
+        let ids = ["apps/billing/a", "apps/other/a", "shared/x/y", "shared/../x", "apps/billing/.."];
+        let included: Vec<_> = ids.into_iter().filter(|id| granted.includes(id)).collect();
+        assert_eq!(included, ["apps/billing/a", "shared/x/y"]);
+        assert!(!Granted::of(&rules, who, Verb::Load).includes("apps/billing/a"));
     }
 
     #[test]

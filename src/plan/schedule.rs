@@ -10,6 +10,8 @@ use jiff::Timestamp;
 
 /// How many offsets the objects of one interval share.
 pub const OFFSETS: u32 = 16;
+/// The same where versions are asked for first: each offset costs a walk through the list of all variables.
+pub const VERSION_OFFSETS: u32 = 4;
 
 /// The refresh grid of one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,12 @@ impl Slots {
     /// The number of the slot that `now` lies in.
     pub fn current(self, now: Timestamp) -> i128 {
         (now.as_nanosecond() - self.offset).div_euclid(self.interval)
+    }
+
+    /// How long ago the slot that `now` lies in began.
+    pub fn since(self, now: Timestamp) -> Duration {
+        let passed = (now.as_nanosecond() - self.offset).rem_euclid(self.interval);
+        Duration::from_nanos(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
     /// How long until the next slot begins; never zero.
@@ -55,6 +63,7 @@ pub enum TargetSeen {
 }
 
 /// What decides whether an object is due.
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
     /// `metadata.generation`.
@@ -77,6 +86,10 @@ pub struct Observed<'a> {
     pub target: TargetSeen,
     /// The slot that was last handled by this process; none after a start.
     pub handled_slot: Option<i128>,
+    /// The Secret was made, and is left alone while it is there (`refreshPolicy: CreatedOnce`).
+    pub made_once: bool,
+    /// Nothing but restarts of workloads is left to do of what the last attempt was for.
+    pub only_rollout: bool,
 }
 
 /// Whether an object is due, and why.
@@ -86,6 +99,8 @@ pub enum Due {
     Now(Cause),
     /// Nothing does; the next slot begins after the time.
     In(Duration),
+    /// Nothing does, and it has no slots: something will wake it.
+    WhenWoken,
 }
 
 /// Why an object is due.
@@ -103,31 +118,36 @@ pub enum Cause {
     Unfinished,
     /// Its slot came.
     Slot,
+    /// Its Secret is done, and workloads are still to be restarted for it.
+    Rollout,
 }
 
 impl Cause {
     /// Whether somebody waits for it: such objects don't wait behind refreshes.
     pub fn is_foreground(self) -> bool {
-        !matches!(self, Cause::Slot | Cause::Unfinished)
+        !matches!(self, Cause::Slot | Cause::Unfinished | Cause::Rollout)
     }
 }
 
-/// Decides whether an object is due.
-pub fn due(seen: &Observed, slots: Slots, now: Timestamp) -> Due {
+/// Decides whether an object is due. `slots`: none where it is refreshed only on a change.
+pub fn due(seen: &Observed, slots: Option<Slots>, now: Timestamp) -> Due {
+    let slot_came = |slots: Slots| seen.handled_slot.is_some_and(|handled| slots.current(now) > handled);
     if seen.generation != seen.observed_generation {
         Due::Now(Cause::Generation)
     } else if seen.sync_now.is_some() && seen.sync_now != seen.handled_sync_now {
         Due::Now(Cause::SyncNow)
-    } else if Some(seen.inputs) != seen.handled_inputs {
+    } else if Some(seen.inputs) != seen.handled_inputs && !seen.made_once {
         Due::Now(Cause::Inputs)
-    } else if !seen.ready || seen.retrying {
+    } else if (!seen.ready || seen.retrying) && !seen.only_rollout {
         Due::Now(Cause::Unfinished)
-    } else if seen.target != TargetSeen::AsLeft {
+    } else if seen.target != TargetSeen::AsLeft && !seen.made_once {
         Due::Now(Cause::Drift)
-    } else if seen.handled_slot.is_some_and(|handled| slots.current(now) > handled) {
+    } else if slots.is_some_and(slot_came) {
         Due::Now(Cause::Slot)
+    } else if seen.only_rollout {
+        Due::Now(Cause::Rollout)
     } else {
-        Due::In(slots.next_in(now))
+        slots.map_or(Due::WhenWoken, |slots| Due::In(slots.next_in(now)))
     }
 }
 
@@ -153,13 +173,15 @@ mod tests {
             retrying: false,
             target: TargetSeen::AsLeft,
             handled_slot: None,
+            made_once: false,
+            only_rollout: false,
         }
     }
 
     #[test]
     fn after_a_restart_a_settled_object_waits_for_its_next_slot() {
         let slots = Slots::new(Duration::from_secs(3600), "uid", OFFSETS);
-        let Due::In(wait) = due(&settled(), slots, at(1_800_000_000)) else { panic!("due at once") };
+        let Due::In(wait) = due(&settled(), Some(slots), at(1_800_000_000)) else { panic!("due at once") };
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(3600));
     }
 
@@ -178,16 +200,43 @@ mod tests {
             (Observed { target: TargetSeen::Gone, ..s() }, Cause::Drift),
             (Observed { target: TargetSeen::Changed, ..s() }, Cause::Drift),
             (Observed { handled_slot: Some(slots.current(now) - 1), ..s() }, Cause::Slot),
+            (Observed { only_rollout: true, ..s() }, Cause::Rollout),
+            (Observed { only_rollout: true, retrying: true, ready: false, ..s() }, Cause::Rollout),
+            // Restarts that fail hold no refresh up.
+            (Observed { only_rollout: true, handled_slot: Some(slots.current(now) - 1), ..s() }, Cause::Slot),
+            (Observed { only_rollout: true, generation: Some(4), ..s() }, Cause::Generation),
         ] {
-            assert_eq!(due(&seen, slots, now), Due::Now(cause));
+            assert_eq!(due(&seen, Some(slots), now), Due::Now(cause));
         }
         for seen in [
             Observed { handled_slot: Some(slots.current(now)), ..s() },
             Observed { sync_now: Some("x"), handled_sync_now: Some("x"), ..s() },
             Observed { handled_sync_now: Some("x"), ..s() },
         ] {
-            assert!(matches!(due(&seen, slots, now), Due::In(_)));
+            assert!(matches!(due(&seen, Some(slots), now), Due::In(_)));
         }
+    }
+
+    #[test]
+    fn without_slots_an_object_is_due_only_on_a_change() {
+        let now = at(1_800_000_000);
+        assert_eq!(due(&Observed { handled_slot: Some(0), ..settled() }, None, now), Due::WhenWoken);
+        let changed = Observed { inputs: "b", ..settled() };
+        assert_eq!(due(&changed, None, now), Due::Now(Cause::Inputs));
+        assert_eq!(due(&Observed { sync_now: Some("x"), ..settled() }, None, now), Due::Now(Cause::SyncNow));
+    }
+
+    #[test]
+    fn a_secret_that_is_made_once_is_due_only_when_it_is_gone() {
+        let now = at(1_800_000_000);
+        let once = || Observed { made_once: true, ..settled() };
+        for seen in [Observed { inputs: "b", ..once() }, Observed { target: TargetSeen::Changed, ..once() }] {
+            assert_eq!(due(&seen, None, now), Due::WhenWoken);
+        }
+        let gone = Observed { target: TargetSeen::Gone, made_once: false, ..once() };
+        assert_eq!(due(&gone, None, now), Due::Now(Cause::Drift));
+        // Looked at, so that its status follows; the Secret stays as it is.
+        assert_eq!(due(&Observed { generation: Some(4), ..once() }, None, now), Due::Now(Cause::Generation));
     }
 
     #[test]
@@ -207,6 +256,8 @@ mod tests {
             let wait = slots.next_in(now);
             prop_assert!(wait > Duration::ZERO && wait <= Duration::from_secs(seconds));
             prop_assert_eq!(slots.current(now + wait), slots.current(now) + 1);
+            prop_assert_eq!(slots.since(now) + wait, Duration::from_secs(seconds));
+            prop_assert_eq!(slots.current(now - slots.since(now)), slots.current(now));
         }
     }
 }

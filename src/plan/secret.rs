@@ -1,8 +1,12 @@
 //! What the target Secret should be, whose it is, and what to do about the difference.
 
+mod fingerprint;
+pub mod merge;
+mod ownership;
+mod types;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_lc_rs::hmac;
 use k8s_openapi::{
     ByteString,
     api::core::v1::Secret,
@@ -10,11 +14,14 @@ use k8s_openapi::{
 };
 use zeroize::Zeroize;
 
+pub use self::{
+    fingerprint::{Fingerprint, FingerprintKey},
+    ownership::{Ownership, is_written_for, ownership, refuse_unless_ours},
+    types::check_type,
+};
 use super::Failure;
 use crate::{
-    api::{
-        ADOPT_ANNOTATION, MANAGED_BY_LABEL, MANAGED_LABEL, MANAGER, OWNER_ANNOTATION, Reason, condition::clip,
-    },
+    api::{MANAGED_BY_LABEL, MANAGED_LABEL, MANAGER, OWNER_ANNOTATION, Reason},
     sensitive::Sensitive,
 };
 
@@ -55,7 +62,7 @@ impl Owner {
 }
 
 /// The Secret as it should be.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Desired {
     /// Its name.
     pub name: String,
@@ -67,6 +74,12 @@ pub struct Desired {
     pub annotations: BTreeMap<String, String>,
     /// Whether it goes with its owner (an owner reference), or stays.
     pub owned: bool,
+    /// Whether Kubernetes is to refuse changes of it.
+    pub immutable: bool,
+    /// Whether it is left alone once it is there (`refreshPolicy: CreatedOnce`).
+    pub once: bool,
+    /// The annotation that holds the revision of its data, where one is asked for (`rolloutRestart`).
+    pub revision_key: Option<String>,
     /// Its data.
     pub data: BTreeMap<String, Sensitive<Vec<u8>>>,
 }
@@ -139,9 +152,30 @@ impl Desired {
                 ..ObjectMeta::default()
             },
             type_: Some(self.type_.clone()),
-            data: Some(self.data.iter().map(|(k, v)| (k.clone(), ByteString(v.expose().clone()))).collect()),
+            immutable: self.immutable.then_some(true),
+            data: Some(self.bytes()),
             ..Secret::default()
         }
+    }
+
+    fn bytes(&self) -> BTreeMap<String, ByteString> {
+        self.data.iter().map(|(k, v)| (k.clone(), ByteString(v.expose().clone()))).collect()
+    }
+
+    /// Whether a Secret holds exactly this data.
+    pub fn is_data_of(&self, existing: &Secret) -> bool {
+        let empty = BTreeMap::new();
+        let there = existing.data.as_ref().unwrap_or(&empty);
+        there.len() == self.data.len()
+            && self.data.iter().all(|(k, v)| there.get(k).is_some_and(|other| other.0 == *v.expose()))
+    }
+}
+
+/// Writes the revision of its data onto a Secret that is to be written.
+pub fn mark(secret: &mut Secret, key: Option<&str>, revision: Option<&str>) {
+    if let (Some(key), Some(revision)) = (key, revision) {
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.insert(key.to_owned(), revision.to_owned());
     }
 }
 
@@ -149,37 +183,6 @@ impl Desired {
 pub fn wipe(secret: &mut Secret) {
     for value in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
         value.0.zeroize();
-    }
-}
-
-/// Whose a Secret is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// Its controller is our uid, or it has no controller and names us in the owner annotation; or it names us
-    /// in the adopt annotation and no other controller owns it.
-    Ours,
-    /// It belongs to an object of our kind and name that is gone: the garbage collector will take it.
-    Predecessor,
-    /// Somebody else's, and whose.
-    Foreign(String),
-}
-
-/// Decides whose a Secret is, by its metadata.
-pub fn ownership(meta: &ObjectMeta, me: &Owner) -> Ownership {
-    let annotation = |key| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
-    let controller = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
-    match controller {
-        Some(c) if c.uid == me.uid => Ownership::Ours,
-        Some(c) if c.kind == me.kind && c.name == me.name && c.api_version == me.api_version => {
-            Ownership::Predecessor
-        }
-        Some(c) => Ownership::Foreign(format!("{}/{} controls it", c.kind, c.name)),
-        None if annotation(OWNER_ANNOTATION) == Some(&me.reference()) => Ownership::Ours,
-        None if annotation(ADOPT_ANNOTATION) == Some(&me.reference()) => Ownership::Ours,
-        None => Ownership::Foreign(match annotation(OWNER_ANNOTATION) {
-            Some(other) => format!("it was written for {}", clip(other, 300)),
-            None => "the operator did not make it".to_owned(),
-        }),
     }
 }
 
@@ -209,40 +212,17 @@ pub fn decide(
     let Some(existing) = existing else { return Ok(Action::Create) };
     let name = format!("Secret {}/{}", me.namespace, desired.name);
     refuse_unless_ours(&existing.metadata, me, &name)?;
+    if desired.once && is_written_for(&existing.metadata, me) {
+        return Ok(Action::Unchanged);
+    }
     let left_over = no_longer_asked(existing.metadata.managed_fields.as_deref(), desired);
     if left_over.is_empty() && key.of_existing(existing, desired, me) == key.of_desired(desired, me) {
         return Ok(Action::Unchanged);
     }
     let type_differs = existing.type_.as_deref().unwrap_or("Opaque") != desired.type_;
-    Ok(if type_differs || existing.immutable == Some(true) { Action::Recreate } else { Action::Replace })
-}
-
-/// Refuses a Secret that is not ours to write.
-///
-/// # Errors
-/// `ForeignSecret` (the user must decide), `TargetTerminating` (it will be gone soon).
-pub fn refuse_unless_ours(meta: &ObjectMeta, me: &Owner, name: &str) -> Result<(), Failure> {
-    let soon = std::time::Duration::from_secs(5);
-    if meta.deletion_timestamp.is_some() {
-        let message = format!("{name} is being deleted; it will be made again when it is gone");
-        return Err(Failure::waiting(Reason::TargetTerminating, soon, message));
-    }
-    match ownership(meta, me) {
-        Ownership::Ours => Ok(()),
-        Ownership::Predecessor => Err(Failure::waiting(
-            Reason::TargetTerminating,
-            soon,
-            format!("{name} belongs to an earlier {} and is about to be deleted with it", me.reference()),
-        )),
-        Ownership::Foreign(whose) => Err(Failure::stalled(
-            Reason::ForeignSecret,
-            format!(
-                "{name} exists and is not ours ({whose}). Choose another name, delete it, or let us take it over \
-                 with the annotation {ADOPT_ANNOTATION}={} on it",
-                me.reference()
-            ),
-        )),
-    }
+    // Labels and annotations of an immutable one may be changed; nothing else of it.
+    let sealed = existing.immutable == Some(true) && !(desired.immutable && desired.is_data_of(existing));
+    Ok(if type_differs || sealed { Action::Recreate } else { Action::Replace })
 }
 
 /// Labels and annotations, by key.
@@ -273,91 +253,12 @@ pub fn no_longer_asked(managed: Option<&[ManagedFieldsEntry]>, desired: &Desired
     }
     let wanted = desired.wanted_labels();
     keys.labels.retain(|k| !wanted.contains_key(k));
-    keys.annotations.retain(|k| k != OWNER_ANNOTATION && !desired.annotations.contains_key(k));
+    keys.annotations.retain(|k| {
+        k != OWNER_ANNOTATION
+            && Some(k) != desired.revision_key.as_ref()
+            && !desired.annotations.contains_key(k)
+    });
     keys
-}
-
-/// Makes fingerprints of a Secret's content under a key that never leaves the process: equal content, equal
-/// fingerprint, and nothing of the content can be guessed from it.
-pub struct FingerprintKey(hmac::Key);
-
-/// HMAC-SHA256 over what of a Secret is ours.
-pub type Fingerprint = [u8; 32];
-
-impl FingerprintKey {
-    /// A new random key.
-    ///
-    /// # Errors
-    /// If the system has no randomness.
-    pub fn random() -> Result<Self, String> {
-        let random = aws_lc_rs::rand::SystemRandom::new();
-        hmac::Key::generate(hmac::HMAC_SHA256, &random)
-            .map(Self)
-            .map_err(|_| "the system gives no randomness".into())
-    }
-
-    /// The fingerprint of the Secret as it should be.
-    pub fn of_desired(&self, desired: &Desired, owner: &Owner) -> Fingerprint {
-        let labels = desired.wanted_labels();
-        let annotations = desired.wanted_annotations(owner);
-        self.sign(
-            &desired.type_,
-            desired.owned,
-            labels.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))),
-            annotations.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))),
-            desired.data.iter().map(|(k, v)| (k.as_str(), v.expose().as_slice())),
-        )
-    }
-
-    /// The fingerprint of a Secret that is there, over what of it would be ours: another's label does not count.
-    pub fn of_existing(&self, existing: &Secret, desired: &Desired, owner: &Owner) -> Fingerprint {
-        let empty = BTreeMap::new();
-        let labels = existing.metadata.labels.as_ref().unwrap_or(&empty);
-        let annotations = existing.metadata.annotations.as_ref().unwrap_or(&empty);
-        let (wanted_labels, wanted_annotations) =
-            (desired.wanted_labels(), desired.wanted_annotations(owner));
-        let names_us = existing.metadata.owner_references.iter().flatten().any(|o| o.uid == owner.uid);
-        self.sign(
-            existing.type_.as_deref().unwrap_or("Opaque"),
-            names_us,
-            wanted_labels.keys().map(|k| (k.as_str(), labels.get(k).map(String::as_str))),
-            wanted_annotations.keys().map(|k| (k.as_str(), annotations.get(k).map(String::as_str))),
-            existing.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice())),
-        )
-    }
-
-    fn sign<'a>(
-        &self,
-        type_: &str,
-        owned: bool,
-        labels: impl Iterator<Item = (&'a str, Option<&'a str>)>,
-        annotations: impl Iterator<Item = (&'a str, Option<&'a str>)>,
-        data: impl Iterator<Item = (&'a str, &'a [u8])>,
-    ) -> Fingerprint {
-        let mut context = hmac::Context::with_key(&self.0);
-        let mut part = |bytes: &[u8]| {
-            context.update(&(bytes.len() as u64).to_be_bytes());
-            context.update(bytes);
-        };
-        part(type_.as_bytes());
-        part(&[u8::from(owned)]);
-        for (section, entries) in [(b"l", labels.collect::<Vec<_>>()), (b"a", annotations.collect())] {
-            for (key, value) in entries {
-                part(section);
-                part(key.as_bytes());
-                part(&[u8::from(value.is_some())]);
-                part(value.unwrap_or_default().as_bytes());
-            }
-        }
-        for (key, value) in data {
-            part(b"d");
-            part(key.as_bytes());
-            part(value);
-        }
-        let mut out = [0; 32];
-        out.copy_from_slice(context.sign().as_ref());
-        out
-    }
 }
 
 #[cfg(test)]

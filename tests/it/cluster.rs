@@ -3,13 +3,20 @@
 
 mod access;
 mod connection;
+mod docs;
 mod input;
 mod login;
 mod many;
+mod merge;
 mod policy;
+mod quiet;
 mod refresh;
+mod rollout;
 mod secret;
 mod setup;
+mod sources;
+mod target;
+mod template;
 
 use std::{
     collections::BTreeMap,

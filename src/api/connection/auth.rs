@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::SourceKind;
+
 /// TLS settings of a connection.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -137,7 +139,7 @@ pub struct SecretRef {
 #[serde(rename_all = "camelCase")]
 pub struct BundleRef {
     /// Required. ConfigMap or Secret.
-    pub kind: BundleKind,
+    pub kind: SourceKind,
     /// Namespace of it: required in a ClusterConjurConnection, left out in a ConjurConnection.
     #[schemars(length(min = 1, max = 63))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,15 +150,6 @@ pub struct BundleRef {
     /// Required. Key in its data.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
-}
-
-/// Where a CA bundle may lie.
-#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BundleKind {
-    /// A ConfigMap.
-    ConfigMap,
-    /// A Secret.
-    Secret,
 }
 
 /// A ServiceAccount, and whom its tokens are for.

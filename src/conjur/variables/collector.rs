@@ -15,6 +15,7 @@ use super::waiting::{Cut, Waiter, Waiting};
 use super::wire::Source;
 use super::{Answer, Freshness, Wanted};
 use crate::conjur::Limits;
+use crate::conjur::catalogue::Catalogues;
 use crate::conjur::error::Error;
 use crate::conjur::pace::{Gate, Lane, lock};
 use crate::conjur::share;
@@ -32,6 +33,8 @@ pub(in crate::conjur) struct Timing {
     pub broken_pause: Duration,
     /// The re-look at bad ids.
     pub look: LookTiming,
+    /// How long a catalogue is kept.
+    pub catalogue: Duration,
 }
 
 impl Default for Timing {
@@ -42,6 +45,7 @@ impl Default for Timing {
             lowered: Duration::from_secs(600),
             broken_pause: Duration::from_millis(300),
             look: LookTiming::default(),
+            catalogue: Catalogues::KEEP,
         }
     }
 }
@@ -227,6 +231,7 @@ impl<S: Source> Actor<S> {
         let job = self.running.get_mut(self.in_flight.get(wanted)?)?;
         match freshness {
             Freshness::NoOlderThan(age) if now.saturating_duration_since(job.started) > age => None,
+            Freshness::Since(at) if job.started < at => None,
             _ => job.ids.get_mut(wanted),
         }
     }

@@ -8,10 +8,9 @@ use url::Url;
 
 use crate::{
     api::{
-        Reason,
+        Reason, SourceKind,
         connection::{
-            ApiKeyAuth, BundleKind, BundleRef, JwtAuth, LimitsSpec, SecretKeyRef, SecretRef,
-            ServiceAccountRef,
+            ApiKeyAuth, BundleRef, JwtAuth, LimitsSpec, SecretKeyRef, SecretRef, ServiceAccountRef,
         },
         duration::GoDuration,
     },
@@ -202,7 +201,7 @@ impl Reader<'_> {
     }
 
     async fn bundle(&mut self, from: &BundleRef) -> Result<Vec<u8>, Failure> {
-        if from.kind == BundleKind::Secret {
+        if from.kind == SourceKind::Secret {
             let [bytes] = self.keys(from.namespace.as_deref(), &from.name, [&from.key]).await?;
             return Ok(bytes.expose().clone());
         }

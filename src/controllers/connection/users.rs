@@ -47,6 +47,16 @@ pub fn wake_users(id: &ConnectionId, tenant: Option<&str>, ctx: &Context) {
     }
 }
 
+/// Whether an object names one of these variables, or its status says that it misses one, as what it found.
+fn waits_for(object: &ConjurSecret, ids: &HashSet<&str>) -> bool {
+    let extracts = object.spec.sources().iter().filter_map(|source| source.extract.as_ref());
+    let mut named =
+        object.spec.entries().iter().map(|e| &e.variable).chain(extracts.map(|extract| &extract.variable));
+    let missing = object.status.iter().flat_map(|status| status.missing.iter().flatten());
+    named.any(|id| ids.contains(id.as_str()))
+        || missing.map(|m| &m.variable).any(|id| ids.contains(id.as_str()))
+}
+
 /// Wakes the objects that name a variable which was missing or forbidden and can be read now.
 pub fn listen_for_found(client: &Client, facts: &Facts, ctx: &Context) {
     let mut found = client.bad_ids_found();
@@ -56,8 +66,7 @@ pub fn listen_for_found(client: &Client, facts: &Facts, ctx: &Context) {
     tokio::spawn(async move {
         while let Some(ids) = found.recv().await {
             let ids: HashSet<_> = ids.iter().map(|w| w.id.as_str()).collect();
-            let named =
-                |s: &ConjurSecret| s.spec.data.iter().any(|entry| ids.contains(entry.variable.as_str()));
+            let named = |s: &ConjurSecret| waits_for(s, &ids);
             for secret in secrets.state() {
                 if let Ok(s) = &secret.0
                     && uses(

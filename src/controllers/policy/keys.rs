@@ -193,11 +193,9 @@ impl KeySecret {
         let mut desired = Desired {
             name: name.to_owned(),
             type_: self.secret.as_ref().and_then(|s| s.type_.clone()).unwrap_or_else(|| "Opaque".to_owned()),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
             // Keys that can't be had again must not go with the object.
             owned: false,
-            data: BTreeMap::new(),
+            ..Desired::default()
         };
         for (key, value) in self.secret.iter().flat_map(|s| s.data.iter().flatten()) {
             desired.data.insert(key.clone(), Sensitive::new(value.0.clone()));

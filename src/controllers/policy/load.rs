@@ -167,7 +167,7 @@ impl Run<'_> {
             LoadMode::Update => conjur::LoadMode::Update,
             LoadMode::Replace => conjur::LoadMode::Replace,
         };
-        let document = seen.object.spec.document.as_bytes();
+        let document = seen.object.document().as_bytes();
         match self.through.client.load_policy(&seen.branch, how, document).await {
             Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {

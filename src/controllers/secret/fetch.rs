@@ -1,163 +1,301 @@
-//! From the entries of a spec to the data of a Secret, through the shared client.
+//! From the sources of a spec to the data of a Secret, through the shared client.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt::Write as _,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::{
-    api::{Reason, secret::DataEntry},
-    conjur::{Error, Freshness, Lane, VariableId, Wanted},
-    controllers::{Context, Trouble, clients::Connected, failure::LOOK_AGAIN},
-    plan::{Failure, schedule::Cause},
-    sensitive::Sensitive,
+    api::{ConjurSecret, Reason, secret::PublicKeysKind},
+    conjur::{Answer, Catalogue, Error, Freshness, Lane, Listed, VariableId, Wanted},
+    controllers::{
+        Context, Key, Trouble,
+        clients::{Connected, Named},
+        failure::LOOK_AGAIN,
+    },
+    plan::{
+        Class, Failure,
+        schedule::Cause,
+        sources::{Ask, Data, Got, Missing, Place, Problem, Resolved, Sources},
+    },
 };
 
 /// A new object takes a remembered "missing" for an answer only if it is this young.
 const FRESH: Duration = Duration::from_secs(5);
+/// A new object takes no list that was begun before it: nothing tells it of a variable that was made after the list. All
+/// that come while one is read share the next.
+const FRESH_LIST: Duration = Duration::ZERO;
 /// Most variables that a message names.
 const NAMED: usize = 5;
+/// Most variables that the status names.
+const LISTED: usize = 256;
 
-/// What to fetch for each entry, in their order.
-///
-/// # Errors
-/// `InvalidSpec`, naming the entry: an id that can't be, or a key that another entry has.
-pub fn wanted(entries: &[DataEntry]) -> Result<Vec<Wanted>, Failure> {
-    let mut keys = HashMap::new();
-    entries
-        .iter()
-        .enumerate()
-        .map(|(at, entry)| {
-            if let Some(first) = keys.insert(entry.key.as_str(), at) {
-                let message =
-                    format!("spec.data[{first}] and spec.data[{at}] both have the key '{}'; name one of them otherwise", entry.key);
-                return Err(Failure::stalled(Reason::InvalidSpec, message));
-            }
-            let id = VariableId::new(&entry.variable)
-                .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.data[{at}].variable: {e}")))?;
-            Ok(Wanted { id, version: entry.version })
-        })
-        .collect()
+/// What an object asks for, as far as its spec tells.
+pub struct Plan<'a> {
+    sources: Sources<'a>,
+    named: Vec<Wanted>,
+    interval: Duration,
 }
 
-/// Fetches the entries' variables.
+/// All that an object asks for, with what its finds brought.
+pub struct Gathered<'a> {
+    resolved: Resolved<'a>,
+    wanted: Vec<Wanted>,
+    interval: Duration,
+}
+
+/// What Conjur gave.
+pub struct Fetched {
+    /// Key → value; never empty.
+    pub data: Data,
+    /// Whether there was a value, for each of [`Gathered::wanted`].
+    pub brought: Vec<bool>,
+}
+
+/// Reads the sources of a spec. No IO.
 ///
 /// # Errors
-/// `VariableNotFound` or `VariableForbidden`, naming each in the message and in `status.missing`; `NoKeys` where
-/// all are optional and missing; the connection's failure.
-pub async fn data(
-    entries: &[DataEntry],
-    wanted: &[Wanted],
-    cause: Cause,
-    lane: Lane,
+/// `InvalidSpec`, naming the field.
+pub fn plan(object: &ConjurSecret) -> Result<Plan<'_>, Failure> {
+    let sources = Sources::of(object.spec.entries(), object.spec.sources())?;
+    let named = sources.named().map(wanted).collect::<Result<_, _>>()?;
+    Ok(Plan { sources, named, interval: object.spec.interval() })
+}
+
+fn wanted(ask: Ask) -> Result<Wanted, Failure> {
+    let id = VariableId::new(ask.variable).map_err(|error| {
+        let place = ask.place;
+        let message = match place {
+            Place::Find(_) => {
+                format!("{place} finds a variable that can't be fetched: {error}; leave it out by a pattern")
+            }
+            _ => format!("{place}.variable: {error}"),
+        };
+        Failure::stalled(Reason::InvalidSpec, message)
+    })?;
+    Ok(Wanted { id, version: ask.version })
+}
+
+impl<'a> Plan<'a> {
+    /// The ids that the spec names.
+    pub fn ids(&self) -> Vec<&str> {
+        self.named.iter().map(|wanted| wanted.id.as_str()).collect()
+    }
+
+    /// Evaluates the finds, with lists that all objects of the connection share. What the object's namespace may not
+    /// read, and what has no value yet, is not found.
+    ///
+    /// # Errors
+    /// `InvalidSpec` where too much is found; the list's failure, or the connection's.
+    pub async fn gather(
+        self,
+        user: &Key,
+        cause: Cause,
+        lane: Lane,
+        named: &Named,
+        through: &Connected,
+        ctx: &Context,
+    ) -> Result<Gathered<'a>, Trouble> {
+        let mut lists: HashMap<Option<&str>, Arc<Catalogue>> = HashMap::new();
+        let mut found = Vec::new();
+        for (place, criteria) in self.sources.finds() {
+            let list = if let Some(list) = lists.get(&criteria.search) {
+                list.clone()
+            } else {
+                let freshness = freshness(cause, FRESH_LIST);
+                let list = through.client.list_variables(criteria.search, lane, freshness).await;
+                let list = list.map_err(|error| {
+                    let mut trouble = failed(&error, through, ctx);
+                    trouble.failure.message = format!("{place}: {}", trouble.failure.message);
+                    trouble
+                })?;
+                lists.entry(criteria.search).or_insert(list).clone()
+            };
+            let has_value = list.below(criteria.prefix()).iter().filter(|v| v.mark().version.is_some());
+            let ids = has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name))).map(Listed::id);
+            found.push(named.readable(ids, user, ctx));
+        }
+        let interval = self.interval;
+        let resolved = self.sources.resolve(found)?;
+        let wanted = resolved.asks().map(wanted).collect::<Result<_, _>>()?;
+        Ok(Gathered { resolved, wanted, interval })
+    }
+}
+
+impl Gathered<'_> {
+    /// All variables that the Secret is made of, found ones too.
+    pub fn wanted(&self) -> &[Wanted] {
+        &self.wanted
+    }
+
+    /// Whether all that the Secret is made of are variables: public keys have no versions.
+    pub fn only_variables(&self) -> bool {
+        self.resolved.public_keys().next().is_none()
+    }
+
+    /// Fetches the values, and makes the Secret's data of them. They are not from before `read`, where that is given.
+    ///
+    /// # Errors
+    /// `VariableNotFound` or `VariableForbidden`, naming each in the message and in `status.missing`; `InvalidValue`,
+    /// `InvalidSpec`, `NoKeys`; the connection's failure.
+    pub async fn fetch(
+        &self,
+        cause: Cause,
+        lane: Lane,
+        read: Option<Instant>,
+        through: &Connected,
+        ctx: &Context,
+    ) -> Result<Fetched, Trouble> {
+        let freshness = freshness(cause, FRESH);
+        let freshness = read.map_or(freshness, |at| freshness.and_since(at));
+        let answers = through.client.fetch_variables(&self.wanted, lane, freshness).await;
+        let got = self.wanted.iter().map(|wanted| got(wanted, answers.get(wanted), through, ctx));
+        let got = got.collect::<Result<Vec<_>, Trouble>>()?;
+        let keys = self.fetch_public_keys(through, ctx).await?;
+        let data = self.resolved.data(&got, &keys);
+        let data = data.map_err(|problem| {
+            // The client looks at missing variables by itself, and at nothing else.
+            let tells_itself = matches!(problem, Problem::Missing(_)) && self.only_variables();
+            tell(problem, if tells_itself { LOOK_AGAIN } else { self.interval.min(LOOK_AGAIN) })
+        })?;
+        Ok(Fetched { data, brought: got.iter().map(|got| matches!(got, Got::Value(_))).collect() })
+    }
+
+    async fn fetch_public_keys(
+        &self,
+        through: &Connected,
+        ctx: &Context,
+    ) -> Result<Vec<Vec<String>>, Trouble> {
+        let mut all = Vec::new();
+        for (place, keys) in self.resolved.public_keys() {
+            let kind = match keys.kind {
+                PublicKeysKind::User => "user",
+                PublicKeysKind::Host => "host",
+            };
+            all.push(match through.client.public_keys(kind, &keys.id).await {
+                Ok(lines) => lines,
+                Err(Error::Unexpected { status: Some(404), .. }) => {
+                    let message = format!(
+                        "{place}: this server keeps no public keys for kind {kind}; ask for those of a user"
+                    );
+                    return Err(Failure::stalled(Reason::InvalidSpec, message).into());
+                }
+                Err(error) => return Err(failed(&error, through, ctx)),
+            });
+        }
+        Ok(all)
+    }
+}
+
+/// What is known before may be this old, where somebody waits for the answer.
+fn freshness(cause: Cause, new: Duration) -> Freshness {
+    match cause {
+        Cause::SyncNow => Freshness::NoOlderThan(Duration::ZERO),
+        Cause::Generation => Freshness::NoOlderThan(new),
+        _ => Freshness::Remembered,
+    }
+}
+
+fn got<'v>(
+    wanted: &Wanted,
+    answer: Option<&'v Answer>,
     through: &Connected,
     ctx: &Context,
-) -> Result<BTreeMap<String, Sensitive<Vec<u8>>>, Trouble> {
-    let freshness = match cause {
-        Cause::SyncNow => Freshness::NoOlderThan(Duration::ZERO),
-        Cause::Generation => Freshness::NoOlderThan(FRESH),
-        _ => Freshness::Remembered,
-    };
-    let answers = through.client.fetch_variables(wanted, lane, freshness).await;
-    let mut data = BTreeMap::new();
-    let mut missing: Vec<(&DataEntry, &Error)> = Vec::new();
-    for (entry, wanted) in entries.iter().zip(wanted) {
-        match answers.get(wanted) {
-            Some(Ok(value)) => {
-                data.insert(entry.key.clone(), Sensitive::new(value.expose().clone()));
-            }
-            Some(Err(Error::NotFound { .. })) if entry.optional == Some(true) => {}
-            Some(Err(error @ (Error::NotFound { .. } | Error::Forbidden { .. }))) => {
-                missing.push((entry, error));
-            }
-            Some(Err(error)) => {
-                ctx.clients.call_failed(through, error);
-                let failure = Failure::from(error.clone());
-                return Err(if error.is_connection() {
-                    waits(&failure, through).into()
-                } else {
-                    failure.into()
-                });
-            }
-            None => {
-                let message = format!("the client gave no answer for variable {}", entry.variable);
-                return Err(Failure::transient(Reason::ConjurUnavailable, message).into());
-            }
+) -> Result<Got<'v>, Trouble> {
+    match answer {
+        Some(Ok(value)) => Ok(Got::Value(value.expose())),
+        Some(Err(error @ Error::NotFound { .. })) => Ok(Got::NotFound(error.to_string())),
+        Some(Err(error @ Error::Forbidden { .. })) => Ok(Got::Forbidden(error.to_string())),
+        Some(Err(error)) => Err(failed(error, through, ctx)),
+        None => {
+            let message = format!("the client gave no answer for variable {}", wanted.id);
+            Err(Failure::transient(Reason::ConjurUnavailable, message).into())
         }
     }
-    if !missing.is_empty() {
-        return Err(tell(&missing));
-    }
-    if data.is_empty() {
-        let message = "no key would be left: all variables are optional and missing in Conjur. The Secret is not touched";
-        return Err(Failure::waiting(Reason::NoKeys, LOOK_AGAIN, message).into());
-    }
-    Ok(data)
 }
 
-fn waits(why: &Failure, through: &Connected) -> Failure {
-    let message = format!("{}; {} is tried until it works", why.message, through.connection);
-    Failure { message, ..why.clone() }
+/// A call failed: where that is the connection's fault, it is tried by itself from now on.
+pub fn failed(error: &Error, through: &Connected, ctx: &Context) -> Trouble {
+    ctx.clients.call_failed(through, error);
+    let mut failure = Failure::from(error.clone());
+    if error.is_connection() {
+        failure.message = format!("{}; {} is tried until it works", failure.message, through.connection);
+    }
+    failure.into()
 }
 
-fn tell(missing: &[(&DataEntry, &Error)]) -> Trouble {
-    let not_found = |error: &Error| matches!(error, Error::NotFound { .. });
-    let listed: Vec<_> = missing
-        .iter()
-        .map(|(entry, error)| {
-            let reason = if not_found(error) { "NotFound" } else { "Forbidden" };
-            json!({ "variable": entry.variable, "reason": reason })
-        })
-        .collect();
-    let reason = if missing.iter().any(|(_, error)| not_found(error)) {
-        Reason::VariableNotFound
-    } else {
+/// What waits is looked at after `again`.
+fn tell(problem: Problem, again: Duration) -> Trouble {
+    let missing = match problem {
+        Problem::Missing(missing) => missing,
+        Problem::Failure(mut failure) => {
+            if matches!(failure.class, Class::Waiting(_)) {
+                failure.class = Class::Waiting(again);
+            }
+            // What was missing before is not what is wrong now.
+            let fields = Map::from_iter([("missing".to_owned(), Value::Null)]);
+            return Trouble { failure, asked: true, fields };
+        }
+    };
+    let reason = |missing: &Missing| if missing.forbidden { "Forbidden" } else { "NotFound" };
+    let listed = missing.iter().take(LISTED);
+    let listed: Vec<_> = listed.map(|m| json!({ "variable": m.variable, "reason": reason(m) })).collect();
+    let overall = if missing.iter().all(|missing| missing.forbidden) {
         Reason::VariableForbidden
+    } else {
+        Reason::VariableNotFound
     };
     let mut message =
-        missing.iter().take(NAMED).map(|(_, error)| error.to_string()).collect::<Vec<_>>().join("; ");
+        missing.iter().take(NAMED).map(|missing| missing.message.as_str()).collect::<Vec<_>>().join("; ");
     if missing.len() > NAMED {
         let more = missing.len() - NAMED;
         let _ = write!(message, "; and {more} more, see status.missing");
     }
-    let mut fields = Map::new();
-    fields.insert("missing".into(), listed.into());
-    Trouble { failure: Failure::waiting(reason, LOOK_AGAIN, message), asked: true, fields }
+    let fields = Map::from_iter([("missing".to_owned(), listed.into())]);
+    Trouble { failure: Failure::waiting(overall, again, message), asked: true, fields }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(key: &str, variable: &str) -> DataEntry {
-        DataEntry { key: key.into(), variable: variable.into(), version: None, optional: None }
-    }
-
-    #[test]
-    fn two_entries_with_one_key_are_refused_naming_both() {
-        let failure = wanted(&[entry("a", "x"), entry("b", "x"), entry("a", "y")]).unwrap_err();
-        assert!(failure.message.contains("spec.data[0] and spec.data[2]"), "{failure}");
+    fn object(data: &Value) -> ConjurSecret {
+        let spec = json!({ "connectionRef": { "name": "conjur" }, "data": data });
+        serde_json::from_value(json!({ "metadata": { "name": "s" }, "spec": spec })).unwrap()
     }
 
     #[test]
     fn an_id_that_cannot_be_is_refused_naming_the_entry() {
-        let failure = wanted(&[entry("a", "x"), entry("b", "x/../y")]).unwrap_err();
+        let data = json!([{ "key": "a", "variable": "x" }, { "key": "b", "variable": "x/../y" }]);
+        let object = object(&data);
+        let Err(failure) = plan(&object) else { panic!("it was taken") };
         assert_eq!(failure.reason, Reason::InvalidSpec);
         assert!(failure.message.starts_with("spec.data[1].variable"), "{failure}");
     }
 
     #[test]
     fn what_is_missing_is_named_with_its_reason() {
-        let error =
-            |id: &str| Error::NotFound { target: id.into(), message: format!("variable {id} is missing") };
-        let entries: Vec<_> = (0..7).map(|i| entry(&format!("k{i}"), &format!("v{i}"))).collect();
-        let errors: Vec<_> = entries.iter().map(|e| error(&e.variable)).collect();
-        let trouble = tell(&entries.iter().zip(&errors).collect::<Vec<_>>());
+        let missing = |at: usize, forbidden| Missing {
+            variable: format!("v{at}"),
+            forbidden,
+            message: format!("variable v{at} is missing"),
+        };
+        let trouble = tell(Problem::Missing((0..7).map(|at| missing(at, at == 5)).collect()), LOOK_AGAIN);
         assert_eq!(trouble.failure.reason, Reason::VariableNotFound);
         assert!(trouble.failure.message.ends_with("and 2 more, see status.missing"), "{}", trouble.failure);
+        assert_eq!(trouble.fields["missing"][5], json!({ "variable": "v5", "reason": "Forbidden" }));
         assert_eq!(trouble.fields["missing"][6], json!({ "variable": "v6", "reason": "NotFound" }));
+        let trouble = tell(Problem::Missing((0..1_000).map(|at| missing(at, true)).collect()), LOOK_AGAIN);
+        assert_eq!(trouble.failure.reason, Reason::VariableForbidden);
+        assert_eq!(trouble.fields["missing"].as_array().unwrap().len(), LISTED);
+    }
+
+    #[test]
+    fn what_does_not_announce_itself_is_looked_at_at_the_next_refresh() {
+        let failure = Failure::waiting(Reason::NoKeys, LOOK_AGAIN, "nothing was found");
+        let trouble = tell(Problem::Failure(failure), Duration::from_secs(10));
+        assert_eq!(trouble.failure.class, Class::Waiting(Duration::from_secs(10)));
+        // What was missing before is not what is wrong now.
+        assert_eq!(trouble.fields["missing"], Value::Null);
     }
 }

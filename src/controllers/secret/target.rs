@@ -1,152 +1,279 @@
 //! Brings the target Secret about: as few calls as what we remember allows.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use serde_json::{Map, Value};
 
-use super::Seen;
+use super::{Seen, merge};
 use crate::{
-    api::{ConjurSecret, secret::DeletionPolicy},
+    api::{
+        ConjurSecret, REVISION_ANNOTATION, Reason,
+        secret::{CreationPolicy, DeletionPolicy, RefreshPolicy},
+    },
     cluster::{self, Written},
     conjur::Lane,
-    controllers::{Context, memory::Target},
+    controllers::{Context, memory::Target, report},
     metrics::SecretWrite,
     plan::{
         Failure,
-        secret::{Action, Desired, OwnKeys, Ownership, decide, no_longer_asked, ownership, wipe},
+        rollout::{Lineage, annotation_key},
+        secret::{
+            Action, Desired, Fingerprint, OwnKeys, Ownership, check_type, decide, mark, no_longer_asked,
+            ownership, wipe,
+        },
     },
 };
 
 /// A conflict means that somebody was in between: look again, a few times.
-const TRIES: usize = 4;
+pub const TRIES: usize = 4;
+
+/// Whether an object merges its keys into a Secret that is not its own.
+pub fn merges(object: &ConjurSecret) -> bool {
+    object.spec.target().creation_policy.unwrap_or_default() == CreationPolicy::Merge
+}
 
 /// The Secret that a spec asks for, without its data.
 pub fn desired(object: &ConjurSecret) -> Desired {
     let target = object.spec.target();
+    let revision_key =
+        || if merges(object) { annotation_key(&object.name_any()) } else { REVISION_ANNOTATION.to_owned() };
     Desired {
         name: target.name.unwrap_or_else(|| object.name_any()),
         type_: target.type_.unwrap_or_else(|| "Opaque".to_owned()),
         labels: target.labels.unwrap_or_default(),
         annotations: target.annotations.unwrap_or_default(),
         owned: target.deletion_policy.unwrap_or_default() == DeletionPolicy::Delete,
-        data: BTreeMap::new(),
+        immutable: target.immutable == Some(true),
+        once: object.spec.policy() == RefreshPolicy::CreatedOnce,
+        revision_key: (!object.spec.rollouts().is_empty()).then(revision_key),
+        ..Desired::default()
     }
 }
 
 /// Makes the Secret what it should be.
 ///
 /// # Errors
-/// A refusal (foreign, being deleted), or the API server's.
+/// A refusal (foreign, being deleted, data that its type does not take), or the API server's.
 pub async fn bring_about(
     seen: &Seen,
     object: &ConjurSecret,
     lane: Lane,
     ctx: &Context,
 ) -> Result<(Action, Target), Failure> {
-    let fingerprint = ctx.fingerprints.of_desired(&seen.desired, &seen.owner);
-    let target = |written: Written| Target {
-        name: seen.desired.name.clone(),
-        uid: written.uid,
-        resource_version: written.resource_version,
-        fingerprint,
-        generation: object.metadata.generation,
+    let merges = merges(object);
+    let desired = &seen.desired;
+    let fingerprint = if merges {
+        check_merge(desired)?;
+        ctx.fingerprints.of_merge(desired)
+    } else {
+        check_type(&desired.type_, &desired.data)?;
+        ctx.fingerprints.of_desired(desired, &seen.owner)
     };
-    let stored = ctx.owned.get(&ObjectRef::new(&seen.desired.name).within(&seen.key.namespace));
+    let data = desired.revision_key.is_some().then(|| ctx.fingerprints.of_data(&desired.data));
+    let run = Run { seen, object, lane, ctx, fingerprint, data };
+    let stored = ctx.owned.get(&ObjectRef::new(&desired.name).within(&seen.key.namespace));
     let as_left = seen.remembered.target.as_ref().filter(|t| {
-        t.generation == object.metadata.generation
+        t.name == desired.name
+            && t.generation == object.metadata.generation
             && stored.as_ref().is_some_and(|s| {
                 s.metadata.uid.as_deref() == Some(&t.uid)
                     && s.metadata.resource_version.as_deref() == Some(&t.resource_version)
             })
     });
-    if let (Some(left), Some(stored)) = (as_left, &stored) {
-        if left.fingerprint == fingerprint {
-            return Ok((Action::Unchanged, left.clone()));
-        }
-        // The watch has the metadata of what we replace, so that nothing needs to be read.
-        let secret = seen.desired.to_secret(&seen.owner, Some(&stored.metadata), &OwnKeys::default());
-        match ctx.cluster.replace_secret(secret, lane).await {
-            // Somebody may have made it immutable, which its metadata does not show.
-            Err(cluster::Error::Invalid(_)) => {}
-            result => {
-                if let Some(written) = or_look_again(result)? {
-                    ctx.metrics.secret_written(SecretWrite::Update);
-                    return Ok((Action::Replace, target(written)));
-                }
-            }
-        }
-    } else if stored.is_none() {
-        let secret = seen.desired.to_secret(&seen.owner, None, &OwnKeys::default());
-        if let Some(written) = or_look_again(ctx.cluster.create_secret(secret, lane).await)? {
-            ctx.metrics.secret_written(SecretWrite::Create);
-            return Ok((Action::Create, target(written)));
-        }
+    if let (Some(left), Some(_)) = (as_left, &stored)
+        && left.fingerprint == fingerprint
+    {
+        return Ok((Action::Unchanged, left.clone()));
+    }
+    // The watch has the metadata of what we change, so that nothing needs to be read.
+    let known = stored.as_ref().filter(|_| as_left.is_some()).map(|s| &s.metadata);
+    let done = match known {
+        _ if merges => return Box::pin(merge::bring_about(&run)).await,
+        Some(standing) if !desired.immutable && !desired.once => run.replace(standing).await?,
+        None if stored.is_none() => run.create().await?,
+        _ => None,
+    };
+    if let Some(done) = done {
+        return Ok(done);
     }
     for _ in 1..TRIES {
-        if let Some((action, written)) = or_look_again(Box::pin(look_and_write(seen, lane, ctx)).await?)? {
-            return Ok((action, target(written)));
+        if let Some(done) = or_look_again(Box::pin(run.look_and_write()).await?)? {
+            return Ok(done);
         }
     }
-    let message = format!("Secret {} is changed by somebody else all the time", seen.desired.name);
-    Err(Failure::transient(crate::api::Reason::ApiServerError, message))
+    Err(run.contested())
 }
 
-/// Reads what is there, decides, writes. The outer error is a refusal, the inner one the API server's.
-async fn look_and_write(
-    seen: &Seen,
-    lane: Lane,
-    ctx: &Context,
-) -> Result<Result<(Action, Written), cluster::Error>, Failure> {
-    let mut existing = ctx.cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?;
-    let decided = decide(&seen.desired, existing.as_ref(), &seen.owner, &ctx.fingerprints);
-    if let Some(secret) = existing.as_mut() {
-        wipe(secret);
+/// What CEL refuses, for objects that were made before it did.
+fn check_merge(desired: &Desired) -> Result<(), Failure> {
+    let refuse = |message| Err(Failure::stalled(Reason::InvalidSpec, message));
+    if desired.owned {
+        return refuse(
+            "a Secret that is merged into is not deleted with the object: write deletionPolicy: Retain",
+        );
     }
-    let action = decided?;
-    Ok(write(action, existing.as_ref(), seen, lane, ctx).await.map(|written| (action, written)))
+    if desired.immutable {
+        return refuse(
+            "a Secret that is merged into can't be made immutable; leave spec.target.immutable out",
+        );
+    }
+    Ok(())
 }
 
-async fn write(
-    action: Action,
-    existing: Option<&Secret>,
-    seen: &Seen,
-    lane: Lane,
-    ctx: &Context,
-) -> Result<Written, cluster::Error> {
-    let build = |standing, drop: &OwnKeys| seen.desired.to_secret(&seen.owner, standing, drop);
-    match (action, existing) {
-        (Action::Unchanged, Some(secret)) => Ok(Written {
-            uid: secret.uid().unwrap_or_default(),
-            resource_version: secret.resource_version().unwrap_or_default(),
-        }),
-        (Action::Replace, Some(secret)) => {
-            let drop = no_longer_asked(secret.metadata.managed_fields.as_deref(), &seen.desired);
-            let written = ctx.cluster.replace_secret(build(Some(&secret.metadata), &drop), lane).await?;
-            ctx.metrics.secret_written(SecretWrite::Update);
-            Ok(written)
+/// One write of a target.
+pub struct Run<'a> {
+    pub seen: &'a Seen,
+    pub object: &'a ConjurSecret,
+    pub lane: Lane,
+    pub ctx: &'a Context,
+    fingerprint: Fingerprint,
+    /// Of the data alone, where its revision is asked for.
+    data: Option<Fingerprint>,
+}
+
+impl Run<'_> {
+    /// The revision of the data that is to be written, where it is asked for. `standing`: metadata of the Secret
+    /// that is there. `differs`: whether its data does.
+    pub fn revision(&self, standing: Option<&ObjectMeta>, differs: bool) -> Option<String> {
+        let key = self.seen.desired.revision_key.as_ref()?;
+        let lineage = Lineage::of(&self.seen.owner.uid);
+        let on_secret = standing.and_then(|m| m.annotations.as_ref()).and_then(|a| a.get(key));
+        let remembered = self.seen.remembered.target.as_ref().and_then(|t| t.revision.as_ref());
+        let in_status = self.object.status.as_ref().and_then(|s| s.revision.as_deref());
+        let known = [on_secret.map(String::as_str), remembered.map(|(text, _)| text.as_str()), in_status];
+        // What was edited or deleted by hand comes back with the revision that it had.
+        let as_remembered = remembered.is_some_and(|(_, data)| Some(*data) == self.data);
+        Some(lineage.next(lineage.standing(known), differs && !as_remembered))
+    }
+
+    /// Whether a Secret that is as it should be otherwise lacks the revision of its data.
+    pub fn lacks_revision(&self, standing: &ObjectMeta, revision: Option<&String>) -> bool {
+        let key = self.seen.desired.revision_key.as_ref().filter(|_| !self.seen.desired.once);
+        key.is_some_and(|key| standing.annotations.as_ref().and_then(|a| a.get(key)) != revision)
+    }
+
+    /// What is to be remembered of a write.
+    pub fn target(&self, written: Written, revision: Option<String>) -> Target {
+        Target {
+            name: self.seen.desired.name.clone(),
+            uid: written.uid,
+            resource_version: written.resource_version,
+            fingerprint: self.fingerprint,
+            generation: self.object.metadata.generation,
+            revision: revision.zip(self.data),
         }
-        (Action::Recreate, Some(secret)) => {
-            let drop = no_longer_asked(secret.metadata.managed_fields.as_deref(), &seen.desired);
-            let mut standing = secret.metadata.clone();
-            (standing.uid, standing.resource_version) = (None, None);
-            // What the API server would refuse to make must not cost the Secret that works.
-            ctx.cluster.try_create_secret(build(Some(&standing), &drop)).await?;
-            ctx.cluster.delete_secret(secret, lane).await?;
-            let written = ctx.cluster.create_secret(build(Some(&standing), &drop), lane).await?;
-            ctx.metrics.secret_written(SecretWrite::Recreate);
-            Ok(written)
+    }
+
+    fn build(&self, standing: Option<&ObjectMeta>, drop: &OwnKeys, revision: Option<&str>) -> Secret {
+        let desired = &self.seen.desired;
+        let mut secret = desired.to_secret(&self.seen.owner, standing, drop);
+        mark(&mut secret, desired.revision_key.as_deref(), revision);
+        secret
+    }
+
+    pub fn contested(&self) -> Failure {
+        let message = format!("Secret {} is changed by somebody else all the time", self.seen.desired.name);
+        Failure::transient(Reason::ApiServerError, message)
+    }
+
+    /// Replaces the Secret that is as we left it; none where it turns out that it is not.
+    async fn replace(&self, standing: &ObjectMeta) -> Result<Option<(Action, Target)>, Failure> {
+        let revision = self.revision(Some(standing), true);
+        let secret = self.build(Some(standing), &OwnKeys::default(), revision.as_deref());
+        match self.ctx.cluster.replace_secret(secret, self.lane).await {
+            // Somebody may have made it immutable, which its metadata does not show.
+            Err(cluster::Error::Invalid(_)) => Ok(None),
+            result => Ok(or_look_again(result)?.map(|written| {
+                self.ctx.metrics.secret_written(SecretWrite::Update);
+                (Action::Replace, self.target(written, revision))
+            })),
         }
-        (_, _) => {
-            let written = ctx.cluster.create_secret(build(None, &OwnKeys::default()), lane).await?;
-            ctx.metrics.secret_written(SecretWrite::Create);
-            Ok(written)
+    }
+
+    /// Creates the Secret; none where there is one after all.
+    async fn create(&self) -> Result<Option<(Action, Target)>, Failure> {
+        or_look_again(self.try_create().await)
+    }
+
+    async fn try_create(&self) -> Result<(Action, Target), cluster::Error> {
+        let revision = self.revision(None, true);
+        // Without memory of it nobody knows whether the data was another: no reason to restart anything.
+        let revision = match &self.seen.remembered.target {
+            Some(target) if target.revision.is_some() => revision,
+            _ => self.revision(None, false),
+        };
+        let secret = self.build(None, &OwnKeys::default(), revision.as_deref());
+        let written = self.ctx.cluster.create_secret(secret, self.lane).await?;
+        self.ctx.metrics.secret_written(SecretWrite::Create);
+        Ok((Action::Create, self.target(written, revision)))
+    }
+
+    /// Reads what is there, decides, writes. The outer error is a refusal, the inner one the API server's.
+    async fn look_and_write(&self) -> Result<Result<(Action, Target), cluster::Error>, Failure> {
+        let (seen, ctx) = (self.seen, self.ctx);
+        let Some(mut existing) = ctx.cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?
+        else {
+            return Ok(self.try_create().await);
+        };
+        let decided = decide(&seen.desired, Some(&existing), &seen.owner, &ctx.fingerprints);
+        let revision = self.revision(Some(&existing.metadata), !seen.desired.is_data_of(&existing));
+        wipe(&mut existing);
+        let action = match decided? {
+            Action::Unchanged if self.lacks_revision(&existing.metadata, revision.as_ref()) => {
+                Action::Replace
+            }
+            action => action,
+        };
+        if action == Action::Recreate {
+            self.announce(revision.as_deref()).await?;
         }
+        let written = self.write(action, &existing, revision.as_deref()).await;
+        Ok(written.map(|written| (action, self.target(written, revision))))
+    }
+
+    async fn write(
+        &self,
+        action: Action,
+        existing: &Secret,
+        revision: Option<&str>,
+    ) -> Result<Written, cluster::Error> {
+        let (cluster, metrics) = (&self.ctx.cluster, &self.ctx.metrics);
+        let drop = no_longer_asked(existing.metadata.managed_fields.as_deref(), &self.seen.desired);
+        match action {
+            Action::Unchanged => Ok(Written {
+                uid: existing.uid().unwrap_or_default(),
+                resource_version: existing.resource_version().unwrap_or_default(),
+            }),
+            Action::Replace | Action::Create => {
+                let secret = self.build(Some(&existing.metadata), &drop, revision);
+                let written = cluster.replace_secret(secret, self.lane).await?;
+                metrics.secret_written(SecretWrite::Update);
+                Ok(written)
+            }
+            Action::Recreate => {
+                let mut standing = existing.metadata.clone();
+                (standing.uid, standing.resource_version) = (None, None);
+                // What the API server would refuse to make must not cost the Secret that works.
+                cluster.try_create_secret(self.build(Some(&standing), &drop, revision)).await?;
+                cluster.delete_secret(existing, self.lane).await?;
+                let written =
+                    cluster.create_secret(self.build(Some(&standing), &drop, revision), self.lane).await?;
+                metrics.secret_written(SecretWrite::Recreate);
+                Ok(written)
+            }
+        }
+    }
+
+    /// Between the deletion and the creation nothing but the status knows that the data is another.
+    async fn announce(&self, revision: Option<&str>) -> Result<(), Failure> {
+        let Some(revision) = revision else { return Ok(()) };
+        let fields = Map::from_iter([("revision".to_owned(), Value::from(revision))]);
+        Ok(report::write_fields(self.object, fields, self.lane, self.ctx).await?)
     }
 }
 
 /// Somebody was in between: none, and what is there must be read.
-fn or_look_again<T>(result: Result<T, cluster::Error>) -> Result<Option<T>, Failure> {
+pub fn or_look_again<T>(result: Result<T, cluster::Error>) -> Result<Option<T>, Failure> {
     match result {
         Ok(written) => Ok(Some(written)),
         Err(cluster::Error::AlreadyExists(_) | cluster::Error::Conflict(_) | cluster::Error::NotFound(_)) => {

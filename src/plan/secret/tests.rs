@@ -1,4 +1,5 @@
 use super::*;
+use crate::api::ADOPT_ANNOTATION;
 
 fn me() -> Owner {
     Owner {
@@ -18,6 +19,7 @@ fn desired(data: &[(&str, &str)]) -> Desired {
         annotations: BTreeMap::new(),
         owned: true,
         data: data.iter().map(|(k, v)| ((*k).to_owned(), Sensitive::new(v.as_bytes().to_vec()))).collect(),
+        ..Desired::default()
     }
 }
 
@@ -83,6 +85,38 @@ fn what_cannot_be_changed_is_recreated() {
     });
     assert_eq!(decided(&typed), Ok(Action::Recreate));
     assert_eq!(decided(&immutable), Ok(Action::Recreate));
+    assert_eq!(
+        decided(&edit(|s| s.immutable = Some(true))),
+        Ok(Action::Recreate),
+        "it is not to be immutable"
+    );
+}
+
+#[test]
+fn an_immutable_secret_is_recreated_only_for_what_cannot_be_changed() {
+    let sealed = |data: &[(&str, &str)]| Desired { immutable: true, ..desired(data) };
+    let decided = |want: &Desired, there: &Secret| decide(want, Some(there), &me(), &key()).unwrap();
+    let there = edit(|s| s.immutable = Some(true));
+    assert_eq!(decided(&sealed(&[("a", "1")]), &there), Action::Unchanged);
+    assert_eq!(decided(&sealed(&[("a", "2")]), &there), Action::Recreate);
+    assert_eq!(decided(&sealed(&[("a", "1")]), &written(&[("a", "1")])), Action::Replace);
+    let unlabelled = edit(|s| {
+        s.immutable = Some(true);
+        s.metadata.labels.as_mut().unwrap().remove("team");
+    });
+    assert_eq!(decided(&sealed(&[("a", "1")]), &unlabelled), Action::Replace);
+}
+
+#[test]
+fn a_secret_that_is_made_once_is_written_only_to_take_it_over() {
+    let once = Desired { once: true, ..desired(&[("a", "2")]) };
+    let decided = |there: &Secret| decide(&once, Some(there), &me(), &key()).unwrap();
+    assert_eq!(decided(&written(&[("b", "1")])), Action::Unchanged);
+    let adopted = edit(|s| {
+        s.metadata.owner_references = None;
+        s.metadata.annotations = Some(BTreeMap::from([(ADOPT_ANNOTATION.into(), "ConjurSecret/db".into())]));
+    });
+    assert_eq!(decided(&adopted), Action::Replace);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// A ClusterConjurConnection that is deleted by name at the end.
-async fn shared(bench: &Bench, auth: &Value, access: &Value) -> String {
+pub async fn shared(bench: &Bench, auth: &Value, access: &Value) -> String {
     let name = format!("shared-{}", bench.namespace);
     ready(bench, &name, &json!({ "auth": auth, "access": access })).await;
     name
@@ -46,7 +46,7 @@ async fn ready(bench: &Bench, name: &str, more: &Value) -> Option<String> {
     .unwrap()
 }
 
-async fn end(bench: &Bench, name: &str) {
+pub async fn end(bench: &Bench, name: &str) {
     let api = Api::<ClusterConjurConnection>::all(bench.client.clone());
     api.delete(name, &DeleteParams::default()).await.unwrap();
     bench.conjur.stop().await;

@@ -31,7 +31,41 @@ fn the_api_server_refuses_a_bad_secret_and_says_what_to_write() {
         let many: Vec<_> = (0..257).map(|i| entry(&format!("k{i}"), "x")).collect();
         for (spec, expected) in [
             (json!({ "data": [] }), "should have at least 1 items"),
-            (json!({ "data": null }), "spec.data: Required value"),
+            (json!({ "data": null }), "give data, dataFrom or both"),
+            (json!({ "dataFrom": [] }), "should have at least 1 items"),
+            (json!({ "dataFrom": [{}] }), "give exactly one of find, extract and publicKeys"),
+            (
+                json!({ "dataFrom": [{ "find": { "prefix": "a/" }, "extract": { "variable": "b" } }] }),
+                "give exactly one of find, extract and publicKeys",
+            ),
+            (
+                json!({ "dataFrom": [{ "find": {} }] }),
+                "give at least one of prefix, search, annotations and pattern",
+            ),
+            (
+                json!({ "dataFrom": [{ "extract": { "variable": "b" }, "keyFrom": "Path" }] }),
+                "keyFrom names the keys of find",
+            ),
+            (
+                json!({ "dataFrom": [{ "publicKeys": { "kind": "group", "id": "b", "key": "k" } }] }),
+                "supported values: \"user\", \"host\"",
+            ),
+            (json!({ "target": { "creationPolicy": "Merge" } }), "write deletionPolicy: Retain"),
+            (
+                json!({ "target": { "creationPolicy": "Merge", "deletionPolicy": "Retain", "immutable": true } }),
+                "leave immutable out",
+            ),
+            (json!({ "target": { "template": {} } }), "give data, dataFrom or both"),
+            (
+                json!({ "target": { "template": { "data": { "a b": "x" } } } }),
+                "a Secret key is made of letters",
+            ),
+            (
+                json!({ "rolloutRestart": [{ "kind": "Job", "name": "x" }] }),
+                "supported values: \"Deployment\"",
+            ),
+            (json!({ "refreshPolicy": "Never" }), "supported values: \"Periodic\""),
+            (json!({ "changeDetection": "ETag" }), "supported values: \"Value\""),
             (json!({ "data": many }), "must have at most 256 items"),
             (json!({ "data": [entry("a", "x"), entry("a", "y")] }), "give each entry a key of its own"),
             (

@@ -248,8 +248,8 @@ fn a_secret_that_somebody_made_immutable_still_follows() {
         bench.ready::<ConjurSecret>("db").await;
         bench.holds("db", &[("a", &value)]).await;
         super::setup::edit(&bench, "db", json!({ "immutable": true })).await;
-        // The edit is no drift; one refresh looks at it.
-        synced(&bench, "db", "1").await;
+        // Drift as any other; it can be undone only by making it anew.
+        bench.until("it may be changed again", "db", |s: &Secret| s.immutable != Some(true)).await;
         let value = bench.set("apps/a");
         synced(&bench, "db", "2").await;
         bench.ready::<ConjurSecret>("db").await;

@@ -67,7 +67,9 @@ fn what_the_api_server_can_tell_it_refuses_itself() {
         let long = "- !variable v\n".repeat(50_001);
         let answer = bench.try_apply(&policy("p", "", &long)).await.unwrap_err();
         assert!(
-            answer.contains("the document is over 700,000 bytes; split it over several ConjurPolicies"),
+            answer.contains(
+                "the document is over 700,000 bytes; put it into ConfigMaps and name them in documentFrom"
+            ),
             "{answer}"
         );
         assert!(answer.len() < 5000, "and does not repeat the document");

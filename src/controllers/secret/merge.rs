@@ -1,0 +1,83 @@
+//! Brings about the keys that are merged into a Secret that is somebody else's.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::target::{Run, TRIES, or_look_again};
+use crate::{
+    api::MANAGER,
+    cluster::{Error, Written},
+    controllers::memory::Target,
+    metrics::SecretWrite,
+    plan::{
+        Failure,
+        secret::{
+            Action, mark,
+            merge::{Step, body, decide, given_up, manager},
+            wipe,
+        },
+    },
+};
+
+/// Makes the keys what they should be. It looks before each write: a key of somebody else's may be there now.
+///
+/// # Errors
+/// A refusal (no Secret, one that can't be merged into, a key that is another's), or the API server's.
+pub async fn bring_about(run: &Run<'_>) -> Result<(Action, Target), Failure> {
+    for _ in 0..TRIES {
+        if let Some(done) = look_and_apply(run).await? {
+            return Ok(done);
+        }
+    }
+    Err(run.contested())
+}
+
+/// Reads what is there, decides, applies; none where it is to be looked at again.
+async fn look_and_apply(run: &Run<'_>) -> Result<Option<(Action, Target)>, Failure> {
+    let (seen, cluster) = (run.seen, &run.ctx.cluster);
+    let type_ = run.object.spec.target().type_;
+    let mut existing = cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?;
+    let decided = decide(&seen.desired, existing.as_ref(), type_.as_deref(), &seen.owner);
+    let former = match (&decided, &existing) {
+        (Ok(Step::GiveUp), Some(existing)) => Some(given_up(existing, &seen.owner)),
+        _ => None,
+    };
+    existing.iter_mut().for_each(wipe);
+    let step = decided?;
+    let Some(meta) = existing.map(|secret| secret.metadata) else { return Ok(None) };
+    if let Some(former) = former {
+        or_look_again(cluster.replace_secret(former, run.lane).await)?;
+        return Ok(None);
+    }
+    let data_differs = step == Step::Apply { data_differs: true };
+    let revision = run.revision(Some(&meta), data_differs);
+    if step == Step::Unchanged && !run.lacks_revision(&meta, revision.as_ref()) {
+        let written = Written {
+            uid: meta.uid.unwrap_or_default(),
+            resource_version: meta.resource_version.unwrap_or_default(),
+        };
+        return Ok(Some((Action::Unchanged, run.target(written, revision))));
+    }
+    let written = or_look_again(apply(run, &meta, revision.as_deref()).await)?;
+    Ok(written.map(|written| (Action::Replace, run.target(written, revision))))
+}
+
+async fn apply(run: &Run<'_>, meta: &ObjectMeta, revision: Option<&str>) -> Result<Written, Error> {
+    let (desired, owner) = (&run.seen.desired, &run.seen.owner);
+    let (uid, version) = (meta.uid.as_deref(), meta.resource_version.as_deref());
+    let build = || {
+        let mut secret = body(desired, owner, uid.unwrap_or_default(), version.unwrap_or_default());
+        mark(&mut secret, desired.revision_key.as_deref(), revision);
+        secret
+    };
+    let manager = manager(owner);
+    let answer = run.ctx.cluster.apply_secret(build(), &manager, false, run.lane).await;
+    let written = match answer {
+        // What we wrote when the Secret was ours alone.
+        Err(Error::FieldConflict { managers, .. }) if managers == [MANAGER] => {
+            run.ctx.cluster.apply_secret(build(), &manager, true, run.lane).await
+        }
+        answer => answer,
+    }?;
+    run.ctx.metrics.secret_written(SecretWrite::Update);
+    Ok(written)
+}

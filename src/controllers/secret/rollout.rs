@@ -1,0 +1,129 @@
+//! Restarts the workloads of an object, once its Secret is written.
+
+use kube::{ResourceExt, runtime::events::EventType};
+use serde_json::{Map, json};
+
+use super::Seen;
+use crate::{
+    api::{
+        ConjurSecret, Reason,
+        condition::{READY, RECONCILING, is_true},
+    },
+    cluster,
+    conjur::Lane,
+    controllers::{Context, Key, Outcome, Trouble},
+    plan::{
+        Failure,
+        rollout::{Lineage, annotation_key},
+        schedule::TargetSeen,
+    },
+};
+
+impl Seen {
+    /// The revision of the Secret's data, by what we wrote last or by what the watch shows; none where none is asked for.
+    pub fn revision(&self, ctx: &Context) -> Option<String> {
+        let key = self.desired.revision_key.as_ref()?;
+        let written = self.remembered.target.as_ref().and_then(|target| target.revision.as_ref());
+        let stored = || {
+            let stored = ctx.owned.get(&self.secret_ref())?;
+            stored.metadata.annotations.as_ref()?.get(key).cloned()
+        };
+        written.map(|(revision, _)| revision.clone()).or_else(stored)
+    }
+
+    /// Whether nothing is left to do but restarts: they need no answer of Conjur.
+    pub fn is_only_rollout(&self, object: &ConjurSecret, ctx: &Context) -> bool {
+        let status = object.status.clone().unwrap_or_default();
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        let done = is_true(conditions, READY) && !is_true(conditions, RECONCILING);
+        let lineage = Lineage::of(&self.owner.uid);
+        self.target == TargetSeen::AsLeft
+            && (done || self.remembered.only_rollout)
+            && lineage.is_pending(self.revision(ctx).as_deref(), status.rolled_out.as_deref())
+    }
+
+    /// What there is to say where only restarts were left.
+    pub fn written_before(&self) -> Outcome {
+        Outcome::Done {
+            again: self.next_slot(),
+            reason: Reason::Synced,
+            message: self.synced(),
+            fields: Map::new(),
+            lane: Lane::Refresh,
+        }
+    }
+}
+
+/// Restarts what is to be restarted after a reconcile that got to its end, and adds to its status that it was.
+/// `revision`: that of the Secret, where this reconcile did not look at it.
+///
+/// # Errors
+/// The API server's. All but the restarts counts as done, and they are tried again without asking Conjur.
+pub async fn follow(
+    object: &ConjurSecret,
+    key: &Key,
+    revision: Option<String>,
+    outcome: Outcome,
+    ctx: &Context,
+) -> Result<Outcome, Trouble> {
+    let written = ctx.memory.of(key).target.and_then(|target| target.revision).map(|(text, _)| text);
+    let Some(revision) = written.or(revision).filter(|_| !object.spec.rollouts().is_empty()) else {
+        return Ok(outcome);
+    };
+    let Outcome::Done { again, reason, message, mut fields, lane } = outcome else { return Ok(outcome) };
+    fields.insert("revision".into(), json!(revision));
+    let uid = object.uid().unwrap_or_default();
+    let rolled_out = object.status.as_ref().and_then(|s| s.rolled_out.as_deref());
+    if Lineage::of(&uid).is_pending(Some(&revision), rolled_out)
+        && let Err(failure) = restart(object, key, &revision, lane, ctx).await
+    {
+        ctx.memory.change(key, |m| m.only_rollout = true);
+        fields.insert("observedGeneration".into(), json!(object.metadata.generation));
+        return Err(Trouble { failure, asked: false, fields });
+    }
+    ctx.memory.change(key, |m| m.only_rollout = false);
+    fields.insert("rolledOut".into(), json!(revision));
+    Ok(Outcome::Done { again, reason, message, fields, lane })
+}
+
+/// Restarts each workload; one that fails does not keep the others from it.
+async fn restart(
+    object: &ConjurSecret,
+    key: &Key,
+    revision: &str,
+    lane: Lane,
+    ctx: &Context,
+) -> Result<(), Failure> {
+    let annotation = annotation_key(&key.name);
+    let mut failed = Vec::new();
+    for workload in object.spec.rollouts() {
+        let patch = (annotation.as_str(), revision);
+        let answer =
+            ctx.cluster.restart_workload(workload.kind, &key.namespace, &workload.name, patch, lane).await;
+        let which = format!("{:?} {}", workload.kind, workload.name);
+        match answer {
+            Ok(()) => {
+                let note = format!("{which} was restarted: the data of its Secret changed");
+                ctx.events.publish(object, EventType::Normal, Reason::RolloutRestarted, "Restart", note);
+            }
+            // One that is made later has the new data from its start.
+            Err(cluster::Error::NotFound(_)) => {
+                let note = format!(
+                    "{which} does not exist, so that nothing of it is to be restarted; correct spec.rolloutRestart where the \
+                     name is wrong"
+                );
+                let reason = Reason::RolloutTargetNotFound;
+                ctx.events.publish(object, EventType::Warning, reason, "Restart", note);
+            }
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the Secret is written, but not all workloads could be restarted for it; it is tried again: {}",
+        failed.join("; ")
+    );
+    Err(Failure::transient(Reason::ApiServerError, message))
+}

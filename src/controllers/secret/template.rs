@@ -1,0 +1,142 @@
+//! The templates of an object: where they lie, what they say, and the keys that they make.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    api::{ConjurSecret, Reason, secret::TemplateSource},
+    controllers::{
+        Context, Key,
+        failure::LOOK_AGAIN,
+        inputs::{Input, Text as Kept, Texts},
+    },
+    plan::{
+        Failure, inputs,
+        template::{self, Text},
+    },
+    sensitive::Sensitive,
+};
+
+type Data = BTreeMap<String, Sensitive<Vec<u8>>>;
+
+fn from(object: &ConjurSecret) -> &[TemplateSource] {
+    let template = object.spec.target.as_ref().and_then(|target| target.template.as_ref());
+    template.and_then(|template| template.data_from.as_deref()).unwrap_or_default()
+}
+
+fn input(source: &TemplateSource, key: &Key) -> Input {
+    Input::bundle(source.source.kind, &key.namespace, &source.source.name)
+}
+
+/// The ConfigMaps and Secrets that an object's templates lie in, each once.
+pub fn sources(object: &ConjurSecret, key: &Key) -> Vec<Input> {
+    let all: BTreeSet<_> = from(object).iter().map(|source| input(source, key)).collect();
+    all.into_iter().collect()
+}
+
+/// A hash over the connection and the sources of templates; of the connection alone where there are none.
+pub fn hash(connection: &str, sources: &[Input], versions: &[String]) -> String {
+    if sources.is_empty() {
+        return connection.to_owned();
+    }
+    let names: Vec<_> = sources.iter().map(Input::to_string).collect();
+    let pairs = names.iter().zip(versions).flat_map(|(name, version)| [name.as_str(), version]);
+    inputs::hash([connection].into_iter().chain(pairs))
+}
+
+/// The templates of an object, as they are now.
+pub struct Templates {
+    /// None where the Secret has the plain keys.
+    texts: Option<Vec<Text>>,
+    /// Uid and resource version of each source.
+    pub versions: Vec<String>,
+}
+
+/// Reads the templates of an object, and looks at what can be told without values.
+///
+/// # Errors
+/// `TemplateNotFound`, naming what is missing; `TemplateInvalid`; `InvalidSpec` where two make one key; the API
+/// server's.
+pub async fn gather(
+    object: &ConjurSecret,
+    key: &Key,
+    sources: &[Input],
+    ctx: &Context,
+) -> Result<Templates, Failure> {
+    let Some(template) = object.spec.target.as_ref().and_then(|target| target.template.as_ref()) else {
+        return Ok(Templates { texts: None, versions: Vec::new() });
+    };
+    let target = Input::secret(&key.namespace, object.spec.target().name.as_deref().unwrap_or(&key.name));
+    if sources.contains(&target) {
+        let message = format!(
+            "spec.target.template.dataFrom names {target}, which is the target; write the template elsewhere"
+        );
+        return Err(Failure::stalled(Reason::InvalidSpec, message));
+    }
+    let mut made_by = BTreeMap::new();
+    let mut texts = Vec::new();
+    for (name, text) in template.data.iter().flatten() {
+        made_by.insert(name.as_str(), format!("data['{name}']"));
+        texts.push(Text::inline(name, text));
+    }
+    let asked = Instant::now();
+    let mut versions = Vec::new();
+    let mut kept = BTreeMap::new();
+    for source in sources {
+        let keys = from(object).iter().filter(|from| input(from, key) == *source);
+        let keys = keys.map(|from| from.source.key.as_str()).collect();
+        let read = ctx.inputs.texts(source, &keys, asked, &ctx.cluster).await?;
+        versions.push(read.version.clone());
+        kept.insert(source, read);
+    }
+    for (at, from) in from(object).iter().enumerate() {
+        let source = input(from, key);
+        let text = read_text(kept.get(&source), &source, &from.source.key)?;
+        let name = from.target_key.as_deref().unwrap_or(&from.source.key);
+        if let Some(other) = made_by.insert(name, format!("dataFrom[{at}]")) {
+            let message = format!(
+                "spec.target.template.{other} and dataFrom[{at}] both make the key '{name}'; give one of them another \
+                 key, or targetKey"
+            );
+            return Err(Failure::stalled(Reason::InvalidSpec, message));
+        }
+        let said = Some(format!("{source}, key '{}'", from.source.key));
+        texts.push(Text { key: name.to_owned(), text, source: said, secret: !source.config_map });
+    }
+    template::check(&texts)?;
+    Ok(Templates { texts: Some(texts), versions })
+}
+
+fn read_text(read: Option<&Texts>, source: &Input, key: &str) -> Result<Arc<Sensitive<String>>, Failure> {
+    let message = match read.filter(|read| !read.version.is_empty()) {
+        None => format!("{source}, where a template is to be, does not exist; create it, or correct"),
+        Some(read) => match read.texts.get(key) {
+            Some(Kept::Is(text)) => return Ok(text.clone()),
+            Some(Kept::Binary) => {
+                let message = format!("the template in {source} under the key '{key}' is not text (UTF-8)");
+                return Err(Failure::stalled(Reason::TemplateInvalid, message));
+            }
+            Some(Kept::Absent) | None => {
+                format!("{source} has no key '{key}', where a template is to be; add it, or correct")
+            }
+        },
+    };
+    let message = format!("{message} spec.target.template.dataFrom");
+    Err(Failure::waiting(Reason::TemplateNotFound, LOOK_AGAIN, message))
+}
+
+impl Templates {
+    /// The data of the Secret: what the templates make of the values, or the values.
+    ///
+    /// # Errors
+    /// `TemplateInvalid`.
+    pub fn render(&self, values: Data) -> Result<Data, Failure> {
+        match &self.texts {
+            Some(texts) => Ok(template::render(texts, &values)?),
+            None => Ok(values),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Whose a Secret is, and whether it is ours to write.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::Owner;
+use crate::{
+    api::{ADOPT_ANNOTATION, OWNER_ANNOTATION, Reason, condition::clip},
+    plan::Failure,
+};
+
+/// Whose a Secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Its controller is our uid, or it has no controller and names us in the owner annotation; or it names us
+    /// in the adopt annotation and no other controller owns it.
+    Ours,
+    /// It belongs to an object of our kind and name that is gone: the garbage collector will take it.
+    Predecessor,
+    /// Somebody else's, and whose.
+    Foreign(String),
+}
+
+/// Whether a Secret was written for us: adopted ones are ours only from the first write on.
+pub fn is_written_for(meta: &ObjectMeta, me: &Owner) -> bool {
+    let mut owners = meta.owner_references.iter().flatten();
+    match owners.find(|o| o.controller == Some(true)) {
+        Some(controller) => controller.uid == me.uid,
+        None => meta.annotations.as_ref().and_then(|a| a.get(OWNER_ANNOTATION)) == Some(&me.reference()),
+    }
+}
+
+/// Decides whose a Secret is, by its metadata.
+pub fn ownership(meta: &ObjectMeta, me: &Owner) -> Ownership {
+    let annotation = |key| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
+    let controller = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
+    match controller {
+        Some(c) if c.uid == me.uid => Ownership::Ours,
+        Some(c) if c.kind == me.kind && c.name == me.name && c.api_version == me.api_version => {
+            Ownership::Predecessor
+        }
+        Some(c) => Ownership::Foreign(format!("{}/{} controls it", c.kind, c.name)),
+        None if annotation(OWNER_ANNOTATION) == Some(&me.reference()) => Ownership::Ours,
+        None if annotation(ADOPT_ANNOTATION) == Some(&me.reference()) => Ownership::Ours,
+        None => Ownership::Foreign(match annotation(OWNER_ANNOTATION) {
+            Some(other) => format!("it was written for {}", clip(other, 300)),
+            None => "the operator did not make it".to_owned(),
+        }),
+    }
+}
+
+/// Refuses a Secret that is not ours to write.
+///
+/// # Errors
+/// `ForeignSecret` (the user must decide), `TargetTerminating` (it will be gone soon).
+pub fn refuse_unless_ours(meta: &ObjectMeta, me: &Owner, name: &str) -> Result<(), Failure> {
+    let soon = std::time::Duration::from_secs(5);
+    if meta.deletion_timestamp.is_some() {
+        let message = format!("{name} is being deleted; it will be made again when it is gone");
+        return Err(Failure::waiting(Reason::TargetTerminating, soon, message));
+    }
+    match ownership(meta, me) {
+        Ownership::Ours => Ok(()),
+        Ownership::Predecessor => Err(Failure::waiting(
+            Reason::TargetTerminating,
+            soon,
+            format!("{name} belongs to an earlier {} and is about to be deleted with it", me.reference()),
+        )),
+        Ownership::Foreign(whose) => Err(Failure::stalled(
+            Reason::ForeignSecret,
+            format!(
+                "{name} exists and is not ours ({whose}). Choose another name, delete it, or let us take it over \
+                 with the annotation {ADOPT_ANNOTATION}={} on it",
+                me.reference()
+            ),
+        )),
+    }
+}

@@ -1,0 +1,281 @@
+//! What goes into a Secret: from `data` and `dataFrom` to what is asked of Conjur, and from its answers to keys and values.
+//!
+//! ```text
+//! Sources::of ─► named ids, finds, public keys ─► (the list of variables) ─► Sources::resolve ─► Resolved::asks
+//!                                                                (their values) ─► Resolved::data ─► key → bytes
+//! ```
+
+mod build;
+mod rename;
+mod value;
+
+use std::{collections::BTreeMap, fmt};
+
+use regex::Regex;
+
+pub use self::build::{Data, Got, Missing, Problem};
+use self::{rename::Renaming, value::Property};
+use super::Failure;
+use crate::api::{
+    Reason,
+    secret::{DataEntry, DataSource, Decode, Find, KeyFrom, PublicKeys},
+};
+
+/// Most variables that the finds of one object may bring: the API server takes no more in a Secret that has values.
+pub const MOST_FOUND: usize = 5_000;
+
+/// Where in the spec something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An entry of `data`.
+    Entry(usize),
+    /// A `find` of `dataFrom`.
+    Find(usize),
+    /// An `extract`.
+    Extract(usize),
+    /// A `publicKeys`.
+    PublicKeys(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entry(at) => write!(f, "spec.data[{at}]"),
+            Self::Find(at) => write!(f, "spec.dataFrom[{at}].find"),
+            Self::Extract(at) => write!(f, "spec.dataFrom[{at}].extract"),
+            Self::PublicKeys(at) => write!(f, "spec.dataFrom[{at}].publicKeys"),
+        }
+    }
+}
+
+/// A variable to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask<'a> {
+    /// Its id, below the account.
+    pub variable: &'a str,
+    /// The pinned version.
+    pub version: Option<u32>,
+    /// What asks for it.
+    pub place: Place,
+}
+
+/// The sources of one object, read and found sound.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    entries: Vec<Entry<'a>>,
+    groups: Vec<Group<'a>>,
+}
+
+#[derive(Debug)]
+struct Entry<'a> {
+    key: &'a str,
+    variable: &'a str,
+    version: Option<u32>,
+    property: Option<Property<'a>>,
+    base64: bool,
+    optional: bool,
+}
+
+/// An item of `dataFrom`.
+#[derive(Debug)]
+struct Group<'a> {
+    source: Source<'a>,
+    renaming: Renaming<'a>,
+}
+
+#[derive(Debug)]
+enum Source<'a> {
+    Find(Criteria<'a>),
+    Extract { variable: &'a str, version: Option<u32>, property: Option<Property<'a>> },
+    PublicKeys(&'a PublicKeys),
+}
+
+/// What a variable must meet to be found: all that is given.
+#[derive(Debug)]
+pub struct Criteria<'a> {
+    prefix: &'a str,
+    /// Conjur's own search, which only it can evaluate.
+    pub search: Option<&'a str>,
+    annotations: Option<&'a BTreeMap<String, String>>,
+    pattern: Option<Regex>,
+    key_from: KeyFrom,
+}
+
+impl Criteria<'_> {
+    /// What the ids begin with; empty for all.
+    pub fn prefix(&self) -> &str {
+        self.prefix
+    }
+
+    /// Whether a variable meets all of them but the search, given its id and its annotations by name.
+    pub fn take<'v>(&self, id: &str, annotation: impl Fn(&str) -> Option<&'v str>) -> bool {
+        let mut annotations = self.annotations.into_iter().flatten();
+        id.starts_with(self.prefix)
+            && annotations.all(|(name, value)| annotation(name) == Some(value))
+            && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
+    }
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::stalled(Reason::InvalidSpec, message)
+}
+
+impl<'a> Sources<'a> {
+    /// Reads `data` and `dataFrom` of a spec.
+    ///
+    /// # Errors
+    /// `InvalidSpec`, naming the field: one key named twice, a pattern or pointer that can't be, not exactly one of
+    /// `find`, `extract` and `publicKeys`, a find without criteria, nothing at all.
+    pub fn of(entries: &'a [DataEntry], sources: &'a [DataSource]) -> Result<Self, Failure> {
+        if entries.is_empty() && sources.is_empty() {
+            return Err(invalid(
+                "nothing goes into the Secret: give spec.data, spec.dataFrom or both".into(),
+            ));
+        }
+        let mut keys = BTreeMap::new();
+        for (at, entry) in entries.iter().enumerate() {
+            if let Some(first) = keys.insert(entry.key.as_str(), at) {
+                return Err(build::twice(&entry.key, &Place::Entry(first), &Place::Entry(at)));
+            }
+        }
+        let entries = entries.iter().enumerate().map(|(at, entry)| Entry::of(at, entry));
+        let groups = sources.iter().enumerate().map(|(at, source)| Group::of(at, source));
+        Ok(Self { entries: entries.collect::<Result<_, _>>()?, groups: groups.collect::<Result<_, _>>()? })
+    }
+
+    /// The variables that the spec names: these are known before Conjur is asked for anything.
+    pub fn named(&self) -> impl Iterator<Item = Ask<'a>> {
+        let entries = self.entries.iter().enumerate().map(|(at, entry)| Ask {
+            variable: entry.variable,
+            version: entry.version,
+            place: Place::Entry(at),
+        });
+        entries.chain(self.groups.iter().enumerate().filter_map(|(at, group)| match &group.source {
+            Source::Extract { variable, version, .. } => {
+                Some(Ask { variable, version: *version, place: Place::Extract(at) })
+            }
+            Source::Find(_) | Source::PublicKeys(_) => None,
+        }))
+    }
+
+    /// The finds, each with its place.
+    pub fn finds(&self) -> impl Iterator<Item = (Place, &Criteria<'a>)> {
+        self.groups.iter().enumerate().filter_map(|(at, group)| match &group.source {
+            Source::Find(criteria) => Some((Place::Find(at), criteria)),
+            Source::Extract { .. } | Source::PublicKeys(_) => None,
+        })
+    }
+
+    /// Takes the ids that each find brought, in the order of [`finds`](Self::finds).
+    ///
+    /// # Errors
+    /// `InvalidSpec` where they are more than a Secret could hold.
+    pub fn resolve(self, found: Vec<Vec<String>>) -> Result<Resolved<'a>, Failure> {
+        let total: usize = found.iter().map(Vec::len).sum();
+        if total > MOST_FOUND {
+            let (count, place) = found
+                .iter()
+                .zip(self.finds())
+                .map(|(ids, (place, _))| (ids.len(), place))
+                .max_by_key(|(count, _)| *count)
+                .unwrap_or((total, Place::Find(0)));
+            return Err(invalid(format!(
+                "spec.dataFrom finds {total} variables ({count} of them by {place}), and {MOST_FOUND} is the most that \
+                 one object takes. Narrow it with a longer prefix or a pattern, or split it over several objects"
+            )));
+        }
+        Ok(Resolved { sources: self, found })
+    }
+}
+
+impl<'a> Entry<'a> {
+    fn of(at: usize, entry: &'a DataEntry) -> Result<Self, Failure> {
+        Ok(Self {
+            key: &entry.key,
+            variable: &entry.variable,
+            version: entry.version,
+            property: property(Place::Entry(at), entry.property.as_deref())?,
+            base64: entry.decode.unwrap_or_default() == Decode::Base64,
+            optional: entry.optional == Some(true),
+        })
+    }
+}
+
+fn property(place: Place, text: Option<&str>) -> Result<Option<Property<'_>>, Failure> {
+    let read = |text| Property::parse(text).map_err(|why| invalid(format!("{place}.property: {why}")));
+    text.map(read).transpose()
+}
+
+impl<'a> Group<'a> {
+    fn of(at: usize, item: &'a DataSource) -> Result<Self, Failure> {
+        let source = match (&item.find, &item.extract, &item.public_keys) {
+            (Some(find), None, None) => Source::Find(criteria(at, find, item.key_from)?),
+            (None, Some(extract), None) => Source::Extract {
+                variable: &extract.variable,
+                version: extract.version,
+                property: property(Place::Extract(at), extract.property.as_deref())?,
+            },
+            (None, None, Some(keys)) => Source::PublicKeys(keys),
+            _ => {
+                let message =
+                    format!("spec.dataFrom[{at}]: give exactly one of find, extract and publicKeys");
+                return Err(invalid(message));
+            }
+        };
+        let rules = item.rewrite.as_deref().unwrap_or_default();
+        let renaming = Renaming::of(rules).map_err(|(rule, field, why)| {
+            invalid(format!("spec.dataFrom[{at}].rewrite[{rule}].{field} can't be used: {why}"))
+        })?;
+        Ok(Self { source, renaming })
+    }
+}
+
+fn criteria(at: usize, find: &Find, key_from: Option<KeyFrom>) -> Result<Criteria<'_>, Failure> {
+    let place = Place::Find(at);
+    let annotations = find.annotations.as_ref().filter(|annotations| !annotations.is_empty());
+    let text = |field: &'_ Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
+    if !text(&find.prefix) && !text(&find.search) && !text(&find.pattern) && annotations.is_none() {
+        let message = format!("{place}: give at least one of prefix, search, annotations and pattern");
+        return Err(invalid(message));
+    }
+    let read = |text: &String| {
+        let why = |why| invalid(format!("{place}.pattern is not a regular expression: {why}"));
+        rename::pattern(text).map_err(why)
+    };
+    Ok(Criteria {
+        prefix: find.prefix.as_deref().unwrap_or_default(),
+        search: find.search.as_deref(),
+        annotations,
+        pattern: find.pattern.as_ref().map(read).transpose()?,
+        key_from: key_from.unwrap_or_default(),
+    })
+}
+
+/// The sources, with what their finds brought.
+#[derive(Debug)]
+pub struct Resolved<'a> {
+    sources: Sources<'a>,
+    found: Vec<Vec<String>>,
+}
+
+impl Resolved<'_> {
+    /// All variables to fetch: those that are named, in the order of [`Sources::named`], then those that were found.
+    pub fn asks(&self) -> impl Iterator<Item = Ask<'_>> {
+        let found = self.sources.finds().zip(&self.found).flat_map(|((place, _), ids)| {
+            ids.iter().map(move |id| Ask { variable: id, version: None, place })
+        });
+        self.sources.named().chain(found)
+    }
+
+    /// The users and hosts whose public keys are asked for.
+    pub fn public_keys(&self) -> impl Iterator<Item = (Place, &PublicKeys)> {
+        self.sources.groups.iter().enumerate().filter_map(|(at, group)| match group.source {
+            Source::PublicKeys(keys) => Some((Place::PublicKeys(at), keys)),
+            Source::Find(_) | Source::Extract { .. } => None,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "sources/tests.rs"]
+mod tests;

@@ -1,0 +1,336 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::sensitive::Sensitive;
+
+fn read(data: &Value, from: &Value) -> (Vec<DataEntry>, Vec<DataSource>) {
+    (serde_json::from_value(data.clone()).unwrap(), serde_json::from_value(from.clone()).unwrap())
+}
+
+/// What becomes of a spec whose finds bring `found`, with these values by id; an id that is not there is missing, and one
+/// whose value is null forbidden.
+fn made(data: &Value, from: &Value, found: &[&[&str]], values: &Value) -> Result<Value, Problem> {
+    with_keys(data, from, found, values, &[])
+}
+
+fn with_keys(
+    data: &Value,
+    from: &Value,
+    found: &[&[&str]],
+    values: &Value,
+    keys: &[&[&str]],
+) -> Result<Value, Problem> {
+    let (entries, sources) = read(data, from);
+    let text = |list: &&[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    let resolved = Sources::of(&entries, &sources)?.resolve(found.iter().map(text).collect())?;
+    let got = resolved.asks().map(|ask| match values.get(ask.variable) {
+        Some(Value::String(value)) => Got::Value(value.as_bytes()),
+        Some(_) => Got::Forbidden(format!("variable {} is forbidden", ask.variable)),
+        None => Got::NotFound(format!("variable {} is missing", ask.variable)),
+    });
+    let data = resolved.data(&got.collect::<Vec<_>>(), &keys.iter().map(text).collect::<Vec<_>>())?;
+    let text = |bytes: &Sensitive<Vec<u8>>| Value::from(String::from_utf8(bytes.expose().clone()).unwrap());
+    Ok(data.iter().map(|(key, value)| (key.clone(), text(value))).collect::<serde_json::Map<_, _>>().into())
+}
+
+fn refused(data: &Value, from: &Value, found: &[&[&str]], values: &Value) -> Failure {
+    match made(data, from, found, values) {
+        Err(Problem::Failure(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+const NONE: Value = Value::Array(Vec::new());
+
+#[test]
+fn each_kind_of_source_gives_its_keys() {
+    let data = json!([
+        { "key": "plain", "variable": "v" },
+        { "key": "field", "variable": "j", "property": "/o/k" },
+        { "key": "bytes", "variable": "b", "decode": "Base64" },
+        { "key": "inner", "variable": "j", "property": "b64", "decode": "Base64" },
+        { "key": "gone", "variable": "nope", "optional": true },
+    ]);
+    let from = json!([
+        { "find": { "prefix": "p/" }, "rewrite": [{ "pattern": "^db_", "replacement": "" }] },
+        { "publicKeys": { "kind": "user", "id": "alice", "key": "keys" }, "rewrite": [{ "pattern": "^", "replacement": "ssh-" }] },
+        { "extract": { "variable": "j", "property": "o" }, "rewrite": [{ "pattern": "^", "replacement": "x." }] },
+        { "find": { "pattern": "z" }, "keyFrom": "LastSegment" },
+        { "extract": { "variable": "flat" } },
+    ]);
+    let values = json!({
+        "v": "V", "b": "aGk", "j": "{\"o\": {\"k\": \"deep\", \"n\": 1}, \"b64\": \"eA==\"}", "flat": "{\"list\": [1, 2]}",
+        "p/db/user": "U", "p/web": "W", "q/r/z": "Z",
+    });
+    let found: [&[&str]; 2] = [&["p/db/user", "p/vanished", "p/web"], &["q/r/z"]];
+    let expected = json!({
+        "plain": "V", "field": "deep", "bytes": "hi", "inner": "x", "user": "U", "web": "W", "ssh-keys": "a\nb\n",
+        "x.k": "deep", "x.n": "1", "z": "Z", "list": "[1,2]",
+    });
+    assert_eq!(with_keys(&data, &from, &found, &values, &[&["a", "b"]]).unwrap(), expected);
+}
+
+#[test]
+fn what_is_named_and_not_there_is_missing_once_and_what_vanished_is_not() {
+    let data = json!([
+        { "key": "a", "variable": "gone" },
+        { "key": "b", "variable": "gone", "property": "x" },
+        { "key": "c", "variable": "no", "optional": true },
+    ]);
+    let from = json!([
+        { "find": { "prefix": "p/" } },
+        { "extract": { "variable": "no-object" } },
+        { "publicKeys": { "kind": "user", "id": "alice", "key": "keys" } },
+    ]);
+    let problem =
+        with_keys(&data, &from, &[&["p/no", "p/gone"]], &json!({ "no": null, "p/no": null }), &[&[]]);
+    let Err(Problem::Missing(missing)) = problem else { panic!("{problem:?}") };
+    let named: Vec<_> = missing.iter().map(|m| (m.variable.as_str(), m.forbidden)).collect();
+    let expected = [
+        ("gone", false),
+        ("no", true),
+        ("no-object", false),
+        ("p/no", true),
+        ("public_key:user/alice", false),
+    ];
+    assert_eq!(named, expected);
+}
+
+#[test]
+fn values_that_do_not_fit_are_told_without_a_word_of_them() {
+    let secret = "hunter2-is-not-json";
+    let values = json!({ "v": secret, "j": format!("{{\"a\": null, \"s\": \"{secret}\"}}"), "l": format!("[\"{secret}\"]") });
+    let entry = |more: Value| {
+        let mut entry = json!({ "key": "k", "variable": "v" });
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        (json!([entry]), NONE)
+    };
+    let extract = |extract: Value| (NONE, json!([{ "extract": extract }]));
+    for ((data, from), said) in [
+        (
+            entry(json!({ "property": "a" })),
+            ["variable v (for key k, spec.data[0]) is not JSON", "property /a"],
+        ),
+        (
+            entry(json!({ "decode": "Base64" })),
+            ["variable v (for key k, spec.data[0]) is not base64", "decode"],
+        ),
+        (
+            entry(json!({ "variable": "j", "property": "b/c" })),
+            ["property /b~1c of variable j", "is not there"],
+        ),
+        (entry(json!({ "variable": "j", "property": "a" })), ["property /a of variable j", "is null"]),
+        (
+            entry(json!({ "variable": "j", "property": "s", "decode": "Base64" })),
+            ["property /s", "is not base64"],
+        ),
+        (
+            extract(json!({ "variable": "v" })),
+            ["variable v (spec.dataFrom[0].extract) is not JSON", "JSON object"],
+        ),
+        (extract(json!({ "variable": "l" })), ["variable l", "is not a JSON object"]),
+        (
+            extract(json!({ "variable": "j", "property": "s" })),
+            ["property /s of variable j", "is not a JSON object"],
+        ),
+        (extract(json!({ "variable": "j", "property": "x" })), ["property /x of variable j", "is not there"]),
+        (extract(json!({ "variable": "j" })), ["field 'a' of variable j", "is null"]),
+    ] {
+        let failure = refused(&data, &from, &[], &values);
+        assert_eq!(failure.reason, Reason::InvalidValue, "{failure}");
+        assert!(said.iter().all(|said| failure.message.contains(said)), "{failure}");
+        assert!(!failure.message.contains("hunter2"), "{failure}");
+    }
+}
+
+#[test]
+fn one_key_named_twice_is_refused_naming_both() {
+    let entry = |key: &str| json!({ "key": key, "variable": "v" });
+    let values =
+        json!({ "v": "V", "p/a/b": "1", "p/a_b": "2", "q/x": "3", "j": "{\"k\": 1, \"x\": 2, \"k\": 3}" });
+    let find = json!({ "find": { "prefix": "p/" } });
+    let last = json!({ "find": { "prefix": "q/" }, "keyFrom": "LastSegment" });
+    let extract = json!({ "extract": { "variable": "j" } });
+    let no_k = json!({ "extract": { "variable": "j" }, "rewrite": [{ "pattern": "k", "replacement": "y" }] });
+    for (data, from, found, both) in [
+        (
+            json!([entry("a"), entry("b"), entry("a")]),
+            NONE,
+            vec![],
+            ["spec.data[0] and ", "spec.data[2] both"],
+        ),
+        (
+            NONE,
+            json!([find]),
+            vec![["p/a/b", "p/a_b"].as_slice()],
+            ["spec.dataFrom[0].find (variable p/a/b) and ", "spec.dataFrom[0].find (variable p/a_b) both"],
+        ),
+        (
+            json!([entry("x")]),
+            json!([last]),
+            vec![["q/x"].as_slice()],
+            ["spec.data[0] and ", "spec.dataFrom[0].find (variable q/x) both"],
+        ),
+        (
+            NONE,
+            json!([extract]),
+            vec![],
+            ["(field 'k' of variable j) and ", "spec.dataFrom[0].extract (field 'k' of variable j) both"],
+        ),
+        (
+            json!([entry("y")]),
+            json!([no_k]),
+            vec![],
+            ["spec.data[0] and ", "spec.dataFrom[0].extract (field 'k' of variable j) both"],
+        ),
+    ] {
+        let failure = refused(&data, &from, &found, &values);
+        assert_eq!(failure.reason, Reason::InvalidSpec, "{failure}");
+        assert!(both.iter().all(|said| failure.message.contains(said)), "{failure}");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_is_refused_naming_the_variable_and_what_to_do() {
+    for (from, found, values, said) in [
+        (
+            json!([{ "find": { "prefix": "p/" } }]),
+            vec![["p/a b"].as_slice()],
+            json!({ "p/a b": "1" }),
+            "variable p/a b) gives the key 'a b'",
+        ),
+        (
+            json!([{ "find": { "prefix": "p/x" } }]),
+            vec![["p/x"].as_slice()],
+            json!({ "p/x": "1" }),
+            "gives the key ''",
+        ),
+        (
+            json!([{ "extract": { "variable": "j" } }]),
+            vec![],
+            json!({ "j": "{\"a@b\": 1}" }),
+            "field 'a@b' of variable j",
+        ),
+    ] {
+        let failure = refused(&NONE, &from, &found, &values);
+        assert_eq!(failure.reason, Reason::InvalidSpec, "{failure}");
+        assert!(
+            failure.message.contains(said) && failure.message.contains("Rename it with rewrite"),
+            "{failure}"
+        );
+    }
+}
+
+#[test]
+fn where_no_key_would_be_left_nothing_is_made() {
+    let optional = json!([{ "key": "a", "variable": "gone", "optional": true }]);
+    let find = json!([{ "find": { "prefix": "p/" } }]);
+    for (data, from, found, said) in [
+        (&optional, &NONE, vec![], "all variables are optional and missing"),
+        (&NONE, &find, vec![[].as_slice()], "nothing that has a value was found"),
+        (&NONE, &find, vec![["p/vanished"].as_slice()], "nothing that has a value was found"),
+        (&optional, &find, vec![[].as_slice()], "nothing else was found"),
+        (&NONE, &json!([{ "extract": { "variable": "empty" } }]), vec![], "no fields"),
+    ] {
+        let failure = refused(data, from, &found, &json!({ "empty": "{}" }));
+        assert_eq!(failure.reason, Reason::NoKeys, "{failure}");
+        assert!(failure.message.contains(said) && failure.message.contains("not touched"), "{failure}");
+    }
+}
+
+#[test]
+fn a_spec_that_cannot_be_is_refused_naming_the_field() {
+    for (data, from, said) in [
+        (NONE, NONE, "give spec.data, spec.dataFrom or both"),
+        (
+            json!([{ "key": "a", "variable": "v", "property": "/~" }]),
+            NONE,
+            "spec.data[0].property: in a JSON pointer",
+        ),
+        (NONE, json!([{}]), "spec.dataFrom[0]: give exactly one"),
+        (NONE, json!([{ "find": { "prefix": "a" }, "extract": { "variable": "v" } }]), "exactly one"),
+        (NONE, json!([{ "find": {} }]), "spec.dataFrom[0].find: give at least one"),
+        (NONE, json!([{ "find": { "prefix": "", "annotations": {} } }]), "give at least one"),
+        (
+            NONE,
+            json!([{ "find": { "pattern": "(" } }]),
+            "spec.dataFrom[0].find.pattern is not a regular expression: unclosed group",
+        ),
+        (
+            NONE,
+            json!([{ "extract": { "variable": "v", "property": "/~" } }]),
+            "spec.dataFrom[0].extract.property",
+        ),
+        (
+            NONE,
+            json!([{ "extract": { "variable": "v" } }, { "find": { "prefix": "a" }, "rewrite": [{ "pattern": "a", "replacement": "" }, { "pattern": "[", "replacement": "" }] }]),
+            "spec.dataFrom[1].rewrite[1].pattern can't be used: unclosed character class",
+        ),
+    ] {
+        let (entries, sources) = read(&data, &from);
+        let failure = Sources::of(&entries, &sources).unwrap_err();
+        assert_eq!(failure.reason, Reason::InvalidSpec);
+        assert!(failure.message.contains(said), "{failure}");
+    }
+}
+
+#[test]
+fn all_criteria_that_are_given_must_match() {
+    let annotations = [("env", "prod"), ("team", "pay")];
+    let annotation = |name: &str| annotations.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+    for (find, taken) in [
+        (json!({ "prefix": "apps/" }), true),
+        (json!({ "prefix": "app/" }), false),
+        (json!({ "pattern": "password$" }), true),
+        (json!({ "pattern": "^password" }), false),
+        (json!({ "annotations": { "env": "prod" } }), true),
+        (json!({ "annotations": { "env": "prod", "team": "pay" } }), true),
+        (json!({ "annotations": { "env": "prod", "team": "x" } }), false),
+        (json!({ "annotations": { "none": "" } }), false),
+        (json!({ "prefix": "apps/", "pattern": "db", "annotations": { "env": "prod" } }), true),
+        (json!({ "prefix": "apps/", "pattern": "dbx", "annotations": { "env": "prod" } }), false),
+        (json!({ "prefix": "apps/", "pattern": "db", "annotations": { "env": "dev" } }), false),
+        (json!({ "search": "words" }), true),
+    ] {
+        let (_, sources) = read(&NONE, &json!([{ "find": find }]));
+        let sources = Sources::of(&[], &sources).unwrap();
+        let (_, criteria) = sources.finds().next().unwrap();
+        assert_eq!(criteria.take("apps/db/password", annotation), taken, "{find}");
+    }
+}
+
+#[test]
+fn more_than_a_secret_could_hold_is_refused_with_the_count() {
+    let (_, sources) = read(&NONE, &json!([{ "find": { "prefix": "a" } }, { "find": { "prefix": "b" } }]));
+    let ids = |count: usize| (0..count).map(|at| format!("v{at}")).collect::<Vec<_>>();
+    assert!(Sources::of(&[], &sources).unwrap().resolve(vec![ids(1), ids(MOST_FOUND - 1)]).is_ok());
+    let failure = Sources::of(&[], &sources).unwrap().resolve(vec![ids(1), ids(MOST_FOUND)]).unwrap_err();
+    assert!(
+        failure.message.contains("finds 5001 variables (5000 of them by spec.dataFrom[1].find)"),
+        "{failure}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn found_variables_become_keys_or_are_refused(ids in proptest::collection::btree_set("[a-c/_. ]{1,6}", 0..6)) {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let values: serde_json::Map<_, _> = ids.iter().map(|id| ((*id).to_owned(), Value::from(*id))).collect();
+        let from = json!([{ "find": { "pattern": "" , "prefix": "x" } }]);
+        match made(&NONE, &from, &[&ids], &values.into()) {
+            Ok(made) => {
+                let made = made.as_object().unwrap();
+                prop_assert_eq!(made.len(), ids.len());
+                for (key, value) in made {
+                    prop_assert!(rename::unfit(key).is_none());
+                    prop_assert_eq!(&value.as_str().unwrap().replace('/', "_"), key);
+                }
+            }
+            Err(Problem::Failure(failure)) => {
+                prop_assert!(matches!(failure.reason, Reason::InvalidSpec | Reason::NoKeys));
+            }
+            Err(Problem::Missing(missing)) => prop_assert!(false, "{missing:?}"),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Templates: from the fetched keys to the keys of the Secret.
+//!
+//! minijinja, strict, without a loader, and with bounds on work and output. Errors name the key, its source and the
+//! line, and never a value: what the engine itself says of a fault may hold one, so only its kind is taken, and names
+//! that stand in the template's own text.
+//!
+//! Output and what filters make are wiped here. The engine's own copies of values are let go of with the render, and
+//! out of reach for that.
+
+mod binary;
+mod filters;
+mod output;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use minijinja::{Environment, Error, ErrorKind, Template, UndefinedBehavior, Value, value::ValueKind};
+
+use self::{binary::Binary, filters::Explained, output::Bounded};
+use super::{Failure, secret::SECRET_LIMIT};
+use crate::{api::Reason, sensitive::Sensitive};
+
+/// Most bytes of one template's text.
+pub const TEXT_LIMIT: usize = 262_144;
+/// How much work all templates of an object may be together: one for each step, and one for each 64 bytes handled.
+const FUEL: u64 = 1_000_000;
+/// The name under which all fetched keys are reachable, whatever they are called.
+const ALL: &str = "data";
+/// Most names that a message lists.
+const NAMED: usize = 10;
+
+/// A template, and the key that it makes.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// The key in the Secret.
+    pub key: String,
+    /// The template.
+    pub text: Arc<Sensitive<String>>,
+    /// Where the text comes from, if not from the object itself: `ConfigMap billing-templates, key url`.
+    pub source: Option<String>,
+    /// Whether the text may itself hold what must not be seen, for it comes from a Secret.
+    pub secret: bool,
+}
+
+impl Text {
+    /// A template of the object's own.
+    pub fn inline(key: &str, text: &str) -> Self {
+        let text = Arc::new(Sensitive::new(text.to_owned()));
+        Self { key: key.to_owned(), text, source: None, secret: false }
+    }
+}
+
+/// What is wrong with a template. Never holds a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the template of key '{key}'{}, line {line}: {what}", in_words(.from.as_deref()))]
+pub struct TemplateError {
+    /// The key that the template makes.
+    pub key: String,
+    /// Where its text comes from, if not from the object itself.
+    pub from: Option<String>,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong there, and what to do.
+    pub what: String,
+}
+
+fn in_words(from: Option<&str>) -> String {
+    from.map(|from| format!(" ({from})")).unwrap_or_default()
+}
+
+impl From<TemplateError> for Failure {
+    fn from(error: TemplateError) -> Self {
+        Failure::stalled(Reason::TemplateInvalid, error.to_string())
+    }
+}
+
+/// Finds what is wrong with templates before there are values: their size and their syntax.
+///
+/// # Errors
+/// The first that is wrong.
+pub fn check(texts: &[Text]) -> Result<(), TemplateError> {
+    let environment = environment(&Arc::default());
+    texts.iter().try_for_each(|text| compile(&environment, text).map(drop))
+}
+
+/// Renders templates with the fetched keys as variables: each by its name, where that is an identifier, and all of
+/// them in the map `data`, which no key's name can hide.
+///
+/// # Errors
+/// The first template that fails, and why.
+pub fn render(
+    texts: &[Text],
+    values: &BTreeMap<String, Sensitive<Vec<u8>>>,
+) -> Result<BTreeMap<String, Sensitive<Vec<u8>>>, TemplateError> {
+    let whole = Arc::<Whole>::default();
+    let mut environment = environment(&whole);
+    let keys: BTreeMap<&str, Value> =
+        values.iter().map(|(key, value)| (key.as_str(), binary::value(value.expose()))).collect();
+    let all = Value::from_pairs(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    let own = keys.iter().filter(|(key, _)| **key != ALL);
+    let root = Value::from_pairs(
+        own.map(|(key, value)| ((*key).to_owned(), value.clone())).chain([(ALL.to_owned(), all)]),
+    );
+    let (mut fuel, mut space) = (FUEL, SECRET_LIMIT);
+    let mut rendered = BTreeMap::new();
+    for text in texts {
+        environment.set_fuel(Some(fuel));
+        let (value, used) = one(&environment, text, &root, &whole, space, values)?;
+        fuel = fuel.saturating_sub(used).max(1);
+        space = space.saturating_sub(value.expose().len());
+        rendered.insert(text.key.clone(), value);
+    }
+    Ok(rendered)
+}
+
+/// Renders one template: its output, and the fuel that it took.
+fn one(
+    environment: &Environment,
+    text: &Text,
+    root: &Value,
+    whole: &Whole,
+    space: usize,
+    values: &BTreeMap<String, Sensitive<Vec<u8>>>,
+) -> Result<(Sensitive<Vec<u8>>, u64), TemplateError> {
+    let template = compile(environment, text)?;
+    let too_large = || {
+        let what =
+            format!("the keys are larger than {SECRET_LIMIT} bytes together, which a Secret holds at most");
+        told(text, 1, what)
+    };
+    whole.begin(is_one_expression(environment, text.text.expose()));
+    binary::begin();
+    let mut output = Bounded::new(space);
+    let used = match template.render_captured_to(root.clone(), &mut output) {
+        Ok(captured) => captured.state().fuel_levels().map_or(0, |(used, _)| used),
+        Err(_) if output.is_full() => return Err(too_large()),
+        Err(error) => return Err(explain(text, &template, &error, values)),
+    };
+    if binary::was_taken_for_text() {
+        return Err(told(text, 1, binary::NO_TEXT.to_owned()));
+    }
+    let value = match whole.end() {
+        Some(bytes) if bytes.expose().len() > space => return Err(too_large()),
+        Some(bytes) => bytes,
+        None => output.into_bytes(),
+    };
+    Ok((value, used))
+}
+
+fn compile<'t>(environment: &'t Environment, text: &'t Text) -> Result<Template<'t, 't>, TemplateError> {
+    let source = text.text.expose();
+    if source.len() > TEXT_LIMIT {
+        let what = format!("it has {} bytes, and a template has {TEXT_LIMIT} at most", source.len());
+        return Err(told(text, 1, what));
+    }
+    environment.template_from_named_str("template", source).map_err(|error| {
+        // Found without any value, so that what the engine says is of the text alone.
+        let what = match error.detail().filter(|_| !text.secret) {
+            Some(detail) => format!("{}: {detail}", error.kind()),
+            None => error.kind().to_string(),
+        };
+        told(text, error.line().unwrap_or(1), what)
+    })
+}
+
+/// Whether a template is `{{ … }}` and nothing else: then its value may be binary.
+fn is_one_expression(environment: &Environment, text: &str) -> bool {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    let inner = text.strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
+    inner.is_some_and(|inner| {
+        let inner = inner.strip_prefix('-').unwrap_or(inner);
+        let inner = inner.strip_suffix('-').unwrap_or(inner);
+        environment.compile_expression(inner).is_ok()
+    })
+}
+
+/// The binary value of a template that is one expression, which the engine, whose output is text, can't give.
+#[derive(Default)]
+struct Whole(Mutex<(bool, Option<Sensitive<Vec<u8>>>)>);
+
+impl Whole {
+    fn begin(&self, wanted: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (wanted, None);
+    }
+
+    /// Keeps the bytes if they are all that the template gives.
+    fn keeps(&self, bytes: &[u8]) -> bool {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 {
+            kept.1 = Some(Sensitive::new(bytes.to_vec()));
+        }
+        kept.0
+    }
+
+    fn end(&self) -> Option<Sensitive<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.take()
+    }
+}
+
+fn environment<'e>(whole: &Arc<Whole>) -> Environment<'e> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_recursion_limit(32);
+    // It would write out the whole state.
+    environment.remove_global("debug");
+    filters::add_to(&mut environment);
+    let whole = whole.clone();
+    environment.set_formatter(move |out, _, value| {
+        if let Some(bytes) = Binary::of(value) {
+            return if whole.keeps(bytes) { Ok(()) } else { Err(filters::explained(binary::NO_TEXT)) };
+        }
+        if let Some(text) = value.as_str() {
+            return Ok(out.write_str(text)?);
+        }
+        match value.kind() {
+            ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),
+            // What is no text is written as JSON, as `property` does.
+            _ => Ok(out.write_str(filters::json(value)?.expose())?),
+        }
+    });
+    environment
+}
+
+fn told(text: &Text, line: usize, what: String) -> TemplateError {
+    TemplateError { key: text.key.clone(), from: text.source.clone(), line, what }
+}
+
+/// What went wrong in a render, told without any value.
+fn explain(
+    text: &Text,
+    template: &Template,
+    error: &Error,
+    values: &BTreeMap<String, Sensitive<Vec<u8>>>,
+) -> TemplateError {
+    let line = error.line().unwrap_or(1);
+    if let Some(explained) = Explained::of(error) {
+        return told(text, line, explained.to_owned());
+    }
+    let what = match error.kind() {
+        ErrorKind::UndefinedError => missing(text, template, line, values),
+        ErrorKind::OutOfFuel => "it is too much work: loop over less, or make less of it".to_owned(),
+        ErrorKind::InvalidOperation => "a value does not have the form that is needed here; of one that is \
+             not text, take the base64 with b64encode, or the fields with fromjson"
+            .to_owned(),
+        kind @ (ErrorKind::UnknownFilter | ErrorKind::UnknownTest) => {
+            named(text, error, 1).map_or_else(|| kind.to_string(), |name| format!("{kind} '{name}'"))
+        }
+        kind @ ErrorKind::UnknownFunction => {
+            named(text, error, 0).map_or_else(|| kind.to_string(), |name| format!("{kind} '{name}'"))
+        }
+        kind => kind.to_string(),
+    };
+    told(text, line, what)
+}
+
+/// The n-th word of what the engine says, if it is a name that stands in the template: a filter may be named by a
+/// value, too.
+fn named<'e>(text: &Text, error: &'e Error, at: usize) -> Option<&'e str> {
+    let name = error.detail()?.split(' ').nth(at)?;
+    let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (is_name && text.text.expose().contains(name)).then_some(name)
+}
+
+/// Which names a template uses that there are none of.
+fn missing(
+    text: &Text,
+    template: &Template,
+    line: usize,
+    values: &BTreeMap<String, Sensitive<Vec<u8>>>,
+) -> String {
+    let there = text.text.expose().lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let mut names: Vec<_> = template.undeclared_variables(false).into_iter().collect();
+    names.retain(|name| name != ALL && !values.contains_key(name) && there.contains(name.as_str()));
+    names.sort();
+    let mut keys: Vec<_> = values.keys().take(NAMED).map(|key| format!("'{key}'")).collect();
+    if values.len() > NAMED {
+        keys.push(format!("and {} more", values.len() - NAMED));
+    }
+    let keys = if keys.is_empty() { "there are none".to_owned() } else { keys.join(", ") };
+    match names.as_slice() {
+        [] => format!("a key or field that is used here is missing; the fetched keys: {keys}"),
+        names => format!(
+            "'{}' is missing; the fetched keys: {keys}. A key that is no identifier is data[\"tls.crt\"]; for one that \
+             may be missing, use default(\"\")",
+            names.join("', '")
+        ),
+    }
+}
+
+#[cfg(test)]
+#[path = "template/tests.rs"]
+mod tests;
