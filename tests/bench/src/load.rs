@@ -67,12 +67,17 @@ impl Load {
         conjur.control(Method::POST, "fill", Some(&fill)).await.map(drop)
     }
 
+    /// Makes the namespace.
+    pub async fn namespace(&self, client: &Client) -> Result<()> {
+        let namespace =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": self.namespace } });
+        create::<Namespace>(&Api::all(client.clone()), namespace).await
+    }
+
     /// Makes the namespace and the connection in it.
     pub async fn connection(&self, world: &World, key: &str) -> Result<()> {
         let client = &world.client;
-        let namespace =
-            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": self.namespace } });
-        create::<Namespace>(&Api::all(client.clone()), namespace).await?;
+        self.namespace(client).await?;
         let ca =
             json!({ "metadata": { "name": "conjur-ca" }, "data": { "ca.crt": world.conjur.authority() } });
         create::<ConfigMap>(&self.api(client), ca).await?;
@@ -159,6 +164,14 @@ impl Load {
             (left + secrets_left == 0).then_some(())
         })
         .await
+    }
+
+    /// Removes the connection too: a later case must not count what the operator does for it.
+    pub async fn leave(&self, client: &Client) -> Result<()> {
+        self.remove(client).await?;
+        let connections: Api<conjur_operator::api::ConjurConnection> = self.api(client);
+        connections.delete("conjur", &DeleteParams::default()).await?;
+        Ok(())
     }
 
     fn api<K>(&self, client: &Client) -> Api<K>

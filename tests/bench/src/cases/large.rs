@@ -24,5 +24,5 @@ pub async fn run(world: &World, size: Size, report: &mut Report) -> Result<()> {
     let case = format!("{} Secrets of 900 KiB, memory", load.objects);
     report.row(&case, 128.0, Unit::MebibytesAtMost, &[cost.peak]);
     begun.running.end().await?;
-    load.remove(&world.client).await
+    load.leave(&world.client).await
 }

@@ -23,7 +23,7 @@ pub async fn run(world: &World, options: &Options, size: Size, report: &mut Repo
     if options.cases.contains(&Case::Many) {
         say(format!("{n} objects by the bare writer"));
         let floor = Load { namespace: "floorm".to_owned(), ..load.clone() };
-        floor.connection(world, "unused").await?;
+        floor.namespace(&world.client).await?;
         let objects = floor.make_objects(&world.client, NEVER).await?;
         let took = writer::write(&world.writer, &floor.namespace, &objects, size.each, 0).await?;
         say(format!("  {took:.2?}"));
@@ -79,7 +79,7 @@ pub async fn run(world: &World, options: &Options, size: Size, report: &mut Repo
     report.row(&format!("memory after it, {n} objects"), 100.0, Unit::Mebibytes, &[cost.resident]);
     report.raw(&format!("the most that was resident, {n} objects, MiB"), &[cost.peak]);
     running.end().await?;
-    load.remove(&world.client).await
+    load.leave(&world.client).await
 }
 
 /// All values change all the time, and every refresh writes; meanwhile objects are made one after the other.

@@ -69,8 +69,8 @@ pub async fn run(world: &World, options: &Options, size: Size, report: &mut Repo
             let begun = begun?;
             figures.slow.push(begun.all.as_secs_f64());
             begun.running.end().await?;
-            load.remove(&world.client).await?;
         }
+        load.leave(&world.client).await?;
     }
     tell(&figures, size, options, report);
     Ok(())
@@ -85,7 +85,7 @@ async fn floor(
     figures: &mut Figures,
 ) -> Result<()> {
     let load = Load { namespace: format!("floor{run}"), objects: size.objects, each: size.each };
-    load.connection(world, "unused").await?;
+    load.namespace(&world.client).await?;
     let objects = load.make_objects(&world.client, NEVER).await?;
     let made = writer::write(&world.writer, &load.namespace, &objects, size.each, 0).await?;
     figures.floor.push(made.as_secs_f64());
