@@ -7,10 +7,11 @@ PROGRAMS := tests/control-plane/build.sh
 CACHE := $(or $(CONJUR_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/conjur-operator)
 # Run from here: `cargo run --package` would build much of it again, with other features.
 BINARIES := $(or $(CARGO_TARGET_DIR),target)/debug
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo demo-stop test test-fast fmt lint deny crds clean-cache cargo programs
+.PHONY: help demo demo-stop test test-fast bench bench-docs fmt lint deny crds clean-cache cargo programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,15 @@ test: cargo programs ## All tests: unit, recordings, cluster
 test-fast: cargo ## The tests that need no control plane
 	cargo test --workspace --exclude testbed -- --skip cluster::
 	cargo test --package testbed --lib
+
+# The operator alone, with the features that it is shipped with; what measures it, apart.
+bench: cargo programs ## What the operator costs, in some 15 minutes; CASES="cold refresh" for some, SMALL=1 for a try
+	@cargo build --release --bin conjur-operator
+	@cargo build --release --package bench --package conjur-dev --bins
+	@$(RELEASE)/bench $(CASES) $(BENCH_FLAGS)
+
+bench-docs: ## All of it, and the figures into docs/benchmarks.md
+	@$(MAKE) bench BENCH_FLAGS="--docs docs/benchmarks.md"
 
 fmt: cargo ## Format the code
 	cargo fmt --all

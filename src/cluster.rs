@@ -8,6 +8,7 @@ mod workloads;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
+use http::HeaderValue;
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{ConfigMap, Secret, ServiceAccount},
@@ -15,7 +16,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::Status,
+    core::{PartialObjectMeta, Request, Status},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,6 +26,7 @@ use crate::{api::MANAGER, conjur::Lane, plan::secret::wipe, sensitive::Sensitive
 
 /// One call to the API server; watches are bounded by themselves.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
+const ONLY_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// How often a change of the finalizers is tried when somebody is in between.
 const FINALIZER_TRIES: u32 = 5;
@@ -115,9 +117,10 @@ impl Cluster {
     pub async fn create_secret(&self, mut secret: Secret, lane: Lane) -> Result<Written, Error> {
         let what = describe("create", &secret);
         let _permits = self.permit(lane).await?;
-        let answer = call(&what, self.secrets(&secret).create(&post_params(), &secret)).await;
+        let request =
+            Request::new(self.secrets(&secret).resource_url()).create(&post_params(), body(&secret)?);
         wipe(&mut secret);
-        answer.map(written)
+        self.write(&what, request).await
     }
 
     /// Whether the API server would make a Secret, were there none of its name.
@@ -146,10 +149,10 @@ impl Cluster {
     pub async fn replace_secret(&self, mut secret: Secret, lane: Lane) -> Result<Written, Error> {
         let what = describe("replace", &secret);
         let _permits = self.permit(lane).await?;
-        let answer =
-            call(&what, self.secrets(&secret).replace(&secret.name_any(), &post_params(), &secret)).await;
+        let request = Request::new(self.secrets(&secret).resource_url());
+        let request = request.replace(&secret.name_any(), &post_params(), body(&secret)?);
         wipe(&mut secret);
-        answer.map(written)
+        self.write(&what, request).await
     }
 
     /// Applies what of a Secret is one manager's, to the Secret that is as `secret.metadata` says (uid and resource
@@ -167,10 +170,10 @@ impl Cluster {
         let what = describe("merge into", &secret);
         let _permits = self.permit(lane).await?;
         let params = PatchParams { field_manager: Some(manager.to_owned()), force, ..PatchParams::default() };
-        let api = self.secrets(&secret);
-        let answer = call(&what, api.patch(&secret.name_any(), &params, &Patch::Apply(&secret))).await;
+        let request = Request::new(self.secrets(&secret).resource_url());
+        let request = request.patch(&secret.name_any(), &params, &Patch::Apply(&secret));
         wipe(&mut secret);
-        answer.map(written)
+        self.write(&what, request).await
     }
 
     /// Deletes a Secret that is as `secret.metadata` says (uid and resource version).
@@ -281,6 +284,21 @@ impl Cluster {
         Ok(Sensitive::new(token))
     }
 
+    /// Sends a write of a Secret. Only metadata comes back: the values know the way already.
+    async fn write(
+        &self,
+        what: &str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Written, Error> {
+        let mut request = request.map_err(|error| Error::Failed(format!("cannot {what}: {error}")))?;
+        request.headers_mut().insert(http::header::ACCEPT, HeaderValue::from_static(ONLY_METADATA));
+        let answer: PartialObjectMeta<Secret> = call(what, self.client.request(request)).await?;
+        Ok(Written {
+            uid: answer.metadata.uid.unwrap_or_default(),
+            resource_version: answer.metadata.resource_version.unwrap_or_default(),
+        })
+    }
+
     fn secrets(&self, secret: &Secret) -> Api<Secret> {
         Api::namespaced(self.client.clone(), secret.metadata.namespace.as_deref().unwrap_or_default())
     }
@@ -307,16 +325,19 @@ fn describe(verb: &str, secret: &Secret) -> String {
     )
 }
 
-fn written(mut secret: Secret) -> Written {
-    wipe(&mut secret);
-    Written {
-        uid: secret.metadata.uid.take().unwrap_or_default(),
-        resource_version: secret.metadata.resource_version.take().unwrap_or_default(),
-    }
+/// A Secret as it is sent, in a buffer that never grows: that would leave copies behind.
+fn body(secret: &Secret) -> Result<Vec<u8>, Error> {
+    let values: usize =
+        secret.data.iter().flatten().map(|(key, value)| key.len() + value.0.len() / 3 * 4 + 16).sum();
+    let mut body = Vec::with_capacity(values + 4096);
+    serde_json::to_writer(&mut body, secret)
+        .map_err(|_| Error::Failed(format!("{} can't be written as JSON", describe("write", secret))))?;
+    Ok(body)
 }
 
 async fn call<T>(what: &str, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
-    match tokio::time::timeout(CALL_DEADLINE, future).await {
+    // Boxed: it is large, and thousands may wait for their turn before it is made.
+    match tokio::time::timeout(CALL_DEADLINE, Box::pin(future)).await {
         Ok(answer) => answer.map_err(|e| meaning(what, &e)),
         Err(_) => {
             Err(Error::Failed(format!("the API server gave no answer in {CALL_DEADLINE:?} to: {what}")))

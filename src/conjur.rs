@@ -91,6 +91,7 @@ pub mod resources;
 pub mod roles;
 pub mod secrets;
 mod session;
+pub mod share;
 mod stream;
 mod tls;
 pub mod variables;

@@ -54,7 +54,7 @@ use crate::{
         condition::{Conditioned, State},
     },
     cluster::Cluster,
-    conjur::Lane,
+    conjur::{Lane, share},
     metrics::{Kind, Metrics, ReconcileOutcome},
     plan::{Class, Failure, secret::FingerprintKey},
 };
@@ -238,7 +238,9 @@ async fn attempt<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, back
     };
     ctx.statuses.freshen(&mut object);
     let key = Key::of(&object);
-    let work = AssertUnwindSafe(tokio::time::timeout(K::DEADLINE, object.reconcile(ctx))).catch_unwind();
+    // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
+    let reconcile = Box::pin(share::until_done(object.reconcile(ctx)));
+    let work = AssertUnwindSafe(tokio::time::timeout(K::DEADLINE, reconcile)).catch_unwind();
     let result = match work.await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Failure::transient(
@@ -268,7 +270,7 @@ async fn attempt<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, back
         outcome = outcome.as_str(),
         "reconciled"
     );
-    finish(&object, &key, result, ctx, backoffs).await
+    Box::pin(finish(&object, &key, result, ctx, backoffs)).await
 }
 
 async fn finish<K: Reconcile>(

@@ -14,6 +14,7 @@ use zeroize::Zeroize;
 use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
 use super::pace::{Gate, Lane, Pace, Permit};
+use super::share::Share;
 use super::{Config, tls};
 use crate::sensitive::Sensitive;
 
@@ -48,6 +49,8 @@ pub(crate) struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Sensitive<Vec<u8>>,
+    /// Of the budget of bytes in flight, where it is large.
+    pub share: Option<Share>,
 }
 
 /// An answer whose body is still to come.
@@ -167,10 +170,14 @@ impl Transport {
         let Opened { mut response, start } = opened;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
         let expected = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
-        let mut body = Sensitive::new(Vec::with_capacity(expected.min(call.limit)));
+        let unknown = response.content_length().is_none()
+            && matches!(call.endpoint, Endpoint::Secret | Endpoint::SecretBatch);
         if expected > call.limit {
             return Err(self.too_large(call, start));
         }
+        // Without a length it may be anything up to the limit.
+        let share = Share::of_answer(if unknown { call.limit } else { expected }).await;
+        let mut body = Sensitive::new(Vec::with_capacity(expected));
         // The chunks themselves belong to hyper's read buffer and are not wiped.
         while let Some(chunk) = response.chunk().await.map_err(|error| self.fault(call, error, start))? {
             if body.expose().len() + chunk.len() > call.limit {
@@ -179,7 +186,7 @@ impl Transport {
             append(body.expose_mut(), &chunk);
         }
         self.done(call, status, start);
-        Ok(Answer { endpoint: call.endpoint, status, headers, body })
+        Ok(Answer { endpoint: call.endpoint, status, headers, body, share })
     }
 
     /// Counts an answer that was read to its end.

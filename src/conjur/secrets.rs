@@ -12,7 +12,7 @@ use super::http::{self, Call};
 use super::observe::Endpoint;
 use super::pace::Lane;
 use super::session::Session;
-use super::variables::Value;
+use super::variables::{Fetched, Value};
 use super::{Client, id};
 
 /// The most that is read of one secret: a server was seen to keep 20 MiB (recordings 264 and 265).
@@ -100,7 +100,7 @@ impl Session {
             let message = error::not_an_api(&answer, about);
             return Err(Error::Unexpected { status: Some(answer.status), message });
         }
-        Ok(Arc::new(answer.body))
+        Ok(Arc::new(Fetched::new(answer.body, answer.share)))
     }
 }
 

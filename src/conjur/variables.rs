@@ -29,6 +29,7 @@ use tokio::time::Instant;
 pub(super) use self::collector::{Collector, Timing};
 use super::error::Error;
 use super::id::VariableId;
+use super::share::Share;
 use super::{Client, Lane};
 use crate::sensitive::Sensitive;
 
@@ -62,7 +63,25 @@ impl Wanted {
 }
 
 /// A value; wiped when the last holder drops it.
-pub type Value = Arc<Sensitive<Vec<u8>>>;
+pub type Value = Arc<Fetched>;
+
+/// A value as it was fetched, with what it takes of the budget of bytes in flight.
+#[derive(Debug)]
+pub struct Fetched {
+    value: Sensitive<Vec<u8>>,
+    share: Option<Arc<Share>>,
+}
+
+impl Fetched {
+    pub(super) fn new(value: Sensitive<Vec<u8>>, share: Option<Share>) -> Self {
+        Self { value, share: share.map(Arc::new) }
+    }
+
+    /// The bytes.
+    pub fn expose(&self) -> &Vec<u8> {
+        self.value.expose()
+    }
+}
 
 /// The answer for one id.
 pub type Answer = Result<Value, Error>;

@@ -41,11 +41,11 @@ pub struct Facts {
     /// Its generation.
     pub generation: Option<i64>,
     /// Its settings.
-    pub settings: Settings,
+    pub settings: Box<Settings>,
     /// Who may do what; none for a ConjurConnection, which is its namespace's own.
     pub access: Option<Vec<AccessRule>>,
     /// Its status.
-    pub status: ConjurConnectionStatus,
+    pub status: Box<ConjurConnectionStatus>,
     /// The namespace whose own identity is used, where each has one.
     pub tenant: Option<String>,
 }
@@ -86,9 +86,9 @@ impl From<&ConjurConnection> for Facts {
             },
             uid: object.uid().unwrap_or_default(),
             generation: object.meta().generation,
-            settings: Settings::from(&object.spec),
+            settings: Box::new(Settings::from(&object.spec)),
             access: None,
-            status: object.status.clone().unwrap_or_default(),
+            status: Box::new(object.status.clone().unwrap_or_default()),
             tenant: None,
         }
     }
@@ -104,9 +104,9 @@ impl From<&ClusterConjurConnection> for Facts {
             },
             uid: object.uid().unwrap_or_default(),
             generation: object.meta().generation,
-            settings: Settings::from(&object.spec),
+            settings: Box::new(Settings::from(&object.spec)),
             access: Some(object.spec.access.clone().unwrap_or_default()),
-            status: object.status.clone().unwrap_or_default(),
+            status: Box::new(object.status.clone().unwrap_or_default()),
             tenant: None,
         }
     }

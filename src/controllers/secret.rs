@@ -55,7 +55,8 @@ impl Reconcile for ConjurSecret {
         if self.spec.suspend == Some(true) {
             return Ok(Outcome::Suspended);
         }
-        let seen = Seen::observe(self, ctx);
+        // Boxed, as what takes long below is: thousands may wait at once, each with all of its largest state.
+        let seen = Box::new(Seen::observe(self, ctx));
         // A start must learn of what changed meanwhile.
         ctx.inputs.want_also(&user(&seen.key), &seen.sources);
         let now = Timestamp::now();
@@ -70,8 +71,8 @@ impl Reconcile for ConjurSecret {
                 let (key, sources) = (seen.key.clone(), seen.sources.clone());
                 let target = Input::secret(&key.namespace, &seen.desired.name);
                 let revision = seen.revision(ctx);
-                let result = match seen.act(self, cause, ctx).await {
-                    Ok(outcome) => rollout::follow(self, &key, revision, outcome, ctx).await,
+                let result = match Box::pin(seen.act(self, cause, ctx)).await {
+                    Ok(outcome) => Box::pin(rollout::follow(self, &key, revision, outcome, ctx)).await,
                     Err(trouble) => Err(trouble),
                 };
                 ctx.inputs.want(&user(&key), &watched(sources, target, &result));
@@ -227,7 +228,12 @@ impl Seen {
         due(&observed, self.slots, now)
     }
 
-    async fn act(mut self, object: &ConjurSecret, cause: Cause, ctx: &Context) -> Result<Outcome, Trouble> {
+    async fn act(
+        mut self: Box<Self>,
+        object: &ConjurSecret,
+        cause: Cause,
+        ctx: &Context,
+    ) -> Result<Outcome, Trouble> {
         if self.made_once {
             return Ok(self.left_alone(object, ctx));
         }
@@ -237,7 +243,7 @@ impl Seen {
         ctx.memory.change(&self.key, |m| m.only_rollout = false);
         let plan = fetch::plan(object)?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
-        let looked = self.is_disturbed(object, cause, ctx).await;
+        let looked = Box::pin(self.is_disturbed(object, cause, ctx)).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
             return Ok(Outcome::Untouched(self.next_slot()));
@@ -247,7 +253,7 @@ impl Seen {
     }
 
     async fn bring_about(
-        mut self,
+        mut self: Box<Self>,
         object: &ConjurSecret,
         cause: Cause,
         plan: fetch::Plan<'_>,
@@ -256,7 +262,7 @@ impl Seen {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
         named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
-        let templates = template::gather(object, &self.key, &self.sources, ctx).await?;
+        let templates = Box::pin(template::gather(object, &self.key, &self.sources, ctx)).await?;
         let through = match &named.standing {
             Standing::Connected(connected) => connected,
             Standing::Failing(why) => return Err(clients::not_ready(&named.facts, why).into()),
@@ -265,11 +271,12 @@ impl Seen {
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slot(Timestamp::now());
-        let gathered = plan.gather(&self.key, cause, lane, &named, through, ctx).await?;
-        let before = match versions::look(&self, object, &gathered, cause, lane, through, ctx).await? {
-            Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
-            Looked::Fetch(before) => before,
-        };
+        let gathered = Box::pin(plan.gather(&self.key, cause, lane, &named, through, ctx)).await?;
+        let before =
+            match Box::pin(versions::look(&self, object, &gathered, cause, lane, through, ctx)).await? {
+                Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
+                Looked::Fetch(before) => before,
+            };
         // Known again when all is done: what fails from here on needs the values.
         ctx.memory.change(&self.key, |m| m.versions = None);
         let read = before.as_ref().map(Before::read_at);
@@ -278,7 +285,7 @@ impl Seen {
         self.desired.data = templates.render(fetched.data)?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
-        target::remove_former(&self, object, lane, ctx).await?;
+        Box::pin(target::remove_former(&self, object, lane, ctx)).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
             m.slot = slot;

@@ -273,6 +273,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::conjur::variables::Fetched;
     use crate::sensitive::Sensitive;
 
     const LIMITS: BatchLimits = BatchLimits { count: 250, bytes: 7500 };
@@ -286,7 +287,7 @@ mod tests {
     }
 
     fn seen(look: &Look, bad: &HashSet<Wanted>, forbidden: bool) -> Seen {
-        let value = || Ok(Arc::new(Sensitive::new(Vec::new())));
+        let value = || Ok(Arc::new(Fetched::new(Sensitive::new(Vec::new()), None)));
         match look {
             Look::Alone(wanted) if bad.contains(wanted) => Seen::Alone(Err(missing("alone"))),
             Look::Alone(_) => Seen::Alone(value()),

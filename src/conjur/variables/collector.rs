@@ -18,6 +18,7 @@ use crate::conjur::Limits;
 use crate::conjur::catalogue::Catalogues;
 use crate::conjur::error::Error;
 use crate::conjur::pace::{Gate, Lane, lock};
+use crate::conjur::share;
 
 /// The collector's clockwork.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +103,9 @@ impl Collector {
         let asks = self.asks.get_or_init(|| self.start(Arc::clone(source)));
         asks.send(Ask { wanted: wanted.to_vec(), lane, freshness, waiter }).ok();
         while let Some((wanted, answer)) = receiver.recv().await {
+            if let Some(share) = answer.as_ref().ok().and_then(|value| value.share.as_ref()) {
+                share::keep(share);
+            }
             answers.insert(wanted, answer);
         }
         for wanted in wanted {

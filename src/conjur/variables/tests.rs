@@ -13,7 +13,7 @@ use super::collector::{Collector, Timing};
 use super::cut::{Adaptive, BatchLimits};
 use super::isolate::isolate;
 use super::wire::{Batch, Source};
-use super::{Answer, Freshness, Value, Wanted};
+use super::{Answer, Fetched, Freshness, Value, Wanted};
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
 use crate::conjur::pace::{Lane, lock};
@@ -63,7 +63,7 @@ impl Server {
 }
 
 fn value(id: &VariableId) -> Value {
-    Arc::new(Sensitive::new(format!("value of {id}").into_bytes()))
+    Arc::new(Fetched::new(Sensitive::new(format!("value of {id}").into_bytes()), None))
 }
 
 impl Source for Server {

@@ -9,13 +9,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
 
-use super::{Answer, Wanted};
+use super::{Answer, Fetched, Wanted};
 use crate::conjur::error::{self, Error};
 use crate::conjur::http::{self, Call};
 use crate::conjur::id::{self, VariableId};
 use crate::conjur::observe::Endpoint;
 use crate::conjur::pace::Lane;
 use crate::conjur::session::{BODY_LIMIT, Session, unreadable};
+use crate::conjur::share::Share;
 use crate::sensitive::Sensitive;
 
 /// What a batch came to. A fault tells what to do about it.
@@ -51,6 +52,9 @@ pub(super) trait Source: Send + Sync + 'static {
     fn url(&self) -> &str;
 }
 
+/// The most that is read of a batch's answer. Where the server says that it is more, nothing of it is read, and the batch
+/// is halved.
+const BATCH_LIMIT: usize = 8 * 1024 * 1024;
 const QUERY: &str = "secrets?variable_ids=";
 
 impl Session {
@@ -77,10 +81,14 @@ impl Source for Session {
             // Exactly this: `gzip, base64` is ignored, and without it a value that is not UTF-8 fails the batch.
             headers: vec![(ACCEPT_ENCODING, HeaderValue::from_static("base64"))],
             lane,
+            limit: BATCH_LIMIT,
             ..self.get(Endpoint::SecretBatch, path)
         };
         match self.call(&call).await {
-            Ok(answer) => read_batch(self, &answer, ids),
+            Ok(mut answer) => {
+                let share = answer.share.take();
+                read_batch(self, &answer, ids, share)
+            }
             Err(fault) if matches!(fault.error, Error::TooLarge { .. }) => Batch::TooLarge,
             Err(fault) => Batch::Failed(fault.error),
         }
@@ -108,9 +116,9 @@ impl Source for Session {
     }
 }
 
-fn read_batch(session: &Session, answer: &http::Answer, ids: &[VariableId]) -> Batch {
+fn read_batch(session: &Session, answer: &http::Answer, ids: &[VariableId], share: Option<Share>) -> Batch {
     match answer.status {
-        200 => match values(session, answer, ids) {
+        200 => match values(session, answer, ids, share) {
             Ok(values) => Batch::Values(values),
             Err(error) => Batch::Failed(error),
         },
@@ -146,6 +154,7 @@ fn values(
     session: &Session,
     answer: &http::Answer,
     ids: &[VariableId],
+    mut share: Option<Share>,
 ) -> Result<HashMap<VariableId, Answer>, Error> {
     let about = session.about("a batch of variables", "it");
     let encoded = match answer.encoding() {
@@ -166,7 +175,11 @@ fn values(
         } else {
             Some(Sensitive::new(std::mem::take(text.expose_mut()).into_bytes()))
         };
-        let answer = value.map(Arc::new).ok_or_else(|| {
+        let fetched = |value: Sensitive<Vec<u8>>| {
+            let share = share.as_mut().and_then(|share| share.for_value(value.expose().len()));
+            Arc::new(Fetched::new(value, share))
+        };
+        let answer = value.map(fetched).ok_or_else(|| {
             let message = format!("{} answered with a value of variable {id} that is not base64", about.url);
             Error::Unexpected { status: Some(answer.status), message }
         });

@@ -88,7 +88,7 @@ pub async fn bring_about(
     // The watch has the metadata of what we change, so that nothing needs to be read.
     let known = stored.as_ref().filter(|_| as_left.is_some()).map(|s| &s.metadata);
     let done = match known {
-        _ if merges => return merge::bring_about(&run).await,
+        _ if merges => return Box::pin(merge::bring_about(&run)).await,
         Some(standing) if !desired.immutable && !desired.once => run.replace(standing).await?,
         None if stored.is_none() => run.create().await?,
         _ => None,
@@ -97,7 +97,7 @@ pub async fn bring_about(
         return Ok(done);
     }
     for _ in 1..TRIES {
-        if let Some(done) = or_look_again(run.look_and_write().await?)? {
+        if let Some(done) = or_look_again(Box::pin(run.look_and_write()).await?)? {
             return Ok(done);
         }
     }

@@ -24,12 +24,14 @@ pub(crate) fn router(server: Server) -> Router {
         .route("/release", post(release))
         .route("/held", get(held))
         .route("/requests", get(requests).delete(clear_requests))
+        .route("/counts", get(counts))
         .route("/expire-tokens", post(expire_tokens))
         .route("/token-lifetime", put(set_token_lifetime))
         .route("/clock", put(set_clock))
         .route("/outage", post(outage))
         .route("/keys", get(key).put(set_key))
         .route("/variables", get(variable).put(set_variable))
+        .route("/fill", post(fill))
         .route("/policies", post(load))
         .with_state(server)
 }
@@ -68,6 +70,10 @@ async fn held(State(server): State<Server>) -> Json<Value> {
 
 async fn requests(State(server): State<Server>) -> Json<Value> {
     Json(json!({"requests": server.requests(), "counts": server.counts()}))
+}
+
+async fn counts(State(server): State<Server>) -> Json<Value> {
+    Json(json!(server.counts()))
 }
 
 async fn clear_requests(State(server): State<Server>) -> Json<Value> {
@@ -150,6 +156,18 @@ struct Variable {
 async fn set_variable(State(server): State<Server>, Json(variable): Json<Variable>) -> Answer {
     let done = server.set_variable(&variable.id, variable.value.as_bytes());
     if done { Ok(Json(json!({}))) } else { Err(unknown(&variable.id)) }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fill {
+    prefix: String,
+    text: String,
+    bytes: usize,
+}
+
+async fn fill(State(server): State<Server>, Json(fill): Json<Fill>) -> Json<Value> {
+    Json(json!({"filled": server.fill(&fill.prefix, &fill.text, fill.bytes)}))
 }
 
 #[derive(Deserialize)]

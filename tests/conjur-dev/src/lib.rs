@@ -256,6 +256,21 @@ impl Server {
         resource.map(|resource| resource.value.set(value.to_vec().into())).is_some()
     }
 
+    /// Gives every variable whose identifier begins with `prefix` a value of its own of `bytes` bytes, another one for
+    /// each `text`. Returns how many there are.
+    pub fn fill(&self, prefix: &str, text: &str, bytes: usize) -> usize {
+        let mut model = self.engine.model();
+        let prefix = model.id("variable", prefix);
+        let found = model.resources.range_mut(prefix.clone()..);
+        let found = found.take_while(|(id, _)| id.starts_with(&prefix));
+        found
+            .map(|(id, resource)| {
+                let value: Vec<u8> = format!("{text} {id} ").bytes().cycle().take(bytes).collect();
+                resource.value.set(value.into());
+            })
+            .count()
+    }
+
     /// The newest value of a variable.
     pub fn variable(&self, id: &str) -> Option<Vec<u8>> {
         let model = self.engine.model();

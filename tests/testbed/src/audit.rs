@@ -1,5 +1,7 @@
 //! What the API server was asked, from its audit log.
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -18,6 +20,8 @@ pub(crate) const POLICY: &str = r#"{
 pub struct ApiRequest {
     /// When it came in.
     pub time: Timestamp,
+    /// When it got as far as its stage: for `ResponseComplete`, when it was answered.
+    pub until: Timestamp,
     /// `ResponseComplete`; a watch also has a `ResponseStarted`, and its `ResponseComplete` when it ends.
     pub stage: String,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
@@ -43,6 +47,11 @@ impl ApiRequest {
     pub fn is_background(&self) -> bool {
         self.verb == "watch" || self.resource == "leases"
     }
+
+    /// Whether a token of a `ServiceAccount` was requested.
+    pub fn is_token_request(&self) -> bool {
+        self.resource == "serviceaccounts" && self.subresource == "token"
+    }
 }
 
 #[derive(Deserialize)]
@@ -60,6 +69,7 @@ struct Line {
     #[serde(default)]
     response_status: ResponseStatus,
     request_received_timestamp: Timestamp,
+    stage_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -82,16 +92,30 @@ struct ResponseStatus {
     code: u16,
 }
 
-/// All requests of `user` in the audit log, in the order in which they were answered.
-pub(crate) fn requests_by(user: &str, log: &Path) -> Result<Vec<ApiRequest>> {
-    let text = std::fs::read_to_string(log).with_context(|| format!("reading {}", log.display()))?;
+/// A place in the audit log: what comes after it is new.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuditMark(pub(crate) u64);
+
+/// All requests of `user` in the audit log after `mark`, in the order in which they were answered, and the place up to
+/// which it was read.
+pub(crate) fn requests_by(user: &str, log: &Path, mark: AuditMark) -> Result<(Vec<ApiRequest>, AuditMark)> {
+    let mut text = String::new();
+    let mut file = File::open(log).with_context(|| format!("opening {}", log.display()))?;
+    let read = file.seek(SeekFrom::Start(mark.0)).and_then(|_| file.read_to_string(&mut text));
+    read.with_context(|| format!("reading {}", log.display()))?;
     let mut found = Vec::new();
+    let mut until = mark.0;
     // The last line may still be in the writing.
     for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        until += line.len() as u64;
+        if !line.contains(user) {
+            continue;
+        }
         let line: Line = serde_json::from_str(line).with_context(|| format!("an audit line: {line}"))?;
         if line.user.username == user {
             found.push(ApiRequest {
                 time: line.request_received_timestamp,
+                until: line.stage_timestamp,
                 stage: line.stage,
                 verb: line.verb,
                 resource: line.object_ref.resource,
@@ -104,5 +128,5 @@ pub(crate) fn requests_by(user: &str, log: &Path) -> Result<Vec<ApiRequest>> {
             });
         }
     }
-    Ok(found)
+    Ok((found, AuditMark(until)))
 }

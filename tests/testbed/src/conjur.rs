@@ -63,7 +63,7 @@ impl DevConjur {
         let http = reqwest::Client::builder()
             .tls_certs_only([root])
             .no_proxy()
-            .timeout(Duration::from_secs(30))
+            .timeout(Duration::from_secs(120))
             .build()?;
         let conjur = Self { process, ready, authority: authority.certificate(), http };
         wait_for("Conjur lets its admin in", Duration::from_secs(10), async || conjur.token().await.ok())
@@ -113,6 +113,22 @@ impl DevConjur {
     pub async fn get(&self, variable: &str) -> Result<String> {
         let path = format!("secrets/{}/variable/{}", self.account(), segment(variable));
         Ok(self.call(Method::GET, &path, "").await?.text().await?)
+    }
+
+    /// One of the development server's own controls: `POST /_dev/{control}` with JSON, or `GET` and `DELETE` without.
+    /// Gives what it answers.
+    pub async fn control(&self, method: Method, control: &str, body: Option<&Value>) -> Result<Value> {
+        let url = format!("{}/_dev/{control}", self.url());
+        let mut request = self.http.request(method.clone(), &url);
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await?;
+        let (status, bytes) = (answer.status(), answer.bytes().await?);
+        if !status.is_success() {
+            bail!("{method} {url}: {status} {}", String::from_utf8_lossy(&bytes));
+        }
+        Ok(serde_json::from_slice(&bytes)?)
     }
 
     /// Whether a login gets in with an API key.

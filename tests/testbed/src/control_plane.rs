@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::audit::{self, ApiRequest};
+use crate::audit::{self, ApiRequest, AuditMark};
 use crate::pki::{self, Authority};
 use crate::process::{Folder, Process, Program, free_port};
 use crate::{Result, programs};
@@ -200,7 +200,12 @@ impl ControlPlane {
     /// Every request that `user` has made so far and that was answered, watches and all. A `ServiceAccount` is
     /// `system:serviceaccount:NAMESPACE:NAME`. A request is written just after its answer goes out.
     pub fn api_requests_by(&self, user: &str) -> Result<Vec<ApiRequest>> {
-        audit::requests_by(user, &self.folder.path().join("logs/audit.log"))
+        Ok(self.api_requests_since(user, AuditMark::default())?.0)
+    }
+
+    /// The same, from a place in the audit log on; and the place up to which it was read.
+    pub fn api_requests_since(&self, user: &str, mark: AuditMark) -> Result<(Vec<ApiRequest>, AuditMark)> {
+        audit::requests_by(user, &self.folder.path().join("logs/audit.log"), mark)
     }
 
     /// The URL of the API server.

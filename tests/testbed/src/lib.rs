@@ -30,7 +30,7 @@ mod programs;
 mod wait;
 
 pub use anyhow::{Error, Result};
-pub use audit::ApiRequest;
+pub use audit::{ApiRequest, AuditMark};
 pub use chart::{Chart, Release};
 pub use conjur::DevConjur;
 pub use control_plane::ControlPlane;

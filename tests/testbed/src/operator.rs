@@ -139,6 +139,11 @@ impl Operator {
         self.process.ended()
     }
 
+    /// The number of its process, once it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
     /// All it has logged, over all its restarts.
     pub fn log(&self) -> String {
         self.process.log()

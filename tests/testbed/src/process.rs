@@ -119,6 +119,7 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Process {
     name: String,
+    program: PathBuf,
     log: PathBuf,
     guard: Mutex<Guard>,
 }
@@ -156,7 +157,19 @@ impl Process {
             .spawn()
             .context("starting sh")?;
         let pipe = shell.stdin.take();
-        Ok(Self { name: program.name.clone(), log, guard: Mutex::new(Guard { shell, pipe }) })
+        let (name, path) = (program.name.clone(), program.path.clone());
+        Ok(Self { name, program: path, log, guard: Mutex::new(Guard { shell, pipe }) })
+    }
+
+    /// The number of the program's own process, once it runs.
+    pub fn pid(&self) -> Option<u32> {
+        let shell = lock(&self.guard).shell.id();
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &u32| {
+            std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| {
+                std::fs::canonicalize(&self.program).is_ok_and(|wanted| wanted == program)
+            })
+        })
     }
 
     /// The file with all it has said.

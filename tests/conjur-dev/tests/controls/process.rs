@@ -51,6 +51,10 @@ async fn the_process_says_where_it_listens_obeys_its_controls_and_ends_on_sigter
     assert_eq!(control(address, "PUT", "variables", json!({"id": "v", "value": "x"})).await.0, 200);
     assert_eq!(control(address, "GET", "variables?id=v", Value::Null).await.1["valueBase64"], "eA==");
     assert_eq!(control(address, "GET", "variables?id=nope", Value::Null).await.0, 404);
+    let fill = json!({"prefix": "v", "text": "a", "bytes": 3});
+    assert_eq!(control(address, "POST", "fill", fill).await.1["filled"], 1);
+    assert_eq!(control(address, "GET", "variables?id=v", Value::Null).await.1["valueBase64"], "YSBh");
+    assert_eq!(control(address, "GET", "counts", Value::Null).await, (200, json!({})));
     let (_, made) = control(address, "POST", "policies", json!({"document": "- !host late"})).await;
     assert!(made["acme:host:late"].is_string());
     let late = json!({"path": "/", "count": 1, "effect": {"status": {"status": 429, "retryAfter": 2}}});
