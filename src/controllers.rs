@@ -88,7 +88,7 @@ pub struct Context {
     pub wakeups: Wakeups,
     /// Watches of what connections refer to.
     pub inputs: Arc<Inputs>,
-    /// Statuses that the watch may not have shown yet.
+    /// Statuses that the watch has not shown yet.
     pub statuses: Statuses,
     /// Sends Events.
     pub events: Events,
@@ -270,7 +270,9 @@ async fn attempt<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, back
         outcome = outcome.as_str(),
         "reconciled"
     );
-    Box::pin(finish(&object, &key, result, ctx, backoffs)).await
+    let next = Box::pin(finish(&object, &key, result, ctx, backoffs)).await;
+    ctx.statuses.settle(K::KIND, &key);
+    next
 }
 
 async fn finish<K: Reconcile>(
