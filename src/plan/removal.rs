@@ -152,7 +152,8 @@ mod tests {
             let removal = plan(&ours, &all);
             assert_eq!(removal.stays.keys().collect::<Vec<_>>(), stay, "{foreign:?}");
             assert_eq!(removal.goes.len(), 4 - stay.len());
-            let holds: Vec<_> = Some(format!("demo:{}", foreign.0)).into_iter().filter(|_| !stay.is_empty()).collect();
+            let holds: Vec<_> =
+                Some(format!("demo:{}", foreign.0)).into_iter().filter(|_| !stay.is_empty()).collect();
             assert_eq!(removal.held_by.into_iter().collect::<Vec<_>>(), holds, "only what is not ours");
         }
     }
