@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{load::Run, look};
+use super::{load::Run, look, refusal::branch_not_found};
 use crate::{
     api::{Reason, secret::DeletionPolicy},
     conjur::{Lane, Ownership},
@@ -165,6 +165,11 @@ impl Run<'_> {
         }
         let seen = self.seen;
         let owns = self.through.client.owns_branch(&seen.branch).await.map_err(|e| self.failed(e))?;
+        // Before anything is sent: the branch may be made in between, and nothing would be written down.
+        let no_branch = || branch_not_found(&seen.branch, &self.through.identity);
+        if owns == Ownership::NoBranch {
+            return Err(no_branch());
+        }
         if owns == Ownership::NotOwner {
             let message = format!(
                 "deletionPolicy: Delete needs an identity that owns branch {}, for only its owner sees what existed before a \
@@ -183,8 +188,7 @@ impl Run<'_> {
         if !absent.is_empty() {
             let versions = match self.versions(&seen.branch).await {
                 Ok(versions) => versions,
-                // The load itself will say so.
-                Err(crate::conjur::Error::NotFound { .. }) => return Ok(None),
+                Err(crate::conjur::Error::NotFound { .. }) => return Err(no_branch()),
                 Err(error) => return Err(self.failed(error)),
             };
             let load = InventoriedLoad {

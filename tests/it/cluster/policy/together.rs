@@ -106,3 +106,41 @@ fn a_role_that_owns_what_another_made_waits_for_that_over_a_restart() {
         nothing_was_left(&bench).await;
     });
 }
+
+#[test]
+fn a_branch_that_is_made_while_it_is_looked_for_is_no_load_without_an_inventory() {
+    test(|bench| async move {
+        billing(&bench).await;
+        for asked in 1..=3 {
+            let (name, branch) = (format!("p{asked}"), format!("late{asked}"));
+            let path = format!("/resources/demo/policy/{branch}");
+            let effect = Effect::Latency { millis: 700 };
+            let (method, when) = (Some("GET".into()), When::After);
+            bench.conjur.fault(Fault { method, path: path.clone(), count: None, when, effect });
+            bench.apply(&policy(&name, &deletes(&format!("branch: {branch}")), "- !variable v\n")).await;
+            wait_for("a look at the branch, or that it is told to be missing", SOON, || async {
+                let requests = bench.conjur.requests();
+                let looks = requests.iter().filter(|r| r.path.starts_with(&path)).count();
+                let object: ConjurPolicy = bench.api().get(&name).await.unwrap();
+                let told = object.status.and_then(|s| s.conditions).unwrap_or_default();
+                (looks >= asked || told.iter().any(|c| c.reason == "BranchNotFound")).then_some(())
+            })
+            .await
+            .unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            bench.root(&format!("- !policy {{id: {branch}, owner: !host ops}}\n")).await;
+            wait_for("it is loaded", SOON, || async {
+                let stamp = format!("test/look={}", rand::random::<u32>());
+                bench.kubectl(&["annotate", "--overwrite", "conjurpolicy", &name, &stamp]).await;
+                bench.conjur.exists("variable", &format!("{branch}/v")).then_some(())
+            })
+            .await
+            .unwrap();
+            bench.ready::<ConjurPolicy>(&name).await;
+            delete(&bench, &name).await;
+            gone(&bench, &name).await;
+            assert!(!bench.conjur.exists("variable", &format!("{branch}/v")), "{branch}");
+        }
+        nothing_was_left(&bench).await;
+    });
+}
