@@ -142,6 +142,11 @@ pub trait Reconcile:
     /// Looks at the object, and does what is due. Every effect may be repeated.
     fn reconcile(&self, ctx: &Context) -> impl Future<Output = Result<Outcome, Trouble>> + Send;
 
+    /// When a stalled object is looked at again.
+    fn stalled_again(&self) -> Duration {
+        STALLED_AGAIN
+    }
+
     /// The API of the kind, in a namespace where it has one.
     fn api(client: Client, namespace: &str) -> Api<Self>;
 
@@ -295,7 +300,7 @@ async fn finish<K: Reconcile>(
         }
         Err(Trouble { failure, asked, fields }) => {
             let next = match failure.class {
-                Class::Stalled => Some(STALLED_AGAIN),
+                Class::Stalled => Some(object.stalled_again()),
                 Class::Waiting(again) => Some(again),
                 Class::Transient => Some(backoffs.failed(key)),
                 // Its recovery wakes the object; this is for the case that it does not.

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use self::versions::{Before, Looked};
 use super::{
-    Context, Key, Outcome, Reconcile, Trouble,
+    Context, Key, Outcome, Reconcile, STALLED_AGAIN, Trouble,
     clients::{self, Named, Standing},
     inputs::{Input, User},
     memory::{Remembered, Target},
@@ -81,6 +81,11 @@ impl Reconcile for ConjurSecret {
         }
     }
 
+    /// What only the user can mend may lie in Conjur: a value that a template can't take, a key that is none.
+    fn stalled_again(&self) -> Duration {
+        self.spec.interval().min(STALLED_AGAIN)
+    }
+
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
     }
@@ -91,11 +96,13 @@ impl Reconcile for ConjurSecret {
     }
 }
 
-/// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled.
+/// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled, and what
+/// was missing before is not what is wrong now.
 fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
     if matches!(trouble.failure.class, Class::Stalled | Class::Waiting(_)) {
         let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
         trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now));
+        trouble.fields.entry("missing").or_insert(Value::Null);
     }
     trouble
 }
@@ -235,6 +242,8 @@ impl Seen {
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
         if self.made_once {
+            // A crash may have left it between the two.
+            Box::pin(target::remove_former(&self, object, Lane::Foreground, ctx)).await?;
             return Ok(self.left_alone(object, ctx));
         }
         if cause == Cause::Rollout {
