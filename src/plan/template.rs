@@ -96,6 +96,7 @@ pub fn render(
 ) -> Result<BTreeMap<String, Sensitive<Vec<u8>>>, TemplateError> {
     let whole = Arc::<Whole>::default();
     let mut environment = environment(&whole);
+    filters::begin();
     let keys: BTreeMap<&str, Value> =
         values.iter().map(|(key, value)| (key.as_str(), binary::value(value.expose()))).collect();
     let all = Value::from_pairs(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));

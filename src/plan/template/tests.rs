@@ -197,6 +197,30 @@ fn the_bounds_hold_for_all_keys_together() {
     assert!(render(&texts, &values).unwrap_err().what.contains("too much work"));
 }
 
+#[test]
+fn what_grows_without_end_is_given_up_before_it_takes_all_memory() {
+    let again =
+        |filter: &str, times: usize| format!("{{{{ password{} }}}}", format!(" | {filter}").repeat(times));
+    let doubled = "{% set a = [1] %}".to_owned() + &"{% set a = [a, a] %}".repeat(40);
+    for template in [
+        again("b64encode", 200),
+        again("tojson", 100),
+        again("urlencode", 5_000),
+        again("quote_shell", 200),
+        again("quote_dotenv", 200),
+        doubled.clone() + "{{ a }}",
+        doubled.clone() + "{{ a | tojson }}",
+        doubled + "{{ a | tojson | length }}",
+    ] {
+        let error = fault(&template);
+        assert!(error.what.contains("too much work") || error.what.contains("larger than"), "{error}");
+    }
+    // What is counted is counted for each render anew.
+    for _ in 0..3 {
+        assert_eq!(text("{{ ('x' * 900000) | b64encode | b64decode | length }}"), "900000");
+    }
+}
+
 const BUNDLE: &str = "leaf:\n-----BEGIN CERTIFICATE-----\nMTE=\n-----END CERTIFICATE-----\n\
     -----BEGIN EC PRIVATE KEY-----\nMjI=\n-----END EC PRIVATE KEY-----\nca:\r\n\
     -----BEGIN CERTIFICATE-----\r\nMzM=\r\n-----END CERTIFICATE-----\n";
