@@ -163,17 +163,19 @@ async fn act(
         (connections.clone(), connections_writer),
         woken.connections,
         &shutdown,
+        ctx.clone(),
     );
     let cluster_connection_controller = streams::controller(
         client.clone(),
         (cluster_connections.clone(), cluster_connections_writer),
         woken.cluster_connections,
         &shutdown,
+        ctx.clone(),
     );
     let secret_controller =
-        streams::controller(client.clone(), (secrets, secrets_writer), woken.secrets, &shutdown);
+        streams::controller(client.clone(), (secrets, secrets_writer), woken.secrets, &shutdown, ctx.clone());
     let policy_controller =
-        streams::controller(client, (policies, policies_writer), woken.policies, &shutdown);
+        streams::controller(client, (policies, policies_writer), woken.policies, &shutdown, ctx.clone());
     // What is looked up must be there before the first object that looks it up, or it would say "not found".
     let ready = async {
         let (a, b, c, d) = tokio::join!(

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,6 +29,8 @@ use crate::{
 const NOTE_LIMIT: usize = 1024;
 /// Events that wait to be sent; more are dropped, for they are best effort.
 const EVENT_QUEUE: usize = 256;
+/// Statuses that the memory for them is kept for when there is none.
+const ROOM: usize = 64;
 /// Sending one Event.
 const EVENT_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -108,9 +110,23 @@ pub async fn write_fields<K: Reconcile>(
     }
 }
 
-/// The statuses that we wrote and that the watch may not have shown yet: what we wrote last beats its older news.
+/// The statuses that we wrote and that the watch has not shown yet: what we wrote last beats its older news.
 #[derive(Default)]
-pub struct Statuses(Mutex<HashMap<(Kind, Key), (u64, Value)>>);
+pub struct Statuses(Mutex<Unseen>);
+
+#[derive(Default)]
+struct Unseen {
+    written: HashMap<(Kind, Key), Written>,
+    /// The newest change that the watch of a kind has shown. It shows them in their order.
+    shown: HashMap<Kind, u64>,
+}
+
+struct Written {
+    version: u64,
+    status: Value,
+    /// The reconcile that wrote it goes on, with the object as it was before.
+    needed: bool,
+}
 
 impl Statuses {
     /// Takes the newest status into an object from the store.
@@ -126,29 +142,59 @@ impl Statuses {
     }
 
     fn newer<K: Reconcile>(&self, key: &Key, object: &K) -> Option<Value> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = (K::KIND, key.clone());
-        let seen = version(object);
-        match map.get(&entry) {
-            Some((written, status)) if *written > seen => Some(status.clone()),
-            Some(_) => {
-                map.remove(&entry);
-                None
-            }
-            None => None,
+        let unseen = self.lock();
+        let written = unseen.written.get(&(K::KIND, key.clone()))?;
+        (written.version > version(object)).then(|| written.status.clone())
+    }
+
+    fn remember<K: Reconcile>(&self, key: &Key, now: &K) {
+        if let Some(status) = now.status_json() {
+            let written = Written { version: version(now), status, needed: true };
+            self.lock().written.insert((K::KIND, key.clone()), written);
         }
     }
 
-    fn remember<K: Reconcile>(&self, key: &Key, written: &K) {
-        if let Some(status) = written.status_json() {
-            let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            map.insert((K::KIND, key.clone()), (version(written), status));
+    /// A change came by the watch of a kind, and is in its store: what we wrote before it need not be kept.
+    pub fn shown<K: Resource>(&self, kind: Kind, object: &K) {
+        let version = version(object);
+        let mut unseen = self.lock();
+        let newest = unseen.shown.entry(kind).or_default();
+        *newest = version.max(*newest);
+        let entry = (kind, Key::of(object));
+        if unseen.written.get(&entry).is_some_and(|w| !w.needed && w.version <= version) {
+            unseen.remove(&entry);
+        }
+    }
+
+    /// A reconcile has ended, so that the watch may take over.
+    pub fn settle(&self, kind: Kind, key: &Key) {
+        let mut unseen = self.lock();
+        let shown = unseen.shown.get(&kind).copied().unwrap_or_default();
+        let entry = (kind, key.clone());
+        let Some(written) = unseen.written.get_mut(&entry) else { return };
+        written.needed = false;
+        // The watch may be faster than the answer.
+        if written.version <= shown {
+            unseen.remove(&entry);
         }
     }
 
     /// Forgets an object that is gone.
     pub fn forget(&self, kind: Kind, key: &Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(kind, key.clone()));
+        self.lock().remove(&(kind, key.clone()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unseen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unseen {
+    fn remove(&mut self, entry: &(Kind, Key)) {
+        self.written.remove(entry);
+        if self.written.is_empty() {
+            self.written.shrink_to(ROOM);
+        }
     }
 }
 

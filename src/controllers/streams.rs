@@ -1,5 +1,7 @@
 //! What wakes the controllers: watches, each failing alone, and wakeups from one controller to another.
 
+use std::sync::Arc;
+
 use futures::{Stream, StreamExt, TryStreamExt, future::ready};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
@@ -92,6 +94,7 @@ pub fn controller<K>(
     store: (Store<DeserializeGuard<K>>, reflector::store::Writer<DeserializeGuard<K>>),
     mut woken: UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
     stop: &CancellationToken,
+    ctx: Arc<Context>,
 ) -> Controller<DeserializeGuard<K>>
 where
     K: Reconcile,
@@ -108,8 +111,11 @@ where
         })
         .reflect(writer)
         .inspect_ok(move |event| {
-            if let watcher::Event::Delete(object) = event {
-                drop(sender.send(ObjectRef::from_obj(object)));
+            match event {
+                watcher::Event::Apply(object) => ctx.statuses.shown(K::KIND, object),
+                watcher::Event::Delete(object) => drop(sender.send(ObjectRef::from_obj(object))),
+                // A list comes in no order, and may have begun before what was written since.
+                watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
             }
         })
         .applied_objects()

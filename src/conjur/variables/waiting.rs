@@ -82,24 +82,57 @@ impl Waiting {
     }
 
     /// The next thing to send, if there is one that may go now: one id alone, or a batch that is full or has waited.
-    /// Without `refresh_too`, only what has the foreground in it.
+    /// Without `refresh_too`, only what has the foreground in it. Looks at no more than what fits into one batch: tens
+    /// of thousands may wait.
     pub(super) fn cut(&mut self, limits: BatchLimits, refresh_too: bool, now: Instant) -> Option<Cut> {
-        self.drop_the_deserted();
         let may_go = |lane: Lane| lane == Lane::Foreground || refresh_too;
+        while let Some((place, id)) = self.alone.first_key_value()
+            && may_go(place.0)
+            && !self.is_awaited(id)
+        {
+            if let Some((_, id)) = self.alone.pop_first() {
+                self.entries.remove(&id);
+            }
+        }
         let alone = self.alone.first_key_value().map(|(place, _)| place.0).filter(|lane| may_go(*lane));
-        let first = self.together.first_key_value().map(|(place, _)| place.0).filter(|lane| may_go(*lane));
-        let batch = first.and_then(|lane| {
-            let weights = self.together.values().filter_map(|wanted| Some(self.entries.get(wanted)?.weight));
-            let count = limits.fitting(weights);
-            let full = count < self.together.len() || count == limits.count;
-            (full || self.due()? <= now).then_some((lane, count))
-        });
+        let batch = self.batch(limits, may_go, now);
         match (batch, alone) {
             (Some((lane, _)), Some(single)) if single < lane => self.take_alone(),
             (Some((lane, count)), _) => Some(self.take_batch(lane, count)),
             (None, Some(_)) => self.take_alone(),
             (None, None) => None,
         }
+    }
+
+    /// The lane and the size of the batch that may go now, from whose part of the queue the deserted are gone then.
+    fn batch(
+        &mut self,
+        limits: BatchLimits,
+        may_go: impl Fn(Lane) -> bool,
+        now: Instant,
+    ) -> Option<(Lane, usize)> {
+        loop {
+            let lane = self.together.first_key_value().map(|(place, _)| place.0).filter(|l| may_go(*l))?;
+            let weights = self.together.values().filter_map(|wanted| Some(self.entries.get(wanted)?.weight));
+            let count = limits.fitting(weights);
+            let head = self.together.iter().take(count);
+            let deserted: Vec<_> =
+                head.filter(|(_, id)| !self.is_awaited(id)).map(|(place, _)| *place).collect();
+            if deserted.is_empty() {
+                let full = count < self.together.len() || count == limits.count;
+                return (full || self.due()? <= now).then_some((lane, count));
+            }
+            for place in deserted {
+                if let Some(id) = self.together.remove(&place) {
+                    self.entries.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Whether a caller still waits for it.
+    fn is_awaited(&self, id: &Wanted) -> bool {
+        self.entries.get(id).is_some_and(|entry| entry.waiters.iter().any(|waiter| !waiter.is_closed()))
     }
 
     /// When a batch that is not full goes.
@@ -127,19 +160,6 @@ impl Waiting {
         let ((lane, _), wanted) = self.alone.pop_first()?;
         let waiters = self.entries.remove(&wanted)?.waiters;
         Some(Cut { ids: vec![(wanted, waiters)], lane })
-    }
-
-    /// Ids whose callers have all gone away.
-    fn drop_the_deserted(&mut self) {
-        let (together, alone) = (&mut self.together, &mut self.alone);
-        self.entries.retain(|_, entry| {
-            let wanted = entry.waiters.iter().any(|waiter| !waiter.is_closed());
-            if !wanted {
-                together.remove(&entry.place);
-                alone.remove(&entry.place);
-            }
-            wanted
-        });
     }
 }
 
