@@ -213,6 +213,27 @@ impl Cluster {
         call(&what, api.patch_status(name, &params, &Patch::Merge(body))).await
     }
 
+    /// Whether an object that has this uid still has a finalizer; a watch may be late to show that it is gone.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn has_finalizer<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        uid: &str,
+        finalizer: &str,
+    ) -> Result<bool, Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned,
+    {
+        let what = format!("read the finalizers of {}/{name}", api.resource_url());
+        let object = call(&what, api.get_metadata_opt(name)).await?;
+        Ok(object.is_some_and(|object| {
+            object.metadata.uid.as_deref() == Some(uid) && object.finalizers().iter().any(|f| f == finalizer)
+        }))
+    }
+
     /// Sets a finalizer of an object that has this uid, or removes it. Says whether the object is there and lives on.
     ///
     /// # Errors

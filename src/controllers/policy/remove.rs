@@ -60,6 +60,12 @@ async fn set_finalizer(object: &ConjurPolicy, there: bool, ctx: &Context) -> Res
     Ok(ctx.cluster.set_finalizer(&api, &key.name, &uid, FINALIZER, there).await?)
 }
 
+async fn still_waits(object: &ConjurPolicy, key: &Key, ctx: &Context) -> Result<bool, Failure> {
+    let api = <ConjurPolicy as crate::controllers::Reconcile>::api(ctx.cluster.client(), &key.namespace);
+    let uid = object.uid().unwrap_or_default();
+    Ok(ctx.cluster.has_finalizer(&api, &key.name, &uid, FINALIZER).await?)
+}
+
 /// Whether the object is being deleted and waits for us.
 pub fn is_due(object: &ConjurPolicy) -> bool {
     object.meta().deletion_timestamp.is_some()
@@ -125,7 +131,8 @@ async fn remove(object: &ConjurPolicy, done: &mut Done, ctx: &Context) -> Result
     let key = Key::of(object);
     let mut kept = Kept::read(&owner, ctx).await?;
     if !kept.is_there() {
-        if object.loaded_hash().is_some() {
+        // Its end may not have been shown yet.
+        if object.loaded_hash().is_some() && still_waits(object, &key, ctx).await? {
             done.left.push(format!(
                 "there is no inventory of what ConjurPolicy {} made: it was last loaded while deletionPolicy was Retain, or the \
                  inventory was deleted. Nothing more is removed from Conjur",
