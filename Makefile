@@ -28,7 +28,7 @@ test: cargo programs ## All tests: unit, recordings, cluster
 	cargo test --workspace
 
 test-fast: cargo ## The tests that need no control plane
-	cargo test --workspace --exclude testbed -- --skip cluster::
+	cargo test --workspace --exclude testbed --exclude bench -- --skip cluster::
 	cargo test --package testbed --lib
 
 # The operator alone, with the features that it is shipped with; what measures it, apart.

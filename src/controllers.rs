@@ -195,11 +195,13 @@ pub struct Trouble {
     pub asked: bool,
     /// Fields of the status.
     pub fields: Map<String, Value>,
+    /// Looked at again after this at the latest.
+    pub again: Option<Duration>,
 }
 
 impl<F: Into<Failure>> From<F> for Trouble {
     fn from(failure: F) -> Self {
-        Self { failure: failure.into(), asked: true, fields: Map::new() }
+        Self { failure: failure.into(), asked: true, fields: Map::new(), again: None }
     }
 }
 
@@ -295,7 +297,7 @@ async fn finish<K: Reconcile>(
             backoffs.forget(key);
             (Report { state: State::Done, reason, message, fields, lane }, again)
         }
-        Err(Trouble { failure, asked, fields }) => {
+        Err(Trouble { failure, asked, fields, again }) => {
             let next = match failure.class {
                 Class::Stalled => Some(STALLED_AGAIN),
                 Class::Waiting(again) => Some(again),
@@ -303,6 +305,7 @@ async fn finish<K: Reconcile>(
                 // Its recovery wakes the object; this is for the case that it does not.
                 Class::Connection => Some(failure::LOOK_AGAIN),
             };
+            let next = next.into_iter().chain(again).min();
             ctx.metrics.failed(K::KIND, failure.reason.as_str());
             tracing::warn!(
                 kind = K::KIND.as_str(),

@@ -210,7 +210,7 @@ fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
     let works = facts.is_observed() && ctx.clients.checked_at(facts).is_some();
     if failure.reason == Reason::ApiServerError && works {
         // The API server's fault: the client that there is goes on.
-        return Trouble { failure, asked: false, fields: Map::new() };
+        return Trouble { failure, asked: false, fields: Map::new(), again: None };
     }
     let (again, news) = ctx.clients.fails(facts, &failure);
     if news {
@@ -239,5 +239,5 @@ fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
         }
         _ => failure.message,
     };
-    Trouble { failure: Failure { class, message, ..failure }, asked: true, fields: Map::new() }
+    Trouble { failure: Failure { class, message, ..failure }, asked: true, fields: Map::new(), again: None }
 }

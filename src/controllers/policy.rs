@@ -34,6 +34,7 @@ mod writes;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
 use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::{Map, Value};
 
@@ -141,12 +142,19 @@ async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, T
     let mut fields = Map::new();
     fields.insert("documentHash".into(), looked.hash.clone().into());
     let asked = unobserved || object.answered_hash() != Some(&looked.hash);
+    let hash = looked.hash.clone();
     match observe_and_act(object, looked, &mut fields, ctx).await {
         Ok(Say::Nothing(again)) => Ok(Outcome::Untouched(again)),
         Ok(Say::Is { reason, message, again }) => {
             Ok(Outcome::Done { again, reason, message, fields, lane: Lane::Foreground })
         }
-        Err(failure) => Err(Trouble { failure, asked, fields }),
+        Err(failure) => {
+            // What is loaded may have drifted, and is looked at in its time though a person must act.
+            let slots = object.spec.drift_check().filter(|_| object.loaded_hash() == Some(&hash));
+            let slots = slots.map(|interval| drift_slots(interval, &object.uid().unwrap_or_default()));
+            let again = slots.map(|slots| slots.next_in(Timestamp::now()));
+            Err(Trouble { failure, asked, fields, again })
+        }
     }
 }
 
@@ -278,7 +286,7 @@ impl Seen<'_> {
 
     /// The grid of its looks for drift; none where there are none.
     fn slots(&self) -> Option<Slots> {
-        self.object.spec.drift_check().map(|interval| Slots::new(interval, &self.owner.uid, OFFSETS))
+        self.object.spec.drift_check().map(|interval| drift_slots(interval, &self.owner.uid))
     }
 
     /// Refuses what the connection does not let this policy do.
@@ -319,6 +327,11 @@ impl Seen<'_> {
         let status = self.object.status.as_ref();
         status.and_then(|s| s.created_roles.clone()).unwrap_or_default().into_iter().collect()
     }
+}
+
+/// The grid of a policy's looks for drift.
+fn drift_slots(interval: Duration, uid: &str) -> Slots {
+    Slots::new(interval, uid, OFFSETS)
 }
 
 fn keys_of(role: &str) -> Result<RoleKeys, Failure> {

@@ -161,6 +161,24 @@ impl Inventory {
             .collect()
     }
 
+    /// One of these records (full ids), of what exists, that a load of ours made, or may have made as long as it is not
+    /// known what became of it.
+    pub fn one_of(
+        &self,
+        server: &str,
+        account: &str,
+        records: &BTreeSet<String>,
+        there: &BTreeMap<String, SeenRole>,
+    ) -> Option<String> {
+        self.branches(server).into_iter().find_map(|branch| {
+            self.named(server, &branch).find_map(|(load, kind, path)| {
+                let id = full_id(account, &branch, kind, path);
+                let seen = there.get(&id).filter(|_| records.contains(&id))?;
+                (load.times.is_none() || load.made(seen, account)).then_some(id)
+            })
+        })
+    }
+
     fn named<'a>(
         &'a self,
         server: &'a str,
@@ -267,6 +285,33 @@ mod tests {
         assert_eq!(ours.keys().collect::<Vec<_>>(), ["demo:variable:app/a"]);
         assert!(inventory.ours("other", "app", "demo", &there).is_empty());
         assert!(inventory.has_others("other") && !inventory.has_others("s"));
+    }
+
+    #[test]
+    fn one_of_what_holds_another_up_is_what_a_load_made_or_may_have_made() {
+        let mut inventory = Inventory::default();
+        announced(&mut inventory, "sha", 4, "- !variable a\n- !variable b\n- !variable c\n");
+        let there = BTreeMap::from([
+            ("demo:variable:app/a".to_owned(), seen("t5", Some("demo:policy:app"))),
+            ("demo:variable:app/b".to_owned(), seen("t9", Some("demo:policy:app"))),
+        ]);
+        let one_of = |inventory: &Inventory, server: &str, ids: &[&str]| {
+            let ids = ids.iter().map(|id| format!("demo:variable:app/{id}")).collect();
+            inventory.one_of(server, "demo", &ids, &there).map(|id| id.rsplit('/').next().unwrap().to_owned())
+        };
+        for (server, ids, open, resolved) in [
+            ("s", &["a"][..], Some("a"), Some("a")),
+            ("s", &["b"], Some("b"), None),
+            ("s", &["b", "a"], Some("a"), Some("a")),
+            ("s", &["c"], None, None),
+            ("s", &["other"], None, None),
+            ("t", &["a"], None, None),
+        ] {
+            assert_eq!(one_of(&inventory, server, ids).as_deref(), open, "{ids:?}");
+            let mut inventory = inventory.clone();
+            inventory.resolve("s", "app", &[version(5, "sha", "demo:host:ops")], true);
+            assert_eq!(one_of(&inventory, server, ids).as_deref(), resolved, "{ids:?}");
+        }
     }
 
     #[test]

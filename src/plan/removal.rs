@@ -25,20 +25,26 @@ pub struct Removal {
     pub document: String,
     /// Full ids of what stays, each with that of a record that would go with it.
     pub stays: BTreeMap<String, String>,
+    /// Full ids of the records that are not ours and hang on what stays.
+    pub held_by: BTreeSet<String>,
 }
 
 /// Decides what of `ours` can go. `all` are the records that exist.
 pub fn plan(ours: &BTreeMap<String, Named>, all: &BTreeMap<String, Hangs>) -> Removal {
     let mut stays: BTreeMap<String, String> = BTreeMap::new();
+    let mut held_by = BTreeSet::new();
     let mut look: Vec<&String> =
         all.iter().filter(|(id, record)| is_foreign(id, record, ours)).map(|(id, _)| id).collect();
     while let Some(id) = look.pop() {
         let Some(record) = all.get(id) else { continue };
         for holder in std::iter::once(&record.owner).chain(&record.policy) {
-            if let Some((holder, _)) = ours.get_key_value(holder)
-                && holder != id
-                && !stays.contains_key(holder)
-            {
+            let Some((holder, _)) = ours.get_key_value(holder).filter(|(holder, _)| *holder != id) else {
+                continue;
+            };
+            if !ours.contains_key(id) {
+                held_by.insert(id.clone());
+            }
+            if !stays.contains_key(holder) {
                 stays.insert(holder.clone(), id.clone());
                 look.push(holder);
             }
@@ -47,7 +53,7 @@ pub fn plan(ours: &BTreeMap<String, Named>, all: &BTreeMap<String, Hangs>) -> Re
     let mut goes: Vec<(&String, &Named)> = ours.iter().filter(|(id, _)| !stays.contains_key(*id)).collect();
     goes.sort_by_key(|(id, named)| (rank(&named.kind), std::cmp::Reverse(depth(&named.path)), *id));
     let document = goes.iter().map(|(_, named)| statement(named)).collect();
-    Removal { goes: goes.into_iter().map(|(id, _)| id.clone()).collect(), document, stays }
+    Removal { goes: goes.into_iter().map(|(id, _)| id.clone()).collect(), document, stays, held_by }
 }
 
 /// A user's public keys are records that go and come with the user.
@@ -79,11 +85,6 @@ fn statement(named: &Named) -> String {
 
 fn kind_of(id: &str) -> &str {
     id.split(':').nth(1).unwrap_or_default()
-}
-
-/// The policies among what stays, as branches that another object may load into.
-pub fn branches_that_stay(stays: &BTreeMap<String, String>) -> BTreeSet<&str> {
-    stays.keys().filter(|id| kind_of(id) == "policy").filter_map(|id| id.splitn(3, ':').nth(2)).collect()
 }
 
 #[cfg(test)]
@@ -151,6 +152,9 @@ mod tests {
             let removal = plan(&ours, &all);
             assert_eq!(removal.stays.keys().collect::<Vec<_>>(), stay, "{foreign:?}");
             assert_eq!(removal.goes.len(), 4 - stay.len());
+            let holds: Vec<_> =
+                Some(format!("demo:{}", foreign.0)).into_iter().filter(|_| !stay.is_empty()).collect();
+            assert_eq!(removal.held_by.into_iter().collect::<Vec<_>>(), holds, "only what is not ours");
         }
     }
 
@@ -161,14 +165,5 @@ mod tests {
         let read = crate::plan::document::read(&removal.document, "app", "demo").unwrap();
         assert_eq!(read.deletions.len(), 2);
         assert!(removal.document.contains(r#"!host "we \"ird: #1""#));
-    }
-
-    #[test]
-    fn branches_are_the_policies_that_stay() {
-        let stays = BTreeMap::from([
-            ("demo:policy:app/eu".to_owned(), "x".to_owned()),
-            ("demo:group:app/g".to_owned(), "x".to_owned()),
-        ]);
-        assert_eq!(branches_that_stay(&stays), BTreeSet::from(["app/eu"]));
     }
 }

@@ -2,6 +2,7 @@
 //! and a development Conjur for each test. They assert what the cluster and Conjur hold.
 
 mod access;
+mod api_faults;
 mod connection;
 mod docs;
 mod input;

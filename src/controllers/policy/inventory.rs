@@ -1,6 +1,6 @@
 //! The Secret that keeps the inventory of what a policy made, and its entries before and after a load.
 //!
-//! It has no owner reference: a foreground deletion would take it before what it lists is removed.
+//! It has no owner reference before the end: a foreground deletion would take it before what it lists is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,13 +79,32 @@ impl Kept {
         if self.is_there() && self.inventory == inventory {
             return Ok(());
         }
+        self.put(inventory, owner, false, ctx).await
+    }
+
+    /// Nothing of what it lists is to be removed any more: it goes with its object, of which nothing but the finalizer
+    /// is left. Gone before that, it would look as if somebody had deleted it.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn hand_over(&mut self, owner: &Owner, ctx: &Context) -> Result<(), Failure> {
+        if self.is_there() { self.put(Inventory::default(), owner, true, ctx).await } else { Ok(()) }
+    }
+
+    async fn put(
+        &mut self,
+        inventory: Inventory,
+        owner: &Owner,
+        owned: bool,
+        ctx: &Context,
+    ) -> Result<(), Failure> {
         let json = serde_json::to_vec(&inventory).map_err(|e| {
             Failure::transient(Reason::ApiServerError, format!("cannot write an inventory: {e}"))
         })?;
         let desired = Desired {
             name: secret_name(&owner.name),
             type_: SECRET_TYPE.to_owned(),
-            owned: false,
+            owned,
             data: BTreeMap::from([(INVENTORY_KEY.to_owned(), Sensitive::new(json))]),
             ..Desired::default()
         };

@@ -1,13 +1,14 @@
 //! `deletionPolicy: Delete`: a finalizer keeps the object until what its document made is removed from Conjur.
 //!
 //! What goes is read from the inventory and looked up anew at each try, so that a try which was cut off is simply
-//! repeated. The finalizer goes last.
+//! repeated. Where several are deleted together, what one made waits for what of the others hangs on it (`others`). The
+//! finalizer goes last.
 
+mod others;
 mod stored;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use kube::{Resource, ResourceExt, runtime::events::EventType, runtime::reflector::ObjectRef};
 
 use super::{inventory::Kept, keys::failed, look, server};
@@ -22,14 +23,11 @@ use crate::{
     plan::{
         Failure,
         access::Verb,
-        removal::{self, Removal, branches_that_stay},
+        removal::{self, Removal},
         secret::Owner,
     },
 };
 
-/// `kubectl delete -f folder` marks its objects one by one: those who load into a branch that this one made are given
-/// so long to be deleted too.
-const GRACE: i64 = 60;
 /// A list of what was left, in an Event.
 const NAMED: usize = 10;
 
@@ -76,16 +74,23 @@ pub async fn reconcile(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, 
                        deletionPolicy to Retain to leave Conjur as it is";
         return Err(Failure::waiting(Reason::Suspended, LOOK_AGAIN, message).into());
     }
-    match remove(object, ctx).await {
-        Ok(Some(done)) => {
+    let mut done = Done::default();
+    let result = remove(object, &mut done, ctx).await;
+    let removed = done.sent.difference(&done.stuck).count();
+    if removed > 0 {
+        let note = format!("{removed} records were removed from Conjur");
+        ctx.events.publish(object, EventType::Normal, Reason::Removed, "Delete", note);
+    }
+    match result {
+        Ok(Some(mut kept)) => {
             for message in done.left {
                 ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Delete", message);
             }
-            if done.removed > 0 {
-                let note = format!("{} records were removed from Conjur", done.removed);
-                ctx.events.publish(object, EventType::Normal, Reason::Removed, "Delete", note);
-            }
+            kept.hand_over(&owner_of(object), ctx).await?;
             set_finalizer(object, false, ctx).await?;
+            if let Err(failure) = kept.delete(ctx).await {
+                tracing::debug!(%failure, "an inventory is left to the garbage collection");
+            }
             wake_those_who_wait(object, ctx);
             Ok(Outcome::Untouched(None))
         }
@@ -105,17 +110,20 @@ pub async fn reconcile(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, 
 /// What came of a removal.
 #[derive(Default)]
 struct Done {
-    removed: usize,
+    /// Full ids of what Conjur was told to delete.
+    sent: BTreeSet<String>,
+    /// Those of them that are still there.
+    stuck: BTreeSet<String>,
     /// What a person should know of what stayed.
     left: Vec<String>,
 }
 
-/// None where the connection was not tried yet, whose first try wakes us.
-async fn remove(object: &ConjurPolicy, ctx: &Context) -> Result<Option<Done>, Failure> {
+/// The inventory, of which nothing is left to be removed; none where the connection was not tried yet, whose first try
+/// wakes us.
+async fn remove(object: &ConjurPolicy, done: &mut Done, ctx: &Context) -> Result<Option<Kept>, Failure> {
     let owner = owner_of(object);
     let key = Key::of(object);
     let mut kept = Kept::read(&owner, ctx).await?;
-    let mut done = Done::default();
     if !kept.is_there() {
         if object.loaded_hash().is_some() {
             done.left.push(format!(
@@ -124,13 +132,13 @@ async fn remove(object: &ConjurPolicy, ctx: &Context) -> Result<Option<Done>, Fa
                 key.name
             ));
         }
-        return Ok(Some(done));
+        return Ok(Some(kept));
     }
     match way(object, &key, ctx) {
         Ok(None) => return Ok(None),
         Ok(Some((named, through))) => {
             let removal = Run { object, owner: &owner, named: &named, through: &through, ctx };
-            removal.all(&mut kept, &mut done).await?;
+            removal.all(&mut kept, done).await?;
             stored::drop_what_is_gone(&owner, object, &through, &mut done.left, ctx).await?;
         }
         Err(Gone::Connection(message)) => done.left.push(format!(
@@ -139,8 +147,7 @@ async fn remove(object: &ConjurPolicy, ctx: &Context) -> Result<Option<Done>, Fa
         )),
         Err(Gone::No(failure)) => return Err(failure),
     }
-    kept.delete(ctx).await?;
-    Ok(Some(done))
+    Ok(Some(kept))
 }
 
 enum Gone {
@@ -204,23 +211,33 @@ impl Run<'_> {
         }
         let mut branches: Vec<String> = kept.inventory.branches(&server).into_iter().collect();
         branches.sort_by_key(|branch| std::cmp::Reverse(branch.split('/').count()));
-        for branch in branches {
-            let branch = PolicyBranch::new(&branch)
-                .map_err(|e| Failure::stalled(Reason::InventoryUnreadable, format!("inventory: {e}")))?;
-            let lock = self.ctx.branches.lock(&settings.url, &settings.account, branch.as_str());
-            let _one_at_a_time = lock.lock().await;
-            self.branch(&server, &branch, kept, done).await?;
+        let standing = std::mem::take(&mut done.left);
+        loop {
+            let sent = done.sent.len();
+            (done.left, done.stuck) = (standing.clone(), BTreeSet::new());
+            let mut waits = None;
+            for branch in &branches {
+                let branch = PolicyBranch::new(branch)
+                    .map_err(|e| Failure::stalled(Reason::InventoryUnreadable, format!("inventory: {e}")))?;
+                let lock = self.ctx.branches.lock(&settings.url, &settings.account, branch.as_str());
+                let _one_at_a_time = lock.lock().await;
+                waits = self.branch(&server, &branch, kept, done).await?.or(waits);
+            }
+            // What was made in one branch may have hung on what was made in another.
+            if branches.len() == 1 || done.sent.len() == sent {
+                return waits.map_or(Ok(()), Err);
+            }
         }
-        Ok(())
     }
 
+    /// Removes what can go; what the rest has to wait for.
     async fn branch(
         &self,
         server: &str,
         branch: &PolicyBranch,
         kept: &mut Kept,
         done: &mut Done,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Failure>, Failure> {
         let identity = &self.through.identity;
         match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
             Ownership::Owner => {}
@@ -230,28 +247,49 @@ impl Run<'_> {
                 return Err(Failure::stalled(Reason::NotBranchOwner, message));
             }
             Ownership::NoBranch => {
-                done.left.push(format!(
-                    "branch {branch} is gone, and what was in it with it; or it is no longer visible to {identity}, and \
-                     what ConjurPolicy {} made in it stays",
-                    self.owner.name
-                ));
-                return Ok(());
+                if !self.made_itself(server, branch, kept) {
+                    done.left.push(format!(
+                        "branch {branch} is gone, and what was in it with it; or it is no longer visible to {identity}, and \
+                         what ConjurPolicy {} made in it stays",
+                        self.owner.name
+                    ));
+                }
+                return Ok(None);
             }
         }
         self.resolve(server, branch, kept).await?;
-        for last in [false, true] {
+        let mut others = None;
+        loop {
             let all = look::all(self.through, self.ctx).await?;
             let ours = kept.inventory.ours(server, branch.as_str(), &self.through.account, &all.seen);
             let removal = removal::plan(&ours, &all.hangs);
-            self.wait_for_others(server, &removal)?;
-            if removal.goes.is_empty() || last {
-                self.tell_what_stays(&removal, done);
-                break;
+            if removal.goes.iter().any(|id| !done.sent.contains(id)) {
+                self.load(branch, &removal.document).await?;
+                done.sent.extend(removal.goes);
+                others = None;
+                continue;
             }
-            self.load(branch, &removal.document).await?;
-            done.removed += removal.goes.len();
+            if !removal.stays.is_empty() {
+                let known = others.is_some();
+                if let Some(waits) = self.goes_first(server, &removal, &all, &mut others).await? {
+                    return Ok(Some(waits));
+                }
+                if !known {
+                    // One of them may have removed its own and gone since the look.
+                    continue;
+                }
+            }
+            self.tell_what_stays(removal, done);
+            return Ok(None);
         }
-        Ok(())
+    }
+
+    /// Whether this policy made the branch, too, and so may have removed it.
+    fn made_itself(&self, server: &str, branch: &PolicyBranch, kept: &Kept) -> bool {
+        let id = format!("{}:policy:{branch}", self.through.account);
+        let inventory = &kept.inventory;
+        let mut branches = inventory.branches(server).into_iter();
+        branches.any(|b| inventory.announced(server, &b, &self.through.account).contains(&id))
     }
 
     /// Finds out what became of announced loads. Where nothing is to be seen of one, a load that changes nothing shows
@@ -288,36 +326,7 @@ impl Run<'_> {
         }
     }
 
-    /// Others that load into a policy which this one made, and are deleted together with it, go first.
-    fn wait_for_others(&self, server_hash: &str, removal: &Removal) -> Result<(), Failure> {
-        let branches = branches_that_stay(&removal.stays);
-        if branches.is_empty() {
-            return Ok(());
-        }
-        let since = self.object.meta().deletion_timestamp.as_ref().map(|t| t.0);
-        let young = since.is_some_and(|t| Timestamp::now().as_second() - t.as_second() < GRACE);
-        for policy in self.ctx.policies.state() {
-            let Ok(other) = &policy.0 else { continue };
-            let going = other.meta().deletion_timestamp.is_some();
-            let below = branches.iter().any(|b| is_at_or_below(&other.spec.branch, b));
-            if below
-                && (going || young)
-                && other.finalizers().iter().any(|f| f == FINALIZER)
-                && other.uid() != self.object.uid()
-                && super::may_load_through(other, server_hash, self.ctx)
-            {
-                let other = Key::of(other);
-                let message = format!(
-                    "ConjurPolicy {}/{} loads into a policy that this one made, and goes first where it is deleted too",
-                    other.namespace, other.name
-                );
-                return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(5), message));
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_what_stays(&self, removal: &Removal, done: &mut Done) {
+    fn tell_what_stays(&self, removal: Removal, done: &mut Done) {
         let name = &self.owner.name;
         if !removal.stays.is_empty() {
             let stays: Vec<String> =
@@ -330,18 +339,14 @@ impl Run<'_> {
         }
         if !removal.goes.is_empty() {
             let goes: Vec<&str> = removal.goes.iter().take(NAMED).map(String::as_str).collect();
-            done.removed = done.removed.saturating_sub(removal.goes.len());
             done.left.push(format!(
                 "{} records that ConjurPolicy {name} made are still in Conjur, though it took their !delete: {}",
                 removal.goes.len(),
                 goes.join(", ")
             ));
+            done.stuck.extend(removal.goes);
         }
     }
-}
-
-fn is_at_or_below(branch: &str, policy: &str) -> bool {
-    branch.strip_prefix(policy).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Those that are being deleted may have waited for this one.

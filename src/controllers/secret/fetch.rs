@@ -234,7 +234,7 @@ fn tell(problem: Problem, again: Duration) -> Trouble {
             }
             // What was missing before is not what is wrong now.
             let fields = Map::from_iter([("missing".to_owned(), Value::Null)]);
-            return Trouble { failure, asked: true, fields };
+            return Trouble { failure, asked: true, fields, again: None };
         }
     };
     let reason = |missing: &Missing| if missing.forbidden { "Forbidden" } else { "NotFound" };
@@ -252,7 +252,7 @@ fn tell(problem: Problem, again: Duration) -> Trouble {
         let _ = write!(message, "; and {more} more, see status.missing");
     }
     let fields = Map::from_iter([("missing".to_owned(), listed.into())]);
-    Trouble { failure: Failure::waiting(overall, again, message), asked: true, fields }
+    Trouble { failure: Failure::waiting(overall, again, message), asked: true, fields, again: None }
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub async fn follow(
     {
         ctx.memory.change(key, |m| m.only_rollout = true);
         fields.insert("observedGeneration".into(), json!(object.metadata.generation));
-        return Err(Trouble { failure, asked: false, fields });
+        return Err(Trouble { failure, asked: false, fields, again: None });
     }
     ctx.memory.change(key, |m| m.only_rollout = false);
     fields.insert("rolledOut".into(), json!(revision));

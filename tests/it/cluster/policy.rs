@@ -1,6 +1,7 @@
 //! ConjurPolicy on a real control plane.
 
 mod answers;
+mod api_faults;
 mod branches;
 mod crash;
 mod created;
@@ -19,6 +20,7 @@ mod owners;
 mod refused;
 mod removal;
 mod replace;
+mod together;
 mod twins;
 
 use std::collections::BTreeMap;

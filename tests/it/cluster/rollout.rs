@@ -51,7 +51,7 @@ where
     bench.api::<K>().get(name).await.unwrap().meta().generation.unwrap_or(1) - 1
 }
 
-async fn web(bench: &Bench) -> i64 {
+pub(super) async fn web(bench: &Bench) -> i64 {
     restarts::<Deployment>(bench, "web").await
 }
 
@@ -62,7 +62,7 @@ fn restarting(more: &Value) -> Value {
 }
 
 /// A ConjurSecret `db` that restarts a Deployment `web`, done.
-async fn done(bench: &Bench, more: &Value) -> ConjurSecret {
+pub(super) async fn done(bench: &Bench, more: &Value) -> ConjurSecret {
     connected(bench, &["a", "b"]).await;
     workload(bench, "Deployment", "web").await;
     put(bench, &project("db", &[("a", "a")], &restarting(more))).await;

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Mutex, OnceCell};
 
+use crate::api_path::Address;
 use crate::audit::{self, ApiRequest, AuditMark};
 use crate::pki::{self, Authority};
 use crate::process::{Folder, Process, Program, free_port};
@@ -211,6 +212,19 @@ impl ControlPlane {
     /// The URL of the API server.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Who vouches for the API server, as PEM.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The text of a kubeconfig with the rights of the holder of `token`, by another way to the API server.
+    pub(crate) fn kubeconfig_by(&self, way: Option<&Address>, token: &str) -> String {
+        match way {
+            Some(way) => kubeconfig(&way.url, &way.authority, token).to_string(),
+            None => self.kubeconfig_for(token),
+        }
     }
 
     /// The folder with all files of this control plane; processes of tests may be started in it.

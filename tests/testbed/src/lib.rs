@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod api_path;
 mod audit;
 mod chart;
 mod conjur;
@@ -30,6 +31,7 @@ mod programs;
 mod wait;
 
 pub use anyhow::{Error, Result};
+pub use api_path::{Address, ApiPath, Loss};
 pub use audit::{ApiRequest, AuditMark};
 pub use chart::{Chart, Release};
 pub use conjur::DevConjur;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::process::{Folder, Process, Program, free_port};
-use crate::{ControlPlane, Release, Result};
+use crate::{Address, ControlPlane, Release, Result};
 
 const START: Duration = Duration::from_secs(60);
 
@@ -25,6 +25,8 @@ pub struct OperatorOptions {
     pub args: Vec<String>,
     /// Further environment variables.
     pub env: Vec<(String, String)>,
+    /// The way to the API server; none is the straight one.
+    pub way: Option<Address>,
 }
 
 impl OperatorOptions {
@@ -36,6 +38,7 @@ impl OperatorOptions {
             log_level: "info".to_owned(),
             args: vec!["--log-format".to_owned(), "text".to_owned()],
             env: vec![],
+            way: None,
         }
     }
 }
@@ -73,7 +76,8 @@ impl Operator {
         let release = &options.release;
         let token = cluster.service_account_token(&release.namespace, &release.service_account).await?;
         let kubeconfig = format!("{}.kubeconfig", options.name);
-        let kubeconfig = cluster.folder().write(&kubeconfig, cluster.kubeconfig_for(&token))?;
+        let kubeconfig =
+            cluster.folder().write(&kubeconfig, cluster.kubeconfig_by(options.way.as_ref(), &token))?;
         let (health, metrics) =
             (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
         let mut args = vec!["run".to_owned()];

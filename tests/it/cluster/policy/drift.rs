@@ -107,6 +107,21 @@ fn a_replace_that_would_delete_values_for_drift_waits_for_the_annotation() {
 }
 
 #[test]
+fn drift_that_waits_for_a_person_is_looked_at_again_at_the_interval() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.apply(&policy("p", &format!("{CHECKED}\nmode: Replace"), "- !variable one\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        bench.conjur.load("billing", "- !variable strangers\n").await.unwrap();
+        bench.set("billing/strangers");
+        bench.says::<ConjurPolicy>("p", "DeletionsNotAllowed").await;
+        take_away(&bench, "!variable billing/strangers").await;
+        // Nothing but the interval wakes it.
+        bench.ready::<ConjurPolicy>("p").await;
+    });
+}
+
+#[test]
 fn where_drift_cannot_be_looked_for_it_says_so_and_stays_ready() {
     test(|bench| async move {
         billing(&bench).await;

@@ -86,7 +86,7 @@ fn history(bench: &Bench, login: &str) -> String {
 }
 
 /// Keys that are stored work, whenever the operator was killed; and a stored key is never rotated.
-async fn stored_keys_work(bench: &Bench, stored: &mut BTreeMap<String, String>) {
+pub(super) async fn stored_keys_work(bench: &Bench, stored: &mut BTreeMap<String, String>) {
     let secrets = bench.api::<Secret>().list(&ListParams::default()).await.unwrap();
     for secret in secrets {
         let data = secret.data.unwrap_or_default();

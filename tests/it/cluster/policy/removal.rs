@@ -32,7 +32,7 @@ const MADE: [(&str, &str); 12] = [
 ];
 const INVENTORY: &str = "conjurpolicy-inventory.p";
 
-fn deletes(more: &str) -> String {
+pub(super) fn deletes(more: &str) -> String {
     format!("deletionPolicy: Delete\n{more}")
 }
 
@@ -41,11 +41,11 @@ fn there(bench: &Bench) -> Vec<&'static str> {
 }
 
 /// Asks for the deletion, without waiting for it.
-async fn delete(bench: &Bench, name: &str) {
+pub(super) async fn delete(bench: &Bench, name: &str) {
     bench.api::<ConjurPolicy>().delete(name, &DeleteParams::default()).await.unwrap();
 }
 
-async fn gone(bench: &Bench, name: &str) {
+pub(super) async fn gone(bench: &Bench, name: &str) {
     let api = bench.api::<ConjurPolicy>();
     wait_for(&format!("{name} is gone"), SOON, || async {
         api.get_opt(name).await.unwrap().is_none().then_some(())
@@ -165,28 +165,6 @@ fn what_others_hang_on_stays_with_an_event() {
         );
         assert!(!bench.conjur.exists("group", "billing/g") && !bench.conjur.exists("variable", "billing/v"));
         bench.events("LeftInConjur", "demo:policy:billing/eu (for demo:variable:billing/eu/theirs)").await;
-    });
-}
-
-#[test]
-fn policies_that_are_deleted_together_go_in_the_order_of_their_branches() {
-    test(|bench| async move {
-        billing(&bench).await;
-        bench.apply(&policy("p", &deletes(""), "- !policy eu\n")).await;
-        bench.apply(&policy("q", &deletes("branch: billing/eu"), "- !policy west\n- !variable v\n")).await;
-        bench.apply(&policy("r", &deletes("branch: billing/eu/west"), "- !variable v\n")).await;
-        for name in ["p", "q", "r"] {
-            bench.ready::<ConjurPolicy>(name).await;
-        }
-        for name in ["p", "q", "r"] {
-            delete(&bench, name).await;
-            // As kubectl does it: one after the other.
-            settled(&bench, &format!("after-{name}")).await;
-        }
-        for name in ["p", "q", "r"] {
-            gone(&bench, name).await;
-        }
-        assert!(!bench.conjur.exists("policy", "billing/eu"));
     });
 }
 
