@@ -104,6 +104,7 @@ async fn lead(
 }
 
 /// Stores, then controllers, until told to stop; then what is under way, for a while.
+#[allow(clippy::too_many_lines, reason = "the order of the whole program, from top to bottom")]
 async fn act(
     client: Client,
     args: &RunArgs,

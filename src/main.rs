@@ -9,6 +9,11 @@ use clap::Parser as _;
 use conjur_operator::cli::{Cli, Command, RunArgs};
 use conjur_operator::{api, app, telemetry};
 
+/// Gives back what a burst of reconciles needed, which the C library's allocator keeps: docs/benchmarks.md. How it does
+/// so is set in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run(args),

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audience;
 pub mod branches;
+pub mod cascade;
 pub mod conditions;
 pub mod document;
 pub mod inputs;

@@ -91,11 +91,17 @@ impl Reconcile for ConjurSecret {
     }
 }
 
-/// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled.
+/// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled, and what
+/// was missing before is not what is wrong now.
 fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
     if matches!(trouble.failure.class, Class::Stalled | Class::Waiting(_)) {
         let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
         trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now));
+        trouble.fields.entry("missing").or_insert(Value::Null);
+    }
+    if trouble.failure.class == Class::Stalled {
+        // What only the user can mend may lie in Conjur: a value that a template can't take, a key that is none.
+        trouble.again = Some(object.spec.interval());
     }
     trouble
 }
@@ -235,6 +241,8 @@ impl Seen {
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
         if self.made_once {
+            // A crash may have left it between the two.
+            Box::pin(target::remove_former(&self, object, Lane::Foreground, ctx)).await?;
             return Ok(self.left_alone(object, ctx));
         }
         if cause == Cause::Rollout {

@@ -8,6 +8,7 @@
 //! out of reach for that.
 
 mod binary;
+mod bounds;
 mod filters;
 mod output;
 
@@ -96,6 +97,7 @@ pub fn render(
 ) -> Result<BTreeMap<String, Sensitive<Vec<u8>>>, TemplateError> {
     let whole = Arc::<Whole>::default();
     let mut environment = environment(&whole);
+    filters::begin();
     let keys: BTreeMap<&str, Value> =
         values.iter().map(|(key, value)| (key.as_str(), binary::value(value.expose()))).collect();
     let all = Value::from_pairs(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
@@ -155,6 +157,7 @@ fn compile<'t>(environment: &'t Environment, text: &'t Text) -> Result<Template<
         let what = format!("it has {} bytes, and a template has {TEXT_LIMIT} at most", source.len());
         return Err(told(text, 1, what));
     }
+    bounds::check(source).map_err(|(line, what)| told(text, line, what))?;
     environment.template_from_named_str("template", source).map_err(|error| {
         // Found without any value, so that what the engine says is of the text alone.
         let what = match error.detail().filter(|_| !text.secret) {

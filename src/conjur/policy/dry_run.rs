@@ -120,7 +120,10 @@ impl Client {
                 status: Some(201),
                 message: format!("{} loaded the document into {branch} instead of a dry run", about.url),
             }),
-            200..=299 => json::<Report>(&answer, about).map(|report| DryRun::Valid(report.into())),
+            200..=299 => match json::<Report>(&answer, about)?.changes() {
+                Some(changes) => Ok(DryRun::Valid(changes)),
+                None => Err(self.no_dry_run("checks documents, but does not say what they would change")),
+            },
             422 => match flaws(&answer) {
                 Some(flaws) => Ok(DryRun::Invalid(flaws)),
                 None => Err(error::from_answer(&answer, about)),
@@ -144,15 +147,14 @@ impl Client {
         }
         let server =
             version.map_or_else(|| "which doesn't say its version".to_owned(), |v| format!("version {v}"));
-        Err(Error::Invalid {
-            code: "no_dry_run".to_owned(),
-            message: format!(
-                "{} ({server}) may not know dry runs, which came with 1.21.1, and would load the document",
-                self.session().transport.url()
-            ),
-            line: None,
-            column: None,
-        })
+        let what =
+            format!("({server}) may not know dry runs, which came with 1.21.1, and would load the document");
+        Err(self.no_dry_run(&what))
+    }
+
+    fn no_dry_run(&self, what: &str) -> Error {
+        let message = format!("{} {what}", self.session().transport.url());
+        Error::Invalid { code: "no_dry_run".to_owned(), message, line: None, column: None }
     }
 }
 
@@ -172,11 +174,12 @@ fn flaws(answer: &Answer) -> Option<Vec<Flaw>> {
     serde_json::from_slice::<Refused>(answer.body.expose()).ok().map(|refused| refused.errors)
 }
 
+/// The first servers with a dry run said only `status`.
 #[derive(Deserialize)]
 struct Report {
-    created: Items,
-    updated: Updated,
-    deleted: Items,
+    created: Option<Items>,
+    updated: Option<Updated>,
+    deleted: Option<Items>,
 }
 
 #[derive(Deserialize)]
@@ -206,21 +209,30 @@ impl Wrapped {
     }
 }
 
-impl From<Report> for Changes {
-    fn from(report: Report) -> Self {
+impl Report {
+    fn changes(self) -> Option<Changes> {
         let items = |list: Items| list.items.into_iter().map(Wrapped::item).collect();
-        Self {
-            created: items(report.created),
-            before: items(report.updated.before),
-            after: items(report.updated.after),
-            deleted: items(report.deleted),
-        }
+        let updated = self.updated?;
+        Some(Changes {
+            created: items(self.created?),
+            before: items(updated.before),
+            after: items(updated.after),
+            deleted: items(self.deleted?),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_without_changes_says_nothing_of_them() {
+        let changes = |json: &str| serde_json::from_str::<Report>(json).unwrap().changes();
+        assert_eq!(changes(r#"{"status":"Valid YAML","errors":[]}"#), None);
+        let none = r#"{"created":{"items":[]},"updated":{"before":{"items":[]},"after":{"items":[]}},"deleted":{"items":[]}}"#;
+        assert_eq!(changes(none), Some(Changes::default()));
+    }
 
     #[test]
     fn only_servers_that_know_dry_runs_get_one() {

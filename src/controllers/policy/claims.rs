@@ -134,7 +134,7 @@ fn is_void(object: &ConjurPolicy, ctx: &Context) -> bool {
 }
 
 /// Whether it loaded this branch before, in whatever mode.
-fn has_loaded(object: &ConjurPolicy, ctx: &Context) -> bool {
+pub fn has_loaded(object: &ConjurPolicy, ctx: &Context) -> bool {
     let loaded = object.status.as_ref().and_then(|s| s.observed_inputs.as_deref());
     let Ok(named) = clients::named(&object.spec.connection_ref, &Key::of(object), ctx) else {
         return loaded.is_some();

@@ -29,15 +29,13 @@ pub async fn check(
 ) -> Result<Say, Failure> {
     let key = Key::of(seen.object);
     let (reason, message) = seen.standing();
-    // A dry run that was asked for before says nothing of a document that is loaded.
-    let planned =
-        find(seen.object.conditions().1, READY).is_some_and(|c| c.reason == Reason::Planned.as_str());
-    if planned {
+    let ready = find(seen.object.conditions().1, READY);
+    // A dry run that was asked for, or a load that was refused, before says nothing of a document that is loaded.
+    if ready.is_some_and(|c| c.reason == Reason::Planned.as_str() || c.status != "True") {
         fields.insert("plan".into(), Value::Null);
     }
     let Some(slots) = seen.slots() else { return Ok(Say::Is { reason, message, again: None }) };
     // What kept it from being looked at, or loaded again, may be over.
-    let ready = find(seen.object.conditions().1, READY);
     let failed = ready.is_some_and(|c| c.status != "True");
     if !ctx.policy_notes.slot_is_due(&key, slots) && !failed {
         return Ok(Say::Is { reason, message, again: Some(slots.next_in(Timestamp::now())) });

@@ -95,7 +95,7 @@ impl Kept {
         &mut self,
         inventory: Inventory,
         owner: &Owner,
-        owned: bool,
+        goes_with_it: bool,
         ctx: &Context,
     ) -> Result<(), Failure> {
         let json = serde_json::to_vec(&inventory).map_err(|e| {
@@ -104,7 +104,7 @@ impl Kept {
         let desired = Desired {
             name: secret_name(&owner.name),
             type_: SECRET_TYPE.to_owned(),
-            owned,
+            owned: goes_with_it,
             data: BTreeMap::from([(INVENTORY_KEY.to_owned(), Sensitive::new(json))]),
             ..Desired::default()
         };

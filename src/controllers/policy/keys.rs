@@ -1,29 +1,26 @@
 //! The `createdRoles` Secret: API keys of the roles that a policy made, and the announcement of a load.
 
+mod stored;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{
-    ResourceExt,
-    core::PartialObjectMeta,
-    runtime::{events::EventType, reflector::ObjectRef},
-};
-use serde_json::{Map, Value, json};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
 
-use super::{Seen, inventory, keys_of};
+pub use self::stored::{rotate_and_store, see_that_all_are_stored};
+use super::{Seen, claims, inventory, keys_of};
 use crate::{
-    api::{OWNER_ANNOTATION, ROTATE_KEYS_ANNOTATION, Reason},
+    api::{OWNER_ANNOTATION, Reason},
     cluster,
-    conjur::{Error, Lane, RoleId},
+    conjur::{Error, Lane},
     controllers::{Context, Key, clients::Connected},
     metrics::SecretWrite,
     plan::{
         Failure,
-        access::Verb,
-        load::{Announcement, PENDING_KEY, permitted_rotations},
+        load::{Announcement, PENDING_KEY},
         secret::{Desired, OwnKeys, refuse_unless_ours, wipe},
     },
     sensitive::Sensitive,
@@ -229,14 +226,47 @@ impl KeySecret {
             .collect()
     }
 
-    /// Refuses roles whose keys would not fit into the Secret.
-    pub fn check_room(&self, seen: &Seen, roles: &BTreeSet<String>) -> Result<(), Failure> {
-        // A key has 50 to 60 characters.
-        let keys = roles.iter().map(|r| (r.clone(), Sensitive::new("x".repeat(64)))).collect();
+    /// Refuses roles whose keys would not fit into the Secret, together with what `announced` says besides them.
+    ///
+    /// # Errors
+    /// `SecretTooLarge`.
+    pub fn check_room(&self, seen: &Seen, mut announced: Announcement) -> Result<(), Failure> {
+        // An owed role takes less room than its key, which has 50 to 60 characters.
+        let roles = std::mem::take(&mut announced.owed);
+        let keys = roles.into_iter().map(|role| (role, Sensitive::new("x".repeat(64)))).collect();
         let name = self.name.clone().unwrap_or_default();
-        let mut secret = self.next(seen, &name, self.announcement.as_ref(), &keys)?;
+        let mut secret = self.next(seen, &name, Some(&announced), &keys)?;
         wipe(&mut secret);
         Ok(())
+    }
+
+    /// Refuses to make roles anew whose keys are stored, where those are of another server: there they still work.
+    ///
+    /// # Errors
+    /// `InvalidSpec`, naming them.
+    pub fn keep_those_of_another_server(
+        &self,
+        seen: &Seen,
+        absent: &BTreeSet<String>,
+        ctx: &Context,
+    ) -> Result<(), Failure> {
+        let loaded = seen.object.status.as_ref().is_some_and(|s| s.observed_inputs.is_some());
+        if !loaded || claims::has_loaded(seen.object, ctx) {
+            return Ok(());
+        }
+        let stored = absent.iter().filter(|role| self.has_key(role)).filter_map(|role| login_of(role));
+        let stored: Vec<String> = stored.collect();
+        if stored.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "Secret {}/{} keeps the keys of {}, which this policy made on another server or in another branch, and a load \
+             would put new keys in their place: name another Secret in spec.createdRoles.secretName, or remove those keys",
+            seen.owner.namespace,
+            self.name.as_deref().unwrap_or_default(),
+            stored.join(", ")
+        );
+        Err(Failure::stalled(Reason::InvalidSpec, message))
     }
 }
 
@@ -286,120 +316,8 @@ pub fn login_of(role: &str) -> Option<String> {
     keys_of(role).ok().map(|k| k.login)
 }
 
-/// Rotates the key of a role and stores the new one. The old one dies with the rotation, so only for roles whose key
-/// nobody has.
-///
-/// # Errors
-/// Conjur's, or the API server's; both leave the role owed.
-pub async fn rotate_and_store(
-    role: &str,
-    announcement: Option<Announcement>,
-    seen: &Seen<'_>,
-    through: &Connected,
-    kept: &mut KeySecret,
-    ctx: &Context,
-) -> Result<(), Failure> {
-    let id = parse(role)?;
-    let key = through.client.rotate_api_key(&id).await.map_err(|error| match error {
-        Error::NotFound { .. } | Error::Forbidden { .. } | Error::Invalid { .. } => {
-            let message =
-                format!("no API key is stored for {}, and it can't be rotated: {error}", id.login());
-            Failure::stalled(Reason::KeyNotStored, message)
-        }
-        error => failed(error, through, ctx),
-    })?;
-    kept.write(seen, announcement, &BTreeMap::from([(role.to_owned(), key)]), ctx).await?;
-    let note = format!(
-        "the key that Conjur gave for {} was lost before it was stored; it was rotated and stored",
-        id.login()
-    );
-    ctx.events.publish(seen.object, EventType::Warning, Reason::KeyRotated, "Rotate", note);
-    Ok(())
-}
-
-/// Sees that every role that this policy made has its login and key in the Secret; false where that needs a
-/// connection which was not tried yet.
-///
-/// # Errors
-/// `KeyNotStored`, naming the logins, until the user restores them or permits the rotation.
-pub async fn see_that_all_are_stored(
-    seen: &Seen<'_>,
-    kept: &mut KeySecret,
-    fields: &mut Map<String, Value>,
-    ctx: &Context,
-) -> Result<bool, Failure> {
-    let mut roles = match fields.get("createdRoles") {
-        // Null: a load just found out that there are none.
-        Some(listed) => {
-            listed.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-        }
-        None => seen.known_roles(),
-    };
-    let lost: Vec<String> = roles.iter().filter(|role| !kept.has_key(role)).cloned().collect();
-    if !lost.is_empty() {
-        let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(false) };
-        let permitted = seen.object.annotations().get(ROTATE_KEYS_ANNOTATION).cloned();
-        let permitted = permitted_rotations(permitted.as_deref());
-        let mut stay_lost = Vec::new();
-        for role in lost {
-            let login = keys_of(&role)?.login;
-            let id = parse(&role)?;
-            let shown = through.client.show_resource(&id.kind, &id.id).await;
-            if shown.map_err(|e| failed(e, &through, ctx))?.is_none() {
-                roles.remove(&role);
-            } else if permitted.contains(login.as_str()) {
-                kept.name_if_unnamed(seen);
-                rotate_and_store(&role, None, seen, &through, kept, ctx).await?;
-            } else {
-                stay_lost.push(login);
-            }
-        }
-        fields.insert("createdRoles".into(), json!(roles));
-        if !stay_lost.is_empty() {
-            return Err(not_stored(seen, &stay_lost));
-        }
-    }
-    restore_logins(seen, kept, &roles, ctx).await?;
-    Ok(true)
-}
-
-fn parse(role: &str) -> Result<RoleId, Failure> {
-    role.parse().map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))
-}
-
 /// Takes note of a connection that fails, and makes an error of Conjur a failure.
 pub fn failed(error: Error, through: &Connected, ctx: &Context) -> Failure {
     ctx.clients.call_failed(through, &error);
     error.into()
-}
-
-async fn restore_logins(
-    seen: &Seen<'_>,
-    kept: &mut KeySecret,
-    roles: &BTreeSet<String>,
-    ctx: &Context,
-) -> Result<(), Failure> {
-    let wrong = kept.wrong_logins(roles);
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    if let Some(secret) = &mut kept.secret {
-        let data = secret.data.get_or_insert_default();
-        data.extend(wrong.into_iter().map(|(key, login)| (key, ByteString(login.into_bytes()))));
-    }
-    let announcement = kept.announcement.clone();
-    kept.write(seen, announcement, &BTreeMap::new(), ctx).await
-}
-
-fn not_stored(seen: &Seen, logins: &[String]) -> Failure {
-    let name = seen.object.spec.created_roles.as_ref().map_or("createdRoles", |c| c.secret_name.as_str());
-    let message = format!(
-        "no API key is stored any more for {} in Secret {}/{name}. Restore the Secret from where you keep its copy, or let \
-         the keys be rotated, which ends the old ones: kubectl annotate conjurpolicy {} {ROTATE_KEYS_ANNOTATION}={}",
-        logins.join(", "),
-        seen.owner.namespace,
-        seen.owner.name,
-        logins.join(",")
-    );
-    Failure::stalled(Reason::KeyNotStored, message)
 }

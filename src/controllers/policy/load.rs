@@ -41,7 +41,9 @@ pub async fn load(
     let made: BTreeSet<String> = run.content.document.roles.iter().map(|r| r.id.clone()).collect();
     if !made.is_empty() {
         run.must_own(&seen.branch).await?;
-        kept.check_room(seen, &made)?;
+        let announced = run.announcement(made.clone(), 0);
+        let earlier = kept.announcement().cloned();
+        kept.check_room(seen, earlier.into_iter().fold(announced, Announcement::after))?;
     }
     let mut roles = Roles::default();
     let before = match kept.announcement().cloned() {
@@ -222,6 +224,7 @@ impl Run<'_> {
         let existing = self.existing(made).await?;
         let version = newest(&self.versions(&seen.branch).await.map_err(|e| self.failed(e))?);
         let absent = made.iter().filter(|role| !existing.contains_key(*role)).cloned().collect();
+        kept.keep_those_of_another_server(seen, &absent, ctx)?;
         let mut announced = self.announcement(absent, version);
         if let Some(carried) = carried.filter(|c| c.branch == announced.branch) {
             announced = announced.after(carried);

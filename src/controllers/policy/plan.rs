@@ -14,14 +14,16 @@ use crate::{
         condition::{READY, find},
         policy::LoadMode,
     },
-    conjur::{DryRun, Error, Item, Listing, Ownership, RoleId},
+    conjur::{self, DryRun, Error, Item, Listing, Ownership, RoleId},
     controllers::{Context, Key, Reconcile},
     plan::{
         Failure,
         access::Verb,
+        cascade,
         policy_plan::{
             Difference, Losses, Named, has_key, hidden_note, is_allowed, kind_of, refusal, refusal_unseen,
         },
+        removal::Hangs,
     },
 };
 
@@ -162,6 +164,12 @@ impl Run<'_> {
                 None if self.was_never_loaded().await? => return Ok(()),
                 None => return Err(unseen()),
             },
+            // The first servers with a dry run checked the document and told of no change: a Replace of what is not
+            // loaded yet that changes nothing is looked at twice.
+            Planned::Is(difference) if difference.is_empty() => match self.compare().await? {
+                Some((compared, losses)) if !losses.is_empty() => (compared, losses),
+                _ => return Ok(()),
+            },
             Planned::Is(difference) => {
                 let losses = self.losses(&difference.deleted).await?;
                 (difference, losses)
@@ -185,13 +193,12 @@ impl Run<'_> {
         }
     }
 
-    /// What of the deleted records can't be had again; with a policy goes all that was loaded into it.
+    /// What of the deleted records, and of all that goes with them, can't be had again.
     async fn losses(&self, deleted: &[String]) -> Result<Losses, Failure> {
-        let of_kind = |kind: &str| deleted.iter().filter(|id| kind_of(id) == kind).collect::<BTreeSet<_>>();
-        let (variables, policies) = (of_kind("variable"), of_kind("policy"));
-        let mut losses = Losses::default();
-        losses.roles.extend(deleted.iter().filter(|id| has_key(id)).cloned());
-        if policies.is_empty() && variables.len() <= ONE_BY_ONE {
+        let of_kind = |is: fn(&str) -> bool| deleted.iter().filter(move |id| is(kind_of(id)));
+        let variables: Vec<&String> = of_kind(|kind| kind == "variable").collect();
+        if of_kind(cascade::may_hold).next().is_none() && variables.len() <= ONE_BY_ONE {
+            let mut losses = Losses::default();
             for id in variables {
                 let Ok(parsed) = id.parse::<RoleId>() else { continue };
                 let shown = self.through.client.show_resource(&parsed.kind, &parsed.id).await;
@@ -201,23 +208,10 @@ impl Run<'_> {
             }
             return Ok(losses);
         }
-        for kind in ["variable", "host", "user"] {
-            if kind != "variable" && policies.is_empty() {
-                continue;
-            }
-            for found in look::list(&Listing::of_kind(kind), self.through, self.ctx).await? {
-                let goes = deleted.contains(&found.id)
-                    || found
-                        .policy
-                        .as_ref()
-                        .is_some_and(|made_by| policies.iter().any(|p| is_in(made_by, p)));
-                if goes && kind != "variable" {
-                    losses.roles.insert(found.id);
-                } else if goes && !found.secrets.is_empty() {
-                    losses.variables.insert(found.id);
-                }
-            }
-        }
+        let all = look::list(&Listing::default(), self.through, self.ctx).await?;
+        let (_, mut losses) = with_cascade(deleted.iter().cloned().collect(), &all);
+        // Also those that the list does not show.
+        losses.roles.extend(deleted.iter().filter(|id| has_key(id)).cloned());
         Ok(losses)
     }
 
@@ -234,37 +228,33 @@ impl Run<'_> {
         }
         let made_by = format!("{}:policy:{branch}", self.through.account);
         let document: BTreeSet<&str> = self.content.document.records.iter().map(|r| r.id.as_str()).collect();
-        let (mut difference, mut there) = (Difference::default(), BTreeSet::new());
-        let mut losses = Losses::default();
-        let mut all = look::list(&Listing::default(), self.through, self.ctx).await?;
-        all.retain(|found| kind_of(&found.id) != "public_key");
-        let is_left_out = |id: &str, policy: Option<&str>| policy == Some(&made_by) && !document.contains(id);
-        let policies: BTreeSet<String> = all
-            .iter()
-            .filter(|r| kind_of(&r.id) == "policy" && is_left_out(&r.id, r.policy.as_deref()))
-            .map(|r| r.id.clone())
-            .collect();
-        for found in all {
-            let goes = is_left_out(&found.id, found.policy.as_deref())
-                || found.policy.as_ref().is_some_and(|by| policies.iter().any(|p| is_in(by, p)));
-            if goes {
-                if has_key(&found.id) {
-                    losses.roles.insert(found.id.clone());
-                } else if kind_of(&found.id) == "variable" && !found.secrets.is_empty() {
-                    losses.variables.insert(found.id.clone());
-                }
-                difference.deleted.push(found.id);
-            } else {
-                there.insert(found.id);
-            }
-        }
-        difference.created =
-            document.into_iter().filter(|id| !there.contains(*id)).map(str::to_owned).collect();
-        Ok(Some((difference, losses)))
+        let all = look::list(&Listing::default(), self.through, self.ctx).await?;
+        let is_left_out = |found: &&conjur::Resource| {
+            found.policy.as_ref() == Some(&made_by) && !document.contains(found.id.as_str())
+        };
+        let is_record = |id: &&String| kind_of(id) != "public_key";
+        let left_out = all.iter().filter(is_left_out).map(|found| found.id.clone());
+        let (deleted, losses) = with_cascade(left_out.filter(|id| is_record(&id)).collect(), &all);
+        let there: BTreeSet<&str> = all.iter().map(|found| found.id.as_str()).collect();
+        let created = document.into_iter().filter(|id| !there.contains(id) || deleted.contains(*id));
+        let created = created.map(str::to_owned).collect();
+        let deleted = deleted.iter().filter(is_record).cloned().collect();
+        Ok(Some((Difference { created, deleted, ..Difference::default() }, losses)))
     }
 }
 
-/// Whether a policy is another, or lies below it; by full ids.
-fn is_in(policy: &str, other: &str) -> bool {
-    policy.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// What goes when these records are deleted, and what of it can't be had again. `all` are the records that exist.
+fn with_cascade(deleted: BTreeSet<String>, all: &[conjur::Resource]) -> (BTreeSet<String>, Losses) {
+    let hangs = |found: &conjur::Resource| Hangs { owner: found.owner.clone(), policy: found.policy.clone() };
+    let by_id = all.iter().map(|found| (found.id.clone(), hangs(found))).collect();
+    let gone = cascade::goes_with(deleted, &by_id);
+    let mut losses = Losses::default();
+    for found in all.iter().filter(|found| gone.contains(&found.id)) {
+        if has_key(&found.id) {
+            losses.roles.insert(found.id.clone());
+        } else if kind_of(&found.id) == "variable" && !found.secrets.is_empty() {
+            losses.variables.insert(found.id.clone());
+        }
+    }
+    (gone, losses)
 }

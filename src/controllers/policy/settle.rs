@@ -69,7 +69,9 @@ impl Run<'_> {
         let mut left = announced;
         for role in found.rotate.difference(&elsewhere) {
             left.owed.remove(role);
-            keys::rotate_and_store(role, Some(left.clone()), self.seen, self.through, kept, self.ctx).await?;
+            let why = "was lost before it was stored";
+            keys::rotate_and_store(role, why, Some(left.clone()), self.seen, self.through, kept, self.ctx)
+                .await?;
             roles.created.insert(role.clone());
         }
         left.owed.retain(|role| !elsewhere.contains(role));

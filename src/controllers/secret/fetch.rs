@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tokio::time::Instant;
 
 use crate::{
@@ -35,6 +35,7 @@ pub struct Plan<'a> {
     sources: Sources<'a>,
     named: Vec<Wanted>,
     interval: Duration,
+    plain: bool,
 }
 
 /// All that an object asks for, with what its finds brought.
@@ -42,6 +43,8 @@ pub struct Gathered<'a> {
     resolved: Resolved<'a>,
     wanted: Vec<Wanted>,
     interval: Duration,
+    /// The keys go into the Secret as they are, not through templates.
+    plain: bool,
 }
 
 /// What Conjur gave.
@@ -59,7 +62,8 @@ pub struct Fetched {
 pub fn plan(object: &ConjurSecret) -> Result<Plan<'_>, Failure> {
     let sources = Sources::of(object.spec.entries(), object.spec.sources())?;
     let named = sources.named().map(wanted).collect::<Result<_, _>>()?;
-    Ok(Plan { sources, named, interval: object.spec.interval() })
+    let plain = object.spec.target.as_ref().is_none_or(|target| target.template.is_none());
+    Ok(Plan { sources, named, interval: object.spec.interval(), plain })
 }
 
 fn wanted(ask: Ask) -> Result<Wanted, Failure> {
@@ -115,10 +119,10 @@ impl<'a> Plan<'a> {
             let ids = has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name))).map(Listed::id);
             found.push(named.readable(ids, user, ctx));
         }
-        let interval = self.interval;
+        let (interval, plain) = (self.interval, self.plain);
         let resolved = self.sources.resolve(found)?;
         let wanted = resolved.asks().map(wanted).collect::<Result<_, _>>()?;
-        Ok(Gathered { resolved, wanted, interval })
+        Ok(Gathered { resolved, wanted, interval, plain })
     }
 }
 
@@ -152,7 +156,7 @@ impl Gathered<'_> {
         let got = self.wanted.iter().map(|wanted| got(wanted, answers.get(wanted), through, ctx));
         let got = got.collect::<Result<Vec<_>, Trouble>>()?;
         let keys = self.fetch_public_keys(through, ctx).await?;
-        let data = self.resolved.data(&got, &keys);
+        let data = self.resolved.data(&got, &keys, self.plain);
         let data = data.map_err(|problem| {
             // The client looks at missing variables by itself, and at nothing else.
             let tells_itself = matches!(problem, Problem::Missing(_)) && self.only_variables();
@@ -232,9 +236,7 @@ fn tell(problem: Problem, again: Duration) -> Trouble {
             if matches!(failure.class, Class::Waiting(_)) {
                 failure.class = Class::Waiting(again);
             }
-            // What was missing before is not what is wrong now.
-            let fields = Map::from_iter([("missing".to_owned(), Value::Null)]);
-            return Trouble { failure, asked: true, fields, again: None };
+            return failure.into();
         }
     };
     let reason = |missing: &Missing| if missing.forbidden { "Forbidden" } else { "NotFound" };
@@ -257,6 +259,8 @@ fn tell(problem: Problem, again: Duration) -> Trouble {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn object(data: &Value) -> ConjurSecret {
@@ -295,7 +299,5 @@ mod tests {
         let failure = Failure::waiting(Reason::NoKeys, LOOK_AGAIN, "nothing was found");
         let trouble = tell(Problem::Failure(failure), Duration::from_secs(10));
         assert_eq!(trouble.failure.class, Class::Waiting(Duration::from_secs(10)));
-        // What was missing before is not what is wrong now.
-        assert_eq!(trouble.fields["missing"], Value::Null);
     }
 }

@@ -18,8 +18,8 @@ use crate::{
         Failure,
         rollout::{Lineage, annotation_key},
         secret::{
-            Action, Desired, Fingerprint, OwnKeys, Ownership, check_type, decide, mark, no_longer_asked,
-            ownership, wipe,
+            Action, Desired, Fingerprint, OwnKeys, check_type, decide, is_written_for, mark, no_longer_asked,
+            wipe,
         },
     },
 };
@@ -300,8 +300,9 @@ pub async fn remove_former(
         return Ok(());
     };
     wipe(&mut secret);
-    let ours = secret.metadata.uid.as_deref() == Some(&former.uid)
-        && ownership(&secret.metadata, &seen.owner) == Ownership::Ours;
+    // One that may merely be adopted was merged into, and is still somebody else's.
+    let ours =
+        secret.metadata.uid.as_deref() == Some(&former.uid) && is_written_for(&secret.metadata, &seen.owner);
     if ours {
         ctx.cluster.delete_secret(&secret, lane).await?;
         ctx.metrics.secret_written(SecretWrite::Delete);

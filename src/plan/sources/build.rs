@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Entry, Group, Place, Resolved, Source,
-    rename::{key_of, shown, unfit},
+    rename::{key_of, shown, unfit, unfit_as_name},
     value::{self, Bytes, Property, Unfit},
 };
 use crate::{
@@ -88,15 +88,19 @@ fn unusable(message: String) -> Failure {
 #[derive(Default)]
 struct Builder<'a> {
     data: BTreeMap<String, (Origin<'a>, Bytes)>,
+    /// The keys are those of the Secret; else only names for its templates, which may be any.
+    plain: bool,
 }
 
 impl<'a> Builder<'a> {
     /// # Errors
     /// `InvalidSpec`: the key can't be one, or another source names it too.
     fn add(&mut self, key: String, origin: Origin<'a>, value: Bytes) -> Result<(), Failure> {
-        if let Some(why) = unfit(&key) {
+        let (what, why) =
+            if self.plain { ("a Secret can't have", unfit(&key)) } else { ("can't be", unfit_as_name(&key)) };
+        if let Some(why) = why {
             let message = format!(
-                "{origin} gives the key {}, which a Secret can't have: {why}. Rename it with rewrite",
+                "{origin} gives the key {}, which {what}: {why}. Rename it with rewrite",
                 shown(&key)
             );
             return Err(Failure::stalled(Reason::InvalidSpec, message));
@@ -113,18 +117,19 @@ impl<'a> Builder<'a> {
 
 impl Resolved<'_> {
     /// The Secret's data, of the answers in the order of [`asks`](Self::asks), and the public keys in that of
-    /// [`public_keys`](Self::public_keys).
+    /// [`public_keys`](Self::public_keys). `plain`: its keys are the Secret's own, and must be such as one can have; else
+    /// they are names for templates.
     ///
     /// # Errors
     /// [`Problem::Missing`] names all that is missing or forbidden and not optional. Failures: `InvalidValue` where a
     /// value is not what the spec takes it for, `InvalidSpec` for a key that can't be or that two sources give,
     /// `NoKeys` where none would be left. None holds anything of a value.
-    pub fn data(&self, answers: &[Got], public_keys: &[Vec<String>]) -> Result<Data, Problem> {
+    pub fn data(&self, answers: &[Got], public_keys: &[Vec<String>], plain: bool) -> Result<Data, Problem> {
         let missing = self.missing(answers, public_keys);
         if !missing.is_empty() {
             return Err(Problem::Missing(missing));
         }
-        let mut builder = Builder::default();
+        let mut builder = Builder { plain, ..Builder::default() };
         let mut answers = answers.iter();
         for (at, entry) in self.sources.entries.iter().enumerate() {
             if let Some(Got::Value(value)) = answers.next() {

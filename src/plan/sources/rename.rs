@@ -97,6 +97,18 @@ pub fn key_of(id: &str, prefix: &str, from: KeyFrom) -> String {
     }
 }
 
+/// Longest name of a value for templates.
+const NAME_LIMIT: usize = 1024;
+
+/// Why a text can't be the name of a value for templates; it need not be a key of a Secret.
+pub fn unfit_as_name(name: &str) -> Option<&'static str> {
+    match name.len() {
+        0 => Some("it is empty"),
+        1..=NAME_LIMIT => None,
+        _ => Some("it is longer than 1024 bytes"),
+    }
+}
+
 /// Why a text can't be a key of a Secret (the API server's `IsConfigMapKey`).
 pub fn unfit(key: &str) -> Option<&'static str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

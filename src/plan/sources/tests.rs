@@ -29,7 +29,13 @@ fn with_keys(
         Some(_) => Got::Forbidden(format!("variable {} is forbidden", ask.variable)),
         None => Got::NotFound(format!("variable {} is missing", ask.variable)),
     });
-    let data = resolved.data(&got.collect::<Vec<_>>(), &keys.iter().map(text).collect::<Vec<_>>())?;
+    let (got, keys) = (got.collect::<Vec<_>>(), keys.iter().map(text).collect::<Vec<_>>());
+    let data = resolved.data(&got, &keys, true);
+    // For templates the same comes of it, whatever the keys are called.
+    if let Ok(data) = &data {
+        assert_eq!(resolved.data(&got, &keys, false).unwrap().len(), data.len());
+    }
+    let data = data?;
     let text = |bytes: &Sensitive<Vec<u8>>| Value::from(String::from_utf8(bytes.expose().clone()).unwrap());
     Ok(data.iter().map(|(key, value)| (key.clone(), text(value))).collect::<serde_json::Map<_, _>>().into())
 }
@@ -42,6 +48,29 @@ fn refused(data: &Value, from: &Value, found: &[&[&str]], values: &Value) -> Fai
 }
 
 const NONE: Value = Value::Array(Vec::new());
+
+#[test]
+fn for_templates_keys_may_be_such_as_no_secret_can_have() {
+    let (entries, sources) = read(&NONE, &json!([{ "find": { "prefix": "p/" } }]));
+    let resolve = |ids: &[&str]| {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        Sources::of(&entries, &sources).unwrap().resolve(vec![ids]).unwrap()
+    };
+    let got = [Got::Value(b"1"), Got::Value(b"2")];
+    let odd = resolve(&["p/a@b, ü", "p/.."]);
+    let keys: Vec<_> = odd.data(&got, &[], false).unwrap().into_keys().collect();
+    assert_eq!(keys, ["..", "a@b, ü"]);
+    assert!(matches!(odd.data(&got, &[], true), Err(Problem::Failure(_))));
+    for bad in ["p/".to_owned(), format!("p/{}", "x".repeat(1025))] {
+        let Err(Problem::Failure(failure)) = resolve(&[&bad]).data(&got[..1], &[], false) else {
+            panic!("{bad}")
+        };
+        assert_eq!(failure.reason, Reason::InvalidSpec);
+    }
+    // Two of one name would hide each other there, too.
+    let twice = resolve(&["p/a/b", "p/a_b"]);
+    assert!(matches!(twice.data(&got, &[], false), Err(Problem::Failure(_))));
+}
 
 #[test]
 fn each_kind_of_source_gives_its_keys() {

@@ -1,6 +1,6 @@
 //! The filters that templates have besides minijinja's own.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cell::Cell, fmt};
 
 use base64::{
     Engine as _,
@@ -11,11 +11,36 @@ use minijinja::{Environment, Error, ErrorKind, Value, value::ValueKind};
 use pem::{EncodeConfig, LineEnding, Pem};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use super::binary::{self, Binary};
+use super::{
+    binary::{self, Binary},
+    output::Bounded,
+};
 use crate::sensitive::Sensitive;
 
 /// All but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Most bytes that the filters of one render may handle. The engine's own fuel does not see what these make: a few
+/// dozen in a row, or a list that holds itself twice over and over, would take all memory there is.
+const MOST_HANDLED: usize = 16 * 1_048_576;
+
+thread_local! {
+    // A render is one run on one thread.
+    static LEFT: Cell<usize> = const { Cell::new(MOST_HANDLED) };
+}
+
+/// From now on another render is counted.
+pub fn begin() {
+    LEFT.set(MOST_HANDLED);
+}
+
+/// # Errors
+/// More was handled than one render may.
+fn handle(bytes: usize) -> Result<(), Error> {
+    let left = LEFT.get().checked_sub(bytes).ok_or_else(|| Error::from(ErrorKind::OutOfFuel))?;
+    LEFT.set(left);
+    Ok(())
+}
 
 /// Padding may lack.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -74,11 +99,9 @@ pub fn explained(what: impl Into<Cow<'static, str>>) -> Error {
 
 /// A value's bytes: text and binary as they are, numbers and what is true or false as JSON has them.
 fn bytes<'v>(value: &'v Value, filter: &str) -> Result<Cow<'v, [u8]>, Error> {
-    if let Some(bytes) = Binary::of(value) {
+    if let Some(bytes) = Binary::of(value).or_else(|| value.as_str().map(str::as_bytes)) {
+        handle(bytes.len())?;
         return Ok(bytes.into());
-    }
-    if let Some(text) = value.as_str() {
-        return Ok(text.as_bytes().into());
     }
     match value.kind() {
         ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),
@@ -103,9 +126,17 @@ pub fn json(value: &Value) -> Result<Sensitive<String>, Error> {
     if value.is_undefined() {
         return Err(Error::from(ErrorKind::UndefinedError));
     }
+    let mut output = Bounded::new(LEFT.get());
     // A binary value inside is seen where it is turned into text.
-    let text = serde_json::to_string(value).map_err(|_| explained("this can't be written as JSON"))?;
-    Ok(Sensitive::new(text))
+    let written = serde_json::to_writer(&mut output, value);
+    if output.is_full() {
+        return Err(Error::from(ErrorKind::OutOfFuel));
+    }
+    let no_json = || explained("this can't be written as JSON");
+    written.map_err(|_| no_json())?;
+    let mut bytes = output.into_bytes();
+    handle(bytes.expose().len())?;
+    String::from_utf8(std::mem::take(bytes.expose_mut())).map(Sensitive::new).map_err(|_| no_json())
 }
 
 fn fromjson(value: &Value) -> Result<Value, Error> {

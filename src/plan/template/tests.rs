@@ -197,6 +197,50 @@ fn the_bounds_hold_for_all_keys_together() {
     assert!(render(&texts, &values).unwrap_err().what.contains("too much work"));
 }
 
+#[test]
+fn what_is_nested_deeply_is_refused_before_the_engine_sees_it() {
+    let deep = format!("{{{{ password{} }}}}", "|trim".repeat(5_000));
+    let error = check(&[Text::inline("out", &deep)]).unwrap_err();
+    assert!(error.what.contains("longer than 2000 bytes"), "{error}");
+    for template in [
+        "(".repeat(30) + "1" + &")".repeat(30),
+        "[".repeat(30) + "1" + &"]".repeat(30),
+        "-".repeat(190) + "1",
+        "password".to_owned() + &".a".repeat(190),
+        "password".to_owned() + &"|trim".repeat(190),
+        "not ".repeat(450) + "1",
+    ] {
+        // Whatever comes of it, it comes soon, and on this thread's stack.
+        drop(give(&format!("{{{{ {template} }}}}")));
+    }
+    let nested = "{% if 1 %}".repeat(100) + &"{% endif %}".repeat(100);
+    drop(give(&nested));
+    drop(give(&("{% if 0 %}".to_owned() + &"{% elif 0 %}".repeat(190) + "{% endif %}")));
+}
+
+#[test]
+fn what_grows_without_end_is_given_up_before_it_takes_all_memory() {
+    let again =
+        |filter: &str, times: usize| format!("{{{{ password{} }}}}", format!(" | {filter}").repeat(times));
+    let doubled = "{% set a = [1] %}".to_owned() + &"{% set a = [a, a] %}".repeat(40);
+    for template in [
+        again("b64encode", 90),
+        again("tojson", 100),
+        again("quote_shell", 150),
+        again("quote_dotenv", 150),
+        doubled.clone() + "{{ a }}",
+        doubled.clone() + "{{ a | tojson }}",
+        doubled + "{{ a | tojson | length }}",
+    ] {
+        let error = fault(&template);
+        assert!(error.what.contains("too much work") || error.what.contains("larger than"), "{error}");
+    }
+    // What is counted is counted for each render anew.
+    for _ in 0..3 {
+        assert_eq!(text("{{ ('x' * 900000) | b64encode | b64decode | length }}"), "900000");
+    }
+}
+
 const BUNDLE: &str = "leaf:\n-----BEGIN CERTIFICATE-----\nMTE=\n-----END CERTIFICATE-----\n\
     -----BEGIN EC PRIVATE KEY-----\nMjI=\n-----END EC PRIVATE KEY-----\nca:\r\n\
     -----BEGIN CERTIFICATE-----\r\nMzM=\r\n-----END CERTIFICATE-----\n";

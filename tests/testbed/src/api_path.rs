@@ -154,12 +154,12 @@ async fn carry(
             }
             count = server.read(&mut answered) => {
                 let piece = &answered[..count?];
-                let lost = match loss {
+                let passed_on = match loss {
                     Some(Loss::Answer) => 0,
                     Some(_) => piece.len() / 2,
                     None => piece.len(),
                 };
-                client.write_all(&piece[..lost]).await?;
+                client.write_all(&piece[..passed_on]).await?;
                 client.flush().await?;
                 if piece.is_empty() || loss.is_some() {
                     break;

@@ -12,14 +12,16 @@ use crate::policy::Refused;
 pub(super) struct Difference<'m> {
     before: &'m Model,
     after: &'m Model,
+    /// Full id of the branch.
+    branch: &'m str,
     /// All roles of the caller, in both states: what none of them sees is redacted (recording 722).
     roles: BTreeSet<String>,
 }
 
 impl<'m> Difference<'m> {
-    pub(super) fn new(before: &'m Model, after: &'m Model, caller: &str) -> Self {
+    pub(super) fn new(before: &'m Model, after: &'m Model, branch: &'m str, caller: &str) -> Self {
         let roles = before.all_roles(caller).union(&after.all_roles(caller)).cloned().collect();
-        Self { before, after, roles }
+        Self { before, after, branch, roles }
     }
 
     /// Recordings 75, 107, 709–723.
@@ -28,7 +30,11 @@ impl<'m> Difference<'m> {
         // Public keys are no records to it (recording 27).
         let listed = |id: &&String| kind_of(id) != "public_key";
         let created = after.keys().filter(|id| !before.contains_key(*id)).filter(listed);
-        let deleted = before.keys().filter(|id| !after.contains_key(*id)).filter(listed);
+        let deleted = before
+            .keys()
+            .filter(|id| !after.contains_key(*id))
+            .filter(listed)
+            .filter(|id| !self.is_cascade(id));
         let stayed = before.keys().filter(|id| after.contains_key(*id));
         let (mut was, mut is) = (Vec::new(), Vec::new());
         for id in stayed {
@@ -50,6 +56,16 @@ impl<'m> Difference<'m> {
                 "deleted": list(deleted),
             }),
         )
+    }
+
+    /// The server lists what the document takes away, not what its database deletes along with that: what another
+    /// branch made and a deleted record owns or made.
+    fn is_cascade(&self, id: &str) -> bool {
+        let resource = &self.before.resources[id];
+        let is_gone =
+            |id: &String| self.before.resources.contains_key(id) && !self.after.resources.contains_key(id);
+        resource.policy.as_deref() != Some(self.branch)
+            && (is_gone(&resource.owner) || resource.policy.as_ref().is_some_and(is_gone))
     }
 
     /// The record within `identifier`, and beside it every field once more as null, as the real server does.

@@ -60,7 +60,7 @@ fn dry_run(server: &Engine, request: &Request, caller: &Caller, mode: Mode, bran
     match engine::try_out(&before, mode, branch, &request.body) {
         Err(refused) => dry_run::invalid(&refused, branch),
         Ok(_) if mode == Mode::Replace && !before.owns(&caller.role, branch) => Reply::html(500),
-        Ok(after) => dry_run::Difference::new(&before, &after, &caller.role).reply(),
+        Ok(after) => dry_run::Difference::new(&before, &after, branch, &caller.role).reply(),
     }
 }
 

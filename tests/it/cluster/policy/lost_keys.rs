@@ -136,16 +136,20 @@ fn a_role_that_is_gone_from_conjur_needs_no_key() {
 }
 
 #[test]
-fn another_secret_name_is_no_reason_to_rotate() {
+fn keys_are_taken_over_into_a_secret_of_another_name() {
     test(|bench| async move {
         with_web_and_two(&bench).await;
         let document = "- !host old\n- !host web\n- !host two\n";
         bench.apply(&policy("p", &keys_in("elsewhere"), document)).await;
-        bench.says::<ConjurPolicy>("p", "KeyNotStored").await;
-        bench.apply(&policy("p", &keys_in("roles"), document)).await;
         bench.ready::<ConjurPolicy>("p").await;
-        keys_work(&bench, "roles", &["web", "two"]).await;
+        for secret in ["elsewhere", "roles"] {
+            keys_work(&bench, secret, &["web", "two"]).await;
+        }
         assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0));
+        assert_eq!(version(&bench, "billing"), 1);
+        // What neither has is lost.
+        bench.kubectl(&["delete", "secret", "roles", "elsewhere"]).await;
+        bench.says::<ConjurPolicy>("p", "KeyNotStored").await;
     });
 }
 

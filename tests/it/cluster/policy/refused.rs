@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::super::test;
-use super::{billing, keys_in, keys_work, loads, policy, settled};
+use super::{billing, hosts_document, keys_in, keys_work, loads, policy, settled};
 
 #[test]
 fn an_unknown_branch_is_waited_for() {
@@ -183,5 +183,17 @@ fn a_foreign_or_immutable_secret_for_keys_is_refused_before_the_load() {
         let message = bench.says::<ConjurPolicy>("q", "ForeignSecret").await;
         assert!(message.contains("immutable"), "{message}");
         assert!(!bench.conjur.exists("host", "billing/two"));
+    });
+}
+
+#[test]
+fn roles_whose_keys_do_not_fit_into_a_secret_are_refused_before_the_load() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let hosts: Vec<String> = (0..3500).map(|i| format!("{i:04}-{}", "x".repeat(70))).collect();
+        bench.apply(&policy("p", &keys_in("roles"), &hosts_document(&hosts))).await;
+        let message = bench.says::<ConjurPolicy>("p", "SecretTooLarge").await;
+        assert!(message.contains("Split it over several objects"), "{message}");
+        assert_eq!((loads(&bench), bench.data("roles").await), (0, None));
     });
 }

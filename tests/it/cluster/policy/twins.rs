@@ -3,7 +3,7 @@
 use conjur_dev::Point;
 use conjur_operator::api::ConjurPolicy;
 
-use super::super::{alone, test};
+use super::super::{Bench, alone, test};
 use super::{billing, held, keys_in, keys_work, old_host_is_untouched, policy, status};
 
 #[test]
@@ -87,15 +87,44 @@ fn a_load_that_was_refused_for_another_does_not_claim_what_a_twin_makes() {
     });
 }
 
+/// Another server with a branch `billing`, and a connection `other` to it.
+async fn other_server(bench: &Bench) -> conjur_dev::Server {
+    let other = conjur_dev::Server::start(conjur_dev::Options::default()).await.unwrap();
+    other.load_root("- !host ops\n- !policy {id: billing, owner: !host ops}\n").await.unwrap();
+    bench.put_secret("other-login", &[("api-key", &other.api_key_of("host/ops").unwrap())]).await;
+    let manifest = bench.connection("other", "host/ops").replace(&bench.conjur.url(), &other.url());
+    bench.apply(&manifest.replace("conjur-login", "other-login")).await;
+    other
+}
+
+#[test]
+fn keys_of_another_server_are_not_overwritten() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.apply(&policy("p", &keys_in("roles"), "- !host web\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let other = other_server(&bench).await;
+        let moved = |secret: &str| {
+            policy("p", &keys_in(secret), "- !host web\n").replace("{name: conjur}", "{name: other}")
+        };
+        bench.apply(&moved("roles")).await;
+        let message = bench.says::<ConjurPolicy>("p", "InvalidSpec").await;
+        assert!(message.contains("/roles keeps the keys of host/billing/web"), "{message}");
+        assert!(!other.exists("host", "billing/web"), "it is refused before the load");
+        bench.apply(&moved("others")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        keys_work(&bench, "roles", &["web"]).await;
+        let key = bench.data("others").await.unwrap().remove("host.billing_2fweb.api-key");
+        assert!(key.is_some() && key == other.api_key_of("host/billing/web"));
+        other.stop().await;
+    });
+}
+
 #[test]
 fn a_role_of_the_same_id_on_another_server_is_another_one() {
     test(|bench| async move {
         billing(&bench).await;
-        let other = conjur_dev::Server::start(conjur_dev::Options::default()).await.unwrap();
-        other.load_root("- !host ops\n- !policy {id: billing, owner: !host ops}\n").await.unwrap();
-        bench.put_secret("other-login", &[("api-key", &other.api_key_of("host/ops").unwrap())]).await;
-        let manifest = bench.connection("other", "host/ops").replace(&bench.conjur.url(), &other.url());
-        bench.apply(&manifest.replace("conjur-login", "other-login")).await;
+        let other = other_server(&bench).await;
         let manifest = policy("q", &keys_in("q-roles"), "- !host web\n");
         bench.apply(&manifest.replace("{name: conjur}", "{name: other}")).await;
         bench.ready::<ConjurPolicy>("q").await;

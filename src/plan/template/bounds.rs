@@ -1,0 +1,102 @@
+//! How deep a template may go. The engine follows chains of filters, brackets and branches by recursion, on the stack of
+//! the thread that all objects share: what is deeper than anybody writes is refused before the engine sees it.
+
+/// Most bytes of one `{{ … }}` or `{% … %}`.
+const TAG_LIMIT: usize = 2_000;
+/// Most brackets that are open at once in one of them.
+const DEPTH_LIMIT: usize = 32;
+/// Most filters, tests, calls, fields and operators in one of them.
+const STEPS_LIMIT: usize = 200;
+/// Most `{% … %}`.
+const BLOCKS_LIMIT: usize = 200;
+
+/// Looks through the text for what is too deep.
+///
+/// # Errors
+/// The line, and what is wrong there.
+pub(super) fn check(text: &str) -> Result<(), (usize, String)> {
+    let mut rest = text;
+    let mut blocks = 0;
+    while let Some(start) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
+        let line = 1 + text[..text.len() - rest.len() + start].matches('\n').count();
+        let is_block = rest[start..].starts_with("{%");
+        blocks += usize::from(is_block);
+        if blocks > BLOCKS_LIMIT {
+            return Err((line, format!("it has more than {BLOCKS_LIMIT} {{% … %}}")));
+        }
+        let (length, result) = tag(&rest[start + 2..], if is_block { "%}" } else { "}}" });
+        result.map_err(|what| (line, what))?;
+        rest = &rest[start + 2 + length..];
+    }
+    Ok(())
+}
+
+/// The length of a tag that begins here, and whether it is too deep.
+fn tag(text: &str, end: &str) -> (usize, Result<(), String>) {
+    let (mut quote, mut escaped, mut depth, mut steps) = (None, false, 0_usize, 0);
+    let mut deepest = 0;
+    let mut length = text.len();
+    for (at, c) in text.char_indices() {
+        if let Some(open) = quote {
+            if escaped {
+                escaped = false;
+            } else if c == '\\' {
+                escaped = true;
+            } else if c == open {
+                quote = None;
+            }
+            continue;
+        }
+        if depth == 0 && text[at..].starts_with(end) {
+            length = at;
+            break;
+        }
+        match c {
+            '"' | '\'' => quote = Some(c),
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+        steps += usize::from("|.([~+-*/%<>=!".contains(c));
+    }
+    // Words such as `not` and `and` are operators, too: the length bounds them.
+    let result = if length > TAG_LIMIT {
+        Err(format!("a {{{{ … }}}} or {{% … %}} is longer than {TAG_LIMIT} bytes; set names for its parts"))
+    } else if deepest > DEPTH_LIMIT || steps > STEPS_LIMIT {
+        Err(format!(
+            "a {{{{ … }}}} or {{% … %}} has more than {DEPTH_LIMIT} brackets in each other, or more than {STEPS_LIMIT} steps"
+        ))
+    } else {
+        Ok(())
+    };
+    (length, result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_write_is_taken_and_what_nobody_writes_is_not() {
+        let chain = |n: usize| format!("{{{{ user{} }}}}", "|trim".repeat(n));
+        for (text, taken) in [
+            ("plain {text}, and { more".to_owned(), true),
+            ("a\n{{ data['x'] | default(\"}}\") }} {% if a %}b{% endif %}".to_owned(), true),
+            ("{{ {'a': {'b': [1]}}['a'] }}".to_owned(), true),
+            ("{{ user }}\n".repeat(10_000), true),
+            ("{{ never closed".to_owned(), true),
+            (chain(100), true),
+            (chain(300), false),
+            (format!("{{{{ {} }}}}", "(".repeat(50)), false),
+            (format!("{{{{ {}1 }}}}", "-".repeat(300)), false),
+            (format!("{{{{ {}1 }}}}", "not ".repeat(600)), false),
+            ("{% if 0 %}".to_owned() + &"{% elif 0 %}".repeat(300) + "{% endif %}", false),
+        ] {
+            assert_eq!(check(&text).is_ok(), taken, "{}", &text[..text.len().min(60)]);
+        }
+        let (line, what) = check(&format!("a\nb\n{}", chain(300))).unwrap_err();
+        assert_eq!(line, 3);
+        assert!(what.contains("steps"), "{what}");
+    }
+}
