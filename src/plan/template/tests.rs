@@ -226,8 +226,8 @@ fn what_grows_without_end_is_given_up_before_it_takes_all_memory() {
     for template in [
         again("b64encode", 90),
         again("tojson", 100),
-        again("quote_shell", 150),
-        again("quote_dotenv", 150),
+        again("quote_shell", 100),
+        again("quote_dotenv", 100),
         doubled.clone() + "{{ a }}",
         doubled.clone() + "{{ a | tojson }}",
         doubled + "{{ a | tojson | length }}",
