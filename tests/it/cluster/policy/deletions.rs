@@ -97,18 +97,19 @@ fn what_a_deleted_group_owns_in_another_branch_is_lost_too() {
         billing(&bench).await;
         for (name, version) in [("new", Some("1.24.0")), ("old", Some("1.20.0"))] {
             bench.conjur.set_version(version);
-            let group = format!("- !group {name}\n- !variable v\n");
-            bench.apply(&policy("p", "mode: Replace", &group)).await;
+            let both = "- !group new\n- !group old\n- !variable v\n";
+            bench.apply(&policy("p", "mode: Replace", both)).await;
             bench.ready::<ConjurPolicy>("p").await;
             bench.root(&format!("- !variable {{id: of-{name}, owner: !group billing/{name}}}\n")).await;
             bench.set(&format!("of-{name}"));
-            bench.apply(&policy("p", "mode: Replace", "- !variable v\n")).await;
+            let one = both.replace(&format!("- !group {name}\n"), "");
+            bench.apply(&policy("p", "mode: Replace", &one)).await;
             let message = bench.says::<ConjurPolicy>("p", "DeletionsNotAllowed").await;
             assert!(message.contains(&format!("demo:variable:of-{name}")), "{message}");
             assert!(bench.conjur.exists("variable", &format!("of-{name}")));
 
             // A document that is loaded has no plan of what another would have deleted.
-            bench.apply(&policy("p", "mode: Replace", &group)).await;
+            bench.apply(&policy("p", "mode: Replace", both)).await;
             bench.ready::<ConjurPolicy>("p").await;
             assert_eq!(status(&bench.api().get("p").await.unwrap()).plan, None);
         }
