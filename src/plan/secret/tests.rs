@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::ADOPT_ANNOTATION;
 
-fn me() -> Owner {
+pub(super) fn me() -> Owner {
     Owner {
         kind: "ConjurSecret",
         api_version: "conjur-operator.io/v1alpha1".into(),

@@ -30,6 +30,17 @@ use conjur_operator::api::ConjurPolicy;
 
 use super::{Bench, SOON};
 
+/// The branch `billing`, which the host that the connection is may load and does not own.
+async fn loaded_by_a_stranger(bench: &Bench) {
+    bench
+        .root(
+            "- !host loader\n- !policy {id: billing}\n\
+             - !permit {role: !host loader, privileges: [read, create, update], resource: !policy billing}\n",
+        )
+        .await;
+    bench.connect("host/loader").await;
+}
+
 /// The branch `billing`, owned by the host that the connection is; in it a host that existed before.
 async fn billing(bench: &Bench) {
     bench

@@ -2,17 +2,10 @@ use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::FieldsV1};
 use serde_json::json;
 
 use super::*;
-use crate::{plan::secret::Desired, sensitive::Sensitive};
-
-fn me() -> Owner {
-    Owner {
-        kind: "ConjurSecret",
-        api_version: "conjur-operator.io/v1alpha1".into(),
-        name: "db".into(),
-        namespace: "billing".into(),
-        uid: "uid-1".into(),
-    }
-}
+use crate::{
+    plan::secret::{Desired, tests::me},
+    sensitive::Sensitive,
+};
 
 fn desired(data: &[(&str, &str)]) -> Desired {
     Desired {

@@ -4,7 +4,7 @@ use conjur_dev::Kind;
 use conjur_operator::{api::ConjurPolicy, plan::inputs::document_hash};
 
 use super::super::{Bench, test};
-use super::{allow_deletions, billing, keys_in, loads, policy, status, version};
+use super::{allow_deletions, billing, keys_in, loaded_by_a_stranger, loads, policy, status, version};
 
 const KEEPS: &str = "- !variable one\n- !variable two\n- !host web\n";
 
@@ -140,13 +140,7 @@ fn a_server_without_dry_runs_is_never_sent_one_and_records_are_compared() {
 #[test]
 fn what_nobody_can_tell_needs_the_annotation_too() {
     test(|bench| async move {
-        bench
-            .root(
-                "- !host loader\n- !policy {id: billing}\n\
-                 - !permit {role: !host loader, privileges: [read, create, update], resource: !policy billing}\n",
-            )
-            .await;
-        bench.connect("host/loader").await;
+        loaded_by_a_stranger(&bench).await;
         // Into a branch that was never loaded anything may go.
         bench.apply(&policy("p", "mode: Replace", "- !variable first\n")).await;
         bench.ready::<ConjurPolicy>("p").await;

@@ -4,7 +4,7 @@ use conjur_dev::Kind;
 use conjur_operator::{api::ConjurPolicy, plan::inputs::document_hash};
 
 use super::super::{Bench, alone, test};
-use super::{billing, keys_in, loads, policy, settled, status, version};
+use super::{billing, keys_in, loaded_by_a_stranger, loads, policy, settled, status, version};
 
 fn dry_runs(bench: &Bench) -> usize {
     bench.conjur.count(Kind::DryRun)
@@ -107,13 +107,7 @@ fn a_server_without_dry_runs_is_told_from_one_with_them_and_never_sent_one() {
 #[test]
 fn who_does_not_own_the_branch_gets_counts_and_is_told_what_would_show_more() {
     test(|bench| async move {
-        bench
-            .root(
-                "- !host loader\n- !policy {id: billing}\n\
-                 - !permit {role: !host loader, privileges: [read, create, update], resource: !policy billing}\n",
-            )
-            .await;
-        bench.connect("host/loader").await;
+        loaded_by_a_stranger(&bench).await;
         bench.apply(&policy("p", "action: DryRun", "- !variable one\n- !host two\n")).await;
         let plan = status(&bench.ready::<ConjurPolicy>("p").await).plan.unwrap();
         assert_eq!((plan.created.count, plan.created.ids), (2, vec![]));
