@@ -4,6 +4,7 @@
 //! between is a conflict and never lost. What was sent is wiped from our buffers; copies inside the HTTP stack
 //! are out of reach.
 
+mod keys;
 mod workloads;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub use self::keys::take_key;
 use crate::{api::MANAGER, conjur::Lane, plan::secret::wipe, sensitive::Sensitive};
 
 /// One call to the API server; watches are bounded by themselves.

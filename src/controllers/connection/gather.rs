@@ -208,11 +208,9 @@ impl Reader<'_> {
         let namespace = self.facts.namespace_of(from.namespace.as_deref());
         let what = format!("ConfigMap {namespace}/{}", from.name);
         let map = self.ctx.cluster.read_config_map(namespace, &from.name).await?;
-        let map = map.ok_or_else(|| missing(&what, None))?;
+        let mut map = map.ok_or_else(|| missing(&what, None))?;
         self.sources.push(source(&map.metadata));
-        let text = map.data.and_then(|mut d| d.remove(&from.key)).map(String::into_bytes);
-        let bytes = text.or_else(|| map.binary_data.and_then(|mut d| d.remove(&from.key)).map(|b| b.0));
-        bytes.ok_or_else(|| missing(&what, Some(&from.key)))
+        cluster::take_key(&mut map, &from.key).ok_or_else(|| missing(&what, Some(&from.key)))
     }
 }
 

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Input;
 use crate::{
-    cluster::{self, Cluster},
+    cluster::{self, Cluster, take_key},
     plan::secret::wipe,
     sensitive::Sensitive,
 };
@@ -63,13 +63,10 @@ impl Texts {
         let read = Some(Instant::now());
         let (version, mut found) = if input.config_map {
             let map = cluster.read_config_map(&input.namespace, &input.name).await?;
-            map.map_or_else(Default::default, |map| {
-                let texts =
-                    map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
-                let bytes =
-                    map.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0));
-                let found = texts.chain(bytes).filter(|(key, _)| keys.contains(key));
-                (version(&map.metadata), found.collect::<BTreeMap<_, _>>())
+            map.map_or_else(Default::default, |mut map| {
+                let taken = keys.iter().filter_map(|key| Some((key.clone(), take_key(&mut map, key)?)));
+                let found: BTreeMap<_, _> = taken.collect();
+                (version(&map.metadata), found)
             })
         } else {
             let secret = cluster.read_secret(&input.namespace, &input.name).await?;

@@ -6,12 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 
 use super::Seen;
 use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
+    cluster::take_key,
     controllers::{
         Context, Key,
         failure::LOOK_AGAIN,
@@ -152,18 +153,17 @@ async fn read_source(
     let (meta, bytes) = if source.kind == SourceKind::Secret {
         let secret = ctx.cluster.read_secret(namespace, &source.name).await?;
         let mut secret = secret.ok_or_else(|| missing("does not exist"))?;
-        let taken = secret.data.as_mut().and_then(|data| data.remove(&source.key));
+        let taken = secret.data.as_mut().and_then(|data| data.remove(&source.key)).map(|bytes| bytes.0);
         wipe(&mut secret);
         (secret.metadata, taken)
     } else {
         let map = ctx.cluster.read_config_map(namespace, &source.name).await?;
-        let map = map.ok_or_else(|| missing("does not exist"))?;
-        let text = map.data.and_then(|mut data| data.remove(&source.key)).map(String::into_bytes);
-        let bytes = || map.binary_data.and_then(|mut data| data.remove(&source.key));
-        (map.metadata, text.map(ByteString).or_else(bytes))
+        let mut map = map.ok_or_else(|| missing("does not exist"))?;
+        let taken = take_key(&mut map, &source.key);
+        (map.metadata, taken)
     };
     let bytes = bytes.ok_or_else(|| missing(&no_key))?;
-    Ok((meta, Sensitive::new(bytes.0)))
+    Ok((meta, Sensitive::new(bytes)))
 }
 
 impl Seen<'_> {
