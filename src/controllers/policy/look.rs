@@ -1,6 +1,11 @@
 //! What exists in Conjur: versions of a branch, some records, all records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+};
+
+use futures::TryStreamExt;
 
 use super::keys::failed;
 use crate::{
@@ -105,16 +110,12 @@ pub async fn all(through: &Connected, ctx: &Context) -> Result<All, Failure> {
 
 /// All pages of a list, without annotations and permissions.
 pub async fn list(listing: &Listing, through: &Connected, ctx: &Context) -> Result<Vec<Resource>, Failure> {
-    let (mut found, mut page) = (Vec::new(), Page::FIRST);
-    loop {
-        let listed = through.client.list(listing, page).await.map_err(|e| failed(e, through, ctx))?;
-        let last = listed.len() < page.limit as usize;
-        found.extend(listed.into_iter().map(|r| Resource { annotations: vec![], permissions: vec![], ..r }));
-        if last {
-            return Ok(found);
-        }
-        page = page.next();
+    let mut found = Vec::new();
+    let mut pages = pin!(through.client.list_pages(listing, Page::FIRST.limit));
+    while let Some(page) = pages.try_next().await.map_err(|e| failed(e, through, ctx))? {
+        found.extend(page.into_iter().map(|r| Resource { annotations: vec![], permissions: vec![], ..r }));
     }
+    Ok(found)
 }
 
 fn seen(resource: Resource) -> (String, SeenRole) {
