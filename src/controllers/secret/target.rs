@@ -1,7 +1,7 @@
 //! Brings the target Secret about: as few calls as what we remember allows.
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::ResourceExt;
 use serde_json::{Map, Value};
 
 use super::{Seen, merge};
@@ -71,7 +71,7 @@ pub async fn bring_about(
     };
     let data = desired.revision_key.is_some().then(|| ctx.fingerprints.of_data(&desired.data));
     let run = Run { seen, object, lane, ctx, fingerprint, data };
-    let stored = ctx.owned.get(&ObjectRef::new(&desired.name).within(&seen.key.namespace));
+    let stored = ctx.owned.get(&seen.secret_ref());
     let as_left = seen.remembered.target.as_ref().filter(|t| {
         t.name == desired.name
             && t.generation == object.metadata.generation
@@ -196,12 +196,9 @@ impl Run<'_> {
     }
 
     async fn try_create(&self) -> Result<(Action, Target), cluster::Error> {
-        let revision = self.revision(None, true);
         // Without memory of it nobody knows whether the data was another: no reason to restart anything.
-        let revision = match &self.seen.remembered.target {
-            Some(target) if target.revision.is_some() => revision,
-            _ => self.revision(None, false),
-        };
+        let is_known = self.seen.remembered.target.as_ref().is_some_and(|target| target.revision.is_some());
+        let revision = self.revision(None, is_known);
         let secret = self.build(None, &OwnKeys::default(), revision.as_deref());
         let written = self.ctx.cluster.create_secret(secret, self.lane).await?;
         self.ctx.metrics.secret_written(SecretWrite::Create);
