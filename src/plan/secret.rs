@@ -27,6 +27,11 @@ use crate::{
 
 /// Most bytes of data that the API server takes in one Secret (`MaxSecretSize`).
 pub const SECRET_LIMIT: usize = 1_048_576;
+/// Most bytes of keys and values together: the store behind the API server takes 1.5 MiB in one request, and metadata
+/// needs some of it.
+const STORED_LIMIT: usize = 1_500_000;
+/// What an entry takes in the store beside its key and value.
+const PER_ENTRY: usize = 16;
 
 /// The object that a Secret is written for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +96,9 @@ impl Desired {
     /// `SecretTooLarge`.
     pub fn check_size(&self) -> Result<(), Failure> {
         let total: usize = self.data.values().map(|v| v.expose().len()).sum();
+        let stored = total + self.data.keys().map(|key| key.len() + PER_ENTRY).sum::<usize>();
         if total <= SECRET_LIMIT {
-            return Ok(());
+            return if stored <= STORED_LIMIT { Ok(()) } else { Err(self.too_many_keys(stored)) };
         }
         let mut sizes: Vec<_> = self.data.iter().map(|(k, v)| (v.expose().len(), k.as_str())).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
@@ -105,6 +111,15 @@ impl Desired {
                 largest.join(", ")
             ),
         ))
+    }
+
+    fn too_many_keys(&self, stored: usize) -> Failure {
+        let message = format!(
+            "the {} keys and their values have {stored} bytes together, and a Secret holds {STORED_LIMIT} at most with the \
+             names of its keys. Split it over several objects",
+            self.data.len()
+        );
+        Failure::stalled(Reason::SecretTooLarge, message)
     }
 
     fn wanted_labels(&self) -> BTreeMap<String, String> {

@@ -222,6 +222,19 @@ fn data_over_the_limit_is_refused_naming_the_largest_keys() {
 }
 
 #[test]
+fn so_many_keys_that_the_store_would_refuse_them_are_refused() {
+    let entries = |count: usize| -> Desired {
+        let mut desired = desired(&[]);
+        desired.data = (0..count).map(|i| (format!("{i:0>100}"), Sensitive::new(vec![0; 80]))).collect();
+        desired
+    };
+    assert!(entries(7_600).check_size().is_ok());
+    let failure = entries(7_700).check_size().unwrap_err();
+    assert_eq!(failure.reason, Reason::SecretTooLarge);
+    assert!(failure.message.contains("7700 keys"), "{}", failure.message);
+}
+
+#[test]
 fn debug_of_a_desired_secret_shows_no_value() {
     assert!(!format!("{:?}", desired(&[("a", "hunter2")])).contains("hunter2"));
 }

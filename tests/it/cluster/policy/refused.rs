@@ -190,7 +190,7 @@ fn a_foreign_or_immutable_secret_for_keys_is_refused_before_the_load() {
 fn roles_whose_keys_do_not_fit_into_a_secret_are_refused_before_the_load() {
     test(|bench| async move {
         billing(&bench).await;
-        let hosts: Vec<String> = (0..3500).map(|i| format!("{i:04}-{}", "x".repeat(70))).collect();
+        let hosts: Vec<String> = (0..6000).map(|i| format!("{i:04}-{}", "x".repeat(70))).collect();
         bench.apply(&policy("p", &keys_in("roles"), &hosts_document(&hosts))).await;
         let message = bench.says::<ConjurPolicy>("p", "SecretTooLarge").await;
         assert!(message.contains("Split it over several objects"), "{message}");
