@@ -54,6 +54,15 @@ pub(super) async fn gone(bench: &Bench, name: &str) {
     .unwrap_or_else(|e| panic!("{e:#}\n{}", bench.state_now()));
 }
 
+/// The object goes first, and then what it left.
+async fn its_secrets_are_gone(bench: &Bench) {
+    wait_for("the Secrets of the policy are gone", SOON, || async {
+        (bench.data("roles").await.is_none() && bench.data(INVENTORY).await.is_none()).then_some(())
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e:#}\n{}", bench.state_now()));
+}
+
 async fn keep_keys(bench: &Bench, secret: &str) {
     for (key, value) in bench.data(secret).await.unwrap() {
         if key.ends_with("api-key") {
@@ -85,7 +94,7 @@ fn what_the_document_made_goes_with_the_object_and_what_was_there_stays() {
         assert!(bench.conjur.exists("host", "billing/old") && bench.conjur.exists("variable", "billing/old"));
         old_host_is_untouched(&bench);
         assert_eq!(version(&bench, "billing"), 2, "one load, one removal");
-        assert!(bench.data("roles").await.is_none() && bench.data(INVENTORY).await.is_none());
+        its_secrets_are_gone(&bench).await;
         bench.events("Removed", "12 records").await;
     });
 }
@@ -336,7 +345,7 @@ fn a_kill_during_the_load_or_the_removal_leaves_nothing_behind() {
             assert!(
                 !bench.conjur.exists("host", "billing/web") && !bench.conjur.exists("variable", "billing/v")
             );
-            assert!(bench.data("roles").await.is_none() && bench.data(INVENTORY).await.is_none());
+            its_secrets_are_gone(&bench).await;
             old_host_is_untouched(&bench);
 
             bench.apply(&policy("p", &deletes(""), "- !variable v\n")).await;
