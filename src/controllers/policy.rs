@@ -18,6 +18,7 @@
 
 mod branches;
 mod claims;
+mod deletions;
 mod document;
 mod drift;
 mod inventory;

@@ -4,7 +4,11 @@ use conjur_dev::Kind;
 use conjur_operator::{api::ConjurPolicy, plan::inputs::document_hash};
 use testbed::wait_for;
 
-use super::super::{Bench, SOON, setup::change_policy, test};
+use super::super::{
+    Bench, SOON,
+    setup::{change_policy, condition},
+    test,
+};
 use super::{allow_deletions, billing, keys_in, keys_work, loads, policy, settled, status, version};
 
 const CHECKED: &str = "driftCheckInterval: 10s";
@@ -150,5 +154,22 @@ fn through_a_read_only_connection_drift_is_only_told() {
         let message = bench.says::<ConjurPolicy>("p", "PolicyDrifted").await;
         assert!(message.contains("ReadOnly"), "{message}");
         assert!(!bench.conjur.exists("variable", "billing/one"));
+    });
+}
+
+#[test]
+fn a_server_whose_dry_runs_name_nothing_shows_no_drift_and_it_says_so() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.conjur.set_empty_dry_runs(true);
+        bench.apply(&policy("p", CHECKED, "- !variable one\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let told = |p: &ConjurPolicy| {
+            condition(p, "Ready").is_some_and(|(status, _, message)| {
+                status == "True" && message.contains("can't be checked") && message.contains("dry runs as if")
+            })
+        };
+        bench.until("told", "p", told).await;
+        assert_eq!((loads(&bench), version(&bench, "billing")), (1, 1));
     });
 }
