@@ -25,7 +25,8 @@ use crate::{
     sensitive::Sensitive,
 };
 
-/// Loads the document, or finds out that an announced load of it happened; what there is to say then.
+/// Loads the document, or finds out that an announced load of it happened; what there is to say then. None where
+/// something else was asked for before it had its turn.
 ///
 /// # Errors
 /// Any that keeps the document from being loaded. An announcement stays as long as the outcome is not known.
@@ -33,11 +34,9 @@ pub async fn load(
     run: &Run<'_>,
     kept: &mut KeySecret,
     fields: &mut Map<String, Value>,
-) -> Result<String, Failure> {
+) -> Result<Option<String>, Failure> {
     let Run { seen, ctx, .. } = *run;
-    let spec = &seen.named.facts.settings;
-    let lock = ctx.branches.lock(&spec.url, &spec.account, seen.branch.as_str());
-    let _one_at_a_time = lock.lock().await;
+    let Some(_one_at_a_time) = run.turn().await? else { return Ok(None) };
     let made: BTreeSet<String> = run.content.document.roles.iter().map(|r| r.id.clone()).collect();
     if !made.is_empty() {
         run.must_own(&seen.branch).await?;
@@ -73,7 +72,7 @@ pub async fn load(
         kept.write(seen, None, &BTreeMap::new(), ctx).await?;
     }
     ctx.events.publish(seen.object, EventType::Normal, Reason::Loaded, "Load", &message);
-    Ok(message)
+    Ok(Some(message))
 }
 
 /// How things stand before a load.
@@ -170,7 +169,14 @@ impl Run<'_> {
         let announced = self.announce(made, carried.clone(), kept, roles).await?;
         let (how, document) = (self.how(), self.content.text.as_str().as_bytes());
         let load = self.through.client.load_policy(&seen.branch, how, document);
-        match progress::shown(load, seen, self.content, self.ctx).await {
+        let message = format!(
+            "loading {} bytes with {} records into branch {}, since {}",
+            document.len(),
+            self.content.document.records.len(),
+            seen.branch,
+            Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
+        );
+        match progress::shown(load, seen, Reason::Loading, &message, self.ctx).await {
             Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {
                 let failure = self.refused(error).await;

@@ -5,7 +5,7 @@ use crate::{
     api::{Reason, policy::LoadMode},
     conjur::{Check, Error, PolicyBranch},
     controllers::failure::LOOK_AGAIN,
-    plan::Failure,
+    plan::{Class, Failure},
 };
 
 impl Run<'_> {
@@ -16,6 +16,13 @@ impl Run<'_> {
             Error::NotFound { .. } => branch_not_found(branch, identity),
             Error::Forbidden { message } => self.forbidden(message).await,
             Error::Invalid { message, line, column, .. } => self.invalid(line, column, &message),
+            error @ Error::Conflict { .. } => {
+                let failure = self.failed(error);
+                if let Class::Waiting(pause) = failure.class {
+                    self.ctx.branches.pause_for(&self.seen.server, branch.as_str(), pause, &failure.message);
+                }
+                failure
+            }
             error => self.failed(error),
         }
     }
