@@ -6,6 +6,7 @@ pub mod branches;
 pub mod cascade;
 pub mod conditions;
 pub mod document;
+pub mod gone;
 pub mod inputs;
 pub mod inventory;
 pub mod load;

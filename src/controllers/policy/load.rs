@@ -55,7 +55,10 @@ pub async fn load(
         }
         Before::Open { carried, repeated } => {
             run.see_that_deletions_are_allowed(fields).await?;
+            let may_go = run.roles_that_may_go(kept).await?;
             let version = run.announce_and_load(&made, carried, kept, &mut roles).await?;
+            roles.gone = run.gone_of(&may_go).await?;
+            kept.drop_keys(&roles.gone, seen, ctx).await?;
             let again = if repeated {
                 "; loaded again, since the outcome of an earlier try can't be read"
             } else {
@@ -97,13 +100,16 @@ pub struct Roles {
     pub announced: BTreeSet<String>,
     /// Announced, there, and perhaps ours: nobody can tell any more.
     pub unclear: BTreeSet<String>,
+    /// Ours, and taken out of Conjur by this load.
+    pub gone: BTreeSet<String>,
 }
 
 impl Roles {
     /// Those of `known` that this policy made, so that their keys must be there.
     fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
         known.retain(|role| {
-            kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role)
+            !self.gone.contains(role)
+                && (kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role))
         });
         known
     }
