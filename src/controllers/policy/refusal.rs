@@ -44,6 +44,7 @@ impl Run<'_> {
                 Err(error) => tracing::debug!("cannot ask for {privilege} on {branch}: {error}"),
             }
         }
+        let may = has.contains(&needed);
         let has = if has.is_empty() { "nothing".to_owned() } else { has.join(" and ") };
         let message = if lacks {
             let (parent, name) = parent_and_name(branch);
@@ -52,11 +53,13 @@ impl Run<'_> {
                  load branch {parent} load this there: - !permit {{role: {}, privileges: [{needed}], resource: !policy {name}}}",
                 role(identity)
             )
-        } else {
+        } else if may {
             format!(
-                "{message}. {identity} has {has} on policy {branch}, so that the document itself asks for more than it may: \
-                 look for statements about records outside of branch {branch}"
+                "Conjur forbids to load the document into branch {branch}, though {identity} has {has} on policy {branch}: the \
+                 document itself asks for more than it may. Look for statements about records outside of branch {branch}"
             )
+        } else {
+            message
         };
         Failure::stalled(Reason::PolicyForbidden, message)
     }
@@ -99,7 +102,7 @@ pub fn not_owner(content: &Content, branch: &PolicyBranch, identity: &str, accou
     });
     let message = format!(
         "{first}{identity} does not own branch {branch}: it could never see hosts and users there or \
-         recover their keys. Let somebody load this into branch {parent}: - !policy {{id: {name}, owner: {}}}; or grant \
+         recover their keys. Let somebody load this into branch {parent} in mode Update (PATCH): - !policy {{id: {name}, owner: {}}}; or grant \
          {identity} the role that owns the branch",
         role(identity)
     );
