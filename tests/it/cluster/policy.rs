@@ -17,9 +17,12 @@ mod loads;
 mod lost_keys;
 mod many_kills;
 mod owners;
+mod pages;
 mod refused;
 mod removal;
 mod replace;
+mod replicas;
+mod states;
 mod together;
 mod twins;
 

@@ -117,6 +117,11 @@ fn who_does_not_own_the_branch_gets_counts_and_is_told_what_would_show_more() {
         assert_eq!((plan.created.count, plan.created.ids), (2, vec![]));
         let message = bench.says::<ConjurPolicy>("p", "Planned").await;
         assert!(message.contains("not shown, since host/loader does not own branch billing"), "{message}");
+        bench.apply(&policy("r", "action: DryRun\nmode: Append", "- !variable one\n")).await;
+        let plan = status(&bench.ready::<ConjurPolicy>("r").await).plan.unwrap();
+        assert_eq!((plan.created.count, plan.created.ids), (1, vec![]));
+        let message = bench.says::<ConjurPolicy>("r", "Planned").await;
+        assert!(message.contains("create 1, update none"), "{message}");
         // Of a Replace the server says nothing.
         bench.apply(&policy("q", "action: DryRun\nmode: Replace", "- !variable one\n")).await;
         let message = bench.says::<ConjurPolicy>("q", "NotBranchOwner").await;
