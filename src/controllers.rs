@@ -39,6 +39,8 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     clients::Clients,
@@ -225,7 +227,10 @@ pub async fn drive<K: Reconcile>(controller: Controller<DeserializeGuard<K>>, ct
         .run(
             move |object, ctx| {
                 let backoffs = backoffs.clone();
-                async move { Ok::<_, Infallible>(in_turn(&object, &ctx, &backoffs).await) }
+                // A task of its own: at each wake of one, the controller polls all that it runs.
+                let task = tokio::spawn(async move { in_turn(&object, &ctx, &backoffs).await });
+                AbortOnDropHandle::new(task)
+                    .map(|done| Ok::<_, Infallible>(done.unwrap_or_else(|error| aborted(&error))))
             },
             |_, never, _| match *never {},
             ctx,
@@ -241,6 +246,15 @@ pub async fn drive<K: Reconcile>(controller: Controller<DeserializeGuard<K>>, ct
             std::future::ready(())
         })
         .await;
+}
+
+/// What a reconcile's panic says could hold a value: those of its work are caught in it, this is for what is around it.
+fn aborted(error: &JoinError) -> Action {
+    tracing::error!(
+        panic = error.is_panic(),
+        "a task that reconciles an object was ended; it is begun again"
+    );
+    Action::requeue(LONGEST_BACKOFF)
 }
 
 /// One reconcile of one object, when its turn has come.
