@@ -215,7 +215,9 @@ impl Run<'_> {
                 Err(Error::NotFound { .. } | Error::Forbidden { .. }) => None,
                 Err(error) => return Err(self.failed(error)),
             };
-            let pending = json!({ "documentHash": seen.hash, "version": version, "inputs": seen.inputs });
+            let pending = json!({
+                "documentHash": seen.hash, "version": version, "inputs": seen.inputs, "loader": self.our_role(),
+            });
             fields.insert("pending".into(), pending);
             report::write_fields(seen.object, fields, Lane::Foreground, ctx).await?;
             return Ok(self.announcement(BTreeSet::new(), version.unwrap_or(0)));

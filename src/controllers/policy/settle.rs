@@ -153,7 +153,9 @@ impl Run<'_> {
             Err(error) => return Err(self.failed(error)),
         };
         let Some(version) = pending.version else { return Ok(unreadable) };
-        let announced = self.announcement(BTreeSet::new(), version);
+        let mut announced = self.announcement(BTreeSet::new(), version);
+        // The connection may have got another login since.
+        announced.loaders.extend(pending.loader);
         Ok(resolve(&announced, &BTreeMap::new(), &versions).happened.map_or(open, Before::Loaded))
     }
 }
