@@ -20,6 +20,7 @@ mod owners;
 mod refused;
 mod removal;
 mod replace;
+mod tenants;
 mod together;
 mod twins;
 
