@@ -23,8 +23,10 @@ use self::versions::{Before, Looked};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
+    facts::ConnectionId,
     inputs::{Input, User},
     memory::{Remembered, Target},
+    turns::Line,
 };
 use crate::{
     api::{
@@ -83,6 +85,26 @@ impl Reconcile for ConjurSecret {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
+    }
+
+    fn line(&self) -> Option<Line> {
+        let connection = ConnectionId::of(
+            &self.spec.connection_ref,
+            self.metadata.namespace.as_deref().unwrap_or_default(),
+        );
+        let status = self.status.as_ref();
+        let observed = status.and_then(|status| status.observed_generation);
+        let sync_now = self.metadata.annotations.as_ref().and_then(|all| all.get(SYNC_NOW_ANNOTATION));
+        let new = observed != self.metadata.generation
+            || sync_now != status.and_then(|status| status.last_handled_sync_now.as_ref());
+        Some(Line { connection, lane: if new { Lane::Foreground } else { Lane::Refresh } })
+    }
+
+    fn slim(&mut self) {
+        self.spec.data.iter_mut().for_each(Vec::shrink_to_fit);
+        self.spec.data_from.iter_mut().for_each(Vec::shrink_to_fit);
+        let statuses = self.status.iter_mut();
+        statuses.flat_map(|status| &mut status.conditions).for_each(Vec::shrink_to_fit);
     }
 
     fn gone(key: &Key, ctx: &Context) {
