@@ -69,6 +69,9 @@ impl Reconcile for ConjurPolicy {
     const DEADLINE: Duration = Duration::from_secs(900);
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
+        if self.meta().deletion_timestamp.is_some() {
+            claims::forget(&Key::of(self), ctx);
+        }
         if remove::is_due(self) {
             return remove::reconcile(self, ctx).await;
         }

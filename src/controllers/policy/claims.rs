@@ -72,7 +72,7 @@ pub fn note(object: &ConjurPolicy, result: &Result<Outcome, Trouble>, ctx: &Cont
     }
 }
 
-/// Gives up the claim of an object that is gone.
+/// Gives up the claim of an object that is gone, or that is being deleted and so is loaded no more.
 pub fn forget(key: &Key, ctx: &Context) {
     if let Some(Noted { claim: Some(claim), .. }) = ctx.policy_notes.claims.with(|all| all.remove(key)) {
         wake(&claim, ctx);
@@ -94,9 +94,10 @@ fn on_branch(branch: &str, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPoli
     all
 }
 
-/// What an object claims; none where it loads nothing, or its connection does not let it.
+/// What an object claims; none where it loads nothing (any more), or its connection does not let it.
 fn claim_of(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
-    if object.spec.action.unwrap_or_default() == PolicyAction::DryRun {
+    let plans_only = object.spec.action.unwrap_or_default() == PolicyAction::DryRun;
+    if plans_only || object.meta().deletion_timestamp.is_some() {
         return None;
     }
     let key = Key::of(object);

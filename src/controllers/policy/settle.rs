@@ -58,7 +58,8 @@ impl Run<'_> {
             .map_err(|e| Failure::stalled(Reason::KeyNotStored, format!("pending.json: {e}")))?;
         self.seen.check_access_to(&announced.branch, Verb::Load, self.ctx).map_err(|failure| Failure {
             message: format!(
-                "pending.json in the createdRoles Secret announces a load into branch {}: {}",
+                "pending.json in the createdRoles Secret announces a load into branch {}: {}; or remove that key from the \
+                 Secret to give up the API keys that it says are owed",
                 announced.branch, failure.message
             ),
             ..failure

@@ -152,9 +152,16 @@ fn who_never_asks_conjur_keeps_nobody_out() {
                 })
                 .await;
         }
+        // One that goes, and is held by somebody's finalizer.
+        let held = policy("held", "mode: Replace", "- [")
+            .replace("{name: held}", "{name: held, finalizers: [test/hold]}");
+        bench.apply(&held).await;
+        bench.kubectl(&["delete", "--wait=false", "conjurpolicy", "held"]).await;
         a_second_later(&bench, &squatters.last().unwrap().0).await;
         bench.apply(&policy("p", "", "- !variable one\n")).await;
         bench.ready::<ConjurPolicy>("p").await;
         assert_eq!(version(&bench, "billing"), 1);
+        let release = r#"[{"op":"remove","path":"/metadata/finalizers"}]"#;
+        bench.kubectl(&["patch", "conjurpolicy", "held", "--type=json", "-p", release]).await;
     });
 }
