@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Key;
-use crate::plan::{secret::Fingerprint, versions::Versions};
+use crate::plan::{contest::Repairs, secret::Fingerprint, versions::Versions};
 
 /// A target, as we last wrote or saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Remembered {
     pub slot: Option<i128>,
     /// Which versions the target was made of, where that is known and all of the last reconcile was done.
     pub versions: Option<Versions>,
+    /// How often it was repaired, one time after the other.
+    pub repairs: Repairs,
     /// All that the last attempt was for is done, but for restarts of workloads.
     pub only_rollout: bool,
 }

@@ -278,8 +278,31 @@ impl Seen {
         if cause == Cause::Drift && !disturbed {
             return Ok(Outcome::Untouched(self.next_slot()));
         }
+        let now = Timestamp::now();
+        if disturbed && let Some(pause) = self.remembered.repairs.pause(now) {
+            return Err(self.contested(pause).into());
+        }
+        let repairs = disturbed.then(|| self.remembered.repairs.and_one(now));
+        let key = self.key.clone();
         let asked = asked || disturbed;
-        self.bring_about(object, cause, plan, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+        let done = self
+            .bring_about(object, cause, plan, ctx)
+            .await
+            .map_err(|trouble| Trouble { asked, ..trouble })?;
+        if let Some(repairs) = repairs {
+            ctx.memory.change(&key, |m| m.repairs = repairs);
+        }
+        Ok(done)
+    }
+
+    /// Waits, with the Secret as somebody left it.
+    fn contested(&self, pause: Duration) -> Failure {
+        let message = format!(
+            "Secret {} is changed by somebody each time it was written again, so it is written again only after a \
+             pause: find who else writes it, and let only one of the two",
+            self.desired.name
+        );
+        Failure::waiting(Reason::Contested, pause, message)
     }
 
     async fn bring_about(
