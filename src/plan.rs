@@ -7,6 +7,7 @@ pub mod cascade;
 pub mod conditions;
 pub mod contest;
 pub mod document;
+pub mod gone;
 pub mod inputs;
 pub mod inventory;
 pub mod load;

@@ -18,6 +18,7 @@
 
 mod branches;
 mod claims;
+mod deletions;
 mod document;
 mod drift;
 mod inventory;
@@ -30,6 +31,7 @@ mod progress;
 mod refusal;
 mod remove;
 mod settle;
+mod turn;
 mod writes;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -207,7 +209,7 @@ async fn act(
         };
         let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(Say::Nothing(None)) };
         let run = Run { seen, content: &content, through: &through, ctx };
-        let message = load::load(&run, &mut kept, fields).await?;
+        let Some(message) = load::load(&run, &mut kept, fields).await? else { return Ok(Say::Nothing(None)) };
         wake_those_who_wait(seen, ctx);
         let again = seen.slots().map(|slots| ctx.policy_notes.handled(&Key::of(object), slots));
         Say::Is { reason: Reason::Loaded, message, again }

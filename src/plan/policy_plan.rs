@@ -38,6 +38,11 @@ impl Difference {
         all.filter(|id| is_hidden(id)).count()
     }
 
+    /// Whether the server keeps to itself what it would remove.
+    pub fn hides_deletions(&self) -> bool {
+        self.deleted.iter().any(|id| is_hidden(id))
+    }
+
     /// As the status says it.
     pub fn to_status(&self) -> PolicyPlan {
         let items = |ids: &[String]| PlannedItems {
@@ -97,6 +102,21 @@ pub fn hidden_note(difference: &Difference, identity: &str, branch: &str) -> Str
     }
 }
 
+/// What a message about a dry run says of the load: why it would be refused, or what it may delete.
+pub fn load_notes(refusals: &[Failure], deletions_are_allowed: bool) -> String {
+    let note = |refusal: &Failure| {
+        let (reason, message) = (refusal.reason.as_str(), &refusal.message);
+        if refusal.reason == Reason::DeletionsNotAllowed && deletions_are_allowed {
+            format!(
+                ". The annotation {ALLOW_DELETIONS_ANNOTATION} allows this, which would else be refused: {message}"
+            )
+        } else {
+            format!(". The load would be refused ({reason}): {message}")
+        }
+    };
+    refusals.iter().map(note).collect()
+}
+
 /// What a load would delete and nobody could bring back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -110,6 +130,36 @@ impl Losses {
     /// Whether nothing is lost for good.
     pub fn is_empty(&self) -> bool {
         self.variables.is_empty() && self.roles.is_empty()
+    }
+}
+
+/// What is known of what a Replace would delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deletions {
+    /// This of it can't be had again; `hidden` where the server keeps some of it to itself.
+    Seen {
+        /// What is lost for good.
+        losses: Losses,
+        /// There is more, which is not shown.
+        hidden: bool,
+    },
+    /// Nobody tells.
+    Unseen {
+        /// Nothing was ever loaded into the branch, so that there is nothing to delete.
+        never_loaded: bool,
+    },
+}
+
+impl Deletions {
+    /// Why it needs the user's word; none where nothing is lost.
+    pub fn refusal(&self, branch: &str, identity: &str, me: Named) -> Option<Failure> {
+        match self {
+            Self::Seen { losses, .. } if !losses.is_empty() => Some(refusal(losses, branch, me)),
+            Self::Seen { hidden: false, .. } | Self::Unseen { never_loaded: true } => None,
+            Self::Seen { hidden: true, .. } | Self::Unseen { never_loaded: false } => {
+                Some(refusal_unseen(branch, identity, me))
+            }
+        }
     }
 }
 
@@ -149,7 +199,7 @@ impl Named<'_> {
 }
 
 /// Refuses a load that would delete for good, until the user allows just that document's deletions.
-pub fn refusal(losses: &Losses, branch: &str, named_object: Named) -> Failure {
+fn refusal(losses: &Losses, branch: &str, named_object: Named) -> Failure {
     let variables = (!losses.variables.is_empty()).then(|| {
         format!(
             "{} that hold values ({})",
@@ -170,7 +220,7 @@ pub fn refusal(losses: &Losses, branch: &str, named_object: Named) -> Failure {
 }
 
 /// Refuses a Replace of which nobody can tell what it would delete.
-pub fn refusal_unseen(branch: &str, identity: &str, named_object: Named) -> Failure {
+fn refusal_unseen(branch: &str, identity: &str, named_object: Named) -> Failure {
     let message = format!(
         "what it would delete to Replace branch {branch} can't be told, for {identity} does not own the branch, and Conjur shows it \
          only to owners. Grant {identity} the role that owns the branch, use mode Update, or allow any deletion of this document: \
@@ -211,6 +261,21 @@ mod tests {
         assert_eq!(difference.hidden(), 1);
         assert!(hidden_note(&difference, "host/x", "app").contains("1 of the ids"));
         assert_eq!(hidden_note(&Difference::default(), "host/x", "app"), "");
+    }
+
+    #[test]
+    fn a_dry_run_says_what_a_load_would_be_refused_for() {
+        let unseen = Deletions::Unseen { never_loaded: false }.refusal("app", "host/x", ME).unwrap();
+        let taken = Failure::stalled(Reason::BranchTaken, "it is taken");
+        let said = load_notes(&[taken, unseen.clone()], false);
+        assert!(
+            said.starts_with(". The load would be refused (BranchTaken): it is taken. The load"),
+            "{said}"
+        );
+        assert!(said.contains("(DeletionsNotAllowed): what it would delete"), "{said}");
+        let said = load_notes(&[unseen], true);
+        assert!(said.contains("allows this") && !said.contains("load would be refused"), "{said}");
+        assert_eq!(load_notes(&[], true), "");
     }
 
     #[test]
@@ -268,5 +333,24 @@ mod tests {
         }
         assert!(Losses::default().is_empty());
         assert!(refusal_unseen("app", "host/x", ME).message.contains("host/x does not own the branch"));
+    }
+
+    #[test]
+    fn what_is_lost_and_what_nobody_tells_of_needs_a_word_and_an_empty_branch_does_not() {
+        let lost = Losses { variables: ids("variable", 1).into_iter().collect(), roles: BTreeSet::new() };
+        let none = Losses::default;
+        for (deletions, says) in [
+            (Deletions::Seen { losses: lost.clone(), hidden: false }, Some("demo:variable:app/00")),
+            (Deletions::Seen { losses: lost, hidden: true }, Some("demo:variable:app/00")),
+            (Deletions::Seen { losses: none(), hidden: true }, Some("can't be told")),
+            (Deletions::Seen { losses: none(), hidden: false }, None),
+            (Deletions::Unseen { never_loaded: false }, Some("can't be told")),
+            (Deletions::Unseen { never_loaded: true }, None),
+        ] {
+            let refusal = deletions.refusal("app", "host/x", ME);
+            assert_eq!(refusal.is_some(), says.is_some(), "{deletions:?}");
+            let message = refusal.map(|f| f.message).unwrap_or_default();
+            assert!(message.contains(says.unwrap_or_default()), "{message}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Mutex as AsyncMutex;
@@ -14,6 +15,14 @@ use crate::{controllers::Key, plan::branches::Place};
 pub struct Branches {
     locks: Mutex<HashMap<Place, Weak<AsyncMutex<()>>>>,
     waiting: Mutex<Waiting>,
+    pauses: Mutex<HashMap<(String, String), Pause>>,
+}
+
+/// A branch that Conjur said is busy.
+struct Pause {
+    until: Instant,
+    /// Its words.
+    message: String,
 }
 
 #[derive(Default)]
@@ -36,6 +45,22 @@ impl Branches {
         let lock = Arc::new(AsyncMutex::new(()));
         locks.insert(key, Arc::downgrade(&lock));
         lock
+    }
+
+    /// Conjur said that this branch of a server is busy, and how long it is to be left alone.
+    pub fn pause_for(&self, server: &str, branch: &str, pause: Duration, message: &str) {
+        let pause = Pause { until: Instant::now() + pause, message: message.to_owned() };
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.insert((server.to_owned(), branch.to_owned()), pause);
+    }
+
+    /// For how long a branch is still to be left alone, and what Conjur said.
+    pub fn pause(&self, server: &str, branch: &str) -> Option<(Duration, String)> {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        pauses.retain(|_, pause| pause.until > now);
+        let pause = pauses.get(&(server.to_owned(), branch.to_owned()))?;
+        Some((pause.until - now, pause.message.clone()))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -102,5 +127,18 @@ mod tests {
         assert_eq!(branches.loaded("s"), []);
         branches.forget(&key("elsewhere"));
         assert_eq!(branches.loaded("other"), []);
+    }
+
+    #[test]
+    fn a_branch_that_conjur_says_is_busy_is_left_alone_for_that_time() {
+        let branches = Branches::default();
+        branches.pause_for("s", "app", Duration::from_secs(60), "busy");
+        let (rest, message) = branches.pause("s", "app").unwrap();
+        assert!(rest > Duration::from_secs(50) && rest <= Duration::from_secs(60), "{rest:?}");
+        assert_eq!(message, "busy");
+        assert_eq!(branches.pause("s", "app/eu"), None);
+        assert_eq!(branches.pause("other", "app"), None);
+        branches.pause_for("s", "app", Duration::ZERO, "busy");
+        assert_eq!(branches.pause("s", "app"), None);
     }
 }

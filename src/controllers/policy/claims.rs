@@ -45,12 +45,12 @@ impl Claims {
     }
 }
 
-/// Refuses a branch that another has.
+/// Refuses a branch that another has, to who loads it, or would if it did not merely plan to.
 ///
 /// # Errors
 /// `BranchTaken`, naming it.
 pub fn check(seen: &Seen, ctx: &Context) -> Result<(), Failure> {
-    let Some(mine) = claim_of(seen.object, ctx) else { return Ok(()) };
+    let Some(mine) = claim_of_a_load(seen.object, ctx) else { return Ok(()) };
     let all: Vec<Claim> = on_branch(&seen.object.spec.branch, ctx)
         .iter()
         .filter_map(|policy| policy.0.as_ref().ok())
@@ -100,6 +100,10 @@ fn claim_of(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
     if plans_only || object.meta().deletion_timestamp.is_some() {
         return None;
     }
+    claim_of_a_load(object, ctx)
+}
+
+fn claim_of_a_load(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
     let key = Key::of(object);
     let named = clients::named(&object.spec.connection_ref, &key, ctx).ok()?;
     named.check_access(Verb::Load, &[object.spec.branch.as_str()], &key, ctx).ok()?;

@@ -58,7 +58,10 @@ pub async fn check(
                 (reason, message)
             }
         }
-        Planned::Is(difference) => drifted(&run, &key, &difference, kept, fields).await?,
+        Planned::Is(difference) => match drifted(&run, &key, &difference, kept, fields).await? {
+            Some(said) => said,
+            None => return Ok(Say::Nothing(None)),
+        },
         Planned::Unsupported(why) | Planned::NotOwner(why) => (Reason::Loaded, unchecked(seen, &why)),
     };
     Ok(Say::Is { reason, message, again: Some(ctx.policy_notes.handled(&key, slots)) })
@@ -80,7 +83,7 @@ async fn drifted(
     difference: &Difference,
     kept: &mut KeySecret,
     fields: &mut Map<String, Value>,
-) -> Result<(Reason, String), Failure> {
+) -> Result<Option<(Reason, String)>, Failure> {
     let Run { seen, ctx, .. } = *run;
     fields.insert("plan".into(), json!(difference.to_status()));
     let what = format!(
@@ -106,9 +109,9 @@ async fn drifted(
         ctx.events.publish(seen.object, EventType::Warning, Reason::PolicyDrifted, "CheckDrift", &message);
     }
     if only.is_some() {
-        return Ok((Reason::PolicyDrifted, message));
+        return Ok(Some((Reason::PolicyDrifted, message)));
     }
-    let loaded = load::load(run, kept, fields).await?;
+    let Some(loaded) = load::load(run, kept, fields).await? else { return Ok(None) };
     super::wake_those_who_wait(seen, ctx);
     // Each load makes a version: one that changes nothing is not repeated for ever.
     let left = match run.plan().await {
@@ -116,5 +119,5 @@ async fn drifted(
         _ => None,
     };
     ctx.policy_notes.mended(key, left);
-    Ok((Reason::Loaded, format!("{loaded}, for it had drifted (status.plan)")))
+    Ok(Some((Reason::Loaded, format!("{loaded}, for it had drifted (status.plan)"))))
 }

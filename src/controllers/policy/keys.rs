@@ -1,5 +1,6 @@
 //! The `createdRoles` Secret: API keys of the roles that a policy made, and the announcement of a load.
 
+mod gone;
 mod stored;
 
 use std::{

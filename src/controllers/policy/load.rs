@@ -25,7 +25,8 @@ use crate::{
     sensitive::Sensitive,
 };
 
-/// Loads the document, or finds out that an announced load of it happened; what there is to say then.
+/// Loads the document, or finds out that an announced load of it happened; what there is to say then. None where
+/// something else was asked for before it had its turn.
 ///
 /// # Errors
 /// Any that keeps the document from being loaded. An announcement stays as long as the outcome is not known.
@@ -33,11 +34,9 @@ pub async fn load(
     run: &Run<'_>,
     kept: &mut KeySecret,
     fields: &mut Map<String, Value>,
-) -> Result<String, Failure> {
+) -> Result<Option<String>, Failure> {
     let Run { seen, ctx, .. } = *run;
-    let spec = &seen.named.facts.settings;
-    let lock = ctx.branches.lock(&spec.url, &spec.account, seen.branch.as_str());
-    let _one_at_a_time = lock.lock().await;
+    let Some(_one_at_a_time) = run.turn().await? else { return Ok(None) };
     let made: BTreeSet<String> = run.content.document.roles.iter().map(|r| r.id.clone()).collect();
     if !made.is_empty() {
         run.must_own(&seen.branch).await?;
@@ -56,7 +55,10 @@ pub async fn load(
         }
         Before::Open { carried, repeated } => {
             run.see_that_deletions_are_allowed(fields).await?;
+            let may_go = run.roles_that_may_go(kept).await?;
             let version = run.announce_and_load(&made, carried, kept, &mut roles).await?;
+            roles.gone = run.gone_of(&may_go).await?;
+            kept.drop_keys(&roles.gone, seen, ctx).await?;
             let again = if repeated {
                 "; loaded again, since the outcome of an earlier try can't be read"
             } else {
@@ -73,7 +75,7 @@ pub async fn load(
         kept.write(seen, None, &BTreeMap::new(), ctx).await?;
     }
     ctx.events.publish(seen.object, EventType::Normal, Reason::Loaded, "Load", &message);
-    Ok(message)
+    Ok(Some(message))
 }
 
 /// How things stand before a load.
@@ -98,13 +100,16 @@ pub struct Roles {
     pub announced: BTreeSet<String>,
     /// Announced, there, and perhaps ours: nobody can tell any more.
     pub unclear: BTreeSet<String>,
+    /// Ours, and taken out of Conjur by this load.
+    pub gone: BTreeSet<String>,
 }
 
 impl Roles {
     /// Those of `known` that this policy made, so that their keys must be there.
     fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
         known.retain(|role| {
-            kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role)
+            !self.gone.contains(role)
+                && (kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role))
         });
         known
     }
@@ -170,7 +175,14 @@ impl Run<'_> {
         let announced = self.announce(made, carried.clone(), kept, roles).await?;
         let (how, document) = (self.how(), self.content.text.as_str().as_bytes());
         let load = self.through.client.load_policy(&seen.branch, how, document);
-        match progress::shown(load, seen, self.content, self.ctx).await {
+        let message = format!(
+            "loading {} bytes with {} records into branch {}, since {}",
+            document.len(),
+            self.content.document.records.len(),
+            seen.branch,
+            Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
+        );
+        match progress::shown(load, seen, Reason::Loading, &message, self.ctx).await {
             Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {
                 let failure = self.refused(error).await;

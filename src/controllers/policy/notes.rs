@@ -1,7 +1,7 @@
 //! What we remember of the policies; lost with the process, after which each is looked at once more at its next slot.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -22,6 +22,8 @@ pub struct Notes {
     /// Whose the branches are.
     pub claims: Claims,
     looks: Mutex<HashMap<Key, Look>>,
+    /// The servers whose dry runs were seen to name what would change.
+    telling: Mutex<HashSet<String>>,
 }
 
 /// When a policy was last compared with Conjur, and what came of it.
@@ -77,6 +79,16 @@ impl Notes {
     /// Whether loading again left just this as it was.
     pub fn is_unmendable(&self, key: &Key, difference: &Difference) -> bool {
         self.with(key, |look| look.unmendable.as_ref() == Some(difference))
+    }
+
+    /// A dry run of this server named what would change.
+    pub fn dry_runs_tell(&self, server: &str) {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned());
+    }
+
+    /// Whether one ever did.
+    pub fn do_dry_runs_tell(&self, server: &str) -> bool {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner).contains(server)
     }
 
     /// Forgets an object.

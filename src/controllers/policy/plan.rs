@@ -1,40 +1,30 @@
-//! What a load would change: asked of Conjur by a dry run, or, before a Replace where the server has none, found out by
-//! comparing; and whether it would delete what can't be had again.
-
-use std::collections::BTreeSet;
+//! What a load would change, asked of Conjur by a dry run; and `action: DryRun`, which only says so.
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt, runtime::events::EventType};
+use kube::{Resource, runtime::events::EventType};
 use serde_json::{Map, Value, json};
 
-use super::{Say, Seen, document::Looked, load::Run, look};
+use super::{Say, Seen, claims, document::Looked, load::Run};
 use crate::{
     api::{
-        ALLOW_DELETIONS_ANNOTATION, Reason,
+        Reason,
         condition::{READY, find},
         policy::LoadMode,
     },
-    conjur::{self, DryRun, Error, Item, Listing, Ownership, RoleId},
+    conjur::{self, Changes, DryRun, Error, Item, Ownership},
     controllers::{Context, Key, Reconcile},
     plan::{
         Failure,
         access::Verb,
-        cascade,
-        policy_plan::{
-            Difference, Losses, Named, has_key, hidden_note, is_allowed, kind_of, refusal, refusal_unseen,
-        },
-        removal::Hangs,
+        policy_plan::{Deletions, Difference, hidden_note, load_notes},
     },
 };
-
-/// So many variables are looked at one by one; more by the pages of the list.
-const ONE_BY_ONE: usize = 20;
 
 /// What became known of a load that was not made.
 pub enum Planned {
     /// What it would change.
     Is(Difference),
-    /// The server has no dry run, and why that is thought.
+    /// The server has no dry run, or one that says nothing; and why that is thought.
     Unsupported(String),
     /// Conjur says it only to who owns the branch.
     NotOwner(String),
@@ -58,17 +48,22 @@ pub async fn dry_run(
     let content = seen.content(looked.text, ctx).await?;
     let Some(through) = seen.through(Verb::Plan, ctx)? else { return Ok(Say::Nothing(None)) };
     let run = Run { seen, content: &content, through: &through, ctx };
-    let difference = match run.plan().await? {
-        Planned::Is(difference) => difference,
+    let (difference, deletions) = match run.plan().await? {
+        planned @ Planned::Is(_) if seen.object.mode() == LoadMode::Replace => {
+            let (difference, deletions) = run.deletions(planned).await?;
+            (difference.unwrap_or_default(), Some(deletions))
+        }
+        Planned::Is(difference) => (difference, None),
         Planned::Unsupported(why) => return Err(Failure::stalled(Reason::DryRunUnsupported, why)),
         Planned::NotOwner(why) => return Err(Failure::stalled(Reason::NotBranchOwner, why)),
     };
     let message = format!(
-        "a load into branch {} in mode {:?} would {}; nothing was loaded{}",
+        "a load into branch {} in mode {:?} would {}; nothing was loaded{}{}",
         seen.branch,
         seen.object.mode(),
         difference.in_words(),
-        run.hidden_note(&difference)
+        run.hidden_note(&difference),
+        load_notes(&run.refusals(deletions.as_ref()).await?, run.deletions_are_allowed())
     );
     fields.insert("plan".into(), json!(difference.to_status()));
     if find(seen.object.conditions().1, READY).is_none_or(|c| c.message != message) {
@@ -101,12 +96,17 @@ impl Run<'_> {
         let (branch, document) = (&self.seen.branch, self.content.text.as_str().as_bytes());
         match self.through.client.dry_run_policy(branch, self.how(), document).await {
             Ok(DryRun::Valid(changes)) => {
-                let ids = |items: Vec<Item>| items.into_iter().map(|item| item.identifier).collect();
-                Ok(Planned::Is(Difference {
-                    created: ids(changes.created),
-                    updated: ids(changes.after),
-                    deleted: ids(changes.deleted),
-                }))
+                let difference = difference(changes);
+                if !difference.is_empty() || self.tells_what_changes().await? {
+                    self.ctx.policy_notes.dry_runs_tell(&self.seen.server);
+                    return Ok(Planned::Is(difference));
+                }
+                let why = format!(
+                    "{} answers dry runs as if no document would change anything, even one that makes a variable which does not \
+                     exist: its version may be one of the first that have them",
+                    self.seen.named.facts.settings.url
+                );
+                Ok(Planned::Unsupported(why))
             }
             Ok(DryRun::Invalid(flaws)) => Err(match flaws.first() {
                 Some(flaw) => self.invalid(flaw.line.filter(|line| *line > 0), flaw.column, &flaw.message),
@@ -125,6 +125,26 @@ impl Run<'_> {
         }
     }
 
+    /// Whether this server's dry runs name what a load would change. The first servers that have them may not, so that
+    /// "nothing would change" means something only where another dry run has named something: of what is surely new, if
+    /// there was none before. It is sent only after the server answered a dry run as one, and not loaded it.
+    async fn tells_what_changes(&self) -> Result<bool, Failure> {
+        if self.ctx.policy_notes.do_dry_runs_tell(&self.seen.server) {
+            return Ok(true);
+        }
+        // Needs the same privilege as Replace, without going through all that the branch holds.
+        let mode = match self.how() {
+            conjur::LoadMode::Append => conjur::LoadMode::Append,
+            conjur::LoadMode::Update | conjur::LoadMode::Replace => conjur::LoadMode::Update,
+        };
+        let new = format!("- !variable conjur-operator-asks-what-dry-runs-tell/{}\n", self.seen.owner.uid);
+        match self.through.client.dry_run_policy(&self.seen.branch, mode, new.as_bytes()).await {
+            Ok(DryRun::Valid(changes)) => Ok(!changes.created.is_empty()),
+            Ok(DryRun::Invalid(_)) => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
     fn not_shown(&self) -> String {
         let (branch, identity) = (&self.seen.branch, &self.through.identity);
         format!(
@@ -134,127 +154,27 @@ impl Run<'_> {
         )
     }
 
+    /// Why a load would be refused where a dry run is not.
+    async fn refusals(&self, deletions: Option<&Deletions>) -> Result<Vec<Failure>, Failure> {
+        let mut refusals = Vec::new();
+        refusals.extend(claims::check(self.seen, self.ctx).err());
+        refusals.extend(self.content.check_roles(self.seen.object).err());
+        if !self.content.document.roles.is_empty() {
+            match self.must_own(&self.seen.branch).await {
+                Err(failure) if failure.reason != Reason::NotBranchOwner => return Err(failure),
+                owns => refusals.extend(owns.err()),
+            }
+        }
+        refusals.extend(deletions.and_then(|deletions| self.refusal(deletions)));
+        Ok(refusals)
+    }
+
     pub fn hidden_note(&self, difference: &Difference) -> String {
         hidden_note(difference, &self.through.identity, self.seen.branch.as_str())
     }
-
-    /// Refuses a Replace that would delete variables that hold values, or hosts or users, until the user allows just
-    /// this document's deletions. What an Update deletes is written in its document.
-    ///
-    /// # Errors
-    /// `DeletionsNotAllowed`, with what would be deleted in the plan.
-    pub async fn see_that_deletions_are_allowed(
-        &self,
-        fields: &mut Map<String, Value>,
-    ) -> Result<(), Failure> {
-        let seen = self.seen;
-        let allowed = seen.object.annotations().get(ALLOW_DELETIONS_ANNOTATION).map(String::as_str);
-        if seen.object.mode() != LoadMode::Replace || is_allowed(allowed, &seen.hash) {
-            return Ok(());
-        }
-        let branch = seen.branch.as_str();
-        let me = Named { namespace: &seen.owner.namespace, name: &seen.owner.name, hash: &seen.hash };
-        let unseen = || refusal_unseen(branch, &self.through.identity, me);
-        let (difference, losses) = match self.plan().await? {
-            Planned::NotOwner(_) => {
-                return if self.was_never_loaded().await? { Ok(()) } else { Err(unseen()) };
-            }
-            Planned::Unsupported(_) => match self.compare().await? {
-                Some(compared) => compared,
-                None if self.was_never_loaded().await? => return Ok(()),
-                None => return Err(unseen()),
-            },
-            // The first servers with a dry run checked the document and told of no change: a Replace of what is not
-            // loaded yet that changes nothing is looked at twice.
-            Planned::Is(difference) if difference.is_empty() => match self.compare().await? {
-                Some((compared, losses)) if !losses.is_empty() => (compared, losses),
-                _ => return Ok(()),
-            },
-            Planned::Is(difference) => {
-                let losses = self.losses(&difference.deleted).await?;
-                (difference, losses)
-            }
-        };
-        let hidden = Difference { deleted: difference.deleted.clone(), ..Difference::default() }.hidden() > 0;
-        if losses.is_empty() && !hidden {
-            return Ok(());
-        }
-        fields.insert("plan".into(), json!(difference.to_status()));
-        Err(if losses.is_empty() { unseen() } else { refusal(&losses, branch, me) })
-    }
-
-    /// Whether nothing was ever loaded into the branch, so that there is nothing of its own to delete; not where the
-    /// identity may not read that.
-    async fn was_never_loaded(&self) -> Result<bool, Failure> {
-        match self.versions(&self.seen.branch).await {
-            Ok(versions) => Ok(versions.is_empty()),
-            Err(Error::NotFound { .. } | Error::Forbidden { .. }) => Ok(false),
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    /// What of the deleted records, and of all that goes with them, can't be had again.
-    async fn losses(&self, deleted: &[String]) -> Result<Losses, Failure> {
-        let of_kind = |is: fn(&str) -> bool| deleted.iter().filter(move |id| is(kind_of(id)));
-        let variables: Vec<&String> = of_kind(|kind| kind == "variable").collect();
-        if of_kind(cascade::may_hold).next().is_none() && variables.len() <= ONE_BY_ONE {
-            let mut losses = Losses::default();
-            for id in variables {
-                let Ok(parsed) = id.parse::<RoleId>() else { continue };
-                let shown = self.through.client.show_resource(&parsed.kind, &parsed.id).await;
-                if shown.map_err(|e| self.failed(e))?.is_none_or(|variable| !variable.secrets.is_empty()) {
-                    losses.variables.insert(id.clone());
-                }
-            }
-            return Ok(losses);
-        }
-        let all = look::list(&Listing::default(), self.through, self.ctx).await?;
-        let (_, mut losses) = with_cascade(deleted.iter().cloned().collect(), &all);
-        // Also those that the list does not show.
-        losses.roles.extend(deleted.iter().filter(|id| has_key(id)).cloned());
-        Ok(losses)
-    }
-
-    /// What a Replace would make and delete, by comparing the records that this branch made with those of the document;
-    /// none for who does not own the branch, and sees nothing of it.
-    async fn compare(&self) -> Result<Option<(Difference, Losses)>, Failure> {
-        let branch = &self.seen.branch;
-        match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
-            Ownership::Owner => {}
-            Ownership::NotOwner => return Ok(None),
-            Ownership::NoBranch => {
-                return Err(super::refusal::branch_not_found(branch, &self.through.identity));
-            }
-        }
-        let made_by = format!("{}:policy:{branch}", self.through.account);
-        let document: BTreeSet<&str> = self.content.document.records.iter().map(|r| r.id.as_str()).collect();
-        let all = look::list(&Listing::default(), self.through, self.ctx).await?;
-        let is_left_out = |found: &&conjur::Resource| {
-            found.policy.as_ref() == Some(&made_by) && !document.contains(found.id.as_str())
-        };
-        let is_record = |id: &&String| kind_of(id) != "public_key";
-        let left_out = all.iter().filter(is_left_out).map(|found| found.id.clone());
-        let (deleted, losses) = with_cascade(left_out.filter(|id| is_record(&id)).collect(), &all);
-        let there: BTreeSet<&str> = all.iter().map(|found| found.id.as_str()).collect();
-        let created = document.into_iter().filter(|id| !there.contains(id) || deleted.contains(*id));
-        let created = created.map(str::to_owned).collect();
-        let deleted = deleted.iter().filter(is_record).cloned().collect();
-        Ok(Some((Difference { created, deleted, ..Difference::default() }, losses)))
-    }
 }
 
-/// What goes when these records are deleted, and what of it can't be had again. `all` are the records that exist.
-fn with_cascade(deleted: BTreeSet<String>, all: &[conjur::Resource]) -> (BTreeSet<String>, Losses) {
-    let hangs = |found: &conjur::Resource| Hangs { owner: found.owner.clone(), policy: found.policy.clone() };
-    let by_id = all.iter().map(|found| (found.id.clone(), hangs(found))).collect();
-    let gone = cascade::goes_with(deleted, &by_id);
-    let mut losses = Losses::default();
-    for found in all.iter().filter(|found| gone.contains(&found.id)) {
-        if has_key(&found.id) {
-            losses.roles.insert(found.id.clone());
-        } else if kind_of(&found.id) == "variable" && !found.secrets.is_empty() {
-            losses.variables.insert(found.id.clone());
-        }
-    }
-    (gone, losses)
+fn difference(changes: Changes) -> Difference {
+    let ids = |items: Vec<Item>| items.into_iter().map(|item| item.identifier).collect();
+    Difference { created: ids(changes.created), updated: ids(changes.after), deleted: ids(changes.deleted) }
 }

@@ -3,9 +3,9 @@
 use std::{pin::pin, time::Duration};
 
 use jiff::Timestamp;
-use serde_json::{Map, to_value};
+use serde_json::{Map, Value, to_value};
 
-use super::{Seen, document::Content};
+use super::Seen;
 use crate::{
     api::{
         Reason,
@@ -18,14 +18,19 @@ use crate::{
 /// Loads that take less say nothing: most do.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// Waits for a load, and says so in the status where it takes long.
-pub async fn shown<T>(load: impl Future<Output = T>, seen: &Seen<'_>, content: &Content, ctx: &Context) -> T {
-    let since = Timestamp::now();
+/// Waits for a load, or for its turn, and says so in the status where it takes long.
+pub async fn shown<T>(
+    load: impl Future<Output = T>,
+    seen: &Seen<'_>,
+    reason: Reason,
+    message: &str,
+    ctx: &Context,
+) -> T {
     let mut load = pin!(load);
     if let Ok(done) = tokio::time::timeout(SILENT, &mut load).await {
         return done;
     }
-    let (said, done) = tokio::join!(say(seen, content, since, ctx), load);
+    let (said, done) = tokio::join!(say(seen, reason, message, ctx), load);
     if let Err(error) = said {
         // It is for people to look at only.
         tracing::debug!(name = seen.owner.name, "cannot say that a load is under way: {error}");
@@ -35,21 +40,24 @@ pub async fn shown<T>(load: impl Future<Output = T>, seen: &Seen<'_>, content: &
 
 async fn say(
     seen: &Seen<'_>,
-    content: &Content,
-    since: Timestamp,
+    reason: Reason,
+    message: &str,
     ctx: &Context,
 ) -> Result<(), crate::cluster::Error> {
-    let message = format!(
-        "loading {} bytes with {} records into branch {}, since {}",
-        content.text.as_str().len(),
-        content.document.records.len(),
-        seen.branch,
-        Timestamp::from_second(since.as_second()).unwrap_or(since)
-    );
     let (_, old) = seen.object.conditions();
     let generation = seen.object.metadata.generation;
-    let new = conditions(old, State::Waiting, Reason::Loading, &message, generation, Timestamp::now());
+    let new = conditions(old, State::Waiting, reason, message, generation, Timestamp::now());
     let mut fields = Map::new();
     fields.insert("conditions".into(), to_value(&new).unwrap_or_default());
     report::write_fields(seen.object, fields, Lane::Foreground, ctx).await
+}
+
+/// Nothing came of it: the conditions are again as they were before.
+pub async fn take_back(seen: &Seen<'_>, ctx: &Context) {
+    let (_, old) = seen.object.conditions();
+    let old = if old.is_empty() { Value::Null } else { to_value(old).unwrap_or_default() };
+    let fields = Map::from_iter([("conditions".to_owned(), old)]);
+    if let Err(error) = report::write_fields(seen.object, fields, Lane::Foreground, ctx).await {
+        tracing::debug!(name = seen.owner.name, "cannot take back what was said of a load: {error}");
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     api::{Reason, policy::LoadMode},
     conjur::{Check, Error, PolicyBranch},
     controllers::failure::LOOK_AGAIN,
-    plan::Failure,
+    plan::{Class, Failure},
 };
 
 impl Run<'_> {
@@ -16,6 +16,13 @@ impl Run<'_> {
             Error::NotFound { .. } => branch_not_found(branch, identity),
             Error::Forbidden { message } => self.forbidden(message).await,
             Error::Invalid { message, line, column, .. } => self.invalid(line, column, &message),
+            error @ Error::Conflict { .. } => {
+                let failure = self.failed(error);
+                if let Class::Waiting(pause) = failure.class {
+                    self.ctx.branches.pause_for(&self.seen.server, branch.as_str(), pause, &failure.message);
+                }
+                failure
+            }
             error => self.failed(error),
         }
     }
@@ -37,6 +44,7 @@ impl Run<'_> {
                 Err(error) => tracing::debug!("cannot ask for {privilege} on {branch}: {error}"),
             }
         }
+        let may = has.contains(&needed);
         let has = if has.is_empty() { "nothing".to_owned() } else { has.join(" and ") };
         let message = if lacks {
             let (parent, name) = parent_and_name(branch);
@@ -45,11 +53,13 @@ impl Run<'_> {
                  load branch {parent} load this there: - !permit {{role: {}, privileges: [{needed}], resource: !policy {name}}}",
                 role(identity)
             )
-        } else {
+        } else if may {
             format!(
-                "{message}. {identity} has {has} on policy {branch}, so that the document itself asks for more than it may: \
-                 look for statements about records outside of branch {branch}"
+                "Conjur forbids to load the document into branch {branch}, though {identity} has {has} on policy {branch}: the \
+                 document itself asks for more than it may. Look for statements about records outside of branch {branch}"
             )
+        } else {
+            message
         };
         Failure::stalled(Reason::PolicyForbidden, message)
     }
@@ -92,7 +102,7 @@ pub fn not_owner(content: &Content, branch: &PolicyBranch, identity: &str, accou
     });
     let message = format!(
         "{first}{identity} does not own branch {branch}: it could never see hosts and users there or \
-         recover their keys. Let somebody load this into branch {parent}: - !policy {{id: {name}, owner: {}}}; or grant \
+         recover their keys. Let somebody load this into branch {parent} in mode Update (PATCH): - !policy {{id: {name}, owner: {}}}; or grant \
          {identity} the role that owns the branch",
         role(identity)
     );

@@ -1,7 +1,7 @@
 //! The state behind the listeners, and the one thing that takes time: a policy load.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -27,6 +27,8 @@ pub(crate) struct Engine {
     clock_offset: AtomicI64,
     /// What it says it is; none where it doesn't say.
     version: Mutex<Option<String>>,
+    /// Whether its dry runs name nothing, whatever a document would change.
+    empty_dry_runs: AtomicBool,
     pub(crate) control: Control,
 }
 
@@ -72,6 +74,7 @@ impl Engine {
             authenticators,
             clock_offset: AtomicI64::new(0),
             version: Mutex::new(Some("1.24.0".to_owned())),
+            empty_dry_runs: AtomicBool::new(false),
             control: Control::default(),
         }
     }
@@ -96,6 +99,14 @@ impl Engine {
 
     pub(crate) fn version(&self) -> Option<String> {
         lock(&self.version).clone()
+    }
+
+    pub(crate) fn set_empty_dry_runs(&self, empty: bool) {
+        self.empty_dry_runs.store(empty, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_empty_dry_runs(&self) -> bool {
+        self.empty_dry_runs.load(Ordering::Relaxed)
     }
 
     /// Dry runs came with 1.21.1; before, and in the hosted service, such a request loads.

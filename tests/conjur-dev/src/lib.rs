@@ -380,6 +380,12 @@ impl Server {
         self.engine.set_version(version);
     }
 
+    /// Whether its dry runs answer from now on as those of the first servers that had them may: complete, and as if no
+    /// document changed anything.
+    pub fn set_empty_dry_runs(&self, empty: bool) {
+        self.engine.set_empty_dry_runs(empty);
+    }
+
     /// Every access token given so far is refused from now on.
     pub fn expire_tokens(&self) {
         self.engine.expire_tokens();

@@ -59,6 +59,9 @@ fn dry_run(server: &Engine, request: &Request, caller: &Caller, mode: Mode, bran
     let before = server.model().clone();
     match engine::try_out(&before, mode, branch, &request.body) {
         Err(refused) => dry_run::invalid(&refused, branch),
+        Ok(_) if server.has_empty_dry_runs() => {
+            dry_run::Difference::new(&before, &before, branch, &caller.role).reply()
+        }
         Ok(_) if mode == Mode::Replace && !before.owns(&caller.role, branch) => Reply::html(500),
         Ok(after) => dry_run::Difference::new(&before, &after, branch, &caller.role).reply(),
     }

@@ -1,11 +1,14 @@
 //! One load at a time on a branch, and none holds up anything else.
 
-use conjur_dev::{Hold, Point};
+use conjur_dev::{Effect, Hold, Point, When};
 use conjur_operator::api::{ConjurPolicy, ConjurSecret};
 
-use super::super::setup::{project, put};
-use super::super::test;
-use super::{billing, held, hold, keys_in, keys_work, loads, policy, settled, version};
+use super::super::{
+    Bench,
+    setup::{eventually, project, put},
+    test,
+};
+use super::{billing, held, hold, keys_in, keys_work, load_fault, loads, policy, settled, version};
 
 #[test]
 fn two_policies_of_one_branch_are_loaded_one_after_the_other() {
@@ -83,5 +86,75 @@ fn a_long_load_does_not_hold_up_secrets() {
         bench.conjur.release(gate);
         bench.ready::<ConjurPolicy>("p").await;
         assert_eq!((loads(&bench), version(&bench, "billing")), (1, 1));
+    });
+}
+
+/// The documents that were loaded into `billing`.
+fn texts(bench: &Bench) -> Vec<String> {
+    bench.conjur.policy_versions("billing").into_iter().map(|v| v.text).collect()
+}
+
+#[test]
+fn what_is_changed_while_it_waits_for_its_turn_is_not_loaded_as_it_was() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let gate = hold(&bench, Point::BeforeCommit);
+        bench.apply(&policy("p", "", "- !variable p\n")).await;
+        held(&bench, 1).await;
+        for name in ["suspended", "deleted", "edited"] {
+            bench.apply(&policy(name, "", &format!("- !variable {name}\n"))).await;
+        }
+        for name in ["suspended", "deleted", "edited"] {
+            let message = bench.says::<ConjurPolicy>(name, "LoadInProgress").await;
+            assert!(message.contains("into branch billing; waiting for it"), "{message}");
+        }
+        bench.apply(&policy("suspended", "suspend: true", "- !variable suspended\n")).await;
+        bench.kubectl(&["delete", "conjurpolicy", "deleted"]).await;
+        bench.apply(&policy("edited", "", "- !variable new\n")).await;
+        bench.conjur.release(gate);
+        bench.ready::<ConjurPolicy>("edited").await;
+        bench.says::<ConjurPolicy>("suspended", "Suspended").await;
+        settled(&bench, "later").await;
+        assert_eq!(texts(&bench), ["- !variable p\n", "- !variable new\n"]);
+    });
+}
+
+#[test]
+fn who_waits_for_a_branch_that_is_replaced_meanwhile_does_not_load_it() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let gate = hold(&bench, Point::BeforeCommit);
+        bench.apply(&policy("older", "", "- !variable older\n")).await;
+        held(&bench, 1).await;
+        super::replace::a_second_later(&bench, "older").await;
+        bench.apply(&policy("q", "", "- !variable q\n")).await;
+        bench.says::<ConjurPolicy>("q", "LoadInProgress").await;
+        bench.apply(&policy("older", "mode: Replace", "- !variable older\n")).await;
+        bench.conjur.release(gate);
+        bench.says::<ConjurPolicy>("q", "BranchTaken").await;
+        bench.ready::<ConjurPolicy>("older").await;
+        assert!(texts(&bench).iter().all(|text| text == "- !variable older\n"), "{:?}", texts(&bench));
+    });
+}
+
+#[test]
+fn a_branch_that_conjur_calls_busy_is_left_alone_for_as_long_as_it_says() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let busy = Effect::Status { status: 409, retry_after: Some(5) };
+        bench.conjur.fault(load_fault(1, When::Before, busy));
+        bench.apply(&policy("p", "", "- !variable p\n")).await;
+        eventually("the first try", || loads(&bench) == 1).await;
+        let since = std::time::Instant::now();
+        bench.says::<ConjurPolicy>("p", "LoadInProgress").await;
+        // Neither another look nor another policy of the branch is an occasion.
+        bench.kubectl(&["annotate", "conjurpolicy", "p", "look=again"]).await;
+        bench.apply(&policy("q", "", "- !variable q\n")).await;
+        bench.says::<ConjurPolicy>("q", "LoadInProgress").await;
+        eventually("the next try", || loads(&bench) >= 2).await;
+        assert!(since.elapsed() >= std::time::Duration::from_secs(4), "{:?}", since.elapsed());
+        bench.ready::<ConjurPolicy>("p").await;
+        bench.ready::<ConjurPolicy>("q").await;
+        assert_eq!((loads(&bench), version(&bench, "billing")), (3, 2));
     });
 }

@@ -292,3 +292,33 @@ fn a_load_without_roles_is_not_repeated_after_a_crash() {
         assert_eq!(version(&bench, "billing"), 1);
     });
 }
+
+#[test]
+fn a_load_whose_outcome_may_not_be_read_is_repeated_and_says_so() {
+    alone(|bench, mut operator| async move {
+        billing(&bench).await;
+        bench.conjur.fault(Fault {
+            method: Some("GET".into()),
+            path: "/resources/demo/policy/billing".into(),
+            count: None,
+            when: When::Before,
+            effect: Effect::Status { status: 403, retry_after: None },
+        });
+        let _gate = hold(&bench, Point::AfterCommit);
+        bench.apply(&policy("p", "", "- !variable one\n")).await;
+        held(&bench, 1).await;
+        operator.kill9().await.unwrap();
+        operator.restart().await.unwrap();
+        bench.ready::<ConjurPolicy>("p").await;
+        let message = bench.says::<ConjurPolicy>("p", "Loaded").await;
+        assert!(
+            message.contains("loaded again, since the outcome of an earlier try can't be read"),
+            "{message}"
+        );
+        assert_eq!(version(&bench, "billing"), 2);
+        operator.restart().await.unwrap();
+        settled(&bench, "later").await;
+        assert_eq!(version(&bench, "billing"), 2, "and then no more");
+        bench.conjur.clear_faults();
+    });
+}

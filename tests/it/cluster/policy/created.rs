@@ -7,7 +7,7 @@ use conjur_operator::{
 };
 use k8s_openapi::api::core::v1::Secret;
 
-use super::super::test;
+use super::super::{setup::change_policy, test};
 use super::{
     allow_deletions, assert_hosts, billing, held, hold, keys_in, keys_work, old_host_is_untouched, policy,
     status,
@@ -165,5 +165,64 @@ fn success_is_reported_only_when_the_keys_are_stored() {
         bench.conjur.release(gate);
         bench.until("Ready", "p", ready).await;
         assert_hosts(&bench, &bench.data("roles").await.unwrap(), &["web"]);
+    });
+}
+
+#[test]
+fn the_keys_of_roles_that_a_load_takes_away_leave_the_secret() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.root("- !policy {id: other, owner: !host ops}\n").await;
+        let more = format!("mode: Replace\n{}", keys_in("roles"));
+        bench.apply(&policy("p", &more, "- !host web\n- !host api\n- !user alice\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let lost = bench.data("roles").await.unwrap();
+        let document = "- !host api\n";
+        allow_deletions(&bench, "p", &document_hash(document.as_bytes())).await;
+        bench.apply(&policy("p", &more, document)).await;
+        let object = bench.ready::<ConjurPolicy>("p").await;
+        assert!(!bench.conjur.exists("host", "billing/web"));
+        assert_eq!(status(&object).created_roles.unwrap(), ["demo:host:billing/api"]);
+        keys_work(&bench, "roles", &["api"]).await;
+        assert_eq!(bench.data("roles").await.unwrap().len(), 2, "of {} before", lost.len());
+
+        let of_other =
+            |document: &str| policy("q", &format!("branch: other\n{}", keys_in("others")), document);
+        bench
+            .apply(&of_other("- !host kept\n- !host taken\n- !policy {id: eu, body: [!host inner]}\n"))
+            .await;
+        bench.ready::<ConjurPolicy>("q").await;
+        bench.apply(&of_other("- !delete {record: !host taken}\n- !delete {record: !host eu/inner}\n")).await;
+        let object = bench.ready::<ConjurPolicy>("q").await;
+        assert_eq!(status(&object).created_roles.unwrap(), ["demo:host:other/kept"]);
+        let left: Vec<String> = bench.data("others").await.unwrap().into_keys().collect();
+        assert_eq!(left, ["host.other_2fkept.api-key", "host.other_2fkept.login"]);
+    });
+}
+
+#[test]
+fn keys_of_roles_that_are_merely_not_seen_stay_in_the_secret() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.apply(&policy("p", &keys_in("roles"), "- !host web\n- !host gone\n- !variable one\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let before = bench.data("roles").await.unwrap();
+        // From now on the identity may load the branch, and sees nothing of what is in it.
+        change_policy(
+            &bench,
+            "- !policy {id: billing, owner: !user admin}\n\
+             - !permit {role: !host ops, privileges: [read, create, update], resource: !policy billing}\n\
+             - !revoke {role: !policy billing, member: !host ops}\n",
+        )
+        .await;
+        bench.apply(&policy("p", &keys_in("roles"), "- !delete {record: !host gone}\n")).await;
+        bench
+            .until("loaded", "p", |p: &ConjurPolicy| p.status.as_ref().is_some_and(|s| s.version == Some(2)))
+            .await;
+        assert!(!bench.conjur.exists("host", "billing/gone"));
+        assert!(
+            bench.data("roles").await.unwrap() == before,
+            "who is no owner can't tell that a role is gone"
+        );
     });
 }

@@ -167,3 +167,36 @@ fn what_nobody_can_tell_needs_the_annotation_too() {
         }
     });
 }
+
+#[test]
+fn a_dry_run_that_names_nothing_is_not_believed() {
+    test(|bench| async move {
+        replaced(&bench).await;
+        bench.conjur.set_empty_dry_runs(true);
+        bench.apply(&policy("p", &more(), "- !variable three\n")).await;
+        let message = bench.says::<ConjurPolicy>("p", "DeletionsNotAllowed").await;
+        assert!(
+            message.contains("demo:variable:billing/one") && message.contains("demo:host:billing/web"),
+            "{message}"
+        );
+        assert_eq!(version(&bench, "billing"), 1);
+        bench.apply(&policy("p", &more(), "- !variable one\n- !host web\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        assert_eq!(version(&bench, "billing"), 2);
+    });
+}
+
+#[test]
+fn a_dry_run_that_names_nothing_lets_no_stranger_replace_what_he_cannot_see() {
+    test(|bench| async move {
+        loaded_by_a_stranger(&bench).await;
+        bench.conjur.set_empty_dry_runs(true);
+        bench.apply(&policy("p", "mode: Replace", "- !variable first\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        bench.apply(&policy("p", "mode: Replace", "- !variable second\n")).await;
+        let message = bench.says::<ConjurPolicy>("p", "DeletionsNotAllowed").await;
+        assert!(message.contains("host/loader does not own the branch"), "{message}");
+        assert!(bench.conjur.exists("variable", "billing/first"));
+        assert_eq!(version(&bench, "billing"), 1);
+    });
+}

@@ -4,8 +4,15 @@ use conjur_dev::Kind;
 use conjur_operator::{api::ConjurPolicy, plan::inputs::document_hash};
 use testbed::wait_for;
 
-use super::super::{Bench, SOON, setup::change_policy, test};
-use super::{allow_deletions, billing, keys_in, keys_work, loads, policy, settled, status, version};
+use super::super::{
+    Bench, SOON,
+    setup::{change_policy, condition, eventually},
+    test,
+};
+use super::{
+    allow_deletions, billing, keys_in, keys_work, loaded_by_a_stranger, loads, policy, settled, status,
+    version,
+};
 
 const CHECKED: &str = "driftCheckInterval: 10s";
 
@@ -150,5 +157,90 @@ fn through_a_read_only_connection_drift_is_only_told() {
         let message = bench.says::<ConjurPolicy>("p", "PolicyDrifted").await;
         assert!(message.contains("ReadOnly"), "{message}");
         assert!(!bench.conjur.exists("variable", "billing/one"));
+    });
+}
+
+#[test]
+fn a_server_whose_dry_runs_name_nothing_shows_no_drift_and_it_says_so() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.conjur.set_empty_dry_runs(true);
+        bench.apply(&policy("p", CHECKED, "- !variable one\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let told = |p: &ConjurPolicy| {
+            condition(p, "Ready").is_some_and(|(status, _, message)| {
+                status == "True" && message.contains("can't be checked") && message.contains("dry runs as if")
+            })
+        };
+        bench.until("told", "p", told).await;
+        assert_eq!((loads(&bench), version(&bench, "billing")), (1, 1));
+    });
+}
+
+/// How many dry runs there were in a branch.
+fn looks_at(bench: &Bench, branch: &str) -> usize {
+    let path = format!("/policies/demo/policy/{branch}?");
+    bench.conjur.requests().iter().filter(|r| r.kind == Kind::DryRun && r.path.starts_with(&path)).count()
+}
+
+#[test]
+fn who_is_suspended_looks_for_no_drift() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.root("- !policy {id: other, owner: !host ops}\n").await;
+        bench.apply(&policy("p", CHECKED, "- !variable one\n")).await;
+        bench.apply(&policy("q", &format!("{CHECKED}\nbranch: other"), "- !variable one\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        bench.ready::<ConjurPolicy>("q").await;
+        bench.apply(&policy("p", &format!("{CHECKED}\nsuspend: true"), "- !variable one\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        take_away(&bench, "!variable billing/one").await;
+        let (suspended, goes_on) = (looks_at(&bench, "billing"), looks_at(&bench, "other"));
+        eventually("two more slots", || looks_at(&bench, "other") >= goes_on + 3).await;
+        assert_eq!(looks_at(&bench, "billing"), suspended);
+        assert!(!bench.conjur.exists("variable", "billing/one"));
+        bench.apply(&policy("p", CHECKED, "- !variable one\n")).await;
+        eventually("drift", || bench.conjur.exists("variable", "billing/one")).await;
+    });
+}
+
+#[test]
+fn what_a_stranger_added_to_a_replaced_branch_goes_where_nothing_is_lost() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.apply(&policy("p", &format!("{CHECKED}\nmode: Replace"), "- !variable one\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        bench.conjur.load("billing", "- !variable strangers\n").await.unwrap();
+        bench.events("PolicyDrifted", "delete 1 (demo:variable:billing/strangers)").await;
+        eventually("a Replace", || !bench.conjur.exists("variable", "billing/strangers")).await;
+        let object = bench
+            .until("loaded", "p", |p: &ConjurPolicy| p.status.as_ref().is_some_and(|s| s.version == Some(3)))
+            .await;
+        assert_eq!(status(&object).plan.unwrap().deleted.ids, ["demo:variable:billing/strangers"]);
+        bench.ready::<ConjurPolicy>("p").await;
+        assert_eq!(version(&bench, "billing"), 3, "ours, the stranger's, and ours again");
+    });
+}
+
+#[test]
+fn what_who_does_not_own_the_branch_loaded_stays_ready_and_is_not_loaded_at_each_look() {
+    test(|bench| async move {
+        loaded_by_a_stranger(&bench).await;
+        bench.root("- !policy {id: replaced}\n- !permit {role: !host loader, privileges: [read, update], resource: !policy replaced}\n").await;
+        let document = "- !variable {id: one, annotations: {a: b}}\n- !group g\n";
+        bench.apply(&policy("p", CHECKED, document)).await;
+        let replace = format!("{CHECKED}\nmode: Replace\nbranch: replaced");
+        bench.apply(&policy("q", &replace, document)).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        bench.ready::<ConjurPolicy>("q").await;
+        let (p, q) = (looks_at(&bench, "billing"), looks_at(&bench, "replaced"));
+        eventually("two more slots", || {
+            looks_at(&bench, "billing") >= p + 3 && looks_at(&bench, "replaced") >= q + 3
+        })
+        .await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let (_, _, message) = condition(&bench.ready::<ConjurPolicy>("q").await, "Ready").unwrap();
+        assert!(message.contains("can't be checked") && message.contains("host/loader"), "{message}");
+        assert_eq!((version(&bench, "billing"), version(&bench, "replaced")), (1, 1));
     });
 }

@@ -3,7 +3,7 @@
 use conjur_dev::Kind;
 use conjur_operator::{api::ConjurPolicy, plan::inputs::document_hash};
 
-use super::super::{Bench, alone, test};
+use super::super::{Bench, alone, setup::condition, test};
 use super::{billing, keys_in, loaded_by_a_stranger, loads, policy, settled, status, version};
 
 fn dry_runs(bench: &Bench) -> usize {
@@ -70,7 +70,11 @@ fn a_dry_run_is_made_again_only_when_something_changed() {
             })
             .await;
         assert_eq!(status(&object).plan.unwrap().created.ids, Vec::<String>::new());
-        assert_eq!(dry_runs(&bench), 2);
+        assert_eq!(
+            dry_runs(&bench),
+            3,
+            "after a start, one more to tell whether the server names what is new"
+        );
     });
 }
 
@@ -113,6 +117,11 @@ fn who_does_not_own_the_branch_gets_counts_and_is_told_what_would_show_more() {
         assert_eq!((plan.created.count, plan.created.ids), (2, vec![]));
         let message = bench.says::<ConjurPolicy>("p", "Planned").await;
         assert!(message.contains("not shown, since host/loader does not own branch billing"), "{message}");
+        bench.apply(&policy("r", "action: DryRun\nmode: Append", "- !variable one\n")).await;
+        let plan = status(&bench.ready::<ConjurPolicy>("r").await).plan.unwrap();
+        assert_eq!((plan.created.count, plan.created.ids), (1, vec![]));
+        let message = bench.says::<ConjurPolicy>("r", "Planned").await;
+        assert!(message.contains("create 1, update none"), "{message}");
         // Of a Replace the server says nothing.
         bench.apply(&policy("q", "action: DryRun\nmode: Replace", "- !variable one\n")).await;
         let message = bench.says::<ConjurPolicy>("q", "NotBranchOwner").await;
@@ -133,5 +142,74 @@ fn a_read_only_connection_refuses_loads_and_allows_dry_runs() {
         let plan = status(&bench.ready::<ConjurPolicy>("plan").await).plan.unwrap();
         assert_eq!(plan.created.ids, ["demo:variable:billing/one"]);
         assert_eq!(loads(&bench), 0);
+    });
+}
+
+#[test]
+fn a_server_whose_dry_runs_name_nothing_is_as_one_without_them() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.conjur.set_empty_dry_runs(true);
+        bench.apply(&policy("p", "action: DryRun", "- !variable one\n")).await;
+        let message = bench.says::<ConjurPolicy>("p", "DryRunUnsupported").await;
+        assert!(message.contains("as if no document would change anything"), "{message}");
+        assert_eq!((loads(&bench), version(&bench, "billing")), (0, 0));
+    });
+}
+
+#[test]
+fn a_dry_run_of_what_changes_nothing_says_so_where_the_server_names_changes() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.apply(&policy("p", "action: DryRun", "- !variable old\n")).await;
+        let object = bench.ready::<ConjurPolicy>("p").await;
+        let (_, _, message) = condition(&object, "Ready").unwrap();
+        assert!(message.contains("would create none, update none, delete none; nothing"), "{message}");
+        assert_eq!(status(&object).plan.unwrap().created.count, 0);
+        assert_eq!((loads(&bench), version(&bench, "billing")), (0, 0));
+    });
+}
+
+#[test]
+fn a_dry_run_of_a_replace_says_what_would_be_lost_with_all_that_goes_along() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.conjur.load("billing", "- !policy eu\n- !variable one\n- !variable kept\n").await.unwrap();
+        bench.conjur.load("billing/eu", "- !variable inner\n").await.unwrap();
+        bench.set("billing/one");
+        bench.set("billing/eu/inner");
+        let planned = "action: DryRun\nmode: Replace";
+        for (name, left_out, lost) in [
+            ("value", "- !policy eu\n- !variable kept\n", "demo:variable:billing/one"),
+            ("cascade", "- !variable one\n- !variable kept\n", "demo:variable:billing/eu/inner"),
+        ] {
+            bench.apply(&policy(name, planned, left_out)).await;
+            let message = condition(&bench.ready::<ConjurPolicy>(name).await, "Ready").unwrap().2;
+            let refused = "The load would be refused (DeletionsNotAllowed)";
+            assert!(message.contains(refused) && message.contains(&format!("({lost})")), "{message}");
+        }
+        bench.apply(&policy("harmless", planned, "- !policy eu\n- !variable one\n- !variable new\n")).await;
+        let message = condition(&bench.ready::<ConjurPolicy>("harmless").await, "Ready").unwrap().2;
+        assert!(message.contains("create 1") && !message.contains("refused"), "{message}");
+        assert_eq!(version(&bench, "billing"), 1);
+    });
+}
+
+#[test]
+fn a_dry_run_says_what_else_a_load_would_be_refused_for() {
+    test(|bench| async move {
+        loaded_by_a_stranger(&bench).await;
+        bench.apply(&policy("p", "action: DryRun", "- !variable one\n- !host two\n")).await;
+        let message = condition(&bench.ready::<ConjurPolicy>("p").await, "Ready").unwrap().2;
+        for reason in ["CreatedRolesRequired", "NotBranchOwner"] {
+            assert!(message.contains(&format!("The load would be refused ({reason})")), "{message}");
+        }
+        bench.apply(&policy("holder", "mode: Replace", "- !variable mine\n")).await;
+        bench.ready::<ConjurPolicy>("holder").await;
+        super::replace::a_second_later(&bench, "holder").await;
+        bench.apply(&policy("q", "action: DryRun", "- !variable one\n")).await;
+        let message = condition(&bench.ready::<ConjurPolicy>("q").await, "Ready").unwrap().2;
+        assert!(message.contains("The load would be refused (BranchTaken)"), "{message}");
+        assert!(message.contains(&format!("ConjurPolicy {}/holder", bench.namespace)), "{message}");
     });
 }

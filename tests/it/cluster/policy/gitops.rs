@@ -8,7 +8,7 @@ use std::{
 use conjur_operator::api::ConjurPolicy;
 use serde_json::Value;
 
-use super::super::test;
+use super::super::{setup::eventually, test};
 
 fn manifests(under: &str) -> Vec<(PathBuf, String)> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gitops").join(under)];
@@ -33,7 +33,7 @@ fn the_manifests_of_the_gitops_example_become_ready() {
         let (_, root) = manifests("root").pop().unwrap();
         let keys = bench.root(&root).await;
         bench.put_secret("conjur-api-key", &[("api-key", &keys["demo:host:gitops"])]).await;
-        let mut names = Vec::new();
+        let (mut names, mut apps) = (Vec::new(), String::new());
         for (path, text) in manifests("policies") {
             let url = bench.conjur.url();
             let here = [
@@ -49,6 +49,9 @@ fn the_manifests_of_the_gitops_example_become_ready() {
                 names.push(object["metadata"]["name"].as_str().unwrap().to_owned());
             }
             bench.apply(&text).await;
+            if path.ends_with("apps.yaml") {
+                apps = text;
+            }
         }
         assert_eq!(names.len(), 4);
         for name in &names {
@@ -63,6 +66,26 @@ fn the_manifests_of_the_gitops_example_become_ready() {
             assert_eq!(bench.data(secret).await.unwrap()[&format!("{name}.api-key")], key);
         }
         assert!(bench.conjur.exists("variable", "apps/billing/db/password"));
+
+        // To take a team away: its file first, and its statement after.
+        for name in ["billing-for-shop", "billing"] {
+            bench.kubectl(&["delete", "conjurpolicy", name]).await;
+        }
+        eventually("its records go", || !bench.conjur.exists("variable", "apps/billing/db/password")).await;
+        assert!(!bench.conjur.exists("host", "apps/billing/web"));
+        let (before, rest) = apps.split_once("    - !policy\n      id: billing\n").unwrap();
+        let (_, after) = rest.split_once("    - !policy\n").unwrap();
+        bench.apply(&format!("{before}    - !policy\n{after}")).await;
+        eventually("its branch goes", || !bench.conjur.exists("policy", "apps/billing")).await;
+        bench.ready::<ConjurPolicy>("apps").await;
+        bench.ready::<ConjurPolicy>("shop").await;
+        assert!(bench.conjur.exists("host", "apps/shop/web"));
+
+        // A statement that is taken out while the team still has something is not loaded.
+        bench.apply(&format!("{before}    []\n")).await;
+        let message = bench.says::<ConjurPolicy>("apps", "DeletionsNotAllowed").await;
+        assert!(message.contains("demo:host:apps/shop/web"), "{message}");
+        assert!(bench.conjur.exists("host", "apps/shop/web"));
     });
 }
 

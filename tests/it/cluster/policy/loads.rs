@@ -1,7 +1,7 @@
 //! A document is loaded when it changed, and only then.
 
 use conjur_dev::Kind;
-use conjur_operator::api::ConjurPolicy;
+use conjur_operator::api::{ConjurConnection, ConjurPolicy};
 
 use super::super::{alone, test};
 use super::{billing, loads, policy, settled, status, version};
@@ -124,5 +124,51 @@ fn a_suspended_policy_loads_nothing_until_it_goes_on() {
         assert!(!bench.conjur.exists("variable", "billing/two"));
         let conditions = status(&bench.api().get("p").await.unwrap()).conditions.unwrap();
         assert_eq!(conditions[0].status, "True", "as it was");
+    });
+}
+
+#[test]
+fn nothing_is_loaded_again_for_what_does_not_change_the_load() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let ours = || {
+            let all = bench.conjur.requests();
+            all.iter().filter(|r| r.kind == Kind::Load && r.path.ends_with("/policy/billing")).count()
+        };
+        let document = "- !variable one\n";
+        bench.apply(&policy("p", "", document)).await;
+        let before = status(&bench.ready::<ConjurPolicy>("p").await);
+
+        let key = bench.secret_value("key");
+        assert!(bench.conjur.set_api_key("host/ops", &key));
+        bench.put_secret("conjur-login", &[("api-key", &key)]).await;
+        bench.conjur.expire_tokens();
+        settled(&bench, "another-key").await;
+        assert_eq!(ours(), 1, "another key of the identity");
+
+        bench.apply(&bench.connection("other", "host/ops")).await;
+        bench.ready::<ConjurConnection>("other").await;
+        let other = |more: &str| policy("p", more, document).replace("{name: conjur}", "{name: other}");
+        for (at, more) in [
+            "",
+            "driftCheckInterval: 1h",
+            "driftCheckInterval: 1h\ncreatedRoles: {secretName: roles}",
+            "deletionPolicy: Delete",
+            "deletionPolicy: Retain",
+            "action: DryRun",
+            "action: Load",
+            "suspend: true",
+            "suspend: false",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            bench.apply(&other(more)).await;
+            bench.ready::<ConjurPolicy>("p").await;
+            settled(&bench, &format!("change-{at}")).await;
+            assert_eq!((ours(), version(&bench, "billing")), (1, 1), "{more}");
+        }
+        let after = status(&bench.ready::<ConjurPolicy>("p").await);
+        assert_eq!((after.version, after.last_load_time), (before.version, before.last_load_time));
     });
 }

@@ -2,7 +2,7 @@
 
 use conjur_operator::api::ConjurPolicy;
 
-use super::super::{Bench, test};
+use super::super::{Bench, setup::change_policy, test};
 use super::{keys_in, loads, policy, version};
 
 /// Branch `billing` of a group; `loader` may load it, and `member` is in the group.
@@ -29,7 +29,10 @@ fn who_does_not_own_the_branch_gets_no_hosts_loaded() {
         assert!(bench.data("roles").await.is_none());
 
         // The line that the message gives makes it go on; a word to look again is enough.
-        bench.conjur.load("root", "- !grant {role: !group owners, member: !host loader}\n").await.unwrap();
+        let (place, line) = message.split_once(": - !policy ").unwrap();
+        assert!(place.ends_with("load this into branch root in mode Update (PATCH)"), "{message}");
+        let (line, _) = line.split_once("; or grant").unwrap();
+        change_policy(&bench, &format!("- !policy {line}\n")).await;
         bench.kubectl(&["annotate", "conjurpolicy", "p", "look=again"]).await;
         bench.ready::<ConjurPolicy>("p").await;
         super::keys_work(&bench, "roles", &["web"]).await;
@@ -76,6 +79,20 @@ fn a_host_with_an_owner_outside_the_branch_is_refused() {
         // A group of the branch is inside.
         let document = "- !group admins\n- !host\n  id: web\n  owner: !group admins\n";
         bench.apply(&policy("p", &keys_in("roles"), document)).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        super::keys_work(&bench, "roles", &["web"]).await;
+    });
+}
+
+#[test]
+fn a_grant_of_the_role_that_owns_the_branch_makes_it_go_on() {
+    test(|bench| async move {
+        of_a_group(&bench).await;
+        bench.connect("host/loader").await;
+        bench.apply(&policy("p", &keys_in("roles"), "- !host web\n")).await;
+        bench.says::<ConjurPolicy>("p", "NotBranchOwner").await;
+        bench.conjur.load("root", "- !grant {role: !group owners, member: !host loader}\n").await.unwrap();
+        bench.kubectl(&["annotate", "conjurpolicy", "p", "look=again"]).await;
         bench.ready::<ConjurPolicy>("p").await;
         super::keys_work(&bench, "roles", &["web"]).await;
     });

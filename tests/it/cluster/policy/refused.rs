@@ -1,12 +1,13 @@
 //! Bad input gets an answer that says what to do.
 
+use conjur_dev::{Effect, When};
 use conjur_operator::api::ConjurPolicy;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::super::test;
-use super::{billing, hosts_document, keys_in, keys_work, loads, policy, settled};
+use super::{billing, hosts_document, keys_in, keys_work, load_fault, loads, policy, settled};
 
 #[test]
 fn an_unknown_branch_is_waited_for() {
@@ -195,5 +196,20 @@ fn roles_whose_keys_do_not_fit_into_a_secret_are_refused_before_the_load() {
         let message = bench.says::<ConjurPolicy>("p", "SecretTooLarge").await;
         assert!(message.contains("Split it over several objects"), "{message}");
         assert_eq!((loads(&bench), bench.data("roles").await), (0, None));
+    });
+}
+
+#[test]
+fn a_document_that_asks_for_more_than_the_branch_is_told_from_a_missing_privilege() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.conjur.fault(load_fault(1, When::Before, Effect::Status { status: 403, retry_after: None }));
+        bench.apply(&policy("p", "", "- !variable v\n")).await;
+        let message = bench.says::<ConjurPolicy>("p", "PolicyForbidden").await;
+        let says = "though host/ops has read and create and update on policy billing: the document itself asks for more";
+        assert!(message.contains(says), "{message}");
+        assert!(!message.contains("lacks") && !message.contains("!permit"), "{message}");
+        bench.kubectl(&["annotate", "conjurpolicy", "p", "look=again"]).await;
+        bench.ready::<ConjurPolicy>("p").await;
     });
 }

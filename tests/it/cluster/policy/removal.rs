@@ -2,8 +2,11 @@
 
 use conjur_dev::{Effect, Fault, Kind, Point, When};
 use conjur_operator::api::ConjurPolicy;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use testbed::wait_for;
 
 use super::super::{Bench, SOON, alone, test};
@@ -537,5 +540,30 @@ fn a_foreground_deletion_takes_no_key_before_its_role() {
             assert_eq!(bench.data("roles").await.is_some(), !connected);
         }
         keys_work(&bench, "roles", &["web"]).await;
+    });
+}
+
+#[test]
+fn a_namespace_that_goes_takes_its_policies_along() {
+    test(|bench| async move {
+        let going = Bench { namespace: format!("{}-going", bench.namespace), ..bench.clone() };
+        let meta = serde_json::json!({ "metadata": { "name": going.namespace } });
+        let namespaces = Api::<Namespace>::all(bench.client.clone());
+        namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+        billing(&going).await;
+        going.apply(&policy("p", &deletes(&keys_in("roles")), "- !host web\n- !variable one\n")).await;
+        let p = going.ready::<ConjurPolicy>("p").await;
+        assert_eq!(p.metadata.finalizers.unwrap(), ["conjur-operator.io/policy"]);
+        keep_keys(&going, "roles").await;
+        namespaces.delete(&going.namespace, &DeleteParams::default()).await.unwrap();
+        wait_for("the namespace is gone", SOON, || async {
+            namespaces.get_opt(&going.namespace).await.unwrap().is_none().then_some(())
+        })
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}\n{}", going.state_now()));
+        old_host_is_untouched(&bench);
+        // Others go on.
+        bench.connect("host/ops").await;
+        settled(&bench, "elsewhere").await;
     });
 }

@@ -7,7 +7,7 @@ use super::super::{Bench, SOON, test};
 use super::{billing, keys_in, loads, policy, policy_from, version};
 
 /// Waits until the second after an object was made is over: ages have whole seconds.
-async fn a_second_later(bench: &Bench, name: &str) {
+pub(super) async fn a_second_later(bench: &Bench, name: &str) {
     let made = bench.api::<ConjurPolicy>().get(name).await.unwrap().metadata.creation_timestamp.unwrap();
     let then = made.0.as_second() + 1;
     wait_for("a second to pass", SOON, || async {

@@ -1,0 +1,78 @@
+//! A load's turn: one at a time on a branch, not before Conjur said that it may be tried again, and only of what is still
+//! asked for by then.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use tokio::{sync::OwnedMutexGuard, time::timeout};
+
+use super::{claims, document, load::Run, observe, progress};
+use crate::{
+    api::Reason,
+    plan::{Failure, access::Verb},
+};
+
+/// A reconcile waits no longer for its turn: its own load, too, must end before it is cut off.
+const LONGEST_WAIT: Duration = Duration::from_secs(200);
+
+impl Run<'_> {
+    /// Waits for its turn; none where something else is asked for by then, which is looked at anew.
+    ///
+    /// # Errors
+    /// `LoadInProgress` where that takes too long, or where Conjur asked for a pause that is not over; all that this
+    /// policy is refused for by then.
+    pub async fn turn(&self) -> Result<Option<OwnedMutexGuard<()>>, Failure> {
+        let (seen, ctx) = (self.seen, self.ctx);
+        self.see_that_the_pause_is_over()?;
+        let spec = &seen.named.facts.settings;
+        let lock = ctx.branches.lock(&spec.url, &spec.account, seen.branch.as_str());
+        if let Ok(ours) = lock.clone().try_lock_owned() {
+            return Ok(Some(ours));
+        }
+        let since = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        let message = format!(
+            "another ConjurPolicy is being loaded into branch {}; waiting for it, since {since}",
+            seen.branch
+        );
+        let wait = timeout(LONGEST_WAIT, lock.lock_owned());
+        let Ok(ours) = progress::shown(wait, seen, Reason::LoadInProgress, &message, ctx).await else {
+            return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message));
+        };
+        if !self.is_still_asked_for().await? {
+            progress::take_back(seen, ctx).await;
+            return Ok(None);
+        }
+        self.see_that_the_pause_is_over()?;
+        Ok(Some(ours))
+    }
+
+    /// Conjur's `Retry-After` is for the branch: no change of any object shortens it.
+    fn see_that_the_pause_is_over(&self) -> Result<(), Failure> {
+        match self.ctx.branches.pause(&self.seen.server, self.seen.branch.as_str()) {
+            Some((rest, message)) => Err(Failure::waiting(Reason::LoadInProgress, rest, message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the object, its document, its connection and its branch are as they were before it waited. Whatever
+    /// changed them has woken it.
+    async fn is_still_asked_for(&self) -> Result<bool, Failure> {
+        let (seen, ctx) = (self.seen, self.ctx);
+        let at = ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace);
+        let Some(newest) = ctx.policies.get(&at).and_then(|policy| policy.0.as_ref().ok().cloned()) else {
+            return Ok(false);
+        };
+        let (was, is) = (seen.object.meta(), newest.meta());
+        if (&was.uid, was.generation) != (&is.uid, is.generation)
+            || is.deletion_timestamp.is_some()
+            || seen.object.annotations() != newest.annotations()
+        {
+            return Ok(false);
+        }
+        let now = observe(&newest, seen.hash.clone(), ctx)?;
+        now.check_access(Verb::Load, ctx)?;
+        claims::check(&now, ctx)?;
+        Ok(now.inputs == seen.inputs && document::look(&newest, ctx).await?.hash == seen.hash)
+    }
+}
