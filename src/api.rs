@@ -44,6 +44,8 @@ pub const REVISION_ANNOTATION: &str = "conjur-operator.io/revision";
 pub const ADOPT_ANNOTATION: &str = "conjur-operator.io/adopt";
 /// Annotation on a ConjurSecret: any new text refreshes it at once.
 pub const SYNC_NOW_ANNOTATION: &str = "conjur-operator.io/sync-now";
+/// Annotation on a `createdRoles` Secret: a hash over the address and account of the server on which its keys were made.
+pub const SERVER_ANNOTATION: &str = "conjur-operator.io/server";
 /// Finalizer of a ConjurPolicy with `deletionPolicy: Delete`.
 pub const FINALIZER: &str = "conjur-operator.io/policy";
 /// Annotation on a ConjurPolicy: the hash of the document (`status.documentHash`) whose deletions are allowed.

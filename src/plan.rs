@@ -19,6 +19,7 @@ pub mod rollout;
 pub mod schedule;
 pub mod secret;
 pub mod sources;
+pub mod stored_keys;
 pub mod template;
 pub mod versions;
 

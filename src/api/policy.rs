@@ -168,6 +168,9 @@ pub struct PendingLoad {
     pub version: Option<i64>,
     /// The hash over connection, branch and mode.
     pub inputs: String,
+    /// Full id of the role that it was loaded as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loader: Option<String>,
 }
 
 /// What a load would change in Conjur.

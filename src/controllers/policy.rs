@@ -57,6 +57,7 @@ use crate::{
     plan::{
         Failure,
         access::Verb,
+        branches::server,
         inputs,
         role_key::{RoleKeys, role_keys},
         schedule::{OFFSETS, Slots},
@@ -70,6 +71,9 @@ impl Reconcile for ConjurPolicy {
     const DEADLINE: Duration = Duration::from_secs(900);
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
+        if self.meta().deletion_timestamp.is_some() {
+            claims::forget(&Key::of(self), ctx);
+        }
         if remove::is_due(self) {
             return remove::reconcile(self, ctx).await;
         }
@@ -241,11 +245,6 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
     })
 }
 
-/// A hash that tells one account of one server from others.
-fn server(url: &str, account: &str) -> String {
-    inputs::hash([url.trim_end_matches('/'), account])
-}
-
 /// A hash over where and how a policy is loaded.
 fn load_inputs(policy: &ConjurPolicy, server_hash: &str) -> String {
     load_inputs_by(&policy.spec.branch, policy.mode(), server_hash)
@@ -296,8 +295,13 @@ impl Seen<'_> {
     /// # Errors
     /// `AccessDenied`.
     fn check_access(&self, verb: Verb, ctx: &Context) -> Result<(), Failure> {
+        self.check_access_to(self.branch.as_str(), verb, ctx)
+    }
+
+    /// The same for another branch, which something else than the spec names.
+    fn check_access_to(&self, branch: &str, verb: Verb, ctx: &Context) -> Result<(), Failure> {
         let user = Key { namespace: self.owner.namespace.clone(), name: self.owner.name.clone() };
-        self.named.check_access(verb, &[self.branch.as_str()], &user, ctx)
+        self.named.check_access(verb, &[branch], &user, ctx)
     }
 
     /// The client; none where the connection was not tried yet, whose first try wakes us.

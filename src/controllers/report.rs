@@ -3,8 +3,9 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -33,6 +34,8 @@ const EVENT_QUEUE: usize = 256;
 const ROOM: usize = 64;
 /// Sending one Event.
 const EVENT_DEADLINE: Duration = Duration::from_secs(10);
+/// So long an Event that comes again counts as one more of the same.
+const SAME_EVENT: Duration = Duration::from_secs(360);
 
 /// What is to be said of an object after a reconcile.
 #[derive(Debug)]
@@ -212,9 +215,18 @@ impl Events {
     pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
         let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(EVENT_QUEUE);
         let reporter = Reporter { controller: MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
-        let recorder = Recorder::new(client, reporter);
         let send = async move {
+            let mut recorders: HashMap<u64, (Recorder, Instant)> = HashMap::new();
             while let Some((object, event)) = receiver.recv().await {
+                // A recorder counts an Event of one reason and object as one more of the last, whose note stays: two
+                // notes of one reason need two of them.
+                recorders.retain(|_, (_, used)| used.elapsed() < SAME_EVENT);
+                let mut hasher = DefaultHasher::new();
+                (&object.uid, &event.reason, &event.note).hash(&mut hasher);
+                let (recorder, used) = recorders
+                    .entry(hasher.finish())
+                    .or_insert_with(|| (Recorder::new(client.clone(), reporter.clone()), Instant::now()));
+                *used = Instant::now();
                 let sent = tokio::time::timeout(EVENT_DEADLINE, recorder.publish(&event, &object)).await;
                 if let Ok(Err(error)) = sent {
                     tracing::debug!(%error, "an Event was not taken");

@@ -5,7 +5,7 @@
 //! unless one that came before has it and one of the two Replaces: so an older object that only Updates keeps its
 //! branch from a newer one that would Replace it, and a newcomer never takes anything from those who were there.
 
-use super::Failure;
+use super::{Failure, inputs};
 use crate::api::{Reason, policy::LoadMode};
 
 /// A branch of an account of a server.
@@ -20,18 +20,24 @@ pub struct Place {
 impl Place {
     /// Addresses that differ only in their spelling are one; two names of one server can't be told from two servers.
     pub fn new(url: &str, account: &str, branch: &str) -> Self {
-        let url = url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.to_string());
-        Self {
-            url: url.trim_end_matches('/').to_owned(),
-            account: account.to_owned(),
-            branch: branch.to_owned(),
-        }
+        Self { url: address(url), account: account.to_owned(), branch: branch.to_owned() }
     }
 
     /// The branch.
     pub fn branch(&self) -> &str {
         &self.branch
     }
+}
+
+/// One spelling of a base address, of those that differ only in their spelling.
+pub fn address(url: &str) -> String {
+    let url = url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.to_string());
+    url.trim_end_matches('/').to_owned()
+}
+
+/// A hash that tells one account of one server from others, however its address is spelled.
+pub fn server(url: &str, account: &str) -> String {
+    inputs::hash([address(url).as_str(), account])
 }
 
 /// An object that loads a branch.
@@ -59,6 +65,31 @@ impl Claim {
         self.uid != other.uid
             && self.place == other.place
             && (self.mode == LoadMode::Replace || other.mode == LoadMode::Replace)
+    }
+}
+
+/// How far an object got that asks for a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether it loaded the branch before, in whatever mode.
+    pub loaded: bool,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// Whether its connection fails.
+    pub disconnected: bool,
+    /// Why it is not done, where it was looked at and is not.
+    pub refused: Option<Reason>,
+}
+
+impl Progress {
+    /// Whether it keeps others out of the branch. Who loaded it does. Who never did may be somebody that could not
+    /// either, and sees to it that Conjur is never asked (no document, a wrong key, `suspend`): so it does only as long
+    /// as nothing is in its way but the branch itself. Once it can load, it is the older one all the same.
+    pub fn keeps_others_out(self) -> bool {
+        let refused = self
+            .refused
+            .is_some_and(|reason| !matches!(reason, Reason::BranchTaken | Reason::DeletionsNotAllowed));
+        self.loaded || !(self.suspended || self.disconnected || refused)
     }
 }
 
@@ -151,6 +182,49 @@ mod tests {
         ] {
             let other = Claim { place: Place::new(url, account, branch), ..claim(1, "other", Update) };
             assert_eq!(taken_by(&mine, &[other]).is_some(), same, "{url} {account} {branch}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_one_however_its_address_is_spelled() {
+        let mine = server("https://conjur/api", "demo");
+        // What was written down under the usual spelling stays valid.
+        assert_eq!(mine, inputs::hash(["https://conjur/api", "demo"]));
+        for (url, account, same) in [
+            ("https://CONJUR:443/api/", "demo", true),
+            ("https://conjur:444/api", "demo", false),
+            ("http://conjur/api", "demo", false),
+            ("https://conjur/api", "prod", false),
+        ] {
+            assert_eq!(server(url, account) == mine, same, "{url} {account}");
+        }
+        assert_eq!(server("http://127.1:8080", "demo"), server("http://127.0.0.1:8080/", "demo"));
+    }
+
+    #[test]
+    fn who_never_loaded_keeps_nobody_out_once_something_is_in_its_way() {
+        let new = Progress { loaded: false, suspended: false, disconnected: false, refused: None };
+        for (progress, keeps) in [
+            (new, true),
+            (Progress { suspended: true, ..new }, false),
+            (Progress { disconnected: true, ..new }, false),
+            (Progress { refused: Some(Reason::DocumentNotFound), ..new }, false),
+            (Progress { refused: Some(Reason::PolicyInvalid), ..new }, false),
+            (Progress { refused: Some(Reason::BranchNotFound), ..new }, false),
+            (Progress { refused: Some(Reason::ConjurUnavailable), ..new }, false),
+            (Progress { refused: Some(Reason::BranchTaken), ..new }, true),
+            (Progress { refused: Some(Reason::DeletionsNotAllowed), ..new }, true),
+            (
+                Progress {
+                    loaded: true,
+                    suspended: true,
+                    disconnected: true,
+                    refused: Some(Reason::PolicyInvalid),
+                },
+                true,
+            ),
+        ] {
+            assert_eq!(progress.keeps_others_out(), keeps, "{progress:?}");
         }
     }
 

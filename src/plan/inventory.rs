@@ -5,6 +5,10 @@
 //! where it was announced as absent and was made by a load of the branch at that load's time (recordings 701 and 702:
 //! a record has the time of the transaction that made it, and names the branch's policy). A record that existed before,
 //! or that somebody else made in between, is never ours.
+//!
+//! It lies in a Secret of the object's namespace, so whoever may write Secrets there may have written it. It is no
+//! authority: the branches that it names must be granted like any other, and within a branch that is granted a
+//! document could delete all that it can.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +27,9 @@ pub const INVENTORY_KEY: &str = "inventory.json";
 pub struct Inventory {
     /// Oldest first.
     pub loads: Vec<InventoriedLoad>,
+    /// By server, full ids of the hosts and users that were seen, and whose removal was about to be sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removing: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// What one load may have made.
@@ -93,13 +100,21 @@ impl Inventory {
         self.tidy();
     }
 
+    /// Hosts and users are there, and are about to be removed: when they are not seen any more, they are gone.
+    pub fn removes<'r>(&mut self, server: &str, roles: impl Iterator<Item = &'r String>) {
+        for role in roles {
+            self.removing.entry(server.to_owned()).or_default().insert(role.clone());
+        }
+    }
+
     /// Whether a load into a branch was announced and it is not known what became of it.
     pub fn is_open(&self, server: &str, branch: &str) -> bool {
         self.loads.iter().any(|l| l.times.is_none() && l.server == server && l.branch == branch)
     }
 
     /// Writes down when announced loads into a branch happened. With `no_other`, no load of the branch is under way:
-    /// one of which nothing is to be seen did not happen, and is forgotten.
+    /// one of which nothing is to be seen did not happen, and is forgotten; unless Conjur no longer lists all versions
+    /// since (it keeps 20), so that nobody can tell any more (`unclear`).
     pub fn resolve(&mut self, server: &str, branch: &str, versions: &[BranchVersion], no_other: bool) {
         for load in self.loads.iter_mut().filter(|l| l.server == server && l.branch == branch) {
             if load.times.is_some() {
@@ -115,7 +130,9 @@ impl Inventory {
             if !times.is_empty() {
                 load.times = Some(times);
             } else if no_other {
-                load.absent.clear();
+                if versions.iter().map(|v| v.version).min().is_none_or(|oldest| oldest <= load.since + 1) {
+                    load.absent.clear();
+                }
                 load.times = Some(times);
             }
         }
@@ -157,6 +174,27 @@ impl Inventory {
                 let id = full_id(account, branch, kind, path);
                 let seen = there.get(&id)?;
                 load.made(seen, account).then(|| (id, Named { kind: kind.to_owned(), path: path.to_owned() }))
+            })
+            .collect()
+    }
+
+    /// What of it our loads may have made, of what exists: nobody can tell any more what became of them.
+    pub fn unclear(
+        &self,
+        server: &str,
+        branch: &str,
+        account: &str,
+        there: &BTreeMap<String, SeenRole>,
+    ) -> BTreeSet<String> {
+        let ours = self.ours(server, branch, account, there);
+        let policy = format!("{account}:policy:{branch}");
+        self.named(server, branch)
+            .filter(|(load, ..)| load.times.as_ref().is_some_and(BTreeSet::is_empty))
+            .map(|(_, kind, path)| full_id(account, branch, kind, path))
+            .filter(|id| {
+                let seen = there.get(id);
+                seen.is_some_and(|seen| seen.policy.as_ref().is_none_or(|p| *p == policy))
+                    && !ours.contains_key(id)
             })
             .collect()
     }
@@ -322,6 +360,25 @@ mod tests {
         assert!(inventory.is_open("s", "app"));
         inventory.resolve("s", "app", &[], true);
         assert_eq!(inventory, Inventory::default());
+    }
+
+    #[test]
+    fn a_load_that_is_no_longer_listed_is_unclear_and_nothing_of_it_is_ours() {
+        let there = BTreeMap::from([
+            ("demo:variable:app/a".to_owned(), seen("t5", Some("demo:policy:app"))),
+            ("demo:variable:app/b".to_owned(), seen("t5", Some("demo:policy:root"))),
+        ]);
+        for (oldest_listed, unclear) in [(5, vec![]), (6, vec!["demo:variable:app/a"])] {
+            let mut inventory = Inventory::default();
+            announced(&mut inventory, "sha", 4, "- !variable a\n- !variable b\n- !variable c\n");
+            let versions: Vec<_> =
+                (oldest_listed..oldest_listed + 20).map(|v| version(v, "x", "demo:user:admin")).collect();
+            inventory.resolve("s", "app", &versions, true);
+            assert!(!inventory.is_open("s", "app"));
+            assert!(inventory.ours("s", "app", "demo", &there).is_empty());
+            let found = inventory.unclear("s", "app", "demo", &there);
+            assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), unclear, "from {oldest_listed}");
+        }
     }
 
     #[test]

@@ -57,6 +57,26 @@ impl Announcement {
         self
     }
 
+    /// Forgets owed roles that no load of the branch can have made: whoever may write the Secret may have named them.
+    pub fn keep_to_its_branch(&mut self, account: &str) {
+        let branch = self.branch.clone();
+        self.owed.retain(|role| {
+            let mut parts = role.splitn(3, ':');
+            if parts.next() != Some(account) {
+                return false;
+            }
+            match (branch.as_str(), parts.next(), parts.next()) {
+                ("root", Some("host" | "user"), Some(_)) => true,
+                (branch, Some("host"), Some(id)) => is_at_or_below(id, branch, '/'),
+                (branch, Some("user"), Some(id)) => {
+                    let at = id.rsplit_once('@').map_or("", |(_, at)| at);
+                    is_at_or_below(at, &branch.replace('/', "-"), '-')
+                }
+                _ => false,
+            }
+        });
+    }
+
     /// The versions of the branch that these loads made.
     fn made<'v>(&self, versions: &'v [BranchVersion]) -> Vec<&'v BranchVersion> {
         let ours = |v: &&BranchVersion| {
@@ -151,6 +171,10 @@ pub fn resolve(
     found
 }
 
+fn is_at_or_below(id: &str, branch: &str, separator: char) -> bool {
+    id.strip_prefix(branch).is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
+}
+
 /// The newest version of a branch; 0 where it was never loaded.
 pub fn newest(versions: &[BranchVersion]) -> i64 {
     versions.iter().map(|v| v.version).max().unwrap_or(0)
@@ -222,6 +246,29 @@ mod tests {
         assert_eq!(got.absent.into_iter().collect::<Vec<_>>(), ["gone"]);
         assert_eq!(got.unclear, BTreeSet::new());
         assert_eq!(got.happened, Some(5));
+    }
+
+    #[test]
+    fn a_key_is_owed_only_for_what_lies_in_the_branch() {
+        for (branch, role, owed) in [
+            ("apps/a", "demo:host:apps/a/web", true),
+            ("apps/a", "demo:host:apps/a/eu/web", true),
+            ("apps/a", "demo:host:apps/a", true),
+            ("apps/a", "demo:host:apps/ab/web", false),
+            ("apps/a", "demo:host:victim/web", false),
+            ("apps/a", "prod:host:apps/a/web", false),
+            ("apps/a", "demo:user:alice@apps-a", true),
+            ("apps/a", "demo:user:alice@apps-a-eu", true),
+            ("apps/a", "demo:user:alice@apps-ab", false),
+            ("apps/a", "demo:user:admin", false),
+            ("apps/a", "demo:group:apps/a/g", false),
+            ("root", "demo:user:alice", true),
+            ("root", "demo:host:victim/web", true),
+        ] {
+            let mut announced = Announcement { branch: branch.into(), ..announced(&[role]) };
+            announced.keep_to_its_branch("demo");
+            assert_eq!(!announced.owed.is_empty(), owed, "{branch} {role}");
+        }
     }
 
     #[test]

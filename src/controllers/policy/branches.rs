@@ -8,15 +8,12 @@ use std::{
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::controllers::Key;
-
-/// Address, account and branch.
-type BranchOfServer = (String, String, String);
+use crate::{controllers::Key, plan::branches::Place};
 
 /// One load at a time per branch of a server's account, over all objects.
 #[derive(Default)]
 pub struct Branches {
-    locks: Mutex<HashMap<BranchOfServer, Weak<AsyncMutex<()>>>>,
+    locks: Mutex<HashMap<Place, Weak<AsyncMutex<()>>>>,
     waiting: Mutex<Waiting>,
     pauses: Mutex<HashMap<(String, String), Pause>>,
 }
@@ -41,7 +38,7 @@ impl Branches {
     pub fn lock(&self, url: &str, account: &str, branch: &str) -> Arc<AsyncMutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| lock.strong_count() > 0);
-        let key = (url.trim_end_matches('/').to_owned(), account.to_owned(), branch.to_owned());
+        let key = Place::new(url, account, branch);
         if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
             return lock;
         }
@@ -102,6 +99,21 @@ impl Branches {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_branch_has_one_lock_however_its_address_is_spelled() {
+        let branches = Branches::default();
+        let mine = branches.lock("https://conjur/api", "demo", "app");
+        let _held = mine.lock().await;
+        for (url, branch, free) in [
+            ("https://conjur/api/", "app", false),
+            ("https://CONJUR:443/api", "app", false),
+            ("https://conjur/api", "app/eu", true),
+            ("https://other/api", "app", true),
+        ] {
+            assert_eq!(branches.lock(url, "demo", branch).try_lock().is_ok(), free, "{url} {branch}");
+        }
+    }
 
     #[test]
     fn who_failed_before_or_during_a_load_of_another_looks_again() {

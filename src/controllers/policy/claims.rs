@@ -1,6 +1,6 @@
 //! Which object has a branch, over all connections and namespaces (`plan::branches` decides).
 //!
-//! An object counts that would load the branch: one whose connection does not let it, or that Conjur refused before it
+//! An object counts that would load the branch: one whose connection does not let it, or that was refused before it
 //! ever loaded there, can't keep others out.
 
 use std::{
@@ -17,25 +17,16 @@ use crate::{
         condition::{READY, find},
         policy::{LoadMode, PolicyAction},
     },
-    controllers::{Context, Key, Outcome, Reconcile, Trouble, clients},
+    controllers::{
+        Context, Key, Outcome, Reconcile, Trouble,
+        clients::{self, Standing},
+    },
     plan::{
         Failure,
         access::Verb,
-        branches::{Claim, Place, refusal, taken_by},
+        branches::{Claim, Place, Progress, refusal, taken_by},
     },
 };
-
-/// Refusals with which an object that never loaded a branch does not keep it.
-const VOID: [Reason; 8] = [
-    Reason::ConnectionNotFound,
-    Reason::ConnectionNotReady,
-    Reason::AccessDenied,
-    Reason::PolicyForbidden,
-    Reason::NotBranchOwner,
-    Reason::BranchNotFound,
-    Reason::InvalidSpec,
-    Reason::CredentialsNotFound,
-];
 
 /// The claims as they were when each object was last looked at.
 #[derive(Default)]
@@ -44,7 +35,8 @@ pub struct Claims(Mutex<HashMap<Key, Noted>>);
 #[derive(Clone, Default)]
 struct Noted {
     claim: Option<Claim>,
-    void: bool,
+    /// Why it was not done.
+    refused: Option<Reason>,
 }
 
 impl Claims {
@@ -71,20 +63,16 @@ pub fn check(seen: &Seen, ctx: &Context) -> Result<(), Failure> {
 /// Takes note of what an object claims after it was looked at, and wakes those for whom that changes something.
 pub fn note(object: &ConjurPolicy, result: &Result<Outcome, Trouble>, ctx: &Context) {
     let key = Key::of(object);
-    let void = match result {
-        Ok(Outcome::Suspended) => is_void(object, ctx),
-        Ok(_) => false,
-        Err(trouble) => !has_loaded(object, ctx) && VOID.contains(&trouble.failure.reason),
-    };
-    let claim = claim_of(object, ctx).filter(|_| !void);
-    let noted = Noted { claim: claim.clone(), void };
+    let refused = result.as_ref().err().map(|trouble| trouble.failure.reason);
+    let claim = claim_of(object, ctx).filter(|_| keeps_others_out(object, refused, ctx));
+    let noted = Noted { claim: claim.clone(), refused };
     let before = ctx.policy_notes.claims.with(|all| all.insert(key, noted)).unwrap_or_default();
     if before.claim != claim {
         before.claim.iter().chain(&claim).for_each(|changed| wake(changed, ctx));
     }
 }
 
-/// Gives up the claim of an object that is gone.
+/// Gives up the claim of an object that is gone, or that is being deleted and so is loaded no more.
 pub fn forget(key: &Key, ctx: &Context) {
     if let Some(Noted { claim: Some(claim), .. }) = ctx.policy_notes.claims.with(|all| all.remove(key)) {
         wake(&claim, ctx);
@@ -106,9 +94,10 @@ fn on_branch(branch: &str, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPoli
     all
 }
 
-/// What an object claims; none where it loads nothing, or its connection does not let it.
+/// What an object claims; none where it loads nothing (any more), or its connection does not let it.
 fn claim_of(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
-    if object.spec.action.unwrap_or_default() == PolicyAction::DryRun {
+    let plans_only = object.spec.action.unwrap_or_default() == PolicyAction::DryRun;
+    if plans_only || object.meta().deletion_timestamp.is_some() {
         return None;
     }
     claim_of_a_load(object, ctx)
@@ -129,12 +118,23 @@ fn claim_of_a_load(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
 }
 
 fn is_void(object: &ConjurPolicy, ctx: &Context) -> bool {
-    if let Some(noted) = ctx.policy_notes.claims.with(|all| all.get(&Key::of(object)).map(|n| n.void)) {
-        return noted;
-    }
-    let ready = find(object.conditions().1, READY);
-    let refused = ready.is_some_and(|c| c.status != "True" && VOID.iter().any(|r| r.as_str() == c.reason));
-    refused && !has_loaded(object, ctx)
+    let noted = ctx.policy_notes.claims.with(|all| all.get(&Key::of(object)).map(|n| n.refused));
+    let refused = noted.unwrap_or_else(|| {
+        let ready = find(object.conditions().1, READY).filter(|c| c.status != "True")?;
+        Reason::ALL.iter().copied().find(|reason| reason.as_str() == ready.reason)
+    });
+    !keeps_others_out(object, refused, ctx)
+}
+
+fn keeps_others_out(object: &ConjurPolicy, refused: Option<Reason>, ctx: &Context) -> bool {
+    let named = clients::named(&object.spec.connection_ref, &Key::of(object), ctx);
+    let progress = Progress {
+        loaded: has_loaded(object, ctx),
+        suspended: object.spec.suspend == Some(true),
+        disconnected: named.is_ok_and(|named| matches!(named.standing, Standing::Failing(_))),
+        refused,
+    };
+    progress.keeps_others_out()
 }
 
 /// Whether it loaded this branch before, in whatever mode.

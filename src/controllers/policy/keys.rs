@@ -8,20 +8,21 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
 
 pub use self::stored::{rotate_and_store, see_that_all_are_stored};
-use super::{Seen, claims, inventory, keys_of};
+use super::{Seen, claims, inventory, keys_of, look};
 use crate::{
-    api::{OWNER_ANNOTATION, Reason},
+    api::{OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
     cluster,
-    conjur::{Error, Lane},
+    conjur::{Error, Lane, RoleId},
     controllers::{Context, Key, clients::Connected},
     metrics::SecretWrite,
     plan::{
         Failure,
         load::{Announcement, PENDING_KEY},
+        role_key::{RoleKeys, role_keys},
         secret::{Desired, OwnKeys, refuse_unless_ours, wipe},
     },
     sensitive::Sensitive,
@@ -211,6 +212,9 @@ impl KeySecret {
             desired.data.insert(entry.login_key, Sensitive::new(entry.login.into_bytes()));
             desired.data.insert(entry.api_key_key, Sensitive::new(key.expose().clone().into_bytes()));
         }
+        if !keys.is_empty() || announcement.is_some_and(|a| !a.owed.is_empty()) {
+            desired.annotations.insert(SERVER_ANNOTATION.to_owned(), seen.server.clone());
+        }
         desired.check_size()?;
         Ok(desired.to_secret(&seen.owner, self.secret.as_ref().map(|s| &s.metadata), &OwnKeys::default()))
     }
@@ -241,31 +245,42 @@ impl KeySecret {
         Ok(())
     }
 
-    /// Refuses to make roles anew whose keys are stored, where those are of another server: there they still work.
+    /// Refuses to put keys beside, or in the place of, those of another server: there they still work. One Secret keeps
+    /// the keys of one server, which an annotation names; so they are safe from an object that is made anew, too.
+    /// A server that has all roles whose keys are stored is taken for the same under another address.
     ///
     /// # Errors
-    /// `InvalidSpec`, naming them.
-    pub fn keep_those_of_another_server(
+    /// `InvalidSpec`, naming the roles that are not there.
+    pub async fn refuse_to_mix(
         &self,
-        seen: &Seen,
-        absent: &BTreeSet<String>,
+        seen: &Seen<'_>,
+        through: &Connected,
         ctx: &Context,
     ) -> Result<(), Failure> {
-        let loaded = seen.object.status.as_ref().is_some_and(|s| s.observed_inputs.is_some());
-        if !loaded || claims::has_loaded(seen.object, ctx) {
-            return Ok(());
+        let Some(secret) = &self.secret else { return Ok(()) };
+        match made_on(secret) {
+            Some(made) if made == seen.server => return Ok(()),
+            // It was written before servers were told apart: the status may know.
+            None if claims::has_loaded(seen.object, ctx) => return Ok(()),
+            _ => {}
         }
-        let stored = absent.iter().filter(|role| self.has_key(role)).filter_map(|role| login_of(role));
-        let stored: Vec<String> = stored.collect();
+        let mut stored: BTreeSet<String> = roles_in(secret, &through.account).into_keys().collect();
+        stored.retain(|role| self.has_key(role));
         if stored.is_empty() {
             return Ok(());
         }
+        let there = look::existing(&stored, through, ctx).await?;
+        let not_there = stored.iter().filter(|role| !there.contains_key(*role));
+        let logins: Vec<String> = not_there.filter_map(|role| login_of(role)).collect();
+        if logins.is_empty() {
+            return Ok(());
+        }
         let message = format!(
-            "Secret {}/{} keeps the keys of {}, which this policy made on another server or in another branch, and a load \
-             would put new keys in their place: name another Secret in spec.createdRoles.secretName, or remove those keys",
+            "Secret {}/{} keeps the keys of {}, which were made on another server or account and may still work there: name \
+             another Secret in spec.createdRoles.secretName, or remove those keys",
             seen.owner.namespace,
             self.name.as_deref().unwrap_or_default(),
-            stored.join(", ")
+            logins.join(", ")
         );
         Err(Failure::stalled(Reason::InvalidSpec, message))
     }
@@ -304,6 +319,22 @@ async fn refuse_where_pending(seen: &Seen<'_>, name: &str, ctx: &Context) -> Res
 pub fn holds_key(secret: &Secret, role: &str) -> bool {
     let data = secret.data.as_ref();
     keys_of(role).is_ok_and(|k| data.and_then(|d| d.get(&k.api_key_key)).is_some_and(|v| !v.0.is_empty()))
+}
+
+/// The server on which the keys in a Secret were made (its hash); none where that was not written down.
+pub fn made_on(secret: &Secret) -> Option<&str> {
+    secret.annotations().get(SERVER_ANNOTATION).map(String::as_str)
+}
+
+/// The roles whose login is in a Secret under the key that we would put it under, with their keys.
+pub fn roles_in(secret: &Secret, account: &str) -> BTreeMap<String, RoleKeys> {
+    let role = |(key, login): (&String, &ByteString)| {
+        let login = std::str::from_utf8(&login.0).ok()?;
+        let role = RoleId::from_login(account, login).ok()?.to_string();
+        let keys = role_keys(&role).ok().filter(|keys| keys.login_key == *key)?;
+        Some((role, keys))
+    };
+    secret.data.iter().flatten().filter_map(role).collect()
 }
 
 /// The announcement in a Secret; an error where it was edited.

@@ -227,7 +227,9 @@ impl Run<'_> {
                 Err(Error::NotFound { .. } | Error::Forbidden { .. }) => None,
                 Err(error) => return Err(self.failed(error)),
             };
-            let pending = json!({ "documentHash": seen.hash, "version": version, "inputs": seen.inputs });
+            let pending = json!({
+                "documentHash": seen.hash, "version": version, "inputs": seen.inputs, "loader": self.our_role(),
+            });
             fields.insert("pending".into(), pending);
             report::write_fields(seen.object, fields, Lane::Foreground, ctx).await?;
             return Ok(self.announcement(BTreeSet::new(), version.unwrap_or(0)));
@@ -235,8 +237,11 @@ impl Run<'_> {
         // Looked at before the version, so that a role made in between is not taken for one of ours.
         let existing = self.existing(made).await?;
         let version = newest(&self.versions(&seen.branch).await.map_err(|e| self.failed(e))?);
-        let absent = made.iter().filter(|role| !existing.contains_key(*role)).cloned().collect();
-        kept.keep_those_of_another_server(seen, &absent, ctx)?;
+        let absent: BTreeSet<String> =
+            made.iter().filter(|role| !existing.contains_key(*role)).cloned().collect();
+        if !absent.is_empty() {
+            kept.refuse_to_mix(seen, self.through, ctx).await?;
+        }
         let mut announced = self.announcement(absent, version);
         if let Some(carried) = carried.filter(|c| c.branch == announced.branch) {
             announced = announced.after(carried);

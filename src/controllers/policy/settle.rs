@@ -18,6 +18,7 @@ use crate::{
     conjur::{Error, PolicyBranch},
     plan::{
         Failure,
+        access::Verb,
         load::{Announcement, BranchVersion, Resolution, SeenRole, resolve},
         secret::wipe,
     },
@@ -37,9 +38,16 @@ impl Run<'_> {
     }
 
     /// Finds out what became of an announced load, and stores the keys that are owed for it.
+    ///
+    /// The announcement lies where everybody can write who may write Secrets of the namespace, so it is believed only
+    /// where it grants nothing: its branch has to be granted as that of the spec has to be, and a key is owed only for
+    /// what lies in that branch. Who may load a branch may take the keys of its roles anyway, by making them anew.
+    ///
+    /// # Errors
+    /// `AccessDenied` before anything is asked; `KeyNotStored` where it can't be found out.
     pub async fn settle(
         &self,
-        announced: Announcement,
+        mut announced: Announcement,
         kept: &mut KeySecret,
         roles: &mut Roles,
     ) -> Result<Before, Failure> {
@@ -48,6 +56,15 @@ impl Run<'_> {
         }
         let branch = PolicyBranch::new(&announced.branch)
             .map_err(|e| Failure::stalled(Reason::KeyNotStored, format!("pending.json: {e}")))?;
+        self.seen.check_access_to(&announced.branch, Verb::Load, self.ctx).map_err(|failure| Failure {
+            message: format!(
+                "pending.json in the createdRoles Secret announces a load into branch {}: {}; or remove that key from the \
+                 Secret to give up the API keys that it says are owed",
+                announced.branch, failure.message
+            ),
+            ..failure
+        })?;
+        announced.keep_to_its_branch(&self.through.account);
         roles.announced.extend(announced.owed.iter().cloned());
         if !announced.owed.is_empty() {
             // To others its roles look absent, whether they are or not.
@@ -153,7 +170,9 @@ impl Run<'_> {
             Err(error) => return Err(self.failed(error)),
         };
         let Some(version) = pending.version else { return Ok(unreadable) };
-        let announced = self.announcement(BTreeSet::new(), version);
+        let mut announced = self.announcement(BTreeSet::new(), version);
+        // The connection may have got another login since.
+        announced.loaders.extend(pending.loader);
         Ok(resolve(&announced, &BTreeMap::new(), &versions).happened.map_or(open, Before::Loaded))
     }
 }

@@ -23,6 +23,7 @@ mod removal;
 mod replace;
 mod replicas;
 mod states;
+mod tenants;
 mod together;
 mod twins;
 
@@ -30,6 +31,8 @@ use std::collections::BTreeMap;
 
 use conjur_dev::{Effect, Fault, Hold, Kind, Point, When};
 use conjur_operator::api::ConjurPolicy;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
 
 use super::{Bench, SOON};
 
@@ -149,6 +152,12 @@ async fn held(bench: &Bench, count: usize) {
     let mut changes = bench.conjur.held_changes();
     let reached = tokio::time::timeout(SOON, changes.wait_for(|held| *held == count)).await;
     reached.unwrap_or_else(|_| panic!("{count} loads should be held")).unwrap();
+}
+
+/// Whether an Event with this reason was told.
+async fn told(bench: &Bench, reason: &str) -> bool {
+    let all = bench.api::<Event>().list(&ListParams::default()).await.unwrap();
+    all.items.iter().any(|event| event.reason.as_deref() == Some(reason))
 }
 
 /// A fault that strikes policy loads.

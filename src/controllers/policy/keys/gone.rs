@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zeroize::Zeroize;
 
-use super::{KeySecret, keys_of};
+use super::{KeySecret, keys_of, made_on};
 use crate::{
     conjur::Ownership,
     controllers::{
@@ -34,7 +34,10 @@ impl Run<'_> {
         let named: BTreeSet<&str> = document.roles.iter().map(|role| role.id.as_str()).collect();
         let mut roles = self.seen.known_roles();
         roles.retain(|role| !named.contains(role.as_str()) && kept.has_key(role));
-        if !may_go(self.seen.object.mode(), deletes) || roles.is_empty() || !self.owns().await? {
+        // A role of the same id on another server says nothing of the one whose key is stored.
+        let made_here = kept.secret.as_ref().and_then(made_on) == Some(self.seen.server.as_str());
+        let may_go = made_here && may_go(self.seen.object.mode(), deletes);
+        if !may_go || roles.is_empty() || !self.owns().await? {
             return Ok(BTreeMap::new());
         }
         self.existing(&roles).await

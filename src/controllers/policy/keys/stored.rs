@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use kube::{ResourceExt, runtime::events::EventType};
 use serde_json::{Map, Value, json};
 
-use super::{KeySecret, failed, keys_of, named_us};
+use super::{KeySecret, failed, keys_of, made_on, named_us};
 use crate::{
     api::{ROTATE_KEYS_ANNOTATION, Reason},
     conjur::{Error, RoleId},
@@ -62,7 +62,8 @@ impl KeySecret {
             let Some(mut secret) = ctx.cluster.read_secret(&seen.owner.namespace, name).await? else {
                 continue;
             };
-            if refuse_unless_ours(&secret.metadata, &seen.owner, name).is_ok() {
+            let of_this_server = made_on(&secret).is_none_or(|made| made == seen.server);
+            if of_this_server && refuse_unless_ours(&secret.metadata, &seen.owner, name).is_ok() {
                 for role in roles.iter().filter(|role| !self.has_key(role)) {
                     let data = secret.data.as_ref();
                     let key = keys_of(role).ok().and_then(|keys| data?.get(&keys.api_key_key));
@@ -102,20 +103,25 @@ pub async fn see_that_all_are_stored(
         let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(false) };
         let permitted = seen.object.annotations().get(ROTATE_KEYS_ANNOTATION).cloned();
         let permitted = permitted_rotations(permitted.as_deref());
-        let (mut there, mut stay_lost) = (BTreeSet::new(), Vec::new());
+        let (mut there, mut stay_lost) = (BTreeMap::new(), Vec::new());
         for role in lost {
             let id = parse(&role)?;
             let shown = through.client.show_resource(&id.kind, &id.id).await;
-            if shown.map_err(|e| failed(e, &through, ctx))?.is_none() {
-                roles.remove(&role);
-            } else {
-                there.insert(role);
+            match shown.map_err(|e| failed(e, &through, ctx))? {
+                Some(shown) => _ = there.insert(role, shown.policy),
+                None => _ = roles.remove(&role),
             }
         }
-        kept.take_over(&there, seen, ctx).await?;
-        for role in there.iter().filter(|role| !kept.has_key(role)).cloned().collect::<Vec<_>>() {
+        if !there.is_empty() {
+            kept.refuse_to_mix(seen, &through, ctx).await?;
+        }
+        kept.take_over(&there.keys().cloned().collect(), seen, ctx).await?;
+        for (role, policy) in there.into_iter().filter(|(role, _)| !kept.has_key(role)).collect::<Vec<_>>() {
             let login = keys_of(&role)?.login;
             if permitted.contains(login.as_str()) {
+                // Another server may have told us that it made this role, or the branch is no longer ours.
+                let branch = policy.as_deref().and_then(|id| id.splitn(3, ':').nth(2)).unwrap_or("root");
+                seen.check_access_to(branch, Verb::Load, ctx)?;
                 kept.name_if_unnamed(seen);
                 let why = "is not stored any more, and annotation rotate-keys permits this";
                 rotate_and_store(&role, why, None, seen, &through, kept, ctx).await?;

@@ -9,14 +9,14 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
-use super::{Kept, Run, owner_of};
+use super::{Kept, Run, owner_of, server};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
-        Key,
+        Key, clients,
         policy::{look::All, may_load_through},
     },
-    plan::{Class, Failure, inventory::Inventory, removal::Removal},
+    plan::{Class, Failure, access::Verb, inventory::Inventory, removal::Removal},
 };
 
 /// `kubectl delete -f folder` marks its objects one by one: those who may be deleted too are given so long.
@@ -49,7 +49,7 @@ impl Run<'_> {
         for (near, policy) in self.candidates(server, removal, all) {
             let inventory = match Kept::read(&owner_of(&policy), self.ctx).await {
                 Ok(kept) if !kept.is_there() => continue,
-                Ok(kept) => Some(kept.inventory),
+                Ok(kept) => Some(self.removable(kept.inventory, &policy, server)),
                 Err(failure) if failure.class == Class::Stalled => None,
                 Err(failure) => return Err(failure),
             };
@@ -61,6 +61,22 @@ impl Run<'_> {
         }
         *others = Some(read);
         Ok(None)
+    }
+
+    /// An inventory lies where others than the operator can write it: of it only that keeps others waiting which its
+    /// object is permitted to remove.
+    fn removable(&self, mut inventory: Inventory, other: &ConjurPolicy, here: &str) -> Inventory {
+        let key = Key::of(other);
+        let named = clients::named(&other.spec.connection_ref, &key, self.ctx).ok();
+        inventory.loads.retain(|load| {
+            named.as_ref().is_some_and(|named| {
+                let settings = &named.facts.settings;
+                let branches = [other.spec.branch.as_str(), load.branch.as_str()];
+                server(&settings.url, &settings.account) == here
+                    && named.check_access(Verb::Load, &branches, &key, self.ctx).is_ok()
+            })
+        });
+        inventory
     }
 
     /// The likeliest first.

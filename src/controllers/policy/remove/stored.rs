@@ -1,73 +1,139 @@
-//! The Secrets with keys of a policy that is being deleted: a key goes when Conjur no longer has its role.
+//! The Secrets with keys of a policy that is being deleted: a key goes when Conjur certainly no longer has its role
+//! (`plan::stored_keys` decides), and stays where that can't be told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
 
-use super::key_secrets;
+use super::{Done, Kept, Run, key_secrets, server};
 use crate::{
-    api::ConjurPolicy,
-    conjur::{Lane, RoleId},
-    controllers::{Context, clients::Connected, policy::look},
+    conjur::{Lane, Ownership, PolicyBranch},
+    controllers::policy::{
+        keys::{made_on, roles_in},
+        look,
+    },
     plan::{
         Failure,
         load::PENDING_KEY,
-        role_key::role_keys,
-        secret::{Owner, refuse_unless_ours, wipe},
+        role_key::RoleKeys,
+        secret::{refuse_unless_ours, wipe},
+        stored_keys::{Known, home, is_gone},
     },
 };
 
-/// Removes the keys of roles that are gone from Conjur, and with the last one the Secret. What else is in it stays.
-pub async fn drop_what_is_gone(
-    owner: &Owner,
-    object: &ConjurPolicy,
-    through: &Connected,
-    left: &mut Vec<String>,
-    ctx: &Context,
-) -> Result<(), Failure> {
-    for name in key_secrets(owner, object, ctx) {
-        let Some(mut secret) = ctx.cluster.read_secret(&owner.namespace, &name).await? else { continue };
-        let what = format!("Secret {}/{name}", owner.namespace);
-        if secret.immutable == Some(true) || refuse_unless_ours(&secret.metadata, owner, &what).is_err() {
-            wipe(&mut secret);
-            continue;
+impl Run<'_> {
+    /// Removes the keys of roles that are gone from Conjur, and with the last one the Secret. What else is in it stays;
+    /// of a Secret whose keys were made on another server or account, all does.
+    pub(super) async fn drop_keys_of_what_is_gone(
+        &self,
+        kept: &Kept,
+        done: &mut Done,
+    ) -> Result<(), Failure> {
+        let settings = &self.named.facts.settings;
+        let server = server(&settings.url, &settings.account);
+        for name in key_secrets(self.owner, self.object, self.ctx) {
+            let namespace = &self.owner.namespace;
+            let Some(mut secret) = self.ctx.cluster.read_secret(namespace, &name).await? else { continue };
+            let what = format!("Secret {namespace}/{name}");
+            if secret.immutable == Some(true)
+                || refuse_unless_ours(&secret.metadata, self.owner, &what).is_err()
+            {
+                wipe(&mut secret);
+                continue;
+            }
+            if made_on(&secret).is_some_and(|made| made != server) {
+                wipe(&mut secret);
+                done.left.push(format!("{what} stays: its keys were made on another server or account"));
+                continue;
+            }
+            self.drop_from(secret, &what, &server, kept, done).await?;
         }
-        let roles = roles_in(&secret, &through.account);
-        let there = look::existing(&roles.keys().cloned().collect(), through, ctx).await;
-        let there: BTreeSet<String> =
-            there.map(|there| there.into_keys().collect()).inspect_err(|_| wipe(&mut secret))?;
+        Ok(())
+    }
+
+    async fn drop_from(
+        &self,
+        mut secret: Secret,
+        what: &str,
+        server: &str,
+        kept: &Kept,
+        done: &mut Done,
+    ) -> Result<(), Failure> {
+        let roles = roles_in(&secret, &self.through.account);
+        let gone = self.gone(&roles, made_on(&secret).is_some(), server, kept, done).await;
+        let (gone, seen) = gone.inspect_err(|_| wipe(&mut secret))?;
         let data = secret.data.get_or_insert_default();
         data.remove(PENDING_KEY);
-        for (_, (login_key, api_key)) in roles.iter().filter(|(role, _)| !there.contains(*role)) {
-            for key in [login_key, api_key] {
+        for (_, keys) in roles.iter().filter(|(role, _)| gone.contains(*role)) {
+            for key in [&keys.login_key, &keys.api_key_key] {
                 data.remove(key);
             }
         }
-        let kept = data.len();
-        let written = if kept == 0 {
-            let deleted = ctx.cluster.delete_secret(&secret, Lane::Foreground).await;
+        if data.is_empty() {
+            let deleted = self.ctx.cluster.delete_secret(&secret, Lane::Foreground).await;
             wipe(&mut secret);
-            deleted
-        } else {
-            let why = match there.len() {
-                0 => "something else is in it".to_owned(),
-                count => format!("it keeps keys of {count} roles that are still in Conjur"),
-            };
-            left.push(format!("{what} stays, for {why}"));
-            ctx.cluster.replace_secret(secret, Lane::Foreground).await.map(|_| ())
+            return Ok(deleted?);
+        }
+        let unseen = roles.len() - gone.len() - seen;
+        let why = match (seen, unseen) {
+            (0, 0) => "something else is in it".to_owned(),
+            (seen, 0) => format!("it keeps keys of {seen} roles that are still in Conjur"),
+            (seen, unseen) => format!(
+                "it keeps keys of {seen} roles that are still in Conjur, and of {unseen} of which {} can't tell whether they \
+                 are",
+                self.through.identity
+            ),
         };
-        written?;
+        done.left.push(format!("{what} stays, for {why}"));
+        self.ctx.cluster.replace_secret(secret, Lane::Foreground).await?;
+        Ok(())
     }
-    Ok(())
-}
 
-/// The roles whose login is in a Secret under the key that we would put it under, with their two keys.
-fn roles_in(secret: &Secret, account: &str) -> BTreeMap<String, (String, String)> {
-    let role = |(key, login): (&String, &ByteString)| {
-        let login = std::str::from_utf8(&login.0).ok()?;
-        let role = RoleId::from_login(account, login).ok()?.to_string();
-        let keys = role_keys(&role).ok().filter(|keys| keys.login_key == *key)?;
-        Some((role, (keys.login_key, keys.api_key_key)))
-    };
-    secret.data.iter().flatten().filter_map(role).collect()
+    /// The roles that are certainly gone, and how many are certainly there.
+    async fn gone(
+        &self,
+        roles: &BTreeMap<String, RoleKeys>,
+        made_here: bool,
+        server: &str,
+        kept: &Kept,
+        done: &Done,
+    ) -> Result<(BTreeSet<String>, usize), Failure> {
+        let (inventory, account) = (&kept.inventory, &self.through.account);
+        let seen = look::existing(&roles.keys().cloned().collect(), self.through, self.ctx).await?;
+        let mut known = Known { seen: seen.into_keys().collect(), ..Known::default() };
+        known.removed = inventory.removing.get(server).cloned().unwrap_or_default();
+        for branch in &done.invisible {
+            // There nothing of what is left would be seen.
+            for id in inventory.announced(server, branch, account) {
+                known.removed.remove(&id);
+            }
+        }
+        let branches = inventory.branches(server);
+        let mut policies = BTreeSet::from([self.object.spec.branch.clone()]);
+        for branch in &branches {
+            let ids = inventory.announced(server, branch, account);
+            policies
+                .extend(ids.iter().filter_map(|id| id.split_once(":policy:")).map(|(_, id)| id.to_owned()));
+        }
+        policies.extend(branches);
+        let homes: BTreeMap<&String, Option<String>> =
+            roles.keys().map(|r| (r, home(r, &policies))).collect();
+        if made_here {
+            let unsure = homes.iter().filter(|(role, _)| {
+                let role: &str = role;
+                !known.seen.contains(role) && !known.removed.contains(role)
+            });
+            let unsure: BTreeSet<&String> = unsure.filter_map(|(_, home)| home.as_ref()).collect();
+            for policy in unsure {
+                let Ok(branch) = PolicyBranch::new(policy) else { continue };
+                let owns = self.through.client.owns_branch(&branch).await.map_err(|e| self.failed(e))?;
+                if owns == Ownership::Owner {
+                    known.owned.insert(policy.clone());
+                }
+            }
+        }
+        let gone = homes.iter().filter(|(role, home)| is_gone(role, home.as_ref(), &known));
+        let gone = gone.map(|(role, _)| (*role).clone()).collect();
+        Ok((gone, known.seen.len()))
+    }
 }

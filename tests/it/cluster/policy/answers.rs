@@ -20,6 +20,11 @@ fn a_lost_answer_loses_no_key() {
             old_host_is_untouched(&bench);
             assert_eq!(version(&bench, "billing"), 1, "{effect:?}: what happened can be read");
             assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(1));
+            for host in ["web", "two"] {
+                bench
+                    .events("KeyRotated", &format!("host/billing/{host} was lost before it was stored"))
+                    .await;
+            }
         });
     }
 }

@@ -45,6 +45,8 @@ fn a_kill_before_the_load_reaches_conjur_loses_nothing() {
         all_is_well(&bench).await;
         assert_eq!(version(&bench, "billing"), 1);
         assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0), "no rotation was needed");
+        bench.events("Loaded", "version 1").await;
+        assert!(!super::told(&bench, "KeyRotated").await);
     });
 }
 
@@ -167,6 +169,30 @@ fn a_document_that_is_edited_between_crash_and_restart_keeps_the_keys_of_both() 
             assert_eq!(bench.conjur.key_generation("host/billing/two"), Some(0));
         });
     }
+}
+
+#[test]
+fn a_login_that_is_changed_between_crash_and_restart_repeats_no_load() {
+    alone(|bench, mut operator| async move {
+        bench
+            .root(
+                "- !host ops\n- !host next\n- !group owners\n- !policy {id: billing, owner: !group owners}\n",
+            )
+            .await;
+        bench.root("- !grant {role: !group owners, members: [!host ops, !host next]}\n").await;
+        bench.connect("host/ops").await;
+        let gate = hold(&bench, Point::AfterCommit);
+        bench.apply(&policy("p", "", "- !variable v\n")).await;
+        held(&bench, 1).await;
+        operator.kill9().await.unwrap();
+        bench.conjur.release(gate);
+        let key = bench.conjur.api_key_of("host/next").unwrap();
+        bench.put_secret("conjur-login", &[("api-key", &key)]).await;
+        bench.apply(&bench.connection("conjur", "host/next")).await;
+        operator.restart().await.unwrap();
+        let p = bench.ready::<ConjurPolicy>("p").await;
+        assert_eq!((status(&p).version, version(&bench, "billing")), (Some(1), 1));
+    });
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Many kills at random moments.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use conjur_dev::{Effect, Fault, Kind, Point, When};
 use conjur_operator::api::ConjurPolicy;
@@ -16,7 +19,7 @@ fn kills_at_random_moments_lose_no_key() {
     alone(|bench, mut operator| async move {
         billing(&bench).await;
         let started = Instant::now();
-        let mut hosts: Vec<String> = Vec::new();
+        let (mut hosts, mut before): (Vec<String>, _) = (Vec::new(), BTreeMap::new());
         for round in 0..ROUNDS {
             if started.elapsed() > LONGEST {
                 break;
@@ -53,6 +56,11 @@ fn kills_at_random_moments_lose_no_key() {
             bench.ready::<ConjurPolicy>("p").await;
             let all: Vec<&str> = hosts.iter().map(String::as_str).collect();
             keys_work(&bench, "roles", &all).await;
+            let stored = bench.data("roles").await.unwrap();
+            for (key, value) in &before {
+                assert!(stored.get(key) == Some(value), "{key} was stored, and was rotated all the same");
+            }
+            before = stored;
             old_host_is_untouched(&bench);
             bench.conjur.clear_faults();
         }

@@ -93,6 +93,9 @@ fn a_permitted_rotation_stores_a_new_key() {
             .await;
         bench.ready::<ConjurPolicy>("p").await;
         keys_work(&bench, "roles", &["web", "two"]).await;
+        for host in ["web", "two"] {
+            bench.events("KeyRotated", &format!("host/billing/{host} is not stored any more")).await;
+        }
         assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(1), "once");
         assert_eq!(bench.conjur.key_generation("host/billing/two"), Some(1));
         assert_eq!(bench.conjur.key_generation("host/ops"), Some(0));

@@ -33,7 +33,7 @@ const MADE: [(&str, &str); 12] = [
     ("policy", "billing/eu/west"),
     ("host", "billing/eu/west/h"),
 ];
-const INVENTORY: &str = "conjurpolicy-inventory.p";
+pub(super) const INVENTORY: &str = "conjurpolicy-inventory.p";
 
 pub(super) fn deletes(more: &str) -> String {
     format!("deletionPolicy: Delete\n{more}")
@@ -97,6 +97,22 @@ fn what_the_document_made_goes_with_the_object_and_what_was_there_stays() {
         assert!(bench.conjur.exists("host", "billing/old") && bench.conjur.exists("variable", "billing/old"));
         old_host_is_untouched(&bench);
         assert_eq!(version(&bench, "billing"), 2, "one load, one removal");
+        let removal = bench.conjur.policy_versions("billing").last().unwrap().text.clone();
+        let deleted: Vec<&str> =
+            removal.lines().filter_map(|line| line.trim().strip_prefix("record: !")).collect();
+        let at = |record: &str| {
+            deleted.iter().position(|r| *r == record).unwrap_or_else(|| panic!("{record}: {removal}"))
+        };
+        let order = [
+            "variable \"db/password\"",
+            "host-factory \"factory\"",
+            "host \"web\"",
+            "group \"admins\"",
+            "policy \"eu/west\"",
+            "policy \"eu\"",
+        ];
+        assert!(order.map(at).is_sorted(), "{removal}");
+        assert_eq!(deleted.len(), MADE.len());
         its_secrets_are_gone(&bench).await;
         bench.events("Removed", "12 records").await;
     });
@@ -239,6 +255,146 @@ fn who_no_longer_owns_the_branch_is_told_and_retain_lets_it_go() {
         bench.kubectl(&["patch", "conjurpolicy", "p", "--type=merge", "-p", retain]).await;
         gone(&bench, "p").await;
         assert!(bench.conjur.exists("variable", "billing/v"));
+    });
+}
+
+/// The branch `billing` is owned by the host that the connection is, until the policy `revoke` is applied, which sees to
+/// it that the host no longer sees it.
+async fn owned_until_revoked(bench: &Bench) -> String {
+    bench.root("- !host ops\n- !group owners\n- !policy {id: billing, owner: !group owners}\n").await;
+    let grant = "{role: !group owners, member: !host ops}\n";
+    bench.root(&format!("- !grant {grant}- !policy {{id: other, owner: !host ops}}\n")).await;
+    bench.connect("host/ops").await;
+    bench.put_secret("admin-login", &[("api-key", &bench.conjur.admin_key())]).await;
+    bench.apply(&bench.connection("admin", "admin").replace("conjur-login", "admin-login")).await;
+    let revoke = policy("revoke", "branch: root", &format!("- !revoke {grant}"));
+    revoke.replace("{name: conjur}", "{name: admin}")
+}
+
+#[test]
+fn keys_stay_where_their_branch_is_no_longer_visible() {
+    test(|bench| async move {
+        let revoke = owned_until_revoked(&bench).await;
+        bench.apply(&policy("p", &deletes(&keys_in("roles")), "- !host web\n- !variable v\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        bench.apply(&revoke).await;
+        bench.ready::<ConjurPolicy>("revoke").await;
+        delete(&bench, "p").await;
+        gone(&bench, "p").await;
+        bench.events("LeftInConjur", "no longer visible to host/ops").await;
+        bench.events("LeftInConjur", "of 1 of which host/ops can't tell").await;
+        assert!(bench.conjur.exists("variable", "billing/v"));
+        keys_work(&bench, "roles", &["web"]).await;
+    });
+}
+
+#[test]
+fn keys_of_a_branch_that_is_in_no_inventory_stay_where_it_is_no_longer_visible() {
+    test(|bench| async move {
+        let revoke = owned_until_revoked(&bench).await;
+        bench.apply(&policy("p", &keys_in("roles"), "- !host web\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let more = deletes(&format!("branch: other\n{}", keys_in("roles")));
+        bench.apply(&policy("p", &more, "- !host two\n")).await;
+        bench
+            .until("two made", "p", |p: &ConjurPolicy| {
+                let made = p.status.clone().unwrap_or_default().created_roles.unwrap_or_default();
+                made.contains(&"demo:host:other/two".to_owned())
+            })
+            .await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let two = "host.other_2ftwo.api-key";
+        bench.keep_secret(bench.data("roles").await.unwrap().remove(two).unwrap());
+        bench.apply(&revoke).await;
+        bench.ready::<ConjurPolicy>("revoke").await;
+        delete(&bench, "p").await;
+        gone(&bench, "p").await;
+        assert!(!bench.conjur.exists("host", "other/two"));
+        keys_work(&bench, "roles", &["web"]).await;
+        assert!(!bench.data("roles").await.unwrap().contains_key(two), "its role is gone");
+    });
+}
+
+#[test]
+fn what_conjur_no_longer_tells_of_is_left_with_an_event() {
+    alone(|bench, mut operator| async move {
+        billing(&bench).await;
+        let gate = hold(&bench, Point::AfterCommit);
+        bench.apply(&policy("p", &deletes(""), "- !variable v\n")).await;
+        held(&bench, 1).await;
+        operator.kill9().await.unwrap();
+        bench.conjur.release(gate);
+        loaded_by_others(&bench, 21).await;
+        delete(&bench, "p").await;
+        operator.restart().await.unwrap();
+        gone(&bench, "p").await;
+        bench.events("LeftInConjur", "that ConjurPolicy p may have made").await;
+        bench.events("LeftInConjur", "demo:variable:billing/v").await;
+        assert!(bench.conjur.exists("variable", "billing/v"));
+    });
+}
+
+#[test]
+fn a_role_that_conjur_no_longer_tells_of_is_not_rotated() {
+    alone(|bench, mut operator| async move {
+        billing(&bench).await;
+        let gate = hold(&bench, Point::AfterCommit);
+        bench.apply(&policy("p", &keys_in("roles"), "- !host web\n")).await;
+        held(&bench, 1).await;
+        operator.kill9().await.unwrap();
+        bench.conjur.release(gate);
+        loaded_by_others(&bench, 21).await;
+        operator.restart().await.unwrap();
+        let message = bench.says::<ConjurPolicy>("p", "KeyNotStored").await;
+        assert!(message.contains("host/billing/web"), "{message}");
+        assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0));
+        let rotate = "conjur-operator.io/rotate-keys=host/billing/web";
+        bench.kubectl(&["annotate", "conjurpolicy", "p", rotate]).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        keys_work(&bench, "roles", &["web"]).await;
+    });
+}
+
+/// Conjur lists the newest 20 versions of a branch.
+async fn loaded_by_others(bench: &Bench, times: usize) {
+    for i in 0..times {
+        bench.conjur.load("billing", &format!("- !variable others/{i}\n")).await.unwrap();
+    }
+}
+
+#[test]
+fn what_was_loaded_under_retain_is_in_no_inventory_and_stays() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.apply(&policy("p", "", "- !variable v\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        bench.apply(&policy("p", &deletes(""), "- !variable v\n")).await;
+        bench.until("a finalizer", "p", |p: &ConjurPolicy| p.metadata.finalizers.is_some()).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        delete(&bench, "p").await;
+        gone(&bench, "p").await;
+        bench.events("LeftInConjur", "there is no inventory of what ConjurPolicy p made").await;
+        assert!(bench.conjur.exists("variable", "billing/v"));
+        assert_eq!(loads(&bench), 1);
+    });
+}
+
+#[test]
+fn what_is_written_says_whose_it_is() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.apply(&policy("p", &deletes(&keys_in("roles")), "- !host web\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        for name in ["roles", INVENTORY] {
+            let written = bench.api::<Secret>().get(name).await.unwrap().metadata;
+            let labels = written.labels.unwrap();
+            assert_eq!(labels["conjur-operator.io/managed"], "true", "{name}");
+            assert_eq!(labels["app.kubernetes.io/managed-by"], "conjur-operator", "{name}");
+            assert_eq!(written.annotations.unwrap()["conjur-operator.io/owner"], "ConjurPolicy/p", "{name}");
+            let managers: Vec<_> =
+                written.managed_fields.unwrap().into_iter().map(|f| f.manager.unwrap()).collect();
+            assert_eq!(managers, ["conjur-operator"], "{name}");
+        }
     });
 }
 

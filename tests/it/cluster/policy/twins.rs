@@ -1,10 +1,14 @@
 //! Two objects that ask for the same.
 
 use conjur_dev::Point;
-use conjur_operator::api::ConjurPolicy;
+use conjur_operator::{
+    api::ConjurPolicy,
+    conjur::{Client, Config, Credentials, LoadMode, PolicyBranch},
+    sensitive::Sensitive,
+};
 
 use super::super::{Bench, alone, test};
-use super::{billing, held, keys_in, keys_work, old_host_is_untouched, policy, status};
+use super::{billing, held, keys_in, keys_work, old_host_is_untouched, policy, status, version};
 
 #[test]
 fn two_policies_cannot_share_a_secret_for_keys() {
@@ -88,7 +92,7 @@ fn a_load_that_was_refused_for_another_does_not_claim_what_a_twin_makes() {
 }
 
 /// Another server with a branch `billing`, and a connection `other` to it.
-async fn other_server(bench: &Bench) -> conjur_dev::Server {
+pub(super) async fn other_server(bench: &Bench) -> conjur_dev::Server {
     let other = conjur_dev::Server::start(conjur_dev::Options::default()).await.unwrap();
     other.load_root("- !host ops\n- !policy {id: billing, owner: !host ops}\n").await.unwrap();
     bench.put_secret("other-login", &[("api-key", &other.api_key_of("host/ops").unwrap())]).await;
@@ -116,7 +120,82 @@ fn keys_of_another_server_are_not_overwritten() {
         keys_work(&bench, "roles", &["web"]).await;
         let key = bench.data("others").await.unwrap().remove("host.billing_2fweb.api-key");
         assert!(key.is_some() && key == other.api_key_of("host/billing/web"));
+        // Nor is an object that is made anew taken in: it knows nothing of where the first one loaded.
+        super::removal::delete(&bench, "p").await;
+        super::removal::gone(&bench, "p").await;
+        let stored = bench.data("roles").await;
+        // Whether it would make the same role anew, or another one beside it.
+        let key = Sensitive::new(other.api_key_of("host/ops").unwrap());
+        let credentials = Credentials::ApiKey { login: "host/ops".into(), api_key: key };
+        let ops = Client::new(Config::new(other.url().parse().unwrap(), "demo", credentials)).unwrap();
+        let branch = PolicyBranch::new("billing").unwrap();
+        ops.load_policy(&branch, LoadMode::Replace, b"[]\n").await.unwrap();
+        for document in ["- !host web\n", "- !host two\n"] {
+            let inline = serde_json::to_string("- !host web\n").unwrap();
+            let again = moved("roles").replace(&inline, &serde_json::to_string(document).unwrap());
+            bench.apply(&again).await;
+            let message = bench.says::<ConjurPolicy>("p", "InvalidSpec").await;
+            assert!(message.contains("/roles keeps the keys of host/billing/web"), "{message}");
+            let made = other.exists("host", "billing/web") || other.exists("host", "billing/two");
+            assert!(!made, "{document}: it is refused before the load");
+            assert!(bench.data("roles").await == stored, "{document}: the stored key is as it was");
+            super::removal::delete(&bench, "p").await;
+            super::removal::gone(&bench, "p").await;
+        }
         other.stop().await;
+    });
+}
+
+#[test]
+fn keys_of_another_server_do_not_go_with_the_object() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let deletes = |secret: &str| super::removal::deletes(&keys_in(secret));
+        bench.apply(&policy("p", &deletes("roles"), "- !host web\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let other = other_server(&bench).await;
+        let moved =
+            policy("p", &deletes("others"), "- !host web\n").replace("{name: conjur}", "{name: other}");
+        bench.apply(&moved).await;
+        testbed::wait_for("the load into the other server", super::SOON, || async {
+            other.exists("host", "billing/web").then_some(())
+        })
+        .await
+        .unwrap();
+        bench.ready::<ConjurPolicy>("p").await;
+        super::removal::delete(&bench, "p").await;
+        super::removal::gone(&bench, "p").await;
+        assert!(!other.exists("host", "billing/web"), "made there last, it goes");
+        assert!(bench.conjur.exists("host", "billing/web"));
+        keys_work(&bench, "roles", &["web"]).await;
+        bench.events("LeftInConjur", "/roles stays: its keys were made on another server").await;
+        bench.events("LeftInConjur", "also loaded into another server").await;
+        other.stop().await;
+    });
+}
+
+#[test]
+fn a_server_is_one_however_its_address_is_spelled() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.apply(&policy("p", &super::removal::deletes(&keys_in("roles")), "- !host web\n")).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        let respelled = bench.connection("conjur", "host/ops").replace("//127.0.0.1:", "//127.1:");
+        assert!(respelled.contains("//127.1:"), "{respelled}");
+        bench.apply(&respelled).await;
+        bench.ready::<conjur_operator::api::ConjurConnection>("conjur").await;
+        super::settled(&bench, "later").await;
+        bench.ready::<ConjurPolicy>("p").await;
+        assert_eq!(version(&bench, "billing"), 1, "it is not loaded again");
+        bench.keep_secret(bench.conjur.api_key_of("host/billing/web").unwrap());
+        super::removal::delete(&bench, "p").await;
+        super::removal::gone(&bench, "p").await;
+        assert!(!bench.conjur.exists("host", "billing/web"), "what was made there is removed");
+        testbed::wait_for("the Secret with the keys to go", super::SOON, || async {
+            bench.data("roles").await.is_none().then_some(())
+        })
+        .await
+        .unwrap();
     });
 }
 
