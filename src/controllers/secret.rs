@@ -18,13 +18,14 @@ use kube::{
     runtime::{events::EventType, reflector::ObjectRef},
 };
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use self::versions::{Before, Looked};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
     inputs::{Input, User},
-    memory::{Remembered, Target},
+    memory::{Remembered, Target, Unconfirmed},
 };
 use crate::{
     api::{
@@ -195,8 +196,29 @@ impl Seen {
         self.slots.map(|slots| slots.current(now))
     }
 
-    fn next_slot(&self) -> Option<Duration> {
-        self.slots.map(|slots| slots.next_in(Timestamp::now()))
+    /// When to look again: at the next slot, or before it where a find is to be confirmed.
+    fn again(&self, ctx: &Context) -> Option<Duration> {
+        let now = Timestamp::now();
+        let slots = self.slots?;
+        let unconfirmed = ctx.memory.of(&self.key).unconfirmed.map(|unconfirmed| unconfirmed.again);
+        let sooner = unconfirmed.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        Some(sooner.into_iter().fold(slots.next_in(now), Duration::min))
+    }
+
+    /// What is to be confirmed of what was gathered; none where nothing is.
+    fn unconfirmed(&self, gathered: &fetch::Gathered, cause: Cause, asked: Instant) -> Option<Unconfirmed> {
+        let due = gathered.from_before && cause != Cause::Slot && self.slots.is_some();
+        due.then(|| Unconfirmed {
+            asked,
+            again: Timestamp::now() + fetch::FRESH_LIST,
+            wanted: gathered.wanted_hash(),
+        })
+    }
+
+    /// Whether a look at the list brought what it did before, and nothing else is due.
+    fn is_confirmed(&self, gathered: &fetch::Gathered, cause: Cause, slot: Option<i128>) -> bool {
+        let before = self.remembered.unconfirmed.filter(|_| cause == Cause::Slot);
+        before.is_some_and(|before| before.wanted == gathered.wanted_hash()) && self.remembered.slot == slot
     }
 
     fn synced(&self) -> String {
@@ -228,6 +250,7 @@ impl Seen {
             retrying: is_true(conditions, RECONCILING),
             target: self.target,
             handled_slot: self.remembered.slot,
+            look_again: self.remembered.unconfirmed.map(|unconfirmed| unconfirmed.again),
             made_once: self.made_once,
             only_rollout: self.only_rollout,
         };
@@ -246,7 +269,7 @@ impl Seen {
             return Ok(self.left_alone(object, ctx));
         }
         if cause == Cause::Rollout {
-            return Ok(self.written_before());
+            return Ok(self.written_before(ctx));
         }
         ctx.memory.change(&self.key, |m| m.only_rollout = false);
         let plan = fetch::plan(object)?;
@@ -254,7 +277,7 @@ impl Seen {
         let looked = Box::pin(self.is_disturbed(object, cause, ctx)).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
-            return Ok(Outcome::Untouched(self.next_slot()));
+            return Ok(Outcome::Untouched(self.again(ctx)));
         }
         let asked = asked || disturbed;
         self.bring_about(object, cause, plan, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
@@ -279,10 +302,16 @@ impl Seen {
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slot(Timestamp::now());
-        let gathered = Box::pin(plan.gather(&self.key, cause, lane, &named, through, ctx)).await?;
+        let asked = Instant::now();
+        let lists = fetch::lists(cause, self.slots.is_some(), self.remembered.unconfirmed.as_ref());
+        let gathered = Box::pin(plan.gather(&self.key, lists, lane, &named, through, ctx)).await?;
+        if self.is_confirmed(&gathered, cause, slot) {
+            return Ok(self.unchanged(cause, slot, None, lane, ctx));
+        }
+        let unconfirmed = self.unconfirmed(&gathered, cause, asked);
         let before =
             match Box::pin(versions::look(&self, object, &gathered, cause, lane, through, ctx)).await? {
-                Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
+                Looked::Unchanged => return Ok(self.unchanged(cause, slot, unconfirmed, lane, ctx)),
                 Looked::Fetch(before) => before,
             };
         // Known again when all is done: what fails from here on needs the values.
@@ -291,6 +320,7 @@ impl Seen {
         let fetched = gathered.fetch(cause, lane, read, through, ctx).await?;
         let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));
         self.desired.data = templates.render(fetched.data)?;
+        self.desired.check_keys()?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         Box::pin(target::remove_former(&self, object, lane, ctx)).await?;
@@ -298,19 +328,30 @@ impl Seen {
             m.target = Some(target.clone());
             m.slot = slot;
             m.versions = versions;
+            m.unconfirmed = unconfirmed;
         });
         if action != Action::Unchanged && cause == Cause::Drift {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
         let inputs = template::hash(&named.inputs, &self.sources, &templates.versions);
-        Ok(self.done(object, cause, action, &target, &inputs, lane))
+        Ok(self.done(object, cause, (action, &target), &inputs, lane, ctx))
     }
 
     /// No variable has another version: nothing is fetched or written. The status is told only what it may not know.
-    fn unchanged(&self, cause: Cause, slot: Option<i128>, lane: Lane, ctx: &Context) -> Outcome {
-        ctx.memory.change(&self.key, |m| m.slot = slot);
-        let again = self.next_slot();
+    fn unchanged(
+        &self,
+        cause: Cause,
+        slot: Option<i128>,
+        unconfirmed: Option<Unconfirmed>,
+        lane: Lane,
+        ctx: &Context,
+    ) -> Outcome {
+        ctx.memory.change(&self.key, |m| {
+            m.slot = slot;
+            m.unconfirmed = unconfirmed;
+        });
+        let again = self.again(ctx);
         if cause == Cause::Slot {
             return Outcome::Untouched(again);
         }
@@ -368,10 +409,10 @@ impl Seen {
         &self,
         object: &ConjurSecret,
         cause: Cause,
-        action: Action,
-        target: &Target,
+        (action, target): (Action, &Target),
         inputs: &str,
         lane: Lane,
+        ctx: &Context,
     ) -> Outcome {
         let status = object.status.clone().unwrap_or_default();
         let mut fields = Map::new();
@@ -383,7 +424,10 @@ impl Seen {
                 json!({ "name": target.name, "uid": target.uid, "resourceVersion": target.resource_version });
             fields.insert("target".into(), written);
         }
-        if action != Action::Unchanged || status.last_sync_time.is_none() {
+        // Also where the Secret was written before and the status was not.
+        if let Some(at) = target.data_at {
+            fields.insert("lastSyncTime".into(), at.to_string().into());
+        } else if status.last_sync_time.is_none() {
             let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
             fields.insert("lastSyncTime".into(), now.to_string().into());
         }
@@ -392,12 +436,6 @@ impl Seen {
         fields.insert("keys".into(), self.desired.data.len().into());
         fields.insert("missing".into(), Value::Null);
         fields.insert("observedInputs".into(), inputs.into());
-        Outcome::Done {
-            again: self.next_slot(),
-            reason: Reason::Synced,
-            message: self.synced(),
-            fields,
-            lane,
-        }
+        Outcome::Done { again: self.again(ctx), reason: Reason::Synced, message: self.synced(), fields, lane }
     }
 }

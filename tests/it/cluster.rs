@@ -5,6 +5,7 @@ mod access;
 mod api_faults;
 mod connection;
 mod docs;
+mod former;
 mod input;
 mod login;
 mod many;
@@ -18,6 +19,7 @@ mod setup;
 mod sources;
 mod target;
 mod template;
+mod written;
 
 use std::{
     collections::BTreeMap,

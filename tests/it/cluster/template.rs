@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::{
     Bench, alone,
-    setup::{api_requests, change, connected, eventually, fetches, project, put, secret, states, synced},
+    setup::{
+        api_requests, change, connected, eventually, fetches, project, put, secret, states, synced, try_put,
+    },
     test, version,
 };
 
@@ -130,6 +132,19 @@ fn a_fault_tells_key_and_line_and_no_value_and_leaves_the_secret() {
         .await;
         bench.holds("db", &[("url", &user)]).await;
         bench.ready::<ConjurSecret>("db").await;
+    });
+}
+
+#[test]
+fn a_template_without_a_key_is_refused_and_leaves_the_secret() {
+    test(|bench| async move {
+        credentials(&bench).await;
+        put(&bench, &project("db", DATA, &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let before = secret(&bench, "db").await;
+        let error = try_put(&bench, &project("db", DATA, &template(&json!({})))).await.unwrap_err();
+        assert!(error.contains("should have at least 1 properties"), "{error}");
+        assert_eq!(version(&secret(&bench, "db").await), version(&before));
     });
 }
 
