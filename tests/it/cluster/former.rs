@@ -72,6 +72,7 @@ fn one_that_is_renamed_and_retained_at_once_no_longer_goes_with_the_object() {
 #[test]
 fn one_whose_writing_no_status_tells_of_goes_too() {
     by_a_faulty_way(|bench, way| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &owner("first")).await;
         bench.ready::<ConjurSecret>("db").await;
@@ -97,6 +98,7 @@ fn one_whose_writing_no_status_tells_of_goes_too() {
 #[test]
 fn the_old_one_stays_until_the_new_one_is_written() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &owner("old")).await;
         bench.ready::<ConjurSecret>("db").await;

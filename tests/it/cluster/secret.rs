@@ -173,6 +173,7 @@ fn what_is_dropped_from_the_spec_is_dropped_from_the_secret() {
 #[test]
 fn a_changed_target_name_moves_the_secret() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
         bench.ready::<ConjurSecret>("db").await;
@@ -209,6 +210,7 @@ fn a_changed_target_name_moves_the_secret() {
 #[test]
 fn a_changed_type_recreates_the_secret_and_keeps_what_others_put_there() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
         bench.ready::<ConjurSecret>("db").await;
@@ -243,6 +245,7 @@ fn a_type_that_the_api_server_refuses_costs_no_secret() {
 #[test]
 fn a_secret_that_somebody_made_immutable_still_follows() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
         bench.ready::<ConjurSecret>("db").await;

@@ -1,8 +1,14 @@
 //! ConjurSecret: the target's type, its immutability, and when it is written again.
 
 use conjur_operator::api::ConjurSecret;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{ResourceExt, api::DeleteParams};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::json;
 use testbed::wait_for;
 
@@ -50,6 +56,7 @@ fn a_type_gets_the_keys_it_needs_or_nothing_is_written() {
 #[test]
 fn an_immutable_secret_is_made_anew_when_its_data_changes() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         let sealed = json!({ "target": { "immutable": true } });
         put(&bench, &project("db", &[("a", "a")], &sealed)).await;
@@ -190,6 +197,38 @@ fn an_object_needs_no_operator_to_go() {
         wait_for("the Secret is gone", SOON, || async { bench.data("db").await.is_none().then_some(()) })
             .await
             .unwrap();
+        operator.restart().await.unwrap();
+    });
+}
+
+#[test]
+fn a_namespace_full_of_objects_needs_no_operator_to_go() {
+    alone(|bench, mut operator| async move {
+        connected(&bench, &["a"]).await;
+        let other = Bench { namespace: format!("{}-full", bench.namespace), ..bench.clone() };
+        let meta = ObjectMeta { name: Some(other.namespace.clone()), ..ObjectMeta::default() };
+        let namespaces = Api::<Namespace>::all(bench.client.clone());
+        let full = Namespace { metadata: meta, ..Namespace::default() };
+        namespaces.create(&PostParams::default(), &full).await.unwrap();
+        other.connect(super::setup::LOGIN).await;
+        for at in 0..5 {
+            put(&other, &project(&format!("live-{at}"), &[("a", "a")], &json!({}))).await;
+        }
+        let suspended = json!({ "suspend": true });
+        let rest: Vec<_> = (0..400)
+            .map(|at| project(&format!("object-{at}"), &[("a", "a")], &suspended).to_string())
+            .collect();
+        other.apply(&rest.join("\n---\n")).await;
+        for at in 0..5 {
+            other.ready::<ConjurSecret>(&format!("live-{at}")).await;
+        }
+        operator.terminate().await.unwrap();
+        namespaces.delete(&other.namespace, &DeleteParams::default()).await.unwrap();
+        wait_for("the namespace is gone", 2 * SOON, || async {
+            namespaces.get_opt(&other.namespace).await.unwrap().is_none().then_some(())
+        })
+        .await
+        .unwrap();
         operator.restart().await.unwrap();
     });
 }

@@ -149,6 +149,32 @@ fn a_template_without_a_key_is_refused_and_leaves_the_secret() {
 }
 
 #[test]
+fn what_the_user_must_mend_may_lie_in_conjur_and_is_looked_at_again() {
+    test(|bench| async move {
+        credentials(&bench).await;
+        let decoded = |interval: &str| {
+            let mut spec = template(&json!({ "decoded": "{{ user | b64decode }}" }));
+            spec["refreshInterval"] = interval.into();
+            spec
+        };
+        put(&bench, &project("often", DATA, &decoded("10s"))).await;
+        put(&bench, &project("asked", DATA, &decoded("1h"))).await;
+        for name in ["often", "asked"] {
+            bench.says::<ConjurSecret>(name, "TemplateInvalid").await;
+        }
+        let value = bench.secret_value("mended");
+        bench.keep_secret(base64(&value));
+        assert!(bench.conjur.set_variable("apps/user", base64(&value).as_bytes()));
+        bench.holds("often", &[("decoded", &value)]).await;
+        bench.ready::<ConjurSecret>("often").await;
+        assert_eq!(bench.data("asked").await, None);
+        super::setup::sync_now(&bench, "asked", "1").await;
+        bench.holds("asked", &[("decoded", &value)]).await;
+        bench.ready::<ConjurSecret>("asked").await;
+    });
+}
+
+#[test]
 fn a_template_that_does_not_parse_is_told_before_conjur_is_asked() {
     test(|bench| async move {
         credentials(&bench).await;

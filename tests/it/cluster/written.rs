@@ -1,7 +1,10 @@
 //! What stands in a Secret and in its object's status after a write, and what a write costs.
 
 use conjur_operator::api::ConjurSecret;
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    api::{core::v1::Secret, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -74,5 +77,77 @@ fn data_that_is_too_large_with_that_of_others_is_refused_naming_the_largest_keys
         assert!(message.contains("700000 of them in keys of others"), "{message}");
         assert!(message.contains("the largest of ours: large (500000 bytes), a ("), "{message}");
         assert_eq!(super::version(&secret(&bench, "theirs").await), super::version(&before));
+    });
+}
+
+#[test]
+fn a_new_object_costs_two_writes_and_no_event() {
+    test(|bench| async move {
+        connected(&bench, &["a"]).await;
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        // A later one is done when everything of the first one is.
+        put(&bench, &project("later", &[("a", "a")], &json!({}))).await;
+        bench.ready::<ConjurSecret>("later").await;
+        let of_the_first =
+            |r: &testbed::ApiRequest| r.name == "db" || (r.resource == "events" && r.verb != "list");
+        let asked: Vec<_> = super::setup::api_requests(&bench)
+            .into_iter()
+            .filter(of_the_first)
+            .map(|r| format!("{} {}/{}", r.verb, r.resource, r.subresource))
+            .filter(|asked| !asked.starts_with("create events"))
+            .collect();
+        assert_eq!(asked, ["create secrets/", "patch conjursecrets/status"]);
+        let all = bench.api::<Event>().list(&kube::api::ListParams::default()).await.unwrap().items;
+        let of_it = |event: &&Event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some("db");
+        assert_eq!(all.iter().filter(of_it).count(), 0);
+    });
+}
+
+#[test]
+fn kubectl_shows_the_columns_and_knows_the_short_names() {
+    test(|bench| async move {
+        connected(&bench, &["a"]).await;
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let shown = bench.kubectl(&["get", "cjs"]).await;
+        let mut lines = shown.lines();
+        let header: Vec<_> =
+            lines.next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+        assert_eq!(header, ["NAME", "READY", "REASON", "TARGET", "KEYS", "LAST SYNC", "AGE"]);
+        let row: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+        assert_eq!(row[..5], ["db", "True", "Synced", "db", "1"]);
+        for name in ["conjursecret", "conjur"] {
+            assert!(bench.kubectl(&["get", name, "-o", "name"]).await.contains("/db"), "{name}");
+        }
+    });
+}
+
+#[test]
+fn keys_that_are_merged_once_are_left_alone_over_a_restart_and_a_rename() {
+    super::alone(|bench, mut operator| async move {
+        let first = connected(&bench, &["a"]).await.remove(0);
+        for name in ["theirs", "others"] {
+            bench.put_secret(name, &[("theirs", "x")]).await;
+        }
+        let once = |into: &str| {
+            let mut object = super::target::merging("db", into, &[("a", "a")]);
+            object["spec"]["refreshPolicy"] = "CreatedOnce".into();
+            object
+        };
+        put(&bench, &once("theirs")).await;
+        bench.holds("theirs", &[("a", &first), ("theirs", "x")]).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let merged = secret(&bench, "theirs").await;
+        let second = bench.set("apps/a");
+        synced(&bench, "db", "1").await;
+        operator.restart().await.unwrap();
+        synced(&bench, "db", "2").await;
+        assert_eq!(super::version(&secret(&bench, "theirs").await), super::version(&merged));
+        // Into another one they are merged with what Conjur holds now.
+        put(&bench, &once("others")).await;
+        bench.holds("others", &[("a", &second), ("theirs", "x")]).await;
+        bench.ready::<ConjurSecret>("db").await;
+        bench.holds("theirs", &[("a", &first), ("theirs", "x")]).await;
     });
 }
