@@ -3,11 +3,16 @@
 use conjur_dev::{Effect, Fault, Kind, When};
 use conjur_operator::api::ConjurSecret;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{ResourceExt, api::DeleteParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::json;
+use testbed::Loss;
 
 use super::{
     Bench, alone,
+    api_faults::by_a_faulty_way,
     setup::{change_policy, connected, project, put, secret, states, sync_now},
     test, version,
 };
@@ -148,12 +153,43 @@ fn a_secret_that_is_being_deleted_is_waited_for_and_made_again() {
         bench.api::<Secret>().delete("db", &DeleteParams::default()).await.unwrap();
         // As long as it is what it should be there is nothing to say.
         let value = bench.set("apps/a");
-        sync_now(&bench, "db", "1").await;
+        put(&bench, &project("db", &[("a", "a")], &json!({ "target": { "labels": { "x": "y" } } }))).await;
         let message = bench.says::<ConjurSecret>("db", "TargetTerminating").await;
         assert!(message.contains("is being deleted"), "{message}");
         super::setup::edit(&bench, "db", json!({ "metadata": { "finalizers": null } })).await;
         bench.until("it is made again", "db", |s: &Secret| s.uid() != before.uid()).await;
         bench.holds("db", &[("a", &value)]).await;
         bench.ready::<ConjurSecret>("db").await;
+    });
+}
+
+#[test]
+fn a_foreign_secret_that_comes_while_ours_is_made_anew_is_left_alone() {
+    by_a_faulty_way(|bench, way| async move {
+        bench.may_delete();
+        connected(&bench, &["a"]).await;
+        put(&bench, &project("db", &[("a", "a")], &json!({ "target": { "immutable": true } }))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let path = format!("/api/v1/namespaces/{}/secrets/db", bench.namespace);
+        way.lose(move |method, asked| {
+            (method == "DELETE" && asked.split('?').next() == Some(&path)).then_some(Loss::Request)
+        });
+        bench.set("apps/a");
+        sync_now(&bench, "db", "1").await;
+        super::setup::eventually("it is about to be made anew", || way.struck() > 0).await;
+        bench.api::<Secret>().delete("db", &DeleteParams::default()).await.unwrap();
+        // It may have been made again in between.
+        while bench.data("db").await.is_none_or(|data| !data.contains_key("theirs")) {
+            bench.api::<Secret>().delete("db", &DeleteParams::default()).await.ok();
+            let theirs: Secret = serde_json::from_value(
+                json!({ "metadata": { "name": "db" }, "stringData": { "theirs": "x" } }),
+            )
+            .unwrap();
+            bench.api::<Secret>().create(&PostParams::default(), &theirs).await.ok();
+        }
+        let theirs = secret(&bench, "db").await;
+        way.lose_nothing();
+        bench.says::<ConjurSecret>("db", "ForeignSecret").await;
+        assert_eq!(secret(&bench, "db").await, theirs);
     });
 }

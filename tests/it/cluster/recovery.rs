@@ -1,6 +1,6 @@
 //! When something that many objects need works again or changes.
 
-use conjur_dev::Kind;
+use conjur_dev::{Effect, Fault, Kind, When};
 use conjur_operator::api::{ConjurConnection, ConjurSecret};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
@@ -9,7 +9,7 @@ use testbed::wait_for;
 
 use super::{
     Bench, SOON,
-    setup::{api_requests, connected, connection, project, put, states},
+    setup::{api_requests, change_policy, connected, connection, fetches, permitted, project, put, states},
     test,
 };
 
@@ -128,5 +128,64 @@ fn what_many_refer_to_is_watched_once() {
             .filter(|r| r.stage == "ResponseStarted" && r.uri.contains("watched-texts"))
             .collect();
         assert_eq!(watches.len(), 1, "{watches:?}");
+    });
+}
+
+#[test]
+fn while_a_connection_fails_it_alone_is_tried() {
+    test(|bench| async move {
+        connected(&bench, &["a"]).await;
+        let fast = json!({ "refreshInterval": "10s" });
+        for at in 0..20 {
+            put(&bench, &project(&format!("db-{at}"), &[("a", "a")], &fast)).await;
+        }
+        for at in 0..20 {
+            bench.ready::<ConjurSecret>(&format!("db-{at}")).await;
+        }
+        let effect = Effect::Status { status: 503, retry_after: None };
+        bench.conjur.fault(Fault { method: None, path: "/".into(), count: None, when: When::Before, effect });
+        bench.says::<ConjurConnection>("conjur", "ConjurUnavailable").await;
+        bench.conjur.clear_requests();
+        // A slot of each object has come.
+        wait_for("all are due", SOON, || async {
+            (count(&bench, "Ready=True Reconciling=True").await == 20).then_some(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(fetches(&bench), 0, "{:?}", bench.conjur.counts());
+        assert!(bench.conjur.requests().len() <= 10, "{:?}", bench.conjur.counts());
+        bench.conjur.clear_faults();
+        for at in 0..20 {
+            bench.ready::<ConjurSecret>(&format!("db-{at}")).await;
+        }
+    });
+}
+
+#[test]
+fn ids_that_are_missing_are_looked_for_together() {
+    test(|bench| async move {
+        const MISSING: usize = 50;
+        connected(&bench, &["a"]).await;
+        let names: Vec<_> = (0..MISSING).map(|at| format!("late/v{at}")).collect();
+        for (at, name) in names.iter().enumerate() {
+            put(&bench, &project(&format!("db-{at}"), &[("a", name)], &json!({}))).await;
+        }
+        for at in 0..MISSING {
+            bench.says::<ConjurSecret>(&format!("db-{at}"), "VariableNotFound").await;
+        }
+        let policy: String = names.iter().map(|name| permitted(name)).collect();
+        change_policy(&bench, &policy).await;
+        let values: Vec<_> = names.iter().map(|name| bench.set(&format!("apps/{name}"))).collect();
+        bench.conjur.clear_requests();
+        for (at, value) in values.iter().enumerate() {
+            bench.holds(&format!("db-{at}"), &[("a", value)]).await;
+            bench.ready::<ConjurSecret>(&format!("db-{at}")).await;
+        }
+        let singles = bench.conjur.count(Kind::Single);
+        assert!(
+            singles <= 3,
+            "{singles} of {MISSING} were looked for one by one: {:?}",
+            bench.conjur.counts()
+        );
     });
 }

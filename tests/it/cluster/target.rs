@@ -54,6 +54,42 @@ fn a_type_gets_the_keys_it_needs_or_nothing_is_written() {
 }
 
 #[test]
+fn other_types_get_the_keys_they_need_too() {
+    test(|bench| async move {
+        let value = connected(&bench, &["a", "json"]).await.remove(0);
+        let json = format!("{{\"{}\": {{}}}}", bench.secret_value("registry"));
+        assert!(bench.conjur.set_variable("apps/json", json.as_bytes()));
+        for (name, key, variable, value) in [
+            ("ssh-auth", "ssh-privatekey", "a", &value),
+            ("dockercfg", ".dockercfg", "json", &json),
+            ("basic-auth", "password", "a", &value),
+        ] {
+            let typed = json!({ "target": { "type": format!("kubernetes.io/{name}") } });
+            put(&bench, &project(name, &[("wrong", variable)], &typed)).await;
+            let message = bench.says::<ConjurSecret>(name, "InvalidSpec").await;
+            assert!(message.contains(key), "{message}");
+            assert_eq!(bench.data(name).await, None);
+            put(&bench, &project(name, &[(key, variable)], &typed)).await;
+            bench.holds(name, &[(key, value)]).await;
+            bench.ready::<ConjurSecret>(name).await;
+            let type_ = secret(&bench, name).await.type_;
+            assert_eq!(type_, Some(format!("kubernetes.io/{name}")));
+        }
+        // One that grants credentials of the cluster is not merged into.
+        let token = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "token" },
+            "type": "bootstrap.kubernetes.io/token", "stringData": { "token-id": "abcdef" },
+        });
+        bench.apply(&token.to_string()).await;
+        let before = secret(&bench, "token").await;
+        put(&bench, &merging("token", "token", &[("a", "a")])).await;
+        let message = bench.says::<ConjurSecret>("token", "ForeignSecret").await;
+        assert!(message.contains("bootstrap.kubernetes.io/token"), "{message}");
+        assert_eq!(secret(&bench, "token").await, before);
+    });
+}
+
+#[test]
 fn an_immutable_secret_is_made_anew_when_its_data_changes() {
     test(|bench| async move {
         bench.may_delete();

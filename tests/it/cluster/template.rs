@@ -305,6 +305,48 @@ fn binary_values_pass_whole_and_encoded_and_not_in_a_text() {
 }
 
 #[test]
+fn filters_quote_what_is_nasty() {
+    test(|bench| async move {
+        connected(&bench, &["nasty"]).await;
+        let mark = bench.secret_value("nasty");
+        let nasty = format!("{mark} it's \"$HOME\" `id` \\ é\n; rm");
+        assert!(bench.conjur.set_variable("apps/nasty", nasty.as_bytes()));
+        let texts = json!({
+            "shell": "{{ nasty | quote_shell }}",
+            "dotenv": "{{ nasty | quote_dotenv }}",
+            "json": "{{ nasty | tojson }}",
+            "plain": "{{ nasty }}",
+        });
+        put(&bench, &project("db", &[("nasty", "nasty")], &template(&texts))).await;
+        let shell = format!(r#"'{mark} it'\''s "$HOME" `id` \ é{}; rm'"#, '\n');
+        let dotenv = format!(r#""{mark} it's \"\$HOME\" \`id\` \\ é\n; rm""#);
+        let text = format!(r#""{mark} it's \"$HOME\" `id` \\ é\n; rm""#);
+        let expected = [("shell", &shell), ("dotenv", &dotenv), ("json", &text), ("plain", &nasty)];
+        bench.holds("db", &expected.map(|(key, value)| (key, value.as_str()))).await;
+    });
+}
+
+#[test]
+fn a_text_goes_under_its_own_key_and_must_be_text() {
+    test(|bench| async move {
+        let (user, _) = credentials(&bench).await;
+        put_config_map(&bench, "urls", &[("url", "{{ user }}")]).await;
+        let from = |key: &str| {
+            let from = json!({ "kind": "ConfigMap", "name": "urls", "key": key });
+            project("db", DATA, &json!({ "target": { "template": { "dataFrom": [from] } } }))
+        };
+        put(&bench, &from("url")).await;
+        bench.holds("db", &[("url", &user)]).await;
+        let binary = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "urls" }, "binaryData": { "b": "//79" } });
+        bench.apply(&binary.to_string()).await;
+        put(&bench, &from("b")).await;
+        let message = bench.says::<ConjurSecret>("db", "TemplateInvalid").await;
+        assert!(message.contains("under the key 'b' is not text"), "{message}");
+        bench.holds("db", &[("url", &user)]).await;
+    });
+}
+
+#[test]
 fn an_unchanged_refresh_of_a_template_reads_nothing_from_the_api_server() {
     test(|bench| async move {
         credentials(&bench).await;

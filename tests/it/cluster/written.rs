@@ -151,3 +151,25 @@ fn keys_that_are_merged_once_are_left_alone_over_a_restart_and_a_rename() {
         bench.holds("theirs", &[("a", &first), ("theirs", "x")]).await;
     });
 }
+
+#[test]
+fn of_a_suspended_object_nothing_is_read() {
+    test(|bench| async move {
+        connected(&bench, &["a", "b"]).await;
+        let fast = json!({ "refreshInterval": "10s" });
+        put(&bench, &project("db", &[("a", "a")], &fast)).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let suspended = json!({ "refreshInterval": "10s", "suspend": true });
+        put(&bench, &project("db", &[("a", "a")], &suspended)).await;
+        put(&bench, &project("neighbour", &[("b", "b")], &fast)).await;
+        bench.ready::<ConjurSecret>("neighbour").await;
+        bench.conjur.clear_requests();
+        let before = super::setup::api_requests(&bench).len();
+        let refreshed = |id: &str| bench.conjur.requests().iter().filter(|r| r.path.contains(id)).count();
+        super::setup::eventually("the neighbour is refreshed twice", || refreshed("apps/b") >= 2).await;
+        assert_eq!(refreshed("apps/a"), 0);
+        let asked: Vec<_> =
+            super::setup::api_requests(&bench).into_iter().skip(before).filter(|r| r.name == "db").collect();
+        assert_eq!(asked, []);
+    });
+}
