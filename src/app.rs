@@ -23,6 +23,7 @@ use crate::{
         report::Statuses,
         streams,
         streams::{Shown, Wakeups},
+        turns::Turns,
     },
     leader::{self, AcquireError, Lost, Settings},
     metrics::Metrics,
@@ -156,6 +157,7 @@ async fn act(
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),
         policy_notes: Notes::default(),
+        turns: Turns::default(),
         key_writes,
         metrics,
     });

@@ -86,6 +86,7 @@ pub mod id;
 pub mod listing;
 pub mod observe;
 mod pace;
+mod pages;
 pub mod policy;
 pub mod resources;
 pub mod roles;

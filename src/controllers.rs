@@ -12,6 +12,7 @@ pub mod policy;
 pub mod report;
 pub mod secret;
 pub mod streams;
+pub mod turns;
 
 use std::{
     collections::HashMap,
@@ -47,6 +48,7 @@ use self::{
     policy::{Branches, KeyWrites, Notes},
     report::{Events, Report, Statuses},
     streams::Wakeups,
+    turns::{Line, Turns},
 };
 use crate::{
     api::{
@@ -100,6 +102,8 @@ pub struct Context {
     pub branches: Branches,
     /// What we remember of the policies.
     pub policy_notes: Notes,
+    /// How many objects of a connection are worked on at once.
+    pub turns: Turns,
     /// Our own writes of Secrets that keep keys.
     pub key_writes: Arc<KeyWrites>,
     /// Counts what happens.
@@ -160,6 +164,14 @@ pub trait Reconcile:
         *self.status_mut() = serde_json::from_value(status).ok();
     }
 
+    /// The line that the object waits in for its turn; none where its turn is at once.
+    fn line(&self) -> Option<Line> {
+        None
+    }
+
+    /// Gives back the room that its lists took while they were decoded and don't need: the store keeps thousands.
+    fn slim(&mut self) {}
+
     /// Forgets what is remembered of an object that is gone.
     fn gone(key: &Key, ctx: &Context);
 }
@@ -213,7 +225,7 @@ pub async fn drive<K: Reconcile>(controller: Controller<DeserializeGuard<K>>, ct
         .run(
             move |object, ctx| {
                 let backoffs = backoffs.clone();
-                async move { Ok::<_, Infallible>(attempt(&object, &ctx, &backoffs).await) }
+                async move { Ok::<_, Infallible>(in_turn(&object, &ctx, &backoffs).await) }
             },
             |_, never, _| match *never {},
             ctx,
@@ -229,6 +241,16 @@ pub async fn drive<K: Reconcile>(controller: Controller<DeserializeGuard<K>>, ct
             std::future::ready(())
         })
         .await;
+}
+
+/// One reconcile of one object, when its turn has come.
+async fn in_turn<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, backoffs: &Backoffs) -> Action {
+    let _turn = match object.0.as_ref().ok().and_then(K::line) {
+        Some(line) => ctx.turns.wait(line).await,
+        None => None,
+    };
+    // Boxed: what waits for its turn is to hold none of this.
+    Box::pin(attempt(object, ctx, backoffs)).await
 }
 
 /// One reconcile of one object: guard, deadline, report, backoff.

@@ -5,6 +5,7 @@ pub mod audience;
 pub mod branches;
 pub mod cascade;
 pub mod conditions;
+pub mod contest;
 pub mod document;
 pub mod inputs;
 pub mod inventory;

@@ -40,6 +40,8 @@ reasons! {
     Suspended,
     /// A Secret that was edited or deleted by hand was written again (event).
     DriftRepaired,
+    /// Somebody changes the Secret each time it was repaired; it is repaired again, after a pause.
+    Contested,
     /// A workload was restarted, since the data of its Secret changed (event).
     RolloutRestarted,
     /// A workload that is to be restarted does not exist; one that is made now has the new data anyway (event).

@@ -1,5 +1,6 @@
 //! Lists of resources: counted, by page, or as a stream of pages.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use futures::Stream;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use super::error::Error;
 use super::id::{self, RoleId};
 use super::observe::Endpoint;
+use super::pages::{Pages, Turn, asks_for_less, lost};
 use super::resources::{Page, Resource};
 use super::session::{json, longer};
 use super::{Client, stream as body};
@@ -57,19 +59,40 @@ impl Client {
         session.stream(&call, about).await?.ok_or_else(|| about.missing())
     }
 
-    /// All pages of what `listing` names, one after the other, of `limit` resources each (1 to 1,000). Ends after the
-    /// first page that isn't full, and after an error. What is made or removed meanwhile may be missed or come twice:
-    /// the server counts places.
+    /// All of what `listing` names, by pages of `limit` resources (2 to 1,000; fewer where the server takes no larger
+    /// ones), each resource once. What is there for as long as this takes is among them, whatever is made or removed
+    /// meanwhile. Ends after an error.
+    ///
+    /// # Errors
+    /// As for [`list`](Client::list); [`Error::Unexpected`] where the list changes faster than it can be read.
     pub fn list_pages<'a>(
         &'a self,
         listing: &'a Listing,
         limit: u32,
     ) -> impl Stream<Item = Result<Vec<Resource>, Error>> + 'a {
-        stream::unfold(Some(Page { limit, offset: 0 }), move |page| async move {
-            let page = page?;
-            let answer = self.list(listing, page).await;
-            let full = answer.as_ref().is_ok_and(|found| found.len() == page.limit as usize && limit > 0);
-            Some((answer, full.then(|| page.next())))
+        let walk = (Pages::of(limit), HashSet::new());
+        stream::try_unfold(Some(walk), move |walk| async move {
+            let Some((mut pages, mut seen)) = walk else { return Ok(None) };
+            loop {
+                let mut page = match self.list(listing, pages.page()).await {
+                    Ok(page) => page,
+                    Err(error) if pages.may_halve() && asks_for_less(&error) => {
+                        pages.halve();
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let known = page.first().is_some_and(|first| seen.contains(&first.id));
+                let turn = pages.turn(page.len(), known);
+                match turn {
+                    Turn::Back => {}
+                    Turn::Lost => return Err(lost(&listing.target(), self.session())),
+                    Turn::More | Turn::Last => {
+                        page.retain(|resource| seen.insert(resource.id.clone()));
+                        return Ok(Some((page, (turn == Turn::More).then_some((pages, seen)))));
+                    }
+                }
+            }
         })
     }
 

@@ -92,12 +92,6 @@ pub struct Page {
 impl Page {
     /// The first page, of the largest size.
     pub const FIRST: Self = Self { limit: 1000, offset: 0 };
-
-    /// The page after this one.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self { limit: self.limit, offset: self.offset.saturating_add(self.limit) }
-    }
 }
 
 impl Client {

@@ -313,8 +313,7 @@ pub struct Named {
 /// # Errors
 /// `ConnectionNotFound`; `ConnectionNotReady` where it does not decode.
 pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Named, Failure> {
-    let kind = reference.kind.unwrap_or_default();
-    let found = match kind {
+    let found = match reference.kind.unwrap_or_default() {
         ConnectionKind::ConjurConnection => {
             let at = ObjectRef::new(&reference.name).within(&user.namespace);
             ctx.connections.get(&at).map(|found| found.0.as_ref().ok().map(Facts::from))
@@ -324,9 +323,7 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Nam
             found.map(|found| found.0.as_ref().ok().map(Facts::from))
         }
     };
-    let namespace =
-        if kind == ConnectionKind::ConjurConnection { user.namespace.clone() } else { String::new() };
-    let id = ConnectionId { kind, namespace, name: reference.name.clone() };
+    let id = ConnectionId::of(reference, &user.namespace);
     let facts = found
         .ok_or_else(|| {
             let message = format!("{id} does not exist: create it, or correct spec.connectionRef.name");

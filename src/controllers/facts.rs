@@ -5,7 +5,7 @@ use std::fmt;
 use kube::{Resource, ResourceExt};
 
 use crate::api::{
-    ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionKind,
+    ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionKind, ConnectionRef,
     connection::{AccessRule, Settings},
 };
 
@@ -18,6 +18,18 @@ pub struct ConnectionId {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl ConnectionId {
+    /// The one that an object of a namespace refers to.
+    pub fn of(reference: &ConnectionRef, namespace: &str) -> Self {
+        let kind = reference.kind.unwrap_or_default();
+        let namespace = match kind {
+            ConnectionKind::ConjurConnection => namespace.to_owned(),
+            ConnectionKind::ClusterConjurConnection => String::new(),
+        };
+        Self { kind, namespace, name: reference.name.clone() }
+    }
 }
 
 impl fmt::Display for ConnectionId {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Key;
-use crate::plan::{secret::Fingerprint, versions::Versions};
+use crate::plan::{contest::Repairs, secret::Fingerprint, versions::Versions};
 
 /// A target, as we last wrote or saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Remembered {
     pub versions: Option<Versions>,
     /// What it found was read from a list that began before it was looked at: to be looked at once more.
     pub unconfirmed: Option<Unconfirmed>,
+    /// How often it was repaired, one time after the other.
+    pub repairs: Repairs,
     /// All that the last attempt was for is done, but for restarts of workloads.
     pub only_rollout: bool,
 }

@@ -1,5 +1,6 @@
 //! ConjurSecret: Conjur → Secret. `reconcile` → `observe` → `act`.
 
+mod confirm;
 mod fetch;
 mod merge;
 mod once;
@@ -24,8 +25,10 @@ use self::versions::{Before, Looked};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Named, Standing},
+    facts::ConnectionId,
     inputs::{Input, User},
     memory::{Remembered, Target, Unconfirmed},
+    turns::Line,
 };
 use crate::{
     api::{
@@ -84,6 +87,26 @@ impl Reconcile for ConjurSecret {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
+    }
+
+    fn line(&self) -> Option<Line> {
+        let connection = ConnectionId::of(
+            &self.spec.connection_ref,
+            self.metadata.namespace.as_deref().unwrap_or_default(),
+        );
+        let status = self.status.as_ref();
+        let observed = status.and_then(|status| status.observed_generation);
+        let sync_now = self.metadata.annotations.as_ref().and_then(|all| all.get(SYNC_NOW_ANNOTATION));
+        let new = observed != self.metadata.generation
+            || sync_now != status.and_then(|status| status.last_handled_sync_now.as_ref());
+        Some(Line { connection, lane: if new { Lane::Foreground } else { Lane::Refresh } })
+    }
+
+    fn slim(&mut self) {
+        self.spec.data.iter_mut().for_each(Vec::shrink_to_fit);
+        self.spec.data_from.iter_mut().for_each(Vec::shrink_to_fit);
+        let statuses = self.status.iter_mut();
+        statuses.flat_map(|status| &mut status.conditions).for_each(Vec::shrink_to_fit);
     }
 
     fn gone(key: &Key, ctx: &Context) {
@@ -196,31 +219,6 @@ impl Seen {
         self.slots.map(|slots| slots.current(now))
     }
 
-    /// When to look again: at the next slot, or before it where a find is to be confirmed.
-    fn again(&self, ctx: &Context) -> Option<Duration> {
-        let now = Timestamp::now();
-        let slots = self.slots?;
-        let unconfirmed = ctx.memory.of(&self.key).unconfirmed.map(|unconfirmed| unconfirmed.again);
-        let sooner = unconfirmed.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-        Some(sooner.into_iter().fold(slots.next_in(now), Duration::min))
-    }
-
-    /// What is to be confirmed of what was gathered; none where nothing is.
-    fn unconfirmed(&self, gathered: &fetch::Gathered, cause: Cause, asked: Instant) -> Option<Unconfirmed> {
-        let due = gathered.from_before && cause != Cause::Slot && self.slots.is_some();
-        due.then(|| Unconfirmed {
-            asked,
-            again: Timestamp::now() + fetch::FRESH_LIST,
-            wanted: gathered.wanted_hash(),
-        })
-    }
-
-    /// Whether a look at the list brought what it did before, and nothing else is due.
-    fn is_confirmed(&self, gathered: &fetch::Gathered, cause: Cause, slot: Option<i128>) -> bool {
-        let before = self.remembered.unconfirmed.filter(|_| cause == Cause::Slot);
-        before.is_some_and(|before| before.wanted == gathered.wanted_hash()) && self.remembered.slot == slot
-    }
-
     fn synced(&self) -> String {
         format!("Secret {} holds what Conjur holds", self.desired.name)
     }
@@ -279,8 +277,31 @@ impl Seen {
         if cause == Cause::Drift && !disturbed {
             return Ok(Outcome::Untouched(self.again(ctx)));
         }
+        let now = Timestamp::now();
+        if disturbed && let Some(pause) = self.remembered.repairs.pause(now) {
+            return Err(self.contested(pause).into());
+        }
+        let repairs = disturbed.then(|| self.remembered.repairs.and_one(now));
+        let key = self.key.clone();
         let asked = asked || disturbed;
-        self.bring_about(object, cause, plan, ctx).await.map_err(|trouble| Trouble { asked, ..trouble })
+        let done = self
+            .bring_about(object, cause, plan, ctx)
+            .await
+            .map_err(|trouble| Trouble { asked, ..trouble })?;
+        if let Some(repairs) = repairs {
+            ctx.memory.change(&key, |m| m.repairs = repairs);
+        }
+        Ok(done)
+    }
+
+    /// Waits, with the Secret as somebody left it.
+    fn contested(&self, pause: Duration) -> Failure {
+        let message = format!(
+            "Secret {} is changed by somebody each time it was written again, so it is written again only after a \
+             pause: find who else writes it, and let only one of the two",
+            self.desired.name
+        );
+        Failure::waiting(Reason::Contested, pause, message)
     }
 
     async fn bring_about(

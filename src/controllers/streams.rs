@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, TryStreamExt, future::ready};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, ResourceExt,
     core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta, error_boundary::InvalidObject},
@@ -31,6 +34,18 @@ use crate::{
     conjur::Lane,
     plan::schedule::spread,
 };
+
+/// Where `kubectl apply` keeps the whole manifest.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Leaves out of metadata what a store needs not keep, thousands of times. Lists grow by doubling while they are decoded,
+/// and to four at first.
+fn slim(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(references) = &mut meta.owner_references {
+        references.shrink_to_fit();
+    }
+}
 
 /// Wakes objects of other controllers.
 #[derive(Clone)]
@@ -130,7 +145,9 @@ where
         .default_backoff()
         .modify(|o| {
             if let Ok(object) = o.0.as_mut() {
-                object.managed_fields_mut().clear();
+                slim(object.meta_mut());
+                object.annotations_mut().remove(LAST_APPLIED);
+                object.slim();
             }
         })
         .reflect(writer)
@@ -177,7 +194,7 @@ pub fn owned_secrets(
     let mut listed = false;
     watcher(Api::<PartialObjectMeta<Secret>>::all(client), config)
         .default_backoff()
-        .modify(|o| o.managed_fields_mut().clear())
+        .modify(|o| slim(&mut o.metadata))
         .reflect(writer)
         .filter_map(move |result| {
             ready(match isolated("Secret", result) {
@@ -207,7 +224,7 @@ pub fn wake_all(
 pub async fn namespaces(client: Client, writer: reflector::store::Writer<PartialObjectMeta<Namespace>>) {
     watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
         .default_backoff()
-        .modify(|o| o.managed_fields_mut().clear())
+        .modify(|o| slim(&mut o.metadata))
         .reflect(writer)
         .for_each(|result| {
             drop(isolated("Namespace", result));

@@ -4,6 +4,7 @@
 mod access;
 mod api_faults;
 mod connection;
+mod contest;
 mod docs;
 mod former;
 mod input;

@@ -1,8 +1,4 @@
-//! Through the pages of the list, so that nothing is missed.
-//!
-//! The server counts places, and what is removed meanwhile moves the others forward, over a page's edge. But it sorts by
-//! id: while each page begins with a variable that an earlier one showed, no place between them was left out. So each
-//! page begins with the last one of the page before, and where it does not, the walk goes back until it does.
+//! Through the pages of the list of variables, keeping little of each.
 
 use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
@@ -18,16 +14,12 @@ use crate::conjur::http::Call;
 use crate::conjur::id;
 use crate::conjur::observe::Endpoint;
 use crate::conjur::pace::Lane;
+use crate::conjur::pages::{Pages, Turn, asks_for_less, lost};
+use crate::conjur::resources::Page;
 use crate::conjur::session::{BODY_LIMIT, Session, unreadable};
 
-/// The largest page (recording 419).
-const LARGEST: usize = 1000;
-/// A page that may be had with the largest answer: it is not halved any more.
-const SMALLEST: usize = 16;
 /// An answer over this is asked for again by halves: it is held in memory as a whole.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// How often a walk goes back before it gives up.
-const MOST_STEPS_BACK: u32 = 30;
 
 #[derive(Deserialize)]
 struct Shown<'a> {
@@ -93,36 +85,25 @@ impl Shown<'_> {
 
 /// All pages, one after the other.
 pub(super) async fn walk(session: &Session, search: Option<&str>, lane: Lane) -> Result<Vec<Listed>, Error> {
-    let (mut found, mut limit, mut offset) = (Vec::<Listed>::new(), LARGEST, 0);
-    let (mut steps_back, mut step) = (0, 1);
+    let (mut found, mut pages) = (Vec::<Listed>::new(), Pages::from_the_first());
     loop {
-        let page = match page(session, search, lane, limit, offset).await {
+        let page = match page(session, search, lane, &pages).await {
             Ok(page) => page,
-            // Too much for one answer; or the server's largest page is set below the usual.
-            Err(Error::TooLarge { .. } | Error::Invalid { .. }) if limit / 2 >= SMALLEST => {
-                limit /= 2;
+            Err(error) if pages.may_halve() && asks_for_less(&error) => {
+                pages.halve();
                 continue;
             }
             Err(error) => return Err(error),
         };
         let follows = |first: &Listed| found.iter().rev().any(|known| known.id == first.id);
-        if offset > 0 && !page.first().is_some_and(follows) {
-            steps_back += 1;
-            if steps_back > MOST_STEPS_BACK {
-                let url = session.transport.url();
-                let message = format!("the list of variables at {url} changes faster than it can be read");
-                return Err(Error::Unexpected { status: None, message });
+        match pages.turn(page.len(), page.first().is_some_and(follows)) {
+            Turn::More => found.extend(page),
+            Turn::Last => {
+                found.extend(page);
+                return Ok(found);
             }
-            offset = offset.saturating_sub(step);
-            step *= 8;
-            continue;
-        }
-        step = 1;
-        let full = page.len() >= limit;
-        offset += page.len().saturating_sub(1);
-        found.extend(page);
-        if !full {
-            return Ok(found);
+            Turn::Back => {}
+            Turn::Lost => return Err(lost("the list of variables", session)),
         }
     }
 }
@@ -131,16 +112,15 @@ async fn page(
     session: &Session,
     search: Option<&str>,
     lane: Lane,
-    limit: usize,
-    offset: usize,
+    pages: &Pages,
 ) -> Result<Vec<Listed>, Error> {
-    let account = &session.account;
+    let (account, Page { limit, offset }) = (&session.account, pages.page());
     let mut path = format!("resources/{}/variable?limit={limit}&offset={offset}", id::segment(account));
     if let Some(search) = search {
         // Writing to a String can't fail.
         write!(path, "&search={}", id::query(search)).ok();
     }
-    let bytes = if limit / 2 >= SMALLEST { PAGE_BYTES } else { BODY_LIMIT };
+    let bytes = if pages.may_halve() { PAGE_BYTES } else { BODY_LIMIT };
     let call = Call { lane, limit: bytes, ..session.get(Endpoint::ListResources, path) };
     let answer = session.call(&call).await.map_err(|fault| fault.error)?;
     let about = session.about("the list of variables", "the right to list them");

@@ -64,12 +64,12 @@ fn other_types_get_the_keys_they_need_too() {
             ("dockercfg", ".dockercfg", "json", &json),
             ("basic-auth", "password", "a", &value),
         ] {
-            let typed = json!({ "target": { "type": format!("kubernetes.io/{name}") } });
-            put(&bench, &project(name, &[("wrong", variable)], &typed)).await;
+            let spec = json!({ "target": { "type": format!("kubernetes.io/{name}") } });
+            put(&bench, &project(name, &[("wrong", variable)], &spec)).await;
             let message = bench.says::<ConjurSecret>(name, "InvalidSpec").await;
             assert!(message.contains(key), "{message}");
             assert_eq!(bench.data(name).await, None);
-            put(&bench, &project(name, &[(key, variable)], &typed)).await;
+            put(&bench, &project(name, &[(key, variable)], &spec)).await;
             bench.holds(name, &[(key, value)]).await;
             bench.ready::<ConjurSecret>(name).await;
             let type_ = secret(&bench, name).await.type_;

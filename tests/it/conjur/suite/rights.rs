@@ -65,11 +65,14 @@ async fn lists_come_in_pages(bed: &Bed) {
     let all = NAMES.len() + 4;
     assert_eq!(bed.admin.count_resources(&listing).await.unwrap(), all as u64);
     let pages: Vec<_> = bed.admin.list_pages(&listing, 7).try_collect().await.unwrap();
-    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [7, 7, all - 14]);
+    // Each page but the first begins with one that was there already.
+    assert_eq!(pages[0].len(), 7);
+    assert!(pages[1..].iter().all(|page| page.len() <= 6), "{pages:?}");
+    assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), all, "each of them once");
     let mut ids: Vec<String> = pages.concat().into_iter().map(|resource| resource.id).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), all, "each of them once");
+    assert_eq!(ids.len(), all);
     for id in ["db/password", "db/user", "private", "seen", "owned/a,b"] {
         assert!(ids.contains(&format!("{}:variable:{}", bed.target.account, bed.id(id))), "{id}: {ids:?}");
     }
