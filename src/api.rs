@@ -3,6 +3,7 @@
 //! Knows neither a Kubernetes client nor HTTP. Defaults live here in code and in the fields' descriptions,
 //! not in the schema: the API server must give a manifest back as it was applied.
 
+mod bounds;
 pub mod condition;
 pub mod connection;
 pub mod duration;

@@ -13,7 +13,7 @@ pub use auth::{
 };
 pub use settings::{AccessMode, LimitsSpec, Settings};
 
-use super::GoDuration;
+use super::{GoDuration, bounds};
 use auth::{namespace_is_given, namespace_is_left_out};
 
 /// How to reach one Conjur account, and the identity to use there.
@@ -174,6 +174,7 @@ pub struct AccessNamespaces {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
     /// A selector of their labels.
+    #[schemars(transform = bounds::selector)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }

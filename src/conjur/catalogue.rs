@@ -23,6 +23,7 @@ use super::{Client, catalogue};
 #[derive(Debug)]
 pub struct Catalogue {
     entries: Box<[Listed]>,
+    began: Instant,
     read_at: Instant,
 }
 
@@ -77,7 +78,13 @@ impl Catalogue {
             }
             twice
         });
-        Self { entries: entries.into(), read_at: Instant::now() }
+        let now = Instant::now();
+        Self { entries: entries.into(), began: now, read_at: now }
+    }
+
+    /// When its walk began: what was made later may not be in it.
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// When its walk had ended.
@@ -198,7 +205,7 @@ impl Catalogues {
         let (known, keep) = (Arc::downgrade(&self.known), self.keep);
         let walk = async move {
             let outcome = catalogue::walk::walk(&session, search.as_deref(), lane).await;
-            let outcome = outcome.map(|entries| Arc::new(Catalogue::of(entries)));
+            let outcome = outcome.map(|entries| Arc::new(Catalogue { began, ..Catalogue::of(entries) }));
             ended(&known, search.as_deref(), began, &outcome, keep);
             outcome
         };

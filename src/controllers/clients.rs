@@ -10,6 +10,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     Context, Key, backoff,
+    connection::Tell,
     facts::{ConnectionId, Facts},
     streams::Wakeups,
 };
@@ -83,6 +84,8 @@ struct Entry {
     /// The server asked not to be asked before.
     not_before: Option<Instant>,
     checked_at: Option<Instant>,
+    /// An earlier client of the connection worked or failed: objects may wait for this one.
+    tried_before: bool,
 }
 
 /// By uid of the connection, and tenant.
@@ -161,21 +164,30 @@ impl Clients {
     /// Puts a client into the pool, in place of an earlier one of the connection.
     pub fn put(&self, facts: &Facts, inputs: String, client: conjur::Client) {
         let entry = Entry { inputs, client: Some(client), ..Entry::untried(facts) };
-        self.with(|entries| entries.insert(Slot::of(facts), entry));
+        self.with(|entries| {
+            let former = entries.get(&Slot::of(facts));
+            let tried_before =
+                former.is_some_and(|e| e.tried_before || e.failing.is_some() || e.checked_at.is_some());
+            entries.insert(Slot::of(facts), Entry { tried_before, ..entry });
+        });
     }
 
-    /// The connection works, as that identity; none where only its tenants have one. Says whether it is news.
-    pub fn works(&self, facts: &Facts, identity: Option<&str>) -> bool {
-        let news = self.entry(facts, |entry| {
+    /// The connection works, as that identity; none where only its tenants have one. What its users are to be told;
+    /// none where it is no news.
+    pub fn works(&self, facts: &Facts, identity: Option<&str>) -> Option<Tell> {
+        self.entry(facts, |entry| {
             entry.told = None;
-            let news = entry.failing.take().is_some()
-                || entry.checked_at.is_none()
-                || entry.identity.as_deref() != identity;
+            let again = entry.failing.take().is_some() || std::mem::take(&mut entry.tried_before);
+            let first = entry.checked_at.is_none();
+            let another = entry.identity.as_deref() != identity;
             entry.identity = identity.map(Into::into);
             entry.checked_at = Some(Instant::now());
-            Some(news)
-        });
-        news.unwrap_or(false)
+            match (again, first, another) {
+                (true, ..) | (false, false, true) => Some(Tell::WorksAgain),
+                (false, true, _) => Some(Tell::Works),
+                (false, false, false) => None,
+            }
+        })
     }
 
     /// The connection fails, or could not even be made. When it is to be tried again, and whether those who use it
@@ -252,6 +264,7 @@ impl Entry {
             failed_at: None,
             not_before: None,
             checked_at: None,
+            tried_before: false,
         }
     }
 

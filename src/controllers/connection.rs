@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use kube::{Api, ResourceExt, runtime::events::EventType};
 use serde_json::Map;
 
-pub use self::gather::ClusterAudiences;
+pub use self::{gather::ClusterAudiences, users::Tell};
 use self::{
     gather::Ingredients,
     users::{listen_for_found, wake_users},
@@ -60,7 +60,7 @@ macro_rules! reconcile {
                 let there = there(ctx);
                 ctx.clients.forget(|uid| there.iter().any(|u| u == uid));
                 // They tell of it; their Secrets stay.
-                wake_users(&id, None, ctx);
+                wake_users(&id, None, Tell::Fails, ctx);
                 ctx.inputs.want(&User::Connection(id), &[]);
             }
         }
@@ -130,8 +130,8 @@ async fn check(facts: &Facts, ctx: &Context) -> Result<Checked, Failure> {
         ctx.clients.check_failed(facts, &error);
         not_let_in(error)
     })?;
-    if ctx.clients.works(facts, identity.as_deref()) {
-        wake_users(&facts.id, facts.tenant.as_deref(), ctx);
+    if let Some(tell) = ctx.clients.works(facts, identity.as_deref()) {
+        wake_users(&facts.id, facts.tenant.as_deref(), tell, ctx);
     }
     Ok(Checked::Works { client, identity, inputs })
 }
@@ -215,7 +215,7 @@ fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
     let (again, news) = ctx.clients.fails(facts, &failure);
     if news {
         // Those who wait for it say why; the others find nothing due.
-        wake_users(&facts.id, facts.tenant.as_deref(), ctx);
+        wake_users(&facts.id, facts.tenant.as_deref(), Tell::Fails, ctx);
     }
     let class = match failure.reason {
         // The user must act, and the server may be mended without us noticing: it is tried again all the same.

@@ -251,13 +251,15 @@ impl Inputs {
             return;
         };
         watched.seen = Some(version);
+        let mut secrets = Vec::new();
         for (user, changed) in &mut watched.users {
             *changed = true;
             match user {
                 User::Connection(connection) => self.wakeups.connection(connection),
-                User::Secret(secret) => self.wakeups.secret(secret.clone()),
+                User::Secret(secret) => secrets.push(secret.clone()),
                 User::Policy(policy) => self.wakeups.policy(policy.clone()),
             }
         }
+        self.wakeups.secrets(secrets);
     }
 }

@@ -5,6 +5,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
+use tokio::time::Instant;
+
 use super::Key;
 use crate::plan::{contest::Repairs, secret::Fingerprint, versions::Versions};
 
@@ -21,8 +24,21 @@ pub struct Target {
     pub fingerprint: Fingerprint,
     /// Generation of the object that it was written for.
     pub generation: Option<i64>,
+    /// When a write of ours last changed its data; none where none of this process did.
+    pub data_at: Option<Timestamp>,
     /// Revision of its data, and HMAC over the data alone; none where no workload is to be restarted.
     pub revision: Option<(String, Fingerprint)>,
+}
+
+/// What was found with a list from before an object was looked at: what was made in between may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// When it was looked at.
+    pub asked: Instant,
+    /// When it is to be looked at once more.
+    pub again: Timestamp,
+    /// A hash of all variables that its Secret was made of.
+    pub wanted: u64,
 }
 
 /// What is remembered of one ConjurSecret.
@@ -36,6 +52,8 @@ pub struct Remembered {
     pub slot: Option<i128>,
     /// Which versions the target was made of, where that is known and all of the last reconcile was done.
     pub versions: Option<Versions>,
+    /// What it found was read from a list that began before it was looked at: to be looked at once more.
+    pub unconfirmed: Option<Unconfirmed>,
     /// How often it was repaired, one time after the other.
     pub repairs: Repairs,
     /// All that the last attempt was for is done, but for restarts of workloads.

@@ -1,5 +1,6 @@
 //! ConjurSecret: Conjur → Secret. `reconcile` → `observe` → `act`.
 
+mod confirm;
 mod fetch;
 mod merge;
 mod once;
@@ -18,6 +19,7 @@ use kube::{
     runtime::{events::EventType, reflector::ObjectRef},
 };
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use self::versions::{Before, Looked};
 use super::{
@@ -25,7 +27,7 @@ use super::{
     clients::{self, Named, Standing},
     facts::ConnectionId,
     inputs::{Input, User},
-    memory::{Remembered, Target},
+    memory::{Remembered, Target, Unconfirmed},
     turns::Line,
 };
 use crate::{
@@ -217,10 +219,6 @@ impl Seen {
         self.slots.map(|slots| slots.current(now))
     }
 
-    fn next_slot(&self) -> Option<Duration> {
-        self.slots.map(|slots| slots.next_in(Timestamp::now()))
-    }
-
     fn synced(&self) -> String {
         format!("Secret {} holds what Conjur holds", self.desired.name)
     }
@@ -250,6 +248,7 @@ impl Seen {
             retrying: is_true(conditions, RECONCILING),
             target: self.target,
             handled_slot: self.remembered.slot,
+            look_again: self.remembered.unconfirmed.map(|unconfirmed| unconfirmed.again),
             made_once: self.made_once,
             only_rollout: self.only_rollout,
         };
@@ -268,7 +267,7 @@ impl Seen {
             return Ok(self.left_alone(object, ctx));
         }
         if cause == Cause::Rollout {
-            return Ok(self.written_before());
+            return Ok(self.written_before(ctx));
         }
         ctx.memory.change(&self.key, |m| m.only_rollout = false);
         let plan = fetch::plan(object)?;
@@ -276,7 +275,7 @@ impl Seen {
         let looked = Box::pin(self.is_disturbed(object, cause, ctx)).await;
         let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
-            return Ok(Outcome::Untouched(self.next_slot()));
+            return Ok(Outcome::Untouched(self.again(ctx)));
         }
         let now = Timestamp::now();
         if disturbed && let Some(pause) = self.remembered.repairs.pause(now) {
@@ -324,10 +323,16 @@ impl Seen {
         };
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slot(Timestamp::now());
-        let gathered = Box::pin(plan.gather(&self.key, cause, lane, &named, through, ctx)).await?;
+        let asked = Instant::now();
+        let lists = fetch::lists(cause, self.slots.is_some(), self.remembered.unconfirmed.as_ref());
+        let gathered = Box::pin(plan.gather(&self.key, lists, lane, &named, through, ctx)).await?;
+        if self.is_confirmed(&gathered, cause, slot) {
+            return Ok(self.unchanged(cause, slot, None, lane, ctx));
+        }
+        let unconfirmed = self.unconfirmed(&gathered, cause, asked);
         let before =
             match Box::pin(versions::look(&self, object, &gathered, cause, lane, through, ctx)).await? {
-                Looked::Unchanged => return Ok(self.unchanged(cause, slot, lane, ctx)),
+                Looked::Unchanged => return Ok(self.unchanged(cause, slot, unconfirmed, lane, ctx)),
                 Looked::Fetch(before) => before,
             };
         // Known again when all is done: what fails from here on needs the values.
@@ -336,6 +341,7 @@ impl Seen {
         let fetched = gathered.fetch(cause, lane, read, through, ctx).await?;
         let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));
         self.desired.data = templates.render(fetched.data)?;
+        self.desired.check_keys()?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
         Box::pin(target::remove_former(&self, object, lane, ctx)).await?;
@@ -343,19 +349,30 @@ impl Seen {
             m.target = Some(target.clone());
             m.slot = slot;
             m.versions = versions;
+            m.unconfirmed = unconfirmed;
         });
         if action != Action::Unchanged && cause == Cause::Drift {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
         let inputs = template::hash(&named.inputs, &self.sources, &templates.versions);
-        Ok(self.done(object, cause, action, &target, &inputs, lane))
+        Ok(self.done(object, cause, (action, &target), &inputs, lane, ctx))
     }
 
     /// No variable has another version: nothing is fetched or written. The status is told only what it may not know.
-    fn unchanged(&self, cause: Cause, slot: Option<i128>, lane: Lane, ctx: &Context) -> Outcome {
-        ctx.memory.change(&self.key, |m| m.slot = slot);
-        let again = self.next_slot();
+    fn unchanged(
+        &self,
+        cause: Cause,
+        slot: Option<i128>,
+        unconfirmed: Option<Unconfirmed>,
+        lane: Lane,
+        ctx: &Context,
+    ) -> Outcome {
+        ctx.memory.change(&self.key, |m| {
+            m.slot = slot;
+            m.unconfirmed = unconfirmed;
+        });
+        let again = self.again(ctx);
         if cause == Cause::Slot {
             return Outcome::Untouched(again);
         }
@@ -413,10 +430,10 @@ impl Seen {
         &self,
         object: &ConjurSecret,
         cause: Cause,
-        action: Action,
-        target: &Target,
+        (action, target): (Action, &Target),
         inputs: &str,
         lane: Lane,
+        ctx: &Context,
     ) -> Outcome {
         let status = object.status.clone().unwrap_or_default();
         let mut fields = Map::new();
@@ -428,7 +445,10 @@ impl Seen {
                 json!({ "name": target.name, "uid": target.uid, "resourceVersion": target.resource_version });
             fields.insert("target".into(), written);
         }
-        if action != Action::Unchanged || status.last_sync_time.is_none() {
+        // Also where the Secret was written before and the status was not.
+        if let Some(at) = target.data_at {
+            fields.insert("lastSyncTime".into(), at.to_string().into());
+        } else if status.last_sync_time.is_none() {
             let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
             fields.insert("lastSyncTime".into(), now.to_string().into());
         }
@@ -437,12 +457,6 @@ impl Seen {
         fields.insert("keys".into(), self.desired.data.len().into());
         fields.insert("missing".into(), Value::Null);
         fields.insert("observedInputs".into(), inputs.into());
-        Outcome::Done {
-            again: self.next_slot(),
-            reason: Reason::Synced,
-            message: self.synced(),
-            fields,
-            lane,
-        }
+        Outcome::Done { again: self.again(ctx), reason: Reason::Synced, message: self.synced(), fields, lane }
     }
 }

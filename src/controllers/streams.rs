@@ -18,7 +18,10 @@ use kube::{
         watcher::{self, watcher},
     },
 };
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Key, Reconcile, STALLED_AGAIN, facts::ConnectionId, memory::Memory, policy::KeyWrites};
@@ -29,6 +32,7 @@ use crate::{
         condition::{State, conditions},
     },
     conjur::Lane,
+    plan::schedule::spread,
 };
 
 /// Where `kubectl apply` keeps the whole manifest.
@@ -95,6 +99,26 @@ impl Wakeups {
     /// Wakes a ConjurSecret.
     pub fn secret(&self, object: ObjectRef<DeserializeGuard<ConjurSecret>>) {
         drop(self.secrets.send(object));
+    }
+
+    /// Wakes many ConjurSecrets that may all be due: the first at once, the others over a few seconds, in this order.
+    pub fn secrets(&self, objects: Vec<ObjectRef<DeserializeGuard<ConjurSecret>>>) {
+        let count = objects.len();
+        let (now, later): (Vec<_>, Vec<_>) =
+            objects.into_iter().enumerate().partition(|(nth, _)| spread(*nth, count).is_zero());
+        for (_, object) in now {
+            self.secret(object);
+        }
+        if later.is_empty() {
+            return;
+        }
+        let (wakeups, start) = (self.clone(), Instant::now());
+        tokio::spawn(async move {
+            for (nth, object) in later {
+                tokio::time::sleep_until(start + spread(nth, count)).await;
+                wakeups.secret(object);
+            }
+        });
     }
 
     /// Wakes a ConjurPolicy.

@@ -13,6 +13,22 @@ pub const OFFSETS: u32 = 16;
 /// The same where versions are asked for first: each offset costs a walk through the list of all variables.
 pub const VERSION_OFFSETS: u32 = 4;
 
+/// How many objects are woken at one moment at most, where something makes many due at once: their variables fill a
+/// batch or two.
+const TOGETHER: usize = 64;
+/// The time between two such moments.
+const BETWEEN: Duration = Duration::from_millis(100);
+/// In which time all of them are woken, however many there are.
+const ALL_WITHIN: Duration = Duration::from_secs(5);
+
+/// When the `nth` of `count` objects is to be woken that are due all at once, as after an outage of their connection:
+/// spread enough for Conjur and the API server, together enough for full batches. A few are woken at once.
+pub fn spread(nth: usize, count: usize) -> Duration {
+    let moments = u32::try_from(count.div_ceil(TOGETHER)).unwrap_or(u32::MAX).max(1);
+    let moment = u32::try_from(nth / TOGETHER).unwrap_or(u32::MAX).min(moments - 1);
+    BETWEEN.min(ALL_WITHIN / moments) * moment
+}
+
 /// The refresh grid of one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
@@ -86,6 +102,8 @@ pub struct Observed<'a> {
     pub target: TargetSeen,
     /// The slot that was last handled by this process; none after a start.
     pub handled_slot: Option<i128>,
+    /// When what it found is to be looked at once more: the list was from before it.
+    pub look_again: Option<Timestamp>,
     /// The Secret was made, and is left alone while it is there (`refreshPolicy: CreatedOnce`).
     pub made_once: bool,
     /// Nothing but restarts of workloads is left to do of what the last attempt was for.
@@ -131,7 +149,10 @@ impl Cause {
 
 /// Decides whether an object is due. `slots`: none where it is refreshed only on a change.
 pub fn due(seen: &Observed, slots: Option<Slots>, now: Timestamp) -> Due {
-    let slot_came = |slots: Slots| seen.handled_slot.is_some_and(|handled| slots.current(now) > handled);
+    let slot_came = |slots: Slots| {
+        seen.handled_slot.is_some_and(|handled| slots.current(now) > handled)
+            || seen.look_again.is_some_and(|at| now >= at)
+    };
     if seen.generation != seen.observed_generation {
         Due::Now(Cause::Generation)
     } else if seen.sync_now.is_some() && seen.sync_now != seen.handled_sync_now {
@@ -147,7 +168,10 @@ pub fn due(seen: &Observed, slots: Option<Slots>, now: Timestamp) -> Due {
     } else if seen.only_rollout {
         Due::Now(Cause::Rollout)
     } else {
-        slots.map_or(Due::WhenWoken, |slots| Due::In(slots.next_in(now)))
+        slots.map_or(Due::WhenWoken, |slots| {
+            let look_again = seen.look_again.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+            Due::In(look_again.into_iter().fold(slots.next_in(now), Duration::min))
+        })
     }
 }
 
@@ -173,6 +197,7 @@ mod tests {
             retrying: false,
             target: TargetSeen::AsLeft,
             handled_slot: None,
+            look_again: None,
             made_once: false,
             only_rollout: false,
         }
@@ -200,6 +225,7 @@ mod tests {
             (Observed { target: TargetSeen::Gone, ..s() }, Cause::Drift),
             (Observed { target: TargetSeen::Changed, ..s() }, Cause::Drift),
             (Observed { handled_slot: Some(slots.current(now) - 1), ..s() }, Cause::Slot),
+            (Observed { look_again: Some(now), ..s() }, Cause::Slot),
             (Observed { only_rollout: true, ..s() }, Cause::Rollout),
             (Observed { only_rollout: true, retrying: true, ready: false, ..s() }, Cause::Rollout),
             // Restarts that fail hold no refresh up.
@@ -215,6 +241,14 @@ mod tests {
         ] {
             assert!(matches!(due(&seen, Some(slots), now), Due::In(_)));
         }
+    }
+
+    #[test]
+    fn what_is_to_be_looked_at_once_more_does_not_wait_for_the_next_slot() {
+        let (slots, now) = (Slots::new(Duration::from_secs(3600), "uid", OFFSETS), at(1_800_000_000));
+        let seen = Observed { look_again: Some(at(1_800_000_005)), ..settled() };
+        assert_eq!(due(&seen, Some(slots), now), Due::In(Duration::from_secs(5)));
+        assert_eq!(due(&seen, None, now), Due::WhenWoken);
     }
 
     #[test]
@@ -237,6 +271,27 @@ mod tests {
         assert_eq!(due(&gone, None, now), Due::Now(Cause::Drift));
         // Looked at, so that its status follows; the Secret stays as it is.
         assert_eq!(due(&Observed { generation: Some(4), ..once() }, None, now), Due::Now(Cause::Generation));
+    }
+
+    #[test]
+    fn what_is_due_at_once_is_spread_over_a_time_that_grows_with_its_number_up_to_a_bound() {
+        let millis = Duration::from_millis;
+        for (nth, count, expected) in [
+            (0, 0, millis(0)),
+            (0, 1, millis(0)),
+            (63, 64, millis(0)),
+            (63, 65, millis(0)),
+            (64, 65, millis(100)),
+            (999, 1_000, millis(1_500)),
+            (3_199, 3_200, millis(4_900)),
+        ] {
+            assert_eq!(spread(nth, count), expected, "{nth} of {count}");
+        }
+        for count in [10_000, 1_000_000] {
+            let all: Vec<_> = (0..count).map(|nth| spread(nth, count)).collect();
+            assert!(all.is_sorted());
+            assert!(all[count - 1] < ALL_WITHIN && all[count - 1] > millis(4_900), "{count}");
+        }
     }
 
     #[test]

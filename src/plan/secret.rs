@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 
 pub use self::{
     fingerprint::{Fingerprint, FingerprintKey},
-    ownership::{Ownership, is_written_for, ownership, refuse_unless_ours},
+    ownership::{Former, Ownership, former, is_written_for, ownership, refuse_unless_ours},
     types::check_type,
 };
 use super::Failure;
@@ -90,6 +90,19 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Refuses data without a key: a Secret is never emptied, whatever it is made of.
+    ///
+    /// # Errors
+    /// `NoKeys`. Conjur's answers without one are refused before; what is left are templates that make none.
+    pub fn check_keys(&self) -> Result<(), Failure> {
+        if !self.data.is_empty() {
+            return Ok(());
+        }
+        let message = "spec.target.template makes no key, and a Secret is never emptied; give it a key, or leave \
+                       spec.target.template out to have the plain keys";
+        Err(Failure::stalled(Reason::NoKeys, message))
+    }
+
     /// Refuses data that the API server would refuse for its size, naming the largest keys.
     ///
     /// # Errors
@@ -97,29 +110,27 @@ impl Desired {
     pub fn check_size(&self) -> Result<(), Failure> {
         let total: usize = self.data.values().map(|v| v.expose().len()).sum();
         let stored = total + self.data.keys().map(|key| key.len() + PER_ENTRY).sum::<usize>();
-        if total <= SECRET_LIMIT {
-            return if stored <= STORED_LIMIT { Ok(()) } else { Err(self.too_many_keys(stored)) };
-        }
+        let what = if total > SECRET_LIMIT {
+            format!("the data has {total} bytes, and a Secret holds {SECRET_LIMIT} at most")
+        } else if stored > STORED_LIMIT {
+            let count = self.data.len();
+            format!(
+                "the {count} keys and their values have {stored} bytes together, and a Secret holds {STORED_LIMIT} at most \
+                 with the names of its keys"
+            )
+        } else {
+            return Ok(());
+        };
+        let message = format!("{what}; largest keys: {}. Split it over several objects", self.largest_keys());
+        Err(Failure::stalled(Reason::SecretTooLarge, message))
+    }
+
+    /// The keys with the largest values, and how large each is.
+    fn largest_keys(&self) -> String {
         let mut sizes: Vec<_> = self.data.iter().map(|(k, v)| (v.expose().len(), k.as_str())).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         let largest: Vec<_> = sizes.iter().take(3).map(|(n, k)| format!("{k} ({n} bytes)")).collect();
-        Err(Failure::stalled(
-            Reason::SecretTooLarge,
-            format!(
-                "the data has {total} bytes, and a Secret holds {SECRET_LIMIT} at most; largest keys: {}. \
-                 Split it over several objects",
-                largest.join(", ")
-            ),
-        ))
-    }
-
-    fn too_many_keys(&self, stored: usize) -> Failure {
-        let message = format!(
-            "the {} keys and their values have {stored} bytes together, and a Secret holds {STORED_LIMIT} at most with the \
-             names of its keys. Split it over several objects",
-            self.data.len()
-        );
-        Failure::stalled(Reason::SecretTooLarge, message)
+        largest.join(", ")
     }
 
     fn wanted_labels(&self) -> BTreeMap<String, String> {
@@ -199,6 +210,15 @@ pub fn wipe(secret: &mut Secret) {
     for value in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
         value.0.zeroize();
     }
+}
+
+/// A Secret that is to stay when its object goes: without the owner reference, and else as it is.
+pub fn released(mut secret: Secret, me: &Owner) -> Secret {
+    secret.metadata.managed_fields = None;
+    if let Some(owners) = &mut secret.metadata.owner_references {
+        owners.retain(|o| o.uid != me.uid);
+    }
+    secret
 }
 
 /// What to do about the target.

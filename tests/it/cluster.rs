@@ -6,19 +6,25 @@ mod api_faults;
 mod connection;
 mod contest;
 mod docs;
+mod former;
 mod input;
 mod login;
 mod many;
 mod merge;
+mod odd;
+mod outage;
 mod policy;
 mod quiet;
+mod recovery;
 mod refresh;
 mod rollout;
+mod rollout_kills;
 mod secret;
 mod setup;
 mod sources;
 mod target;
 mod template;
+mod written;
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +33,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, LazyLock, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -117,6 +123,8 @@ pub struct Bench {
     pub conjur: conjur_dev::Server,
     /// Values and keys that must not be seen anywhere but in Secrets.
     secrets: Arc<Mutex<Vec<String>>>,
+    /// Whether the operator may delete a Secret of a ConjurSecret.
+    may_delete: Arc<AtomicBool>,
 }
 
 impl Bench {
@@ -127,10 +135,18 @@ impl Bench {
         let namespaces = Api::<Namespace>::all(world.client.clone());
         namespaces.create(&PostParams::default(), &made).await.unwrap();
         let conjur = conjur_dev::Server::start(conjur_dev::Options::default()).await.unwrap();
-        let bench = Bench { world, client: world.client.clone(), namespace, conjur, secrets: Arc::default() };
+        let bench = Bench {
+            world,
+            client: world.client.clone(),
+            namespace,
+            conjur,
+            secrets: Arc::default(),
+            may_delete: Arc::default(),
+        };
         bench.keep_secret(bench.conjur.admin_key());
         body(bench.clone()).await;
         bench.nothing_leaked().await;
+        bench.nothing_was_deleted();
         namespaces.delete(&bench.namespace, &DeleteParams::default()).await.unwrap();
         bench.conjur.stop().await;
     }
@@ -151,6 +167,22 @@ impl Bench {
 
     pub fn keep_secret(&self, value: String) {
         self.secrets.lock().unwrap().push(value);
+    }
+
+    /// This test does what a Secret may be deleted for: a changed `target.name`, or one that must be made anew.
+    pub fn may_delete(&self) {
+        self.may_delete.store(true, Ordering::Relaxed);
+    }
+
+    /// Whatever happens: no Secret is deleted by the operator, but for what the test says. A ConjurPolicy removes its own.
+    fn nothing_was_deleted(&self) {
+        let asked = setup::api_requests(self);
+        if self.may_delete.load(Ordering::Relaxed) || asked.iter().any(|r| r.resource == "conjurpolicies") {
+            return;
+        }
+        let deleted: Vec<_> =
+            asked.into_iter().filter(|r| r.resource == "secrets" && r.verb.starts_with("delete")).collect();
+        assert_eq!(deleted, [], "the operator deleted a Secret");
     }
 
     /// Loads a policy into Conjur's root as its administrator, and gives the keys of the roles that it made.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::bounds;
+
 /// One key of the Secret, and the variable whose value it gets.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -89,7 +91,8 @@ pub struct Find {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,
     /// Annotations that the variable has in Conjur, with their values.
-    #[schemars(length(min = 1, max = 16), inner(length(max = 1024)))]
+    #[schemars(transform = bounds::map(1, 16, 1024))]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 1024)").message("the name of an annotation has at most 1024 characters"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
     /// A regular expression that matches somewhere in the id; `^` and `$` bind it to its ends.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::KeySource;
+use crate::api::{KeySource, bounds};
 
 /// The Secret to write.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -28,13 +28,15 @@ pub struct Target {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
     /// Labels of the Secret, besides the operator's own.
-    #[schemars(length(max = 64), inner(length(max = 63)))]
+    #[schemars(transform = bounds::map(0, 64, 63))]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317)").message("the key of a label has at most 317 characters"))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('conjur-operator.io/') && k != 'app.kubernetes.io/managed-by')")
         .message("labels below conjur-operator.io/ and app.kubernetes.io/managed-by are the operator's own; leave them out"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Annotations of the Secret, besides the operator's own.
-    #[schemars(length(max = 64), inner(length(max = 16_384)))]
+    #[schemars(transform = bounds::map(0, 64, 16_384))]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317)").message("the key of an annotation has at most 317 characters"))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('conjur-operator.io/'))")
         .message("annotations below conjur-operator.io/ are the operator's own; leave them out"))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +82,7 @@ pub enum DeletionPolicy {
 #[x_kube(validation = Rule::new("has(self.data) || has(self.dataFrom)").message("give data, dataFrom or both"))]
 pub struct Template {
     /// Text of each key; `{{ name }}` stands for the value of that name.
-    #[schemars(length(min = 1, max = 64), inner(length(max = 65_536)))]
+    #[schemars(transform = bounds::map(1, 64, 65_536))]
     #[x_kube(validation = Rule::new("self.all(k, k.size() <= 253 && k.matches('^[-._a-zA-Z0-9]+$') && k != '.' && !k.startsWith('..'))")
         .message("a Secret key is made of letters, digits, '-', '_' and '.', and is not '.' nor begins with '..'"))]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,10 @@ use kube::{
 };
 
 use crate::{
-    api::{ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef},
+    api::{
+        ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef,
+        condition::{READY, is_true},
+    },
     conjur::Client,
     controllers::{
         Context, Key,
@@ -28,14 +31,35 @@ fn uses(reference: &ConnectionRef, namespace: &str, id: &ConnectionId, tenant: O
         && tenant.is_none_or(|tenant| tenant == namespace)
 }
 
+/// What there is to tell the users of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// It works, for the first time since the start: those that came with it are as many as were made at once.
+    Works,
+    /// It works again, or has changed: many that wait may have gathered.
+    WorksAgain,
+    /// It fails, or is gone. Nothing is asked of Conjur for it.
+    Fails,
+}
+
 /// Wakes every object that uses a connection: those that wait for it go on, the others find nothing due.
-pub fn wake_users(id: &ConnectionId, tenant: Option<&str>, ctx: &Context) {
+pub fn wake_users(id: &ConnectionId, tenant: Option<&str>, tell: Tell, ctx: &Context) {
+    let mut secrets = Vec::new();
     for secret in ctx.secrets.state() {
         if let Ok(s) = &secret.0
             && uses(&s.spec.connection_ref, &s.namespace().unwrap_or_default(), id, tenant)
         {
-            ctx.wakeups.secret(ObjectRef::from_obj(secret.as_ref()));
+            let conditions = s.status.as_ref().and_then(|status| status.conditions.as_deref());
+            let ready = is_true(conditions.unwrap_or_default(), READY);
+            secrets.push((ready, ObjectRef::from_obj(secret.as_ref())));
         }
+    }
+    // Those that have nothing come first.
+    secrets.sort_by_key(|(ready, _)| *ready);
+    let secrets = secrets.into_iter().map(|(_, secret)| secret);
+    match tell {
+        Tell::WorksAgain => ctx.wakeups.secrets(secrets.collect()),
+        Tell::Works | Tell::Fails => secrets.for_each(|secret| ctx.wakeups.secret(secret)),
     }
     let policies: &Store<DeserializeGuard<ConjurPolicy>> = &ctx.policies;
     for policy in policies.state() {

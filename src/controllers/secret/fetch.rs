@@ -1,6 +1,12 @@
 //! From the sources of a spec to the data of a Secret, through the shared client.
 
-use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::DefaultHasher},
+    fmt::Write as _,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Map, json};
 use tokio::time::Instant;
@@ -12,6 +18,7 @@ use crate::{
         Context, Key, Trouble,
         clients::{Connected, Named},
         failure::LOOK_AGAIN,
+        memory::Unconfirmed,
     },
     plan::{
         Class, Failure,
@@ -22,9 +29,10 @@ use crate::{
 
 /// A new object takes a remembered "missing" for an answer only if it is this young.
 const FRESH: Duration = Duration::from_secs(5);
-/// A new object takes no list that was begun before it: nothing tells it of a variable that was made after the list. All
-/// that come while one is read share the next.
-const FRESH_LIST: Duration = Duration::ZERO;
+/// A new object takes a list that was begun at most this long before it, so that those that come one after the other
+/// share it. What was made in between may not be in it: where nothing is found, it is looked at anew at once, and else
+/// after the same time ([`Unconfirmed`]).
+pub const FRESH_LIST: Duration = Duration::from_secs(5);
 /// Most variables that a message names.
 const NAMED: usize = 5;
 /// Most variables that the status names.
@@ -45,6 +53,8 @@ pub struct Gathered<'a> {
     interval: Duration,
     /// The keys go into the Secret as they are, not through templates.
     plain: bool,
+    /// A list that was begun before it was asked for took part in it.
+    pub from_before: bool,
 }
 
 /// What Conjur gave.
@@ -94,35 +104,58 @@ impl<'a> Plan<'a> {
     pub async fn gather(
         self,
         user: &Key,
-        cause: Cause,
+        lists: Freshness,
         lane: Lane,
         named: &Named,
         through: &Connected,
         ctx: &Context,
     ) -> Result<Gathered<'a>, Trouble> {
-        let mut lists: HashMap<Option<&str>, Arc<Catalogue>> = HashMap::new();
+        let asked = Instant::now();
+        let mut known: HashMap<Option<&str>, Arc<Catalogue>> = HashMap::new();
         let mut found = Vec::new();
         for (place, criteria) in self.sources.finds() {
-            let list = if let Some(list) = lists.get(&criteria.search) {
-                list.clone()
-            } else {
-                let freshness = freshness(cause, FRESH_LIST);
-                let list = through.client.list_variables(criteria.search, lane, freshness).await;
-                let list = list.map_err(|error| {
-                    let mut trouble = failed(&error, through, ctx);
-                    trouble.failure.message = format!("{place}: {}", trouble.failure.message);
-                    trouble
-                })?;
-                lists.entry(criteria.search).or_insert(list).clone()
+            let mut freshness = lists;
+            let ids = loop {
+                let sufficient = |list: &&Arc<Catalogue>| freshness == lists || list.began() >= asked;
+                let list = if let Some(list) = known.get(&criteria.search).filter(sufficient) {
+                    list.clone()
+                } else {
+                    let list = through.client.list_variables(criteria.search, lane, freshness).await;
+                    let list = list.map_err(|error| {
+                        let mut trouble = failed(&error, through, ctx);
+                        trouble.failure.message = format!("{place}: {}", trouble.failure.message);
+                        trouble
+                    })?;
+                    known.insert(criteria.search, list.clone());
+                    list
+                };
+                let has_value = list.below(criteria.prefix()).iter().filter(|v| v.mark().version.is_some());
+                let ids =
+                    has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name))).map(Listed::id);
+                let ids = named.readable(ids, user, ctx);
+                // What is to be found may have been made just now.
+                let look_anew =
+                    ids.is_empty() && matches!(lists, Freshness::NoOlderThan(_)) && list.began() < asked;
+                if !look_anew {
+                    break ids;
+                }
+                freshness = Freshness::Since(asked);
             };
-            let has_value = list.below(criteria.prefix()).iter().filter(|v| v.mark().version.is_some());
-            let ids = has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name))).map(Listed::id);
-            found.push(named.readable(ids, user, ctx));
+            found.push(ids);
         }
+        let from_before = known.values().any(|list| list.began() < asked);
         let (interval, plain) = (self.interval, self.plain);
         let resolved = self.sources.resolve(found)?;
         let wanted = resolved.asks().map(wanted).collect::<Result<_, _>>()?;
-        Ok(Gathered { resolved, wanted, interval, plain })
+        Ok(Gathered { resolved, wanted, interval, plain, from_before })
+    }
+}
+
+/// How old the lists may be that an object's finds look through. `periodic`: it is looked at again by itself.
+pub fn lists(cause: Cause, periodic: bool, unconfirmed: Option<&Unconfirmed>) -> Freshness {
+    match unconfirmed {
+        Some(unconfirmed) if cause == Cause::Slot => Freshness::Since(unconfirmed.asked),
+        _ => freshness(cause, if periodic { FRESH_LIST } else { Duration::ZERO }),
     }
 }
 
@@ -130,6 +163,15 @@ impl Gathered<'_> {
     /// All variables that the Secret is made of, found ones too.
     pub fn wanted(&self) -> &[Wanted] {
         &self.wanted
+    }
+
+    /// A hash of them.
+    pub fn wanted_hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for wanted in &self.wanted {
+            (wanted.id.as_str(), wanted.version).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// Whether all that the Secret is made of are variables: public keys have no versions.
@@ -262,6 +304,23 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn a_new_object_shares_a_list_only_where_it_is_looked_at_once_more() {
+        let asked = Instant::now();
+        let unconfirmed = Unconfirmed { asked, again: jiff::Timestamp::UNIX_EPOCH, wanted: 0 };
+        let no_older = Freshness::NoOlderThan;
+        for (cause, periodic, unconfirmed, expected) in [
+            (Cause::Generation, true, None, no_older(FRESH_LIST)),
+            (Cause::Generation, false, None, no_older(Duration::ZERO)),
+            (Cause::Generation, true, Some(&unconfirmed), no_older(FRESH_LIST)),
+            (Cause::SyncNow, true, Some(&unconfirmed), no_older(Duration::ZERO)),
+            (Cause::Slot, true, None, Freshness::Remembered),
+            (Cause::Slot, true, Some(&unconfirmed), Freshness::Since(asked)),
+        ] {
+            assert_eq!(lists(cause, periodic, unconfirmed), expected, "{cause:?}");
+        }
+    }
 
     fn object(data: &Value) -> ConjurSecret {
         let spec = json!({ "connectionRef": { "name": "conjur" }, "data": data });

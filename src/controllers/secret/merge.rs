@@ -55,10 +55,10 @@ async fn look_and_apply(run: &Run<'_>) -> Result<Option<(Action, Target)>, Failu
             uid: meta.uid.unwrap_or_default(),
             resource_version: meta.resource_version.unwrap_or_default(),
         };
-        return Ok(Some((Action::Unchanged, run.target(written, revision))));
+        return Ok(Some((Action::Unchanged, run.target(written, revision, false))));
     }
     let written = or_look_again(apply(run, &meta, revision.as_deref()).await)?;
-    Ok(written.map(|written| (Action::Replace, run.target(written, revision))))
+    Ok(written.map(|written| (Action::Replace, run.target(written, revision, data_differs))))
 }
 
 async fn apply(run: &Run<'_>, meta: &ObjectMeta, revision: Option<&str>) -> Result<Written, Error> {

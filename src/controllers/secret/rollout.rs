@@ -43,9 +43,9 @@ impl Seen {
     }
 
     /// What there is to say where only restarts were left.
-    pub fn written_before(&self) -> Outcome {
+    pub fn written_before(&self, ctx: &Context) -> Outcome {
         Outcome::Done {
-            again: self.next_slot(),
+            again: self.again(ctx),
             reason: Reason::Synced,
             message: self.synced(),
             fields: Map::new(),

@@ -1,5 +1,8 @@
 //! Brings the target Secret about: as few calls as what we remember allows.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use serde_json::{Map, Value};
@@ -18,8 +21,8 @@ use crate::{
         Failure,
         rollout::{Lineage, annotation_key},
         secret::{
-            Action, Desired, Fingerprint, OwnKeys, check_type, decide, is_written_for, mark, no_longer_asked,
-            wipe,
+            Action, Desired, Fingerprint, Former, OwnKeys, check_type, decide, former, mark, no_longer_asked,
+            released, wipe,
         },
     },
 };
@@ -152,9 +155,13 @@ impl Run<'_> {
         key.is_some_and(|key| standing.annotations.as_ref().and_then(|a| a.get(key)) != revision)
     }
 
-    /// What is to be remembered of a write.
-    pub fn target(&self, written: Written, revision: Option<String>) -> Target {
+    /// What is to be remembered of a write. `data_changed`: it changed the Secret's data, not only what is around it.
+    pub fn target(&self, written: Written, revision: Option<String>, data_changed: bool) -> Target {
+        let before = self.seen.remembered.target.as_ref().filter(|t| t.uid == written.uid);
+        // The API server keeps whole seconds.
+        let now = || Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
         Target {
+            data_at: if data_changed { Some(now()) } else { before.and_then(|t| t.data_at) },
             name: self.seen.desired.name.clone(),
             uid: written.uid,
             resource_version: written.resource_version,
@@ -172,8 +179,7 @@ impl Run<'_> {
     }
 
     pub fn contested(&self) -> Failure {
-        let message = format!("Secret {} is changed by somebody else all the time", self.seen.desired.name);
-        Failure::transient(Reason::ApiServerError, message)
+        contested(&self.seen.desired.name)
     }
 
     /// Replaces the Secret that is as we left it; none where it turns out that it is not.
@@ -185,7 +191,8 @@ impl Run<'_> {
             Err(cluster::Error::Invalid(_)) => Ok(None),
             result => Ok(or_look_again(result)?.map(|written| {
                 self.ctx.metrics.secret_written(SecretWrite::Update);
-                (Action::Replace, self.target(written, revision))
+                // All else that is ours is as the generation says.
+                (Action::Replace, self.target(written, revision, true))
             })),
         }
     }
@@ -202,7 +209,7 @@ impl Run<'_> {
         let secret = self.build(None, &OwnKeys::default(), revision.as_deref());
         let written = self.ctx.cluster.create_secret(secret, self.lane).await?;
         self.ctx.metrics.secret_written(SecretWrite::Create);
-        Ok((Action::Create, self.target(written, revision)))
+        Ok((Action::Create, self.target(written, revision, true)))
     }
 
     /// Reads what is there, decides, writes. The outer error is a refusal, the inner one the API server's.
@@ -213,7 +220,8 @@ impl Run<'_> {
             return Ok(self.try_create().await);
         };
         let decided = decide(&seen.desired, Some(&existing), &seen.owner, &ctx.fingerprints);
-        let revision = self.revision(Some(&existing.metadata), !seen.desired.is_data_of(&existing));
+        let differs = !seen.desired.is_data_of(&existing);
+        let revision = self.revision(Some(&existing.metadata), differs);
         wipe(&mut existing);
         let action = match decided? {
             Action::Unchanged if self.lacks_revision(&existing.metadata, revision.as_ref()) => {
@@ -225,7 +233,8 @@ impl Run<'_> {
             self.announce(revision.as_deref()).await?;
         }
         let written = self.write(action, &existing, revision.as_deref()).await;
-        Ok(written.map(|written| (action, self.target(written, revision))))
+        let changed = differs && action != Action::Unchanged;
+        Ok(written.map(|written| (action, self.target(written, revision, changed))))
     }
 
     async fn write(
@@ -269,6 +278,11 @@ impl Run<'_> {
     }
 }
 
+fn contested(name: &str) -> Failure {
+    let message = format!("Secret {name} is changed by somebody else all the time");
+    Failure::transient(Reason::ApiServerError, message)
+}
+
 /// Somebody was in between: none, and what is there must be read.
 pub fn or_look_again<T>(result: Result<T, cluster::Error>) -> Result<Option<T>, Failure> {
     match result {
@@ -281,6 +295,7 @@ pub fn or_look_again<T>(result: Result<T, cluster::Error>) -> Result<Option<T>, 
 }
 
 /// After a changed `target.name`: deletes the Secret of the former name, if it is ours and was to go with the object.
+/// One that is retained stays, and no longer goes with the object.
 ///
 /// # Errors
 /// The API server's; it is tried again, for the status still names the former one.
@@ -290,19 +305,44 @@ pub async fn remove_former(
     lane: Lane,
     ctx: &Context,
 ) -> Result<(), Failure> {
-    let former =
-        object.status.as_ref().and_then(|s| s.target.as_ref()).filter(|t| t.name != seen.desired.name);
-    let Some(former) = former.filter(|_| seen.desired.owned) else { return Ok(()) };
-    let Some(mut secret) = ctx.cluster.read_secret(&seen.key.namespace, &former.name).await? else {
-        return Ok(());
-    };
-    wipe(&mut secret);
-    // One that may merely be adopted was merged into, and is still somebody else's.
-    let ours =
-        secret.metadata.uid.as_deref() == Some(&former.uid) && is_written_for(&secret.metadata, &seen.owner);
-    if ours {
-        ctx.cluster.delete_secret(&secret, lane).await?;
-        ctx.metrics.secret_written(SecretWrite::Delete);
+    let in_status = object.status.as_ref().and_then(|s| s.target.as_ref()).map(|t| (&t.name, &t.uid));
+    // What was written last may be in no status: its write failed.
+    let remembered = seen.remembered.target.as_ref().map(|t| (&t.name, &t.uid));
+    let formers: BTreeSet<_> = in_status.into_iter().chain(remembered).collect();
+    for (name, uid) in formers.into_iter().filter(|(name, _)| **name != seen.desired.name) {
+        part_with(seen, name, uid, lane, ctx).await?;
+    }
+    Ok(())
+}
+
+async fn part_with(seen: &Seen, name: &str, uid: &str, lane: Lane, ctx: &Context) -> Result<(), Failure> {
+    for _ in 0..TRIES {
+        if or_look_again(try_to_part_with(seen, name, uid, lane, ctx).await)?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(contested(name))
+}
+
+async fn try_to_part_with(
+    seen: &Seen,
+    name: &str,
+    uid: &str,
+    lane: Lane,
+    ctx: &Context,
+) -> Result<(), cluster::Error> {
+    let Some(mut secret) = ctx.cluster.read_secret(&seen.key.namespace, name).await? else { return Ok(()) };
+    match former(&secret.metadata, uid, seen.desired.owned, &seen.owner) {
+        Former::Leave => wipe(&mut secret),
+        Former::Delete => {
+            wipe(&mut secret);
+            ctx.cluster.delete_secret(&secret, lane).await?;
+            ctx.metrics.secret_written(SecretWrite::Delete);
+        }
+        Former::Release => {
+            ctx.cluster.replace_secret(released(secret, &seen.owner), lane).await?;
+            ctx.metrics.secret_written(SecretWrite::Update);
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 
-use super::{Desired, Owner, SECRET_LIMIT, is_written_for, types};
+use super::{Desired, Owner, SECRET_LIMIT, is_written_for, released, types};
 use crate::{
     api::{
         MANAGED_BY_LABEL, MANAGED_LABEL, MANAGER, OWNER_ANNOTATION, REVISION_ANNOTATION, Reason,
@@ -231,20 +231,17 @@ fn check_total(desired: &Desired, existing: &Secret, own: &Own, name: &str) -> R
         return Ok(());
     }
     let message = format!(
-        "{name} would have {} bytes, {others} of them in keys of others, and a Secret holds {SECRET_LIMIT} at most. Choose \
-         another spec.target.name",
-        ours + others
+        "{name} would have {} bytes, {others} of them in keys of others, and a Secret holds {SECRET_LIMIT} at most; the \
+         largest of ours: {}. Choose another spec.target.name",
+        ours + others,
+        desired.largest_keys()
     );
     Err(Failure::stalled(Reason::SecretTooLarge, message))
 }
 
 /// The Secret that was ours alone, as it is to be given up: its data stays, and nothing says any more that it is ours.
 pub fn given_up(existing: &Secret, me: &Owner) -> Secret {
-    let mut secret = existing.clone();
-    secret.metadata.managed_fields = None;
-    if let Some(owners) = &mut secret.metadata.owner_references {
-        owners.retain(|o| o.uid != me.uid);
-    }
+    let mut secret = released(existing.clone(), me);
     if let Some(labels) = &mut secret.metadata.labels {
         labels.retain(|k, v| !(k == MANAGED_BY_LABEL && v == MANAGER));
     }

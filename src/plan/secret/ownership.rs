@@ -29,6 +29,31 @@ pub fn is_written_for(meta: &ObjectMeta, me: &Owner) -> bool {
     }
 }
 
+/// What becomes of a Secret that was the target before `target.name` changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// It stays as it is.
+    Leave,
+    /// It stays, and must not go with the object any more: it still has the owner reference.
+    Release,
+    /// It goes.
+    Delete,
+}
+
+/// Decides what becomes of a former target. `uid`: that of the Secret that we wrote. `owned`: whether the Secret goes
+/// with the object (`deletionPolicy: Delete`). One that may merely be adopted was merged into, and is somebody else's.
+pub fn former(meta: &ObjectMeta, uid: &str, owned: bool, me: &Owner) -> Former {
+    if meta.uid.as_deref() != Some(uid) || !is_written_for(meta, me) {
+        return Former::Leave;
+    }
+    let names_us = meta.owner_references.iter().flatten().any(|o| o.uid == me.uid);
+    match (owned, names_us) {
+        (true, _) => Former::Delete,
+        (false, true) => Former::Release,
+        (false, false) => Former::Leave,
+    }
+}
+
 /// Decides whose a Secret is, by its metadata.
 pub fn ownership(meta: &ObjectMeta, me: &Owner) -> Ownership {
     let annotation = |key| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
@@ -73,5 +98,34 @@ pub fn refuse_unless_ours(meta: &ObjectMeta, me: &Owner, name: &str) -> Result<(
                 me.reference()
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::plan::secret::tests::me;
+
+    #[test]
+    fn of_former_targets_only_what_was_written_for_us_is_touched() {
+        let owner = |uid: &str| json!([{ "apiVersion": "v1", "kind": "X", "name": "x", "uid": uid, "controller": true }]);
+        let annotated = |key: &str| json!({ key: "ConjurSecret/db" });
+        let none = Value::Null;
+        for (uid, owners, annotations, when_owned, when_retained) in [
+            ("s", owner("uid-1"), annotated(OWNER_ANNOTATION), Former::Delete, Former::Release),
+            ("s", none.clone(), annotated(OWNER_ANNOTATION), Former::Delete, Former::Leave),
+            // Another's, one that may be adopted, and one that took the place of ours.
+            ("s", owner("uid-2"), annotated(OWNER_ANNOTATION), Former::Leave, Former::Leave),
+            ("s", none.clone(), none.clone(), Former::Leave, Former::Leave),
+            ("s", none, annotated(ADOPT_ANNOTATION), Former::Leave, Former::Leave),
+            ("t", owner("uid-1"), annotated(OWNER_ANNOTATION), Former::Leave, Former::Leave),
+        ] {
+            let meta = json!({ "uid": uid, "ownerReferences": owners, "annotations": annotations });
+            let meta: ObjectMeta = serde_json::from_value(meta).unwrap();
+            assert_eq!(former(&meta, "s", true, &me()), when_owned, "{meta:?}");
+            assert_eq!(former(&meta, "s", false, &me()), when_retained, "{meta:?}");
+        }
     }
 }

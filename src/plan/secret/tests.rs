@@ -222,6 +222,13 @@ fn data_over_the_limit_is_refused_naming_the_largest_keys() {
 }
 
 #[test]
+fn data_without_a_key_is_refused() {
+    let failure = desired(&[]).check_keys().unwrap_err();
+    assert_eq!((failure.class, failure.reason), (crate::plan::Class::Stalled, Reason::NoKeys));
+    assert_eq!(desired(&[("a", "")]).check_keys(), Ok(()));
+}
+
+#[test]
 fn so_many_keys_that_the_store_would_refuse_them_are_refused() {
     let entries = |count: usize| -> Desired {
         let mut desired = desired(&[]);
@@ -232,6 +239,7 @@ fn so_many_keys_that_the_store_would_refuse_them_are_refused() {
     let failure = entries(7_700).check_size().unwrap_err();
     assert_eq!(failure.reason, Reason::SecretTooLarge);
     assert!(failure.message.contains("7700 keys"), "{}", failure.message);
+    assert!(failure.message.contains("largest keys: 000"), "{}", failure.message);
 }
 
 #[test]

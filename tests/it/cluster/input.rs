@@ -107,6 +107,57 @@ fn the_api_server_refuses_a_bad_secret_and_says_what_to_write() {
 }
 
 #[test]
+fn the_api_server_refuses_maps_that_are_too_large() {
+    test(|bench| async move {
+        let many = |count: usize, length: usize| -> Value {
+            (0..count)
+                .map(|i| (format!("k{i}"), "x".repeat(length).into()))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        let long_key = |length: usize| json!({ "k".repeat(length): "x" });
+        let target = |field: &str, map: Value| json!({ "target": { field: map } });
+        let template = |map: Value| json!({ "target": { "template": { "data": map } } });
+        let find = |map: Value| json!({ "data": null, "dataFrom": [{ "find": { "annotations": map } }] });
+        for (at, (spec, expected)) in [
+            (target("labels", many(65, 1)), Some("must have at most 64 items")),
+            (target("labels", many(1, 64)), Some("Too long: may not be more than 63 bytes")),
+            (target("labels", long_key(318)), Some("the key of a label has at most 317 characters")),
+            (target("annotations", many(65, 1)), Some("must have at most 64 items")),
+            (target("annotations", many(1, 16_385)), Some("Too long: may not be more than 16384 bytes")),
+            (
+                target("annotations", long_key(318)),
+                Some("the key of an annotation has at most 317 characters"),
+            ),
+            (template(many(65, 1)), Some("must have at most 64 items")),
+            (template(many(1, 65_537)), Some("Too long: may not be more than 65536 bytes")),
+            (template(json!({})), Some("should have at least 1 properties")),
+            (find(json!({})), Some("should have at least 1 properties")),
+            (find(many(17, 1)), Some("must have at most 16 items")),
+            (find(many(1, 1_025)), Some("Too long: may not be more than 1024 bytes")),
+            (target("labels", many(64, 63)), None),
+            (target("annotations", many(64, 1_000)), None),
+            (template(many(1, 65_536)), None),
+            (template(many(64, 1)), None),
+            (find(many(16, 1_024)), None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut object = project(&format!("bad-{at}"), &[("a", "a")], &spec);
+            object["spec"]["suspend"] = true.into();
+            let answer = try_put(&bench, &object).await.map(drop);
+            match expected {
+                None => assert_eq!(answer, Ok(()), "{at}"),
+                Some(expected) => {
+                    assert!(answer.as_ref().is_err_and(|e| e.contains(expected)), "{at}: {answer:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn the_api_server_refuses_a_bad_connection_and_says_what_to_write() {
     test(|bench| async move {
         let key = json!({ "name": "x", "key": "y" });

@@ -82,6 +82,12 @@ fn each_change_of_the_data_restarts_once_and_nothing_else_does() {
             synced(&bench, "db", &format!("changed-{round}")).await;
             expected += 1;
             assert_eq!(web(&bench).await, expected);
+            let of_the_secret =
+                bench.api::<Secret>().get("db").await.unwrap().annotations()["conjur-operator.io/revision"]
+                    .clone();
+            let template = bench.api::<Deployment>().get("web").await.unwrap().spec.unwrap().template;
+            let annotations = template.metadata.unwrap().annotations.unwrap();
+            assert_eq!(annotations["conjur-operator.io/revision.db"], of_the_secret);
             synced(&bench, "db", &format!("unchanged-{round}")).await;
             assert_eq!(web(&bench).await, expected);
         }
@@ -161,6 +167,7 @@ fn several_objects_restart_one_workload_each_for_its_own_change() {
 #[test]
 fn an_immutable_secret_that_is_made_anew_restarts_once() {
     test(|bench| async move {
+        bench.may_delete();
         done(&bench, &json!({ "target": { "immutable": true } })).await;
         assert_eq!(web(&bench).await, 0);
         for round in 1..=2 {

@@ -173,6 +173,7 @@ fn what_is_dropped_from_the_spec_is_dropped_from_the_secret() {
 #[test]
 fn a_changed_target_name_moves_the_secret() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
         bench.ready::<ConjurSecret>("db").await;
@@ -209,6 +210,7 @@ fn a_changed_target_name_moves_the_secret() {
 #[test]
 fn a_changed_type_recreates_the_secret_and_keeps_what_others_put_there() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
         bench.ready::<ConjurSecret>("db").await;
@@ -243,6 +245,7 @@ fn a_type_that_the_api_server_refuses_costs_no_secret() {
 #[test]
 fn a_secret_that_somebody_made_immutable_still_follows() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
         bench.ready::<ConjurSecret>("db").await;
@@ -335,9 +338,18 @@ fn a_foreign_secret_is_refused_until_it_may_be_adopted() {
         let other = super::setup::edit(&bench, "db", adopt("ConjurSecret/other")).await;
         synced(&bench, "db", "look").await;
         assert_eq!(version(&secret(&bench, "db").await), version(&other));
-        super::setup::edit(&bench, "db", adopt("ConjurSecret/db")).await;
-        bench.ready::<ConjurSecret>("db").await;
+        let mut adopted = adopt("ConjurSecret/db");
+        adopted["metadata"]["labels"] = json!({ "theirs": "kept" });
+        super::setup::edit(&bench, "db", adopted).await;
+        let object: ConjurSecret = bench.ready("db").await;
         bench.holds("db", &[("a", &value)]).await;
+        let ours = secret(&bench, "db").await;
+        assert_eq!(ours.uid(), before.uid());
+        assert_eq!(Some(&ours.owner_references()[0].uid), object.uid().as_ref());
+        assert_eq!(ours.annotations()["conjur-operator.io/owner"], "ConjurSecret/db");
+        assert_eq!(ours.labels()["theirs"], "kept");
+        assert_eq!(ours.labels()["conjur-operator.io/managed"], "true");
+        assert_eq!(ours.labels()["app.kubernetes.io/managed-by"], "conjur-operator");
     });
 }
 

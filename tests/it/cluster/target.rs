@@ -1,8 +1,14 @@
 //! ConjurSecret: the target's type, its immutability, and when it is written again.
 
 use conjur_operator::api::ConjurSecret;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{ResourceExt, api::DeleteParams};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::json;
 use testbed::wait_for;
 
@@ -48,8 +54,45 @@ fn a_type_gets_the_keys_it_needs_or_nothing_is_written() {
 }
 
 #[test]
+fn other_types_get_the_keys_they_need_too() {
+    test(|bench| async move {
+        let value = connected(&bench, &["a", "json"]).await.remove(0);
+        let json = format!("{{\"{}\": {{}}}}", bench.secret_value("registry"));
+        assert!(bench.conjur.set_variable("apps/json", json.as_bytes()));
+        for (name, key, variable, value) in [
+            ("ssh-auth", "ssh-privatekey", "a", &value),
+            ("dockercfg", ".dockercfg", "json", &json),
+            ("basic-auth", "password", "a", &value),
+        ] {
+            let spec = json!({ "target": { "type": format!("kubernetes.io/{name}") } });
+            put(&bench, &project(name, &[("wrong", variable)], &spec)).await;
+            let message = bench.says::<ConjurSecret>(name, "InvalidSpec").await;
+            assert!(message.contains(key), "{message}");
+            assert_eq!(bench.data(name).await, None);
+            put(&bench, &project(name, &[(key, variable)], &spec)).await;
+            bench.holds(name, &[(key, value)]).await;
+            bench.ready::<ConjurSecret>(name).await;
+            let type_ = secret(&bench, name).await.type_;
+            assert_eq!(type_, Some(format!("kubernetes.io/{name}")));
+        }
+        // One that grants credentials of the cluster is not merged into.
+        let token = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "token" },
+            "type": "bootstrap.kubernetes.io/token", "stringData": { "token-id": "abcdef" },
+        });
+        bench.apply(&token.to_string()).await;
+        let before = secret(&bench, "token").await;
+        put(&bench, &merging("token", "token", &[("a", "a")])).await;
+        let message = bench.says::<ConjurSecret>("token", "ForeignSecret").await;
+        assert!(message.contains("bootstrap.kubernetes.io/token"), "{message}");
+        assert_eq!(secret(&bench, "token").await, before);
+    });
+}
+
+#[test]
 fn an_immutable_secret_is_made_anew_when_its_data_changes() {
     test(|bench| async move {
+        bench.may_delete();
         let value = connected(&bench, &["a"]).await.remove(0);
         let sealed = json!({ "target": { "immutable": true } });
         put(&bench, &project("db", &[("a", "a")], &sealed)).await;
@@ -190,6 +233,38 @@ fn an_object_needs_no_operator_to_go() {
         wait_for("the Secret is gone", SOON, || async { bench.data("db").await.is_none().then_some(()) })
             .await
             .unwrap();
+        operator.restart().await.unwrap();
+    });
+}
+
+#[test]
+fn a_namespace_full_of_objects_needs_no_operator_to_go() {
+    alone(|bench, mut operator| async move {
+        connected(&bench, &["a"]).await;
+        let other = Bench { namespace: format!("{}-full", bench.namespace), ..bench.clone() };
+        let meta = ObjectMeta { name: Some(other.namespace.clone()), ..ObjectMeta::default() };
+        let namespaces = Api::<Namespace>::all(bench.client.clone());
+        let full = Namespace { metadata: meta, ..Namespace::default() };
+        namespaces.create(&PostParams::default(), &full).await.unwrap();
+        other.connect(super::setup::LOGIN).await;
+        for at in 0..5 {
+            put(&other, &project(&format!("live-{at}"), &[("a", "a")], &json!({}))).await;
+        }
+        let suspended = json!({ "suspend": true });
+        let rest: Vec<_> = (0..400)
+            .map(|at| project(&format!("object-{at}"), &[("a", "a")], &suspended).to_string())
+            .collect();
+        other.apply(&rest.join("\n---\n")).await;
+        for at in 0..5 {
+            other.ready::<ConjurSecret>(&format!("live-{at}")).await;
+        }
+        operator.terminate().await.unwrap();
+        namespaces.delete(&other.namespace, &DeleteParams::default()).await.unwrap();
+        wait_for("the namespace is gone", 2 * SOON, || async {
+            namespaces.get_opt(&other.namespace).await.unwrap().is_none().then_some(())
+        })
+        .await
+        .unwrap();
         operator.restart().await.unwrap();
     });
 }

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::{
     Bench, alone,
-    setup::{api_requests, change, connected, eventually, fetches, project, put, secret, states, synced},
+    setup::{
+        api_requests, change, connected, eventually, fetches, project, put, secret, states, synced, try_put,
+    },
     test, version,
 };
 
@@ -130,6 +132,45 @@ fn a_fault_tells_key_and_line_and_no_value_and_leaves_the_secret() {
         .await;
         bench.holds("db", &[("url", &user)]).await;
         bench.ready::<ConjurSecret>("db").await;
+    });
+}
+
+#[test]
+fn a_template_without_a_key_is_refused_and_leaves_the_secret() {
+    test(|bench| async move {
+        credentials(&bench).await;
+        put(&bench, &project("db", DATA, &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        let before = secret(&bench, "db").await;
+        let error = try_put(&bench, &project("db", DATA, &template(&json!({})))).await.unwrap_err();
+        assert!(error.contains("should have at least 1 properties"), "{error}");
+        assert_eq!(version(&secret(&bench, "db").await), version(&before));
+    });
+}
+
+#[test]
+fn what_the_user_must_mend_may_lie_in_conjur_and_is_looked_at_again() {
+    test(|bench| async move {
+        credentials(&bench).await;
+        let decoded = |interval: &str| {
+            let mut spec = template(&json!({ "decoded": "{{ user | b64decode }}" }));
+            spec["refreshInterval"] = interval.into();
+            spec
+        };
+        put(&bench, &project("often", DATA, &decoded("10s"))).await;
+        put(&bench, &project("asked", DATA, &decoded("1h"))).await;
+        for name in ["often", "asked"] {
+            bench.says::<ConjurSecret>(name, "TemplateInvalid").await;
+        }
+        let value = bench.secret_value("mended");
+        bench.keep_secret(base64(&value));
+        assert!(bench.conjur.set_variable("apps/user", base64(&value).as_bytes()));
+        bench.holds("often", &[("decoded", &value)]).await;
+        bench.ready::<ConjurSecret>("often").await;
+        assert_eq!(bench.data("asked").await, None);
+        super::setup::sync_now(&bench, "asked", "1").await;
+        bench.holds("asked", &[("decoded", &value)]).await;
+        bench.ready::<ConjurSecret>("asked").await;
     });
 }
 
@@ -260,6 +301,48 @@ fn binary_values_pass_whole_and_encoded_and_not_in_a_text() {
             .await;
         let message = bench.says::<ConjurSecret>("text", "TemplateInvalid").await;
         assert!(message.contains("key 'x', line 1") && message.contains("b64encode"), "{message}");
+    });
+}
+
+#[test]
+fn filters_quote_what_is_nasty() {
+    test(|bench| async move {
+        connected(&bench, &["nasty"]).await;
+        let mark = bench.secret_value("nasty");
+        let nasty = format!("{mark} it's \"$HOME\" `id` \\ é\n; rm");
+        assert!(bench.conjur.set_variable("apps/nasty", nasty.as_bytes()));
+        let texts = json!({
+            "shell": "{{ nasty | quote_shell }}",
+            "dotenv": "{{ nasty | quote_dotenv }}",
+            "json": "{{ nasty | tojson }}",
+            "plain": "{{ nasty }}",
+        });
+        put(&bench, &project("db", &[("nasty", "nasty")], &template(&texts))).await;
+        let shell = format!(r#"'{mark} it'\''s "$HOME" `id` \ é{}; rm'"#, '\n');
+        let dotenv = format!(r#""{mark} it's \"\$HOME\" \`id\` \\ é\n; rm""#);
+        let text = format!(r#""{mark} it's \"$HOME\" `id` \\ é\n; rm""#);
+        let expected = [("shell", &shell), ("dotenv", &dotenv), ("json", &text), ("plain", &nasty)];
+        bench.holds("db", &expected.map(|(key, value)| (key, value.as_str()))).await;
+    });
+}
+
+#[test]
+fn a_text_goes_under_its_own_key_and_must_be_text() {
+    test(|bench| async move {
+        let (user, _) = credentials(&bench).await;
+        put_config_map(&bench, "urls", &[("url", "{{ user }}")]).await;
+        let from = |key: &str| {
+            let from = json!({ "kind": "ConfigMap", "name": "urls", "key": key });
+            project("db", DATA, &json!({ "target": { "template": { "dataFrom": [from] } } }))
+        };
+        put(&bench, &from("url")).await;
+        bench.holds("db", &[("url", &user)]).await;
+        let binary = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "urls" }, "binaryData": { "b": "//79" } });
+        bench.apply(&binary.to_string()).await;
+        put(&bench, &from("b")).await;
+        let message = bench.says::<ConjurSecret>("db", "TemplateInvalid").await;
+        assert!(message.contains("under the key 'b' is not text"), "{message}");
+        bench.holds("db", &[("url", &user)]).await;
     });
 }
 

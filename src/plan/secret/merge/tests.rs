@@ -150,7 +150,9 @@ fn what_cannot_be_merged_into_is_refused() {
 fn together_with_the_keys_of_others_it_must_fit() {
     let large =
         |s: &mut Secret| drop(s.data.as_mut().unwrap().insert("large".into(), ByteString(vec![0; 1 << 20])));
-    assert_eq!(decided(&desired(&[("a", "2")]), &merged(large)), Err(Reason::SecretTooLarge));
+    let failure = decide(&desired(&[("a", "2")]), Some(&merged(large)), None, &me()).unwrap_err();
+    assert_eq!(failure.reason, Reason::SecretTooLarge);
+    assert!(failure.message.contains("the largest of ours: a (1 bytes)"), "{failure}");
 }
 
 #[test]
