@@ -166,6 +166,9 @@ pub trait Reconcile:
         *self.status_mut() = serde_json::from_value(status).ok();
     }
 
+    /// The store of the kind.
+    fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>>;
+
     /// The line that the object waits in for its turn; none where its turn is at once.
     fn line(&self) -> Option<Line> {
         None
@@ -263,19 +266,19 @@ async fn in_turn<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, back
         Some(line) => ctx.turns.wait(line).await,
         None => None,
     };
-    // Boxed: what waits for its turn is to hold none of this.
-    Box::pin(attempt(object, ctx, backoffs)).await
+    // Not the object that the wait began with: another reconcile of it may have ended since, and its status been shown.
+    match ctx.statuses.freshest(&Key::of(object), K::store(ctx)) {
+        // Boxed: what waits for its turn is to hold none of this.
+        Some(Ok(object)) => Box::pin(attempt(&object, ctx, backoffs)).await,
+        Some(Err(invalid)) => streams::report_invalid::<K>(&invalid, ctx).await,
+        None => Action::await_change(),
+    }
 }
 
 /// One reconcile of one object: guard, deadline, report, backoff.
-async fn attempt<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, backoffs: &Backoffs) -> Action {
+async fn attempt<K: Reconcile>(object: &K, ctx: &Context, backoffs: &Backoffs) -> Action {
     let started = Instant::now();
-    let mut object = match &object.0 {
-        Ok(object) => object.clone(),
-        Err(invalid) => return streams::report_invalid::<K>(invalid, ctx).await,
-    };
-    ctx.statuses.freshen(&mut object);
-    let key = Key::of(&object);
+    let key = Key::of(object);
     // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
     let reconcile = Box::pin(share::until_done(object.reconcile(ctx)));
     let work = AssertUnwindSafe(tokio::time::timeout(K::DEADLINE, reconcile)).catch_unwind();
@@ -308,7 +311,7 @@ async fn attempt<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, back
         outcome = outcome.as_str(),
         "reconciled"
     );
-    let next = Box::pin(finish(&object, &key, result, ctx, backoffs)).await;
+    let next = Box::pin(finish(object, &key, result, ctx, backoffs)).await;
     ctx.statuses.settle(K::KIND, &key);
     next
 }

@@ -6,7 +6,11 @@ mod users;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{Api, ResourceExt, runtime::events::EventType};
+use kube::{
+    Api, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{events::EventType, reflector::Store},
+};
 use serde_json::Map;
 
 pub use self::{gather::ClusterAudiences, users::Tell};
@@ -35,7 +39,7 @@ const CHECK_AGAIN: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_secs(90);
 
 macro_rules! reconcile {
-    ($kind:ty, $label:expr, $api:expr) => {
+    ($kind:ty, $label:expr, $store:ident, $api:expr) => {
         impl Reconcile for $kind {
             const KIND: Kind = $label;
             const DEADLINE: Duration = DEADLINE;
@@ -48,6 +52,10 @@ macro_rules! reconcile {
 
             fn api(client: kube::Client, namespace: &str) -> Api<Self> {
                 $api(client, namespace)
+            }
+
+            fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
+                &ctx.$store
             }
 
             fn gone(key: &Key, ctx: &Context) {
@@ -66,8 +74,10 @@ macro_rules! reconcile {
         }
     };
 }
-reconcile!(ConjurConnection, Kind::Connection, Api::namespaced);
-reconcile!(ClusterConjurConnection, Kind::ClusterConnection, |client, _| Api::all(client));
+reconcile!(ConjurConnection, Kind::Connection, connections, Api::namespaced);
+reconcile!(ClusterConjurConnection, Kind::ClusterConnection, cluster_connections, |client, _| Api::all(
+    client
+));
 
 /// The uids of all connections there are.
 fn there(ctx: &Context) -> Vec<String> {

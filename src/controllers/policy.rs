@@ -37,7 +37,11 @@ mod writes;
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store},
+};
 use serde_json::{Map, Value};
 
 pub use self::{branches::Branches, notes::Notes, writes::KeyWrites};
@@ -91,6 +95,10 @@ impl Reconcile for ConjurPolicy {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
+    }
+
+    fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
+        &ctx.policies
     }
 
     fn gone(key: &Key, ctx: &Context) {

@@ -10,7 +10,11 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
+use kube::runtime::{
+    events::{Event, EventType, Recorder, Reporter},
+    reflector::{ObjectRef, Store},
+};
 use kube::{Client, Resource};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -132,12 +136,25 @@ struct Written {
 }
 
 impl Statuses {
-    /// Takes the newest status into an object from the store.
-    pub fn freshen<K: Reconcile>(&self, object: &mut K) {
-        let key = Key::of(object);
-        if let Some(status) = self.newer::<K>(&key, object) {
+    /// The object as it is now: from the store, with the status that we wrote last; none where it is gone.
+    pub fn freshest<K: Reconcile>(
+        &self,
+        key: &Key,
+        store: &Store<DeserializeGuard<K>>,
+    ) -> Option<Result<K, InvalidObject>> {
+        // Before the store is looked at: what the watch shows in between is forgotten here, and is there.
+        let written = self.lock().written.get(&(K::KIND, key.clone())).map(|w| (w.version, w.status.clone()));
+        let at = ObjectRef::new(&key.name);
+        let at = if key.namespace.is_empty() { at } else { at.within(&key.namespace) };
+        let found = store.get(&at)?;
+        let mut object = match &found.0 {
+            Ok(object) => object.clone(),
+            Err(invalid) => return Some(Err(invalid.clone())),
+        };
+        if let Some((_, status)) = written.filter(|(written, _)| *written > version(&object)) {
             object.set_status(status);
         }
+        Some(Ok(object))
     }
 
     fn newest<K: Reconcile>(&self, key: &Key, object: &K) -> Option<Value> {
@@ -255,5 +272,55 @@ impl Events {
         if self.0.try_send((object.object_ref(&()), event)).is_err() {
             tracing::debug!("an Event was dropped: the queue is full");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{reflector, watcher};
+
+    use super::*;
+    use crate::api::{ConjurSecret, ConjurSecretSpec};
+
+    fn object(version: &str, keys: Option<i32>) -> ConjurSecret {
+        let spec: ConjurSecretSpec =
+            serde_json::from_value(serde_json::json!({ "connectionRef": { "name": "conjur" } })).unwrap();
+        let mut object = ConjurSecret::new("db", spec);
+        object.metadata.namespace = Some("billing".into());
+        object.metadata.resource_version = Some(version.into());
+        object.status = keys.map(|keys| {
+            let status = serde_json::json!({ "keys": keys });
+            serde_json::from_value(status).unwrap()
+        });
+        object
+    }
+
+    #[test]
+    fn what_we_wrote_last_stands_until_the_store_has_it() {
+        let (store, mut writer) = reflector::store::<DeserializeGuard<ConjurSecret>>();
+        let (statuses, key) = (Statuses::default(), Key { namespace: "billing".into(), name: "db".into() });
+        let keys = || {
+            let object = statuses.freshest(&key, &store)?.unwrap();
+            Some(object.status.and_then(|status| status.keys))
+        };
+        assert_eq!(keys(), None, "it is gone");
+        let mut show = |object: ConjurSecret| {
+            let event = watcher::Event::Apply(DeserializeGuard(Ok(object)));
+            writer.apply_watcher_event(&event);
+        };
+        show(object("7", None));
+        assert_eq!(keys(), Some(None));
+        statuses.remember(&key, &object("9", Some(2)));
+        assert_eq!(keys(), Some(Some(2)));
+        statuses.settle(Kind::Secret, &key);
+        show(object("8", None));
+        statuses.shown(Kind::Secret, &object("8", None));
+        assert_eq!(keys(), Some(Some(2)), "older news");
+        show(object("9", Some(2)));
+        statuses.shown(Kind::Secret, &object("9", Some(2)));
+        assert!(statuses.lock().written.is_empty());
+        assert_eq!(keys(), Some(Some(2)));
+        show(object("10", Some(3)));
+        assert_eq!(keys(), Some(Some(3)));
     }
 }

@@ -15,8 +15,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::{events::EventType, reflector::ObjectRef},
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        events::EventType,
+        reflector::{ObjectRef, Store},
+    },
 };
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -87,6 +90,10 @@ impl Reconcile for ConjurSecret {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
+    }
+
+    fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
+        &ctx.secrets
     }
 
     fn line(&self) -> Option<Line> {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     api::Reason,
     conjur::{Error, PolicyBranch},
+    controllers::Key,
     plan::{
         Failure,
         access::Verb,
@@ -129,8 +130,8 @@ impl Run<'_> {
             return Ok(stored);
         }
         for policy in self.ctx.policies.state() {
-            let Ok(mut other) = policy.0.clone() else { continue };
-            self.ctx.statuses.freshen(&mut other);
+            let key = Key::of(policy.as_ref());
+            let Some(Ok(other)) = self.ctx.statuses.freshest(&key, &self.ctx.policies) else { continue };
             let claimed = other.status.as_ref().and_then(|s| s.created_roles.as_ref());
             let claimed: Vec<&String> =
                 claimed.into_iter().flatten().filter(|r| roles.contains(*r)).collect();
