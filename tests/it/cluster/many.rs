@@ -8,6 +8,7 @@ use std::{
 
 use conjur_dev::Kind;
 use conjur_operator::api::{ConjurConnection, ConjurSecret};
+use futures::StreamExt;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
 use testbed::wait_for;
@@ -175,5 +176,35 @@ fn the_operator_may_start_while_conjur_is_down() {
         bench.ready::<ConjurConnection>("conjur").await;
         assert!(started.elapsed() < Duration::from_secs(45));
         assert_eq!(all_ready(&bench, 4).await, before);
+    });
+}
+
+#[test]
+fn more_objects_than_are_worked_on_at_once_are_fetched_once_each() {
+    alone(|bench, mut operator| async move {
+        const MANY: usize = 1300;
+        let names: Vec<_> = (0..MANY).map(|at| format!("value-{at}")).collect();
+        variables(&bench, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let key = bench.conjur.api_key_of(LOGIN).unwrap();
+        operator.terminate().await.unwrap();
+        bench.put_secret("conjur-login", &[("api-key", &key)]).await;
+        put(&bench, &connection(&bench, "conjur", &json!({}))).await;
+        let never = json!({ "refreshInterval": "1000h" });
+        futures::stream::iter(&names)
+            .for_each_concurrent(16, |name| {
+                let object = project(name, &[("a", name)], &never);
+                let bench = &bench;
+                async move { drop(put(bench, &object).await) }
+            })
+            .await;
+        bench.conjur.clear_requests();
+        operator.restart().await.unwrap();
+        all_ready(&bench, MANY).await;
+        // What waits for its turn once more has had it when a new object has.
+        put(&bench, &project("later", &[("a", "value-0")], &never)).await;
+        bench.ready::<ConjurSecret>("later").await;
+        let batches = bench.conjur.requests().into_iter().filter(|r| r.kind == Kind::Batch);
+        let asked: usize = batches.map(|r| r.path.matches("apps/value-").count()).sum();
+        assert_eq!(asked, MANY + 1);
     });
 }
