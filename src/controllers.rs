@@ -271,7 +271,8 @@ async fn in_turn<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, back
         // Boxed: what waits for its turn is to hold none of this.
         Some(Ok(object)) => Box::pin(attempt(&object, ctx, backoffs)).await,
         Some(Err(invalid)) => streams::report_invalid::<K>(&invalid, ctx).await,
-        None => Action::await_change(),
+        // At once, for the controller to find out: a list that was begun anew tells of nothing that is gone.
+        None => Action::requeue(Duration::ZERO),
     }
 }
 

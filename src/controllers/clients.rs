@@ -176,6 +176,10 @@ impl Clients {
     /// none where it is no news.
     pub fn works(&self, facts: &Facts, identity: Option<&str>) -> Option<Tell> {
         self.entry(facts, |entry| {
+            // It was changed while it was checked: what was found out is of the connection as it was.
+            if entry.generation != facts.generation {
+                return None;
+            }
             entry.told = None;
             let again = entry.failing.take().is_some() || std::mem::take(&mut entry.tried_before);
             let first = entry.checked_at.is_none();

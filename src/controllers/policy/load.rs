@@ -8,7 +8,7 @@ use kube::runtime::events::EventType;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Seen,
+    Seen, claims,
     document::Content,
     keys::KeySecret,
     progress,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{Reason, policy::LoadMode},
     conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch, RoleId},
-    controllers::{Context, clients::Connected, report},
+    controllers::{Context, Outcome, clients::Connected, report},
     plan::{
         Failure,
         load::{Announcement, newest},
@@ -75,6 +75,8 @@ pub async fn load(
         kept.write(seen, None, &BTreeMap::new(), ctx).await?;
     }
     ctx.events.publish(seen.object, EventType::Normal, Reason::Loaded, "Load", &message);
+    // While the branch is still locked: who waits for it looks at once whose it is.
+    claims::note(seen.object, &Ok(Outcome::Untouched(None)), ctx);
     Ok(Some(message))
 }
 

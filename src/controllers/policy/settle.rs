@@ -65,6 +65,18 @@ impl Run<'_> {
             ),
             ..failure
         })?;
+        let settings = &self.seen.named.facts.settings;
+        let lock = self.ctx.branches.lock(&settings.url, &settings.account, branch.as_str());
+        // Ours is held. Nobody waits for a second one.
+        let _also_there = if branch == self.seen.branch {
+            None
+        } else {
+            let taken = |_| {
+                let message = format!("another ConjurPolicy is being loaded into branch {branch}");
+                Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message)
+            };
+            Some(lock.try_lock().map_err(taken)?)
+        };
         announced.keep_to_its_branch(&self.through.account);
         roles.announced.extend(announced.owed.iter().cloned());
         if !announced.owed.is_empty() {

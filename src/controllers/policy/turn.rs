@@ -28,6 +28,8 @@ impl Run<'_> {
         let spec = &seen.named.facts.settings;
         let lock = ctx.branches.lock(&spec.url, &spec.account, seen.branch.as_str());
         if let Ok(ours) = lock.clone().try_lock_owned() {
+            // Another may have had its turn while the document was read.
+            claims::check(seen, ctx)?;
             return Ok(Some(ours));
         }
         let since = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
