@@ -7,6 +7,7 @@ pub mod cascade;
 pub mod conditions;
 pub mod contest;
 pub mod document;
+pub mod full_id;
 pub mod gone;
 pub mod inputs;
 pub mod inventory;

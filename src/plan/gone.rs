@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::load::SeenRole;
+use super::{full_id::is_at_or_below, load::SeenRole};
 use crate::api::policy::LoadMode;
 
 /// Whether a load in this mode, of a document that `deletes`, can take roles away.
@@ -21,10 +21,7 @@ pub fn went(
     after: &BTreeMap<String, SeenRole>,
     branch: &str,
 ) -> BTreeSet<String> {
-    let of_branch = |policy: &str| {
-        branch.ends_with(":policy:root")
-            || policy.strip_prefix(branch).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
+    let of_branch = |policy: &str| branch.ends_with(":policy:root") || is_at_or_below(policy, branch, '/');
     let gone = before
         .iter()
         .filter(|(role, seen)| !after.contains_key(*role) && seen.policy.as_deref().is_some_and(of_branch));

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::full_id::{below_account, is_at_or_below};
+
 /// Key of the `createdRoles` Secret under which an announcement lies.
 pub const PENDING_KEY: &str = "pending.json";
 
@@ -119,7 +121,7 @@ impl BranchVersion {
     /// Whether a role was made by this load of a branch.
     fn made(&self, role: &SeenRole, branch: &str) -> bool {
         let at = role.created_at.as_str();
-        match role.policy.as_deref().and_then(|id| id.splitn(3, ':').nth(2)) {
+        match role.policy.as_deref().and_then(below_account) {
             Some(policy) if policy != branch => false,
             Some(_) => (self.created_at.as_str()..=self.end()).contains(&at),
             None => self.created_at == at,
@@ -169,10 +171,6 @@ pub fn resolve(
         set.insert(role.clone());
     }
     found
-}
-
-fn is_at_or_below(id: &str, branch: &str, separator: char) -> bool {
-    id.strip_prefix(branch).is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
 }
 
 /// The newest version of a branch; 0 where it was never loaded.

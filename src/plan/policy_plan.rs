@@ -163,16 +163,6 @@ impl Deletions {
     }
 }
 
-/// The kind of a full id: `account:kind:id`.
-pub fn kind_of(id: &str) -> &str {
-    id.split(':').nth(1).unwrap_or_default()
-}
-
-/// Whether a record has an API key.
-pub fn has_key(id: &str) -> bool {
-    matches!(kind_of(id), "host" | "user")
-}
-
 /// Whether the annotation `allow-deletions` permits the deletions of this very document.
 pub fn is_allowed(annotation: Option<&str>, hash: &str) -> bool {
     annotation.is_some_and(|allowed| allowed.trim() == hash)

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::inventory::Named;
+use super::{full_id::kind_of, inventory::Named};
 
 /// A record, as the list of all shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +81,6 @@ fn statement(named: &Named) -> String {
     // A JSON string is a YAML string.
     let id = serde_json::Value::from(named.path.as_str());
     format!("- !delete\n  record: !{} {id}\n", named.kind)
-}
-
-fn kind_of(id: &str) -> &str {
-    id.split(':').nth(1).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,18 +6,14 @@
 
 use std::collections::BTreeSet;
 
-/// Whether what has this full id has an API key: a host or a user.
-pub fn has_key(id: &str) -> bool {
-    matches!(id.split(':').nth(1), Some("host" | "user"))
-}
+use super::full_id::{below_account, kind_of};
 
 /// The policy in which a host or user (its full id) lies. A user's id has it behind its `@` with `-` for each `/`, so
 /// that it is told only where exactly one of `known` reads like that.
 pub fn home(role: &str, known: &BTreeSet<String>) -> Option<String> {
-    let mut parts = role.splitn(3, ':').skip(1);
-    let (kind, id) = (parts.next()?, parts.next()?);
+    let id = below_account(role)?;
     let root = || Some("root".to_owned());
-    match kind {
+    match kind_of(role) {
         "host" => id.rsplit_once('/').map_or_else(root, |(policy, _)| Some(policy.to_owned())),
         "user" => {
             let Some((_, at)) = id.rsplit_once('@') else { return root() };
@@ -87,6 +83,5 @@ mod tests {
         ] {
             assert_eq!(home(role, &known).as_deref(), policy, "{role}");
         }
-        assert!(has_key("demo:host:a:b") && has_key("demo:user:a") && !has_key("demo:host_factory:a"));
     }
 }

@@ -12,7 +12,8 @@ use crate::{
     conjur::{self, Error, Listing, Ownership, RoleId},
     plan::{
         Failure, cascade,
-        policy_plan::{Deletions, Difference, Losses, Named, has_key, is_allowed, kind_of},
+        full_id::{has_key, kind_of},
+        policy_plan::{Deletions, Difference, Losses, Named, is_allowed},
         removal::Hangs,
     },
 };

@@ -10,6 +10,7 @@ use std::{
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
+use zeroize::Zeroize;
 
 pub use self::stored::{rotate_and_store, see_that_all_are_stored};
 use super::{Seen, claims, inventory, keys_of, look};
@@ -319,6 +320,18 @@ async fn refuse_where_pending(seen: &Seen<'_>, name: &str, ctx: &Context) -> Res
 pub fn holds_key(secret: &Secret, role: &str) -> bool {
     let data = secret.data.as_ref();
     keys_of(role).is_ok_and(|k| data.and_then(|d| d.get(&k.api_key_key)).is_some_and(|v| !v.0.is_empty()))
+}
+
+/// Takes the login and key of a role out of a Secret's data, and wipes them. Says whether there was one.
+pub fn take_out(data: &mut BTreeMap<String, ByteString>, keys: &RoleKeys) -> bool {
+    let mut taken = false;
+    for key in [&keys.login_key, &keys.api_key_key] {
+        if let Some(mut value) = data.remove(key) {
+            value.0.zeroize();
+            taken = true;
+        }
+    }
+    taken
 }
 
 /// The server on which the keys in a Secret were made (its hash); none where that was not written down.

@@ -13,7 +13,7 @@ use testbed::Loss;
 use super::{
     Bench, alone,
     api_faults::by_a_faulty_way,
-    setup::{change_policy, connected, project, put, secret, states, sync_now},
+    setup::{OUTAGES, change_policy, connected, project, put, secret, states, sync_now},
     test, version,
 };
 
@@ -35,16 +35,7 @@ fn no_fault_of_the_list_takes_a_key_out_of_a_secret() {
             bench.ready::<ConjurSecret>(name).await;
             before.push(version(&secret(&bench, name).await));
         }
-        for (at, effect) in [
-            Effect::Status { status: 500, retry_after: None },
-            Effect::Status { status: 503, retry_after: None },
-            Effect::Status { status: 429, retry_after: Some(1) },
-            Effect::Reset,
-            Effect::Truncate,
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        for (at, effect) in OUTAGES.into_iter().enumerate() {
             fault(&bench, None, effect);
             sync_now(&bench, "found", &at.to_string()).await;
             let failing = |s: &ConjurSecret| states(s) == "Ready=False Reconciling=True";

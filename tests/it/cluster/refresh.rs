@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{
     Bench,
     setup::{
-        api_requests, asks_api, change, change_policy, connected, edit, eventually, fetches, permitted,
-        project, put, secret, states, synced,
+        OUTAGES, api_requests, asks_api, change, change_policy, connected, edit, eventually, fetches,
+        permitted, project, put, secret, states, synced,
     },
     test, version,
 };
@@ -296,16 +296,7 @@ fn no_fault_of_conjur_empties_a_secret() {
     test(|bench| async move {
         let value = done(&bench, json!({})).await;
         let before = secret(&bench, "db").await;
-        for (at, effect) in [
-            Effect::Status { status: 500, retry_after: None },
-            Effect::Status { status: 503, retry_after: None },
-            Effect::Status { status: 429, retry_after: Some(1) },
-            Effect::Reset,
-            Effect::Truncate,
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        for (at, effect) in OUTAGES.into_iter().enumerate() {
             let (method, when) = (Some("GET".into()), When::Before);
             bench.conjur.fault(Fault { method, path: "/secrets".into(), count: None, when, effect });
             super::setup::sync_now(&bench, "db", &at.to_string()).await;

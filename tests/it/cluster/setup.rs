@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use conjur_dev::Kind;
+use conjur_dev::{Effect, Kind};
 use conjur_operator::{
     api::{ConjurSecret, condition::find},
     conjur::{Client, Config, Credentials, LoadMode, PolicyBranch},
@@ -21,6 +21,15 @@ use super::{Bench, SOON, Told};
 
 /// The host that the tests log in as.
 pub const LOGIN: &str = "host/apps/app";
+
+/// What an outage of Conjur looks like, in all its forms.
+pub const OUTAGES: [Effect; 5] = [
+    Effect::Status { status: 500, retry_after: None },
+    Effect::Status { status: 503, retry_after: None },
+    Effect::Status { status: 429, retry_after: Some(1) },
+    Effect::Reset,
+    Effect::Truncate,
+];
 
 /// Loads a policy `apps` with these variables and a host that may read them; each gets a value.
 pub async fn variables(bench: &Bench, names: &[&str]) -> Vec<String> {

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zeroize::Zeroize;
-
-use super::{KeySecret, keys_of, made_on};
+use super::{KeySecret, keys_of, made_on, take_out};
 use crate::{
     conjur::Ownership,
     controllers::{
@@ -78,12 +76,7 @@ impl KeySecret {
             let Some(data) = self.secret.as_mut().and_then(|secret| secret.data.as_mut()) else { break };
             let mut removed = false;
             for keys in gone.iter().filter_map(|role| keys_of(role).ok()) {
-                for key in [&keys.login_key, &keys.api_key_key] {
-                    if let Some(mut value) = data.remove(key) {
-                        value.0.zeroize();
-                        removed = true;
-                    }
-                }
+                removed |= take_out(data, &keys);
             }
             if !removed {
                 break;

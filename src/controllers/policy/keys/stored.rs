@@ -14,6 +14,7 @@ use crate::{
     plan::{
         Failure,
         access::Verb,
+        full_id::below_account,
         load::{Announcement, permitted_rotations},
         secret::{refuse_unless_ours, wipe},
     },
@@ -120,7 +121,7 @@ pub async fn see_that_all_are_stored(
             let login = keys_of(&role)?.login;
             if permitted.contains(login.as_str()) {
                 // Another server may have told us that it made this role, or the branch is no longer ours.
-                let branch = policy.as_deref().and_then(|id| id.splitn(3, ':').nth(2)).unwrap_or("root");
+                let branch = policy.as_deref().and_then(below_account).unwrap_or("root");
                 seen.check_access_to(branch, Verb::Load, ctx)?;
                 kept.name_if_unnamed(seen);
                 let why = "is not stored any more, and annotation rotate-keys permits this";

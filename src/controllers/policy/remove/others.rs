@@ -16,7 +16,7 @@ use crate::{
         Key, clients,
         policy::{look::All, may_load_through},
     },
-    plan::{Class, Failure, access::Verb, inventory::Inventory, removal::Removal},
+    plan::{Class, Failure, access::Verb, full_id::below_account, inventory::Inventory, removal::Removal},
 };
 
 /// `kubectl delete -f folder` marks its objects one by one: those who may be deleted too are given so long.
@@ -81,7 +81,7 @@ impl Run<'_> {
 
     /// The likeliest first.
     fn candidates(&self, server: &str, removal: &Removal, all: &All) -> Vec<(bool, ConjurPolicy)> {
-        let made_in = |id: &String| all.seen.get(id)?.policy.as_deref()?.splitn(3, ':').nth(2);
+        let made_in = |id: &String| all.seen.get(id)?.policy.as_deref().and_then(below_account);
         let branches: BTreeSet<&str> = removal.held_by.iter().filter_map(made_in).collect();
         let since = self.object.meta().deletion_timestamp.as_ref().map(|t| t.0);
         let young = since.is_some_and(|t| Timestamp::now().as_second() - t.as_second() < GRACE);

@@ -10,8 +10,8 @@ use crate::{
     plan::{
         Failure,
         access::Verb,
+        full_id::has_key,
         removal::{self, Removal},
-        stored_keys::has_key,
     },
 };
 

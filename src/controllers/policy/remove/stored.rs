@@ -9,7 +9,7 @@ use super::{Done, Kept, Run, key_secrets, server};
 use crate::{
     conjur::{Lane, Ownership, PolicyBranch},
     controllers::policy::{
-        keys::{made_on, roles_in},
+        keys::{made_on, roles_in, take_out},
         look,
     },
     plan::{
@@ -65,9 +65,7 @@ impl Run<'_> {
         let data = secret.data.get_or_insert_default();
         data.remove(PENDING_KEY);
         for (_, keys) in roles.iter().filter(|(role, _)| gone.contains(*role)) {
-            for key in [&keys.login_key, &keys.api_key_key] {
-                data.remove(key);
-            }
+            take_out(data, keys);
         }
         if data.is_empty() {
             let deleted = self.ctx.cluster.delete_secret(&secret, Lane::Foreground).await;
