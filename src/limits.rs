@@ -1,0 +1,57 @@
+//! Every budget of the operator, in one place: what one object, one namespace, one server and the whole process may take.
+//!
+//! `docs/limits.md` says for each what happens at the bound, its flag and its metric; a test compares the two. Shares are
+//! work-conserving: a namespace that is alone gets all of the process's, one among others its turn ([`crate::fair`]).
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Heavy work (regular expressions, templates, documents, JSON): threads for the process.
+pub const HEAVY_THREADS: usize = 2;
+/// Heavy work: bytes that what runs at once may take, for the process.
+pub const HEAVY_BYTES: usize = 64 * MIB;
+/// All templates of one object: how long they may take.
+pub const TEMPLATES_DEADLINE: Duration = Duration::from_secs(1);
+/// One policy document: how long reading it may take.
+pub const DOCUMENT_DEADLINE: Duration = Duration::from_secs(10);
+/// One regular expression, compiled.
+pub const REGEX_BYTES: usize = MIB;
+/// All regular expressions of one object, compiled.
+pub const REGEX_OBJECT_BYTES: usize = 2 * MIB;
+/// One policy document: its text.
+pub const DOCUMENT_BYTES: usize = 10 * MIB;
+/// One policy document: its nodes.
+pub const DOCUMENT_NODES: usize = 400_000;
+
+/// Answers that are read as a stream at once, for the process.
+pub const STREAMS: usize = 16;
+/// One list of a server: records that are walked.
+pub const LIST_RECORDS: usize = 1_000_000;
+/// Lists that are kept, for the process; the least recently used goes.
+pub const LISTS_KEPT_BYTES: usize = 32 * MIB;
+/// A server's words, as they enter a message.
+pub const WORDS_BYTES: usize = 512;
+
+/// Clients of Conjur, for the process.
+pub const CLIENTS: usize = 2_000;
+/// Clients of Conjur, for a namespace.
+pub const CLIENTS_PER_NAMESPACE: usize = 16;
+/// A client of Conjur that nothing used for this long is forgotten.
+pub const CLIENT_IDLE: Duration = Duration::from_secs(600);
+/// Connections to all Conjur servers together; each client that has something to do has at least one.
+pub const SOCKETS: usize = 384;
+/// A connection to Conjur that nothing used for this long is closed.
+pub const SOCKET_IDLE: Duration = Duration::from_secs(15);
+
+/// Watches of the API server, for the process.
+pub const WATCHES: usize = 64;
+/// `sync-now` of one object counts once in this time.
+pub const SYNC_NOW_PAUSE: Duration = Duration::from_secs(5);
+/// Events of one namespace at once.
+pub const EVENTS_BURST: u32 = 300;
+/// Events of one namespace in a second.
+pub const EVENTS_PER_NAMESPACE: u32 = 5;
+/// Events of the process in a second.
+pub const EVENTS_PER_PROCESS: u32 = 50;
