@@ -1,10 +1,11 @@
 //! `run`: the whole program, in order.
 
+mod lifeline;
+
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use kube::{Client, core::DeserializeGuard, runtime::reflector};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -25,11 +26,13 @@ use crate::{
         streams::{Shown, Wakeups},
         turns::Turns,
     },
-    leader::{self, AcquireError, Lost, Settings},
+    leader::{AcquireError, Lost},
     metrics::Metrics,
     plan::secret::FingerprintKey,
-    server::{Ready, Server, ServerError},
+    server::ServerError,
 };
+
+pub use lifeline::run;
 
 /// What is under way when the program is told to stop may take this long to end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -40,6 +43,9 @@ pub enum Error {
     /// No cluster.
     #[error("no way to the Kubernetes API: {0}; run in a cluster, or set KUBECONFIG")]
     Client(#[source] Box<kube::Error>),
+    /// No threads.
+    #[error("the runtime could not be started: {0}")]
+    Runtime(#[source] std::io::Error),
     /// No signals.
     #[error("signals can't be waited for: {0}")]
     Signals(#[source] std::io::Error),
@@ -55,53 +61,12 @@ pub enum Error {
     /// The Lease is lost: somebody else acts now.
     #[error(transparent)]
     Lost(#[from] Lost),
-}
-
-/// Runs until SIGTERM or SIGINT; an error means that the process must end with a failure.
-pub async fn run(args: RunArgs) -> Result<(), Error> {
-    let shutdown = on_signal()?;
-    let server = Server::bind(args.health_addr, args.metrics_addr).await?;
-    let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
-    let metrics = Metrics::new();
-    let (ready, stop_serving) = (Ready::default(), CancellationToken::new());
-    let serving = server.run(ready.clone(), metrics.clone(), stop_serving.clone());
-    let acting = async {
-        ready.set(true);
-        lead(client, &args, metrics, shutdown).await?;
-        stop_serving.cancel();
-        Ok(())
-    };
-    let serving = async { serving.await.map_err(Error::from) };
-    tokio::try_join!(serving, acting).map(|_| ())
-}
-
-/// Acts, while holding the Lease where asked to, until told to stop.
-async fn lead(
-    client: Client,
-    args: &RunArgs,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    if !args.leader_elect {
-        return act(client, args, metrics, shutdown).await;
-    }
-    let settings = Settings {
-        namespace: args.lease_namespace(client.default_namespace()),
-        name: args.lease_name.clone(),
-        identity: Settings::own_identity(),
-    };
-    let held = tokio::select! {
-        () = shutdown.cancelled() => return Ok(()),
-        held = leader::acquire(client.clone(), settings) => held?,
-    };
-    let drained = CancellationToken::new();
-    let acting = async {
-        let result = act(client, args, metrics, shutdown).await;
-        drained.cancel();
-        result
-    };
-    let holding = async { held.run(drained.clone()).await.map_err(Error::from) };
-    tokio::try_join!(holding, acting).map(|_| ())
+    /// A fault of the operator.
+    #[error("the work ended by a fault of the operator itself; the log says where, please report it")]
+    Died,
+    /// The workers stand still.
+    #[error("the work did not end when it was told to; it is resolved by the next start")]
+    Wedged,
 }
 
 /// Stores, then controllers, until told to stop; then what is under way, for a while.
@@ -213,20 +178,4 @@ async fn act(
         }
     }
     Ok(())
-}
-
-fn on_signal() -> Result<CancellationToken, Error> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let token = CancellationToken::new();
-    let stopped = token.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("told to stop");
-        stopped.cancel();
-    });
-    Ok(token)
 }

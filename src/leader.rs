@@ -3,6 +3,9 @@
 //! Whether a Lease has run out is told by how long **we** have seen it unchanged, never by comparing its clock with
 //! ours. Every write carries the resourceVersion that was read, so that of two who write only one can succeed. The
 //! holder gives up (10 s) before others may take over (15 s): what it does in Conjur cannot be called back.
+//!
+//! All this runs on a thread apart from the work, by a client of its own, so that no load delays it. Work that stands
+//! still is to end all the same: without a sign of life from each runtime the Lease is neither taken nor renewed.
 
 mod record;
 
@@ -14,6 +17,11 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::{
+    heartbeat::{Heartbeats, Silent},
+    limits,
+};
 
 pub use record::{Decision, Record, Seen, decide};
 
@@ -67,6 +75,8 @@ struct Timing {
     call: Duration,
     /// A starting API server may refuse for a moment what it allows.
     forbidden_patience: Duration,
+    /// How long a runtime may be silent.
+    heartbeat: Duration,
 }
 
 const TIMING: Timing = Timing {
@@ -75,16 +85,26 @@ const TIMING: Timing = Timing {
     renew_deadline: Duration::from_secs(10),
     call: Duration::from_secs(4),
     forbidden_patience: Duration::from_secs(30),
+    heartbeat: limits::HEARTBEAT_LEASE,
 };
 
 /// Waits until we hold the Lease. Faults of the API server are logged and tried again; only a lasting refusal is an
 /// error. Dropping the future gives up waiting.
-pub async fn acquire(client: Client, settings: Settings) -> Result<Held, AcquireError> {
-    acquire_with(client, settings, TIMING).await
+pub async fn acquire(
+    client: Client,
+    settings: Settings,
+    heartbeats: Heartbeats,
+) -> Result<Held, AcquireError> {
+    acquire_with(client, settings, heartbeats, TIMING).await
 }
 
-async fn acquire_with(client: Client, settings: Settings, timing: Timing) -> Result<Held, AcquireError> {
-    let lease = LeaseClient::new(client, settings, timing);
+async fn acquire_with(
+    client: Client,
+    settings: Settings,
+    heartbeats: Heartbeats,
+    timing: Timing,
+) -> Result<Held, AcquireError> {
+    let lease = LeaseClient::new(client, settings, heartbeats, timing);
     let mut seen = Seen::default();
     let mut forbidden_since: Option<Instant> = None;
     loop {
@@ -183,6 +203,7 @@ impl Held {
 
     async fn renew(&mut self) -> Result<Renewal, CallError> {
         let begun = Instant::now();
+        self.lease.alive(begun)?;
         let renewed = record::held(
             (*self.object).clone(),
             &self.lease.identity,
@@ -239,17 +260,24 @@ struct LeaseClient {
     identity: String,
     /// `namespace/name`, for messages.
     title: String,
+    heartbeats: Heartbeats,
     timing: Timing,
 }
 
 impl LeaseClient {
-    fn new(client: Client, settings: Settings, timing: Timing) -> Self {
+    fn new(client: Client, settings: Settings, heartbeats: Heartbeats, timing: Timing) -> Self {
         let Settings { namespace, name, identity } = settings;
         let title = format!("{namespace}/{name}");
-        Self { api: Api::namespaced(client, &namespace), name, identity, title, timing }
+        Self { api: Api::namespaced(client, &namespace), name, identity, title, heartbeats, timing }
+    }
+
+    /// Whether there is somebody who could do what the holder of the Lease is to do.
+    fn alive(&self, now: Instant) -> Result<(), CallError> {
+        self.heartbeats.check(now, self.timing.heartbeat).map_err(CallError::Silent)
     }
 
     async fn try_acquire(&self, seen: &mut Seen) -> Result<Attempt, CallError> {
+        self.alive(Instant::now())?;
         let object = self.get().await?;
         let record = object.as_ref().map(Record::of);
         let since = Instant::now();
@@ -308,6 +336,8 @@ enum CallError {
     Api(kube::Error),
     #[error("the API server did not answer in {0:?}")]
     Timeout(Duration),
+    #[error(transparent)]
+    Silent(Silent),
 }
 
 impl CallError {

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod conjur;
 pub mod controllers;
 pub mod fair;
+pub mod heartbeat;
 pub mod leader;
 pub mod limits;
 pub mod metrics;

@@ -2,8 +2,13 @@
 //!
 //! `docs/limits.md` says for each what happens at the bound, its flag and its metric; a test compares the two. Shares are
 //! work-conserving: a namespace that is alone gets all of the process's, one among others its turn ([`crate::fair`]).
+//! Where a budget is met, [`hit`] counts it under the name of its constant.
+
+mod hits;
 
 use std::time::Duration;
+
+pub use hits::{InUse, Limit, hit, hits, in_use};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -55,3 +60,22 @@ pub const EVENTS_BURST: u32 = 300;
 pub const EVENTS_PER_NAMESPACE: u32 = 5;
 /// Events of the process in a second.
 pub const EVENTS_PER_PROCESS: u32 = 50;
+
+/// Threads that run the tasks of the process; fewer where there are fewer processors, but two at least.
+pub const WORKERS: usize = 4;
+/// Threads for calls that block, as names are looked up, for the process.
+pub const BLOCKING_THREADS: usize = 64;
+/// The Lease is renewed while each runtime gave a sign of life in this time.
+pub const HEARTBEAT_LEASE: Duration = Duration::from_secs(60);
+/// `/healthz` says that all is well while each runtime gave a sign of life in this time.
+pub const HEARTBEAT_HEALTH: Duration = Duration::from_secs(90);
+/// Connections to the address of `/healthz` and `/readyz` at once.
+pub const HEALTH_CONNECTIONS: usize = 64;
+/// Connections to the address of `/metrics` at once.
+pub const METRICS_CONNECTIONS: usize = 16;
+/// One request for health or metrics, before it is known: its line and headers.
+pub const HTTP_HEADER_BYTES: usize = 8 * KIB;
+/// One request for health or metrics: how long its line and headers may take to come.
+pub const HTTP_HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// One connection for health or metrics, from its beginning to the end of the answer.
+pub const HTTP_DEADLINE: Duration = Duration::from_secs(15);

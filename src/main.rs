@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser as _;
 use conjur_operator::cli::{Cli, Command, RunArgs};
@@ -34,14 +33,7 @@ fn run(args: RunArgs) -> Result<(), String> {
         return Err("another TLS provider was installed before ours".to_owned());
     }
     telemetry::init(args.log_format, args.log_level).map_err(one_line)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime could not be started: {error}"))?;
-    let result = runtime.block_on(app::run(args));
-    // Who lost the Lease must not finish anything.
-    runtime.shutdown_timeout(Duration::ZERO);
-    result.map_err(one_line)
+    app::run(args).map_err(one_line)
 }
 
 fn crds() -> Result<(), String> {

@@ -4,13 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelValueEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::conjur;
+use crate::limits::{self, Limit};
 
 /// A list of label values, each written once.
 macro_rules! label {
@@ -136,6 +142,7 @@ impl Metrics {
         registry.register("conjur_requests", "Requests to Conjur, by what it answered", requests.clone());
         registry.register("secret_writes", "Writes of Secrets", writes.clone());
         registry.register("failures", "Failed reconciles, by the reason in the condition", failures.clone());
+        registry.register_collector(Box::new(Limits));
         Self { inner: Arc::new(Inner { registry, reconciles, durations, requests, writes, failures }) }
     }
 
@@ -160,6 +167,28 @@ impl Metrics {
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &self.inner.registry)?;
         Ok(page)
+    }
+}
+
+/// The budgets: how often each was met, and how much of it is in use.
+#[derive(Debug)]
+struct Limits;
+
+impl Collector for Limits {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "What was refused, put off, dropped or cut by a budget of docs/limits.md";
+        let mut hits = encoder.encode_descriptor("limit_hits", help, None, MetricType::Counter)?;
+        for limit in Limit::ALL {
+            let count = ConstCounter::new(limits::hits(*limit));
+            count.encode(hits.encode_family(&[("limit", limit.as_str())])?)?;
+        }
+        let help = "How much of a budget of docs/limits.md is in use";
+        let mut used = encoder.encode_descriptor("limit_in_use", help, None, MetricType::Gauge)?;
+        for limit in Limit::ALL.iter().filter(|limit| limit.is_metered()) {
+            let amount = ConstGauge::new(limits::in_use(*limit));
+            amount.encode(used.encode_family(&[("limit", limit.as_str())])?)?;
+        }
+        Ok(())
     }
 }
 
@@ -202,6 +231,8 @@ mod tests {
             "# TYPE conjur_operator_conjur_requests counter",
             "# TYPE conjur_operator_secret_writes counter",
             "# TYPE conjur_operator_failures counter",
+            "# TYPE conjur_operator_limit_hits counter",
+            r#"conjur_operator_limit_in_use{limit="watches"} 0"#,
             "# EOF",
         ] {
             assert!(page.lines().any(|it| it == line), "{line} is not in\n{page}");

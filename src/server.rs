@@ -1,11 +1,13 @@
 //! Health and metrics over HTTP, each on its own address: probes come from the node, metrics from Prometheus, and a
-//! network policy tells them apart.
+//! network policy tells them apart. Health is served by a thread apart from the work, metrics by the work's own.
+
+mod connections;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -15,10 +17,12 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::heartbeat::Heartbeats;
+use crate::limits::{self, Limit};
 use crate::metrics::Metrics;
 
-/// How long open connections may hold up the end of the process.
-const DRAIN: Duration = Duration::from_secs(5);
+pub use connections::Bounds;
+
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Where to listen: `:8080` is every interface, `127.0.0.1:8080` and `[::1]:8080` are one.
@@ -60,8 +64,6 @@ pub enum ServerError {
         "can't listen for {purpose} on {address}: {source}; choose another address with --{purpose}-addr"
     )]
     Bind { purpose: &'static str, address: ListenAddress, source: std::io::Error },
-    #[error("the {purpose} server on {address} ended: {source}")]
-    Serve { purpose: &'static str, address: SocketAddr, source: std::io::Error },
 }
 
 /// Whether the process is ready; clones share it. It begins as not ready.
@@ -78,58 +80,16 @@ impl Ready {
     }
 }
 
-/// Both listeners, bound and not yet served: an address that is taken is known before anything else begins.
+/// A listener, bound and not yet served: an address that is taken is known before anything else begins.
 #[derive(Debug)]
-pub struct Server {
-    health: Bound,
-    metrics: Bound,
-}
-
-#[derive(Debug)]
-struct Bound {
-    purpose: &'static str,
+pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Server {
-    /// Binds both addresses; fails with the address that can't be had.
-    pub async fn bind(health: ListenAddress, metrics: ListenAddress) -> Result<Self, ServerError> {
-        Ok(Self {
-            health: Bound::new("health", health).await?,
-            metrics: Bound::new("metrics", metrics).await?,
-        })
-    }
-
-    /// Where `/healthz` and `/readyz` are.
-    pub fn health_address(&self) -> SocketAddr {
-        self.health.address
-    }
-
-    /// Where `/metrics` is.
-    pub fn metrics_address(&self) -> SocketAddr {
-        self.metrics.address
-    }
-
-    /// Serves until told to stop, and then for what is being answered, a few seconds at most.
-    pub async fn run(
-        self,
-        ready: Ready,
-        metrics: Metrics,
-        shutdown: CancellationToken,
-    ) -> Result<(), ServerError> {
-        let health = Router::new()
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(readiness))
-            .with_state(ready);
-        let page = Router::new().route("/metrics", get(metrics_page)).with_state(metrics);
-        tokio::try_join!(self.health.serve(health, shutdown.clone()), self.metrics.serve(page, shutdown))?;
-        Ok(())
-    }
-}
-
-impl Bound {
-    async fn new(purpose: &'static str, address: ListenAddress) -> Result<Self, ServerError> {
+impl Listener {
+    /// Binds an address, on the runtime that is to serve it; fails with the address that can't be had.
+    pub async fn bind(purpose: &'static str, address: ListenAddress) -> Result<Self, ServerError> {
         let failed = |source| ServerError::Bind { purpose, address, source };
         let listener = match address {
             ListenAddress::One(address) => TcpListener::bind(address).await,
@@ -145,23 +105,52 @@ impl Bound {
         }
         .map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { purpose, listener, address })
+        Ok(Self { listener, address })
     }
 
-    async fn serve(self, routes: Router, shutdown: CancellationToken) -> Result<(), ServerError> {
-        let Self { purpose, listener, address } = self;
-        let drained = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        let serving =
-            axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        tokio::select! {
-            result = serving => result.map_err(|source| ServerError::Serve { purpose, address, source }),
-            () = drained => Ok(()),
-        }
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until told to stop, and then for what is being answered, a few seconds at most.
+    pub async fn serve(self, routes: Router, bounds: Bounds, shutdown: CancellationToken) {
+        connections::serve(self.listener, routes, bounds, shutdown).await;
     }
 }
+
+/// `/healthz` and `/readyz`.
+pub fn health(ready: Ready, heartbeats: Heartbeats) -> Router {
+    health_at(ready, heartbeats, limits::HEARTBEAT_HEALTH)
+}
+
+fn health_at(ready: Ready, heartbeats: Heartbeats, patience: Duration) -> Router {
+    let alive = get(move || {
+        let silent = heartbeats.check(Instant::now(), patience);
+        std::future::ready(match silent {
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Err(silent) => (StatusCode::SERVICE_UNAVAILABLE, format!("{silent}\n")),
+        })
+    });
+    Router::new().route("/healthz", alive).route("/readyz", get(readiness)).with_state(ready)
+}
+
+/// What a connection for health may take.
+pub const HEALTH: Bounds = Bounds {
+    connections: limits::HEALTH_CONNECTIONS,
+    limit: Limit::HealthConnections,
+    header: limits::HTTP_HEADER_DEADLINE,
+    whole: limits::HTTP_DEADLINE,
+};
+
+/// `/metrics`.
+pub fn metrics(metrics: Metrics) -> Router {
+    Router::new().route("/metrics", get(metrics_page)).with_state(metrics)
+}
+
+/// What a connection for metrics may take.
+pub const METRICS: Bounds =
+    Bounds { connections: limits::METRICS_CONNECTIONS, limit: Limit::MetricsConnections, ..HEALTH };
 
 async fn readiness(State(ready): State<Ready>) -> Response {
     if ready.get() {
@@ -204,49 +193,64 @@ mod tests {
 
     #[tokio::test]
     async fn health_and_metrics_are_served_until_shutdown() {
-        let server = Server::bind(loopback(), loopback()).await.unwrap();
-        let (health, metrics_at) = (server.health_address(), server.metrics_address());
-        let (ready, metrics, shutdown) = (Ready::default(), Metrics::new(), CancellationToken::new());
-        let running = tokio::spawn(server.run(ready.clone(), metrics.clone(), shutdown.clone()));
+        let at_health = Listener::bind("health", loopback()).await.unwrap();
+        let at_metrics = Listener::bind("metrics", loopback()).await.unwrap();
+        let (health_at, metrics_at) = (at_health.address(), at_metrics.address());
+        let (ready, counted, shutdown) = (Ready::default(), Metrics::new(), CancellationToken::new());
+        let routes = health(ready.clone(), Heartbeats::default());
+        let running = [
+            tokio::spawn(at_health.serve(routes, HEALTH, shutdown.clone())),
+            tokio::spawn(at_metrics.serve(metrics(counted.clone()), METRICS, shutdown.clone())),
+        ];
 
-        assert!(request(health, "/healthz").await.starts_with("HTTP/1.1 200"));
-        assert!(request(health, "/readyz").await.starts_with("HTTP/1.1 503"));
+        assert!(request(health_at, "/healthz").await.starts_with("HTTP/1.1 200"));
+        assert!(request(health_at, "/readyz").await.starts_with("HTTP/1.1 503"));
         ready.set(true);
-        assert!(request(health, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(request(health_at, "/readyz").await.starts_with("HTTP/1.1 200"));
         ready.set(false);
-        assert!(request(health, "/readyz").await.starts_with("HTTP/1.1 503"));
+        assert!(request(health_at, "/readyz").await.starts_with("HTTP/1.1 503"));
 
-        metrics.secret_written(SecretWrite::Create);
-        metrics.failed(Kind::Secret, "ForeignSecret");
+        counted.secret_written(SecretWrite::Create);
+        counted.failed(Kind::Secret, "ForeignSecret");
         let page = request(metrics_at, "/metrics").await;
         assert!(page.starts_with("HTTP/1.1 200") && page.contains(OPENMETRICS), "{page}");
         assert!(page.contains(r#"conjur_operator_secret_writes_total{action="create"} 1"#), "{page}");
         // Neither address serves the other's paths.
         assert!(request(metrics_at, "/healthz").await.starts_with("HTTP/1.1 404"));
-        assert!(request(health, "/metrics").await.starts_with("HTTP/1.1 404"));
+        assert!(request(health_at, "/metrics").await.starts_with("HTTP/1.1 404"));
 
         shutdown.cancel();
-        timeout(DEADLINE, running).await.unwrap().unwrap().unwrap();
-        assert!(TcpStream::connect(health).await.is_err());
+        for running in running {
+            timeout(DEADLINE, running).await.unwrap().unwrap();
+        }
+        assert!(TcpStream::connect(health_at).await.is_err());
     }
 
     #[tokio::test]
-    async fn a_connection_left_open_does_not_hold_up_the_end() {
-        let server = Server::bind(loopback(), loopback()).await.unwrap();
-        let address = server.health_address();
-        let shutdown = CancellationToken::new();
-        let running = tokio::spawn(server.run(Ready::default(), Metrics::new(), shutdown.clone()));
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    async fn a_runtime_that_is_silent_for_too_long_is_told_by_healthz_alone() {
+        let (heartbeats, ready) = (Heartbeats::default(), Ready::default());
+        ready.set(true);
+        let listener = Listener::bind("health", loopback()).await.unwrap();
+        let (address, shutdown) = (listener.address(), CancellationToken::new());
+        let routes = health_at(ready, heartbeats.clone(), Duration::from_millis(300));
+        let running = tokio::spawn(listener.serve(routes, HEALTH, shutdown.clone()));
+        let workers = heartbeats.add("workers");
+        assert!(request(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let answer = request(address, "/healthz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("the workers did nothing"), "{answer}");
+        assert!(request(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        workers.beat(Instant::now());
+        assert!(request(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         shutdown.cancel();
-        timeout(DEADLINE, running).await.unwrap().unwrap().unwrap();
+        timeout(DEADLINE, running).await.unwrap().unwrap();
     }
 
     #[tokio::test]
     async fn an_address_that_is_taken_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = ListenAddress::One(taken.local_addr().unwrap());
-        let error = Server::bind(loopback(), address).await.unwrap_err().to_string();
+        let error = Listener::bind("metrics", address).await.unwrap_err().to_string();
         assert!(error.contains(&address.to_string()) && error.contains("--metrics-addr"), "{error}");
     }
 

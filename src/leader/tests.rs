@@ -15,6 +15,7 @@ const FAST: Timing = Timing {
     renew_deadline: Duration::from_millis(500),
     call: Duration::from_millis(300),
     forbidden_patience: Duration::from_millis(50),
+    heartbeat: Duration::from_millis(800),
 };
 
 #[derive(Default)]
@@ -114,7 +115,7 @@ async fn in_time<T>(what: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn a_lease_is_made_renewed_and_released() {
     let (_server, state, client) = start().await;
-    let held = in_time(acquire_with(client, settings("me"), FAST)).await.unwrap();
+    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
     assert_eq!(state.with(|state| state.spec("holderIdentity")), "me");
     let drained = CancellationToken::new();
     let running = tokio::spawn(held.run(drained.clone()));
@@ -129,13 +130,13 @@ async fn another_holder_is_waited_for_and_a_released_lease_taken_at_once() {
     let (_server, state, client) = start().await;
     state.hold("other");
     let begun = Instant::now();
-    in_time(acquire_with(client.clone(), settings("me"), FAST)).await.unwrap();
+    in_time(acquire_with(client.clone(), settings("me"), Heartbeats::default(), FAST)).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1), "it took over before the Lease had run out");
     assert_eq!(state.with(|state| state.spec("leaseTransitions")), 1);
 
     state.hold("");
     let begun = Instant::now();
-    in_time(acquire_with(client, settings("me"), FAST)).await.unwrap();
+    in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
@@ -144,17 +145,18 @@ async fn a_lease_left_by_an_earlier_run_of_us_is_taken_at_once() {
     let (_server, state, client) = start().await;
     state.hold("me");
     let begun = Instant::now();
-    in_time(acquire_with(client, settings("me"), FAST)).await.unwrap();
+    in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test]
 async fn of_two_only_one_holds_the_lease_until_it_is_released() {
     let (_server, state, client) = start().await;
-    let first = in_time(acquire_with(client.clone(), settings("first"), FAST)).await.unwrap();
+    let first =
+        in_time(acquire_with(client.clone(), settings("first"), Heartbeats::default(), FAST)).await.unwrap();
     let drained = CancellationToken::new();
     let running = tokio::spawn(first.run(drained.clone()));
-    let second = tokio::spawn(acquire_with(client, settings("second"), FAST));
+    let second = tokio::spawn(acquire_with(client, settings("second"), Heartbeats::default(), FAST));
     let so_far = state.with(|state| state.writes);
     state.until("renewals for longer than the Lease", |state| state.writes > so_far + 60).await;
     assert!(!second.is_finished());
@@ -167,7 +169,7 @@ async fn of_two_only_one_holds_the_lease_until_it_is_released() {
 #[tokio::test]
 async fn a_lease_that_was_taken_over_is_lost() {
     let (_server, state, client) = start().await;
-    let held = in_time(acquire_with(client, settings("me"), FAST)).await.unwrap();
+    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
     state.hold("other");
     let lost = in_time(held.run(CancellationToken::new())).await.unwrap_err();
     assert!(matches!(&lost, Lost::TakenOver { holder, .. } if holder == "other"), "{lost}");
@@ -178,7 +180,7 @@ async fn a_lease_that_was_taken_over_is_lost() {
 async fn a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it() {
     let (_server, state, client) = start().await;
     let begun = Instant::now();
-    let held = in_time(acquire_with(client, settings("me"), FAST)).await.unwrap();
+    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
     state.with(|state| state.fault = Some(500));
     let lost = in_time(held.run(CancellationToken::new())).await.unwrap_err();
     assert!(matches!(lost, Lost::NotRenewed { .. }), "{lost}");
@@ -189,7 +191,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it() {
 async fn a_server_that_hangs_loses_the_lease_too() {
     let (server, _state, client) = start().await;
     let begun = Instant::now();
-    let held = in_time(acquire_with(client, settings("me"), FAST)).await.unwrap();
+    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
     server.reset().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200).set_delay(DEADLINE)).mount(&server).await;
     let lost = in_time(held.run(CancellationToken::new())).await.unwrap_err();
@@ -200,7 +202,7 @@ async fn a_server_that_hangs_loses_the_lease_too() {
 #[tokio::test]
 async fn a_changed_label_a_short_fault_and_a_deleted_lease_are_lived_through() {
     let (_server, state, client) = start().await;
-    let held = in_time(acquire_with(client, settings("me"), FAST)).await.unwrap();
+    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
     let drained = CancellationToken::new();
     let running = tokio::spawn(held.run(drained.clone()));
     let renewed = |state: &State, before: u64| state.writes > before + 1;
@@ -235,6 +237,35 @@ async fn a_changed_label_a_short_fault_and_a_deleted_lease_are_lived_through() {
 async fn a_lasting_refusal_is_an_error_that_names_the_lease() {
     let (_server, state, client) = start().await;
     state.with(|state| state.fault = Some(403));
-    let error = in_time(acquire_with(client, settings("me"), FAST)).await.unwrap_err();
+    let error = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap_err();
     assert!(error.to_string().contains("ns/op"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wedged_runtime_loses_the_lease_after_its_patience_and_gets_none() {
+    let (_server, state, client) = start().await;
+    let heartbeats = Heartbeats::default();
+    let workers = heartbeats.add("workers");
+    let held = in_time(acquire_with(client.clone(), settings("me"), heartbeats.clone(), FAST)).await.unwrap();
+    let running = tokio::spawn(held.run(CancellationToken::new()));
+    for _ in 0..10 {
+        workers.beat(Instant::now());
+        sleep(FAST.heartbeat / 4).await;
+    }
+    assert!(!running.is_finished(), "it beats for longer than the deadline of a renewal");
+
+    let silent_since = Instant::now();
+    workers.beat(silent_since);
+    let renewals = state.with(|state| state.writes);
+    state.until("renewals while its patience lasts", |state| state.writes > renewals + 3).await;
+    let lost = in_time(running).await.unwrap().unwrap_err();
+    assert!(matches!(&lost, Lost::NotRenewed { last, .. } if last.contains("workers")), "{lost}");
+    assert!(silent_since.elapsed() >= FAST.renew_deadline, "{:?}", silent_since.elapsed());
+
+    state.hold("");
+    let waiting = tokio::spawn(acquire_with(client, settings("me"), heartbeats, FAST));
+    sleep(FAST.renew_every * 10).await;
+    assert!(!waiting.is_finished(), "the Lease was taken, and nobody is there to act");
+    workers.beat(Instant::now());
+    in_time(waiting).await.unwrap().unwrap();
 }

@@ -1,0 +1,142 @@
+//! How often each budget was met, and how much of it is in use: counters of the process, for `/metrics`.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+macro_rules! limits {
+    ($($variant:ident = $text:literal),+ $(,)?) => {
+        /// A budget that can be met, under the name of its constant in small letters. A closed list, for it is a label.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Limit { $($variant),+ }
+
+        impl Limit {
+            /// All of them, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// As it stands on the page of metrics and in `docs/limits.md`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+    };
+}
+
+limits! {
+    HeavyThreads = "heavy_threads",
+    HeavyBytes = "heavy_bytes",
+    TemplatesDeadline = "templates_deadline",
+    DocumentDeadline = "document_deadline",
+    RegexBytes = "regex_bytes",
+    RegexObjectBytes = "regex_object_bytes",
+    DocumentBytes = "document_bytes",
+    DocumentNodes = "document_nodes",
+    Streams = "streams",
+    ListRecords = "list_records",
+    ListsKeptBytes = "lists_kept_bytes",
+    WordsBytes = "words_bytes",
+    Clients = "clients",
+    ClientsPerNamespace = "clients_per_namespace",
+    Sockets = "sockets",
+    Watches = "watches",
+    SyncNowPause = "sync_now_pause",
+    EventsPerNamespace = "events_per_namespace",
+    EventsPerProcess = "events_per_process",
+    HealthConnections = "health_connections",
+    MetricsConnections = "metrics_connections",
+}
+
+impl Limit {
+    /// Whether it is a share that is taken and given back, so that [`InUse`] tells how much of it is in use.
+    pub const fn is_metered(self) -> bool {
+        matches!(
+            self,
+            Self::HeavyThreads
+                | Self::HeavyBytes
+                | Self::Streams
+                | Self::ListsKeptBytes
+                | Self::Clients
+                | Self::Sockets
+                | Self::Watches
+                | Self::HealthConnections
+                | Self::MetricsConnections
+        )
+    }
+}
+
+struct Tally {
+    hits: AtomicU64,
+    in_use: AtomicI64,
+}
+
+static TALLIES: [Tally; Limit::ALL.len()] =
+    [const { Tally { hits: AtomicU64::new(0), in_use: AtomicI64::new(0) } }; Limit::ALL.len()];
+
+fn tally(limit: Limit) -> Option<&'static Tally> {
+    TALLIES.get(limit as usize)
+}
+
+/// Something was refused, put off, dropped or cut because of a budget.
+pub fn hit(limit: Limit) {
+    if let Some(tally) = tally(limit) {
+        tally.hits.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How often a budget was met since the start.
+pub fn hits(limit: Limit) -> u64 {
+    tally(limit).map_or(0, |tally| tally.hits.load(Ordering::Relaxed))
+}
+
+/// How much of a budget is in use.
+pub fn in_use(limit: Limit) -> i64 {
+    tally(limit).map_or(0, |tally| tally.in_use.load(Ordering::Relaxed))
+}
+
+/// A part of a budget, in use until this is dropped.
+#[derive(Debug)]
+pub struct InUse(Limit, i64);
+
+impl InUse {
+    /// Takes note of it; whether there is room is for the caller to know.
+    pub fn of(limit: Limit, amount: usize) -> Self {
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+        if let Some(tally) = tally(limit) {
+            tally.in_use.fetch_add(amount, Ordering::Relaxed);
+        }
+        Self(limit, amount)
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(tally) = tally(self.0) {
+            tally.in_use.fetch_sub(self.1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_counter_and_a_name_of_its_own() {
+        let names: HashSet<_> = Limit::ALL.iter().map(|limit| limit.as_str()).collect();
+        assert_eq!(names.len(), Limit::ALL.len());
+        for limit in Limit::ALL {
+            let before = hits(*limit);
+            hit(*limit);
+            assert!(hits(*limit) > before, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_use_is_given_back() {
+        let before = in_use(Limit::RegexBytes);
+        let held = InUse::of(Limit::RegexBytes, 3);
+        assert_eq!(in_use(Limit::RegexBytes), before + 3);
+        drop(held);
+        assert_eq!(in_use(Limit::RegexBytes), before);
+    }
+}
