@@ -71,6 +71,7 @@ use std::sync::Arc;
 use self::authn::Backoff;
 use self::catalogue::Catalogues;
 use self::observe::Unobserved;
+use self::pace::Parties;
 use self::session::Session;
 use self::variables::{Collector, Timing};
 
@@ -114,13 +115,15 @@ pub use self::resources::{Annotation, Page, Permission, Resource, SecretVersion,
 pub use self::roles::{Members, Membership, Role};
 pub use self::variables::{Answer, Freshness, Value, Wanted};
 
-/// A client of one server as one identity. Clones share everything.
+/// A client of one server as one identity. Clones share everything but whom they call for.
 #[derive(Clone)]
 pub struct Client {
+    session: Arc<Session>,
     inner: Arc<Inner>,
 }
 
 struct Inner {
+    /// What is asked for together is asked on behalf of everybody.
     session: Arc<Session>,
     collector: Collector,
     catalogues: Catalogues,
@@ -151,11 +154,20 @@ impl Client {
         let session = Arc::new(Session::new(config, observer, backoff)?);
         let collector = Collector::new(&session.limits, timing);
         let catalogues = Catalogues::new(timing.catalogue);
-        Ok(Self { inner: Arc::new(Inner { session, collector, catalogues }) })
+        let inner = Arc::new(Inner { session: Arc::clone(&session), collector, catalogues });
+        Ok(Self { session, inner })
+    }
+
+    /// The same client, for calls on behalf of `party`: where several parties wait for the same server, each has its
+    /// turn, however much another one asks for.
+    #[must_use]
+    pub fn on_behalf_of(&self, party: &str) -> Self {
+        let session = Arc::new(self.session.on_behalf_of(Parties::of([party.into()])));
+        Self { session, inner: Arc::clone(&self.inner) }
     }
 
     fn session(&self) -> &Session {
-        &self.inner.session
+        &self.session
     }
 }
 

@@ -12,6 +12,7 @@ pub mod policy;
 pub mod report;
 pub mod secret;
 pub mod streams;
+pub mod sync_now;
 pub mod turns;
 
 use std::{
@@ -50,6 +51,7 @@ use self::{
     policy::{Branches, KeyWrites, Notes},
     report::{Events, Report, Statuses},
     streams::Wakeups,
+    sync_now::SyncNows,
     turns::{Line, Turns},
 };
 use crate::{
@@ -104,6 +106,8 @@ pub struct Context {
     pub branches: Branches,
     /// What we remember of the policies.
     pub policy_notes: Notes,
+    /// Which `sync-now` texts were handled.
+    pub sync_nows: SyncNows,
     /// How many objects of a connection are worked on at once.
     pub turns: Turns,
     /// Our own writes of Secrets that keep keys.
@@ -244,6 +248,7 @@ pub async fn drive<K: Reconcile>(controller: Controller<DeserializeGuard<K>>, ct
                     Key { namespace: gone.namespace.clone().unwrap_or_default(), name: gone.name.clone() };
                 on_gone.0.forget(&key);
                 on_gone.1.statuses.forget(K::KIND, &key);
+                on_gone.1.sync_nows.forget(K::KIND, &key);
                 K::gone(&key, &on_gone.1);
             }
             std::future::ready(())

@@ -47,6 +47,26 @@ impl<P: Clone + Eq + Hash, T> FairQueue<P, T> {
         self.len += 1;
     }
 
+    /// Puts an item before the others of its party. The turns stay as they are.
+    pub fn push_front(&mut self, party: P, item: T) {
+        let items = self.waiting.entry(party.clone()).or_default();
+        if items.is_empty() {
+            self.turns.push_back(party);
+        }
+        items.push_front(item);
+        self.len += 1;
+    }
+
+    /// The next item of one party.
+    pub fn peek_of(&self, party: &P) -> Option<&T> {
+        self.waiting.get(party)?.front()
+    }
+
+    /// The parties that have something waiting, in the order of their turns.
+    pub fn parties(&self) -> impl Iterator<Item = &P> {
+        self.turns.iter()
+    }
+
     /// Takes the next item: the oldest of the party whose turn it is, which then goes to the end of the line.
     pub fn pop(&mut self) -> Option<(P, T)> {
         self.pop_if(|_, _| true)
@@ -78,6 +98,82 @@ impl<P: Clone + Eq + Hash, T> FairQueue<P, T> {
         self.turns.retain(|party| self.waiting.contains_key(party));
         self.len = self.waiting.values().map(VecDeque::len).sum();
     }
+}
+
+/// How often in a row what is urgent goes before what is not, where both wait.
+const URGENT_IN_A_ROW: u32 = 3;
+
+/// Two such queues: what is urgent goes first, but for one turn in a few, so that whoever has something urgent all the
+/// time does not stop what others repeat on a schedule.
+#[derive(Debug)]
+pub struct Lanes<P, T> {
+    urgent: FairQueue<P, T>,
+    other: FairQueue<P, T>,
+    in_a_row: u32,
+}
+
+impl<P, T> Default for Lanes<P, T> {
+    fn default() -> Self {
+        Self { urgent: FairQueue::default(), other: FairQueue::default(), in_a_row: 0 }
+    }
+}
+
+impl<P: Clone + Eq + Hash, T> Lanes<P, T> {
+    /// The queue of one lane.
+    pub fn lane(&self, urgent: bool) -> &FairQueue<P, T> {
+        if urgent { &self.urgent } else { &self.other }
+    }
+
+    /// The queue of one lane, to change it.
+    pub fn lane_mut(&mut self, urgent: bool) -> &mut FairQueue<P, T> {
+        if urgent { &mut self.urgent } else { &mut self.other }
+    }
+
+    /// Whether what is urgent has the next turn, where both wait.
+    pub fn urgent_is_next(&self) -> bool {
+        self.other.is_empty() || self.in_a_row < URGENT_IN_A_ROW
+    }
+
+    /// A turn of one lane was taken.
+    pub fn took(&mut self, urgent: bool) {
+        self.in_a_row = if urgent && !self.other.is_empty() { self.in_a_row.saturating_add(1) } else { 0 };
+    }
+
+    /// Takes the next item that `may` have its turn now, and whether it is urgent.
+    pub fn pop_if(&mut self, mut may: impl FnMut(bool, &P, &T) -> bool) -> Option<(bool, P, T)> {
+        let first = self.urgent_is_next();
+        for urgent in [first, !first] {
+            if let Some((party, item)) = self.lane_mut(urgent).pop_if(|party, item| may(urgent, party, item))
+            {
+                self.took(urgent);
+                return Some((urgent, party, item));
+            }
+        }
+        None
+    }
+
+    /// Drops every item that `keep` does not want.
+    pub fn retain(&mut self, mut keep: impl FnMut(&P, &T) -> bool) {
+        self.urgent.retain(&mut keep);
+        self.other.retain(keep);
+    }
+
+    /// How many items wait.
+    pub fn len(&self) -> usize {
+        self.urgent.len() + self.other.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whether a party that holds `held` of something may take one more where `free` are left: four times what is left at
+/// most. Alone it gets four fifths of all, and the last fifth is there at once for whoever comes, however long what is
+/// held lasts; the more parties hold much, the less each of them gets.
+pub fn may_take(held: usize, free: usize) -> bool {
+    free > 0 && held <= free.saturating_mul(4)
 }
 
 #[cfg(test)]
@@ -122,6 +218,48 @@ mod tests {
         queue.retain(|_, item| *item == 3);
         assert_eq!(drain(&mut queue), [("a", 3)]);
         assert!(queue.is_empty() && queue.turns.is_empty() && queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn what_is_put_in_front_goes_first_of_its_party_and_moves_no_turn() {
+        let mut queue = FairQueue::default();
+        for (party, item) in [("a", 1), ("b", 2)] {
+            queue.push(party, item);
+        }
+        queue.push_front("b", 3);
+        assert_eq!((queue.peek_of(&"b"), queue.parties().count()), (Some(&3), 2));
+        assert_eq!(drain(&mut queue), [("a", 1), ("b", 3), ("b", 2)]);
+    }
+
+    #[test]
+    fn what_is_urgent_goes_first_and_what_is_repeated_has_one_turn_in_four() {
+        let mut lanes = Lanes::default();
+        (0..100).for_each(|n| lanes.lane_mut(true).push("hostile", n));
+        lanes.lane_mut(false).push("victim", 1);
+        let order: Vec<_> = (0..4).filter_map(|_| lanes.pop_if(|_, _, _| true)).collect();
+        assert_eq!(order.iter().map(|(_, party, _)| *party).collect::<Vec<_>>()[2..], ["hostile", "victim"]);
+        assert_eq!(lanes.pop_if(|urgent, _, _| !urgent), None);
+        assert_eq!(lanes.pop_if(|_, _, _| true), Some((true, "hostile", 3)), "alone it gets every turn");
+        lanes.retain(|_, item| *item == 50);
+        assert_eq!((lanes.len(), lanes.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn who_is_alone_gets_nearly_all_and_leaves_room_for_whoever_comes() {
+        let total = 1_280;
+        let take_all = |held: &mut Vec<usize>| {
+            while let Some(party) =
+                (0..held.len()).find(|p| may_take(held[*p], total - held.iter().sum::<usize>()))
+            {
+                held[party] += 1;
+            }
+        };
+        let mut held = vec![0];
+        take_all(&mut held);
+        assert_eq!(held, [1_025]);
+        held.push(0);
+        take_all(&mut held);
+        assert!(held[1] > 200 && held.iter().sum::<usize>() < total, "{held:?}");
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::pace::{Lane, lock};
+use super::pace::{Lane, Parties, lock};
 use super::session::Session;
 use super::variables::Freshness;
 use super::{Client, catalogue};
@@ -132,7 +132,7 @@ impl Client {
         lane: Lane,
         freshness: Freshness,
     ) -> Result<Arc<Catalogue>, Error> {
-        self.inner.catalogues.get(&self.inner.session, search, lane, freshness).await
+        self.inner.catalogues.get(&self.session, search, lane, freshness).await
     }
 }
 
@@ -144,7 +144,7 @@ type Known = Mutex<HashMap<Option<Box<str>>, Term>>;
 #[derive(Default)]
 struct Term {
     /// Ends when nobody waits for it any more.
-    running: Option<(Instant, WeakShared<BoxFuture<'static, Outcome>>)>,
+    running: Option<(Instant, WeakShared<BoxFuture<'static, Outcome>>, Parties)>,
     ended: Option<(Instant, Outcome)>,
 }
 
@@ -184,13 +184,18 @@ impl Catalogues {
                 if let Some((_, outcome)) = term.ended.as_ref().filter(|(began, _)| will_do(*began)) {
                     return outcome.clone();
                 }
-                let running = term.running.as_ref().and_then(|(at, walk)| Some((*at, walk.upgrade()?)));
-                running.unwrap_or_else(|| {
-                    let began = Instant::now();
-                    let walk = self.walk(session, search, lane, began);
-                    term.running = walk.downgrade().map(|weak| (began, weak));
+                let running =
+                    term.running.as_ref().and_then(|(at, walk, for_)| Some((*at, walk.upgrade()?, for_)));
+                if let Some((began, walk, parties)) = running {
+                    // Its next page has the turn of whichever of them comes first.
+                    parties.join(&session.parties.first());
                     (began, walk)
-                })
+                } else {
+                    let (began, parties) = (Instant::now(), Parties::of([session.parties.first()]));
+                    let walk = self.walk(session.on_behalf_of(parties.clone()), search, lane, began);
+                    term.running = walk.downgrade().map(|weak| (began, weak, parties));
+                    (began, walk)
+                }
             };
             // One that is too old is waited for as well: there is one walk at a time, and the next begins after it.
             let outcome = walk.await;
@@ -200,8 +205,8 @@ impl Catalogues {
         }
     }
 
-    fn walk(&self, session: &Arc<Session>, search: Option<&str>, lane: Lane, began: Instant) -> Walk {
-        let (session, search) = (Arc::clone(session), search.map(str::to_owned));
+    fn walk(&self, session: Session, search: Option<&str>, lane: Lane, began: Instant) -> Walk {
+        let search = search.map(str::to_owned);
         let (known, keep) = (Arc::downgrade(&self.known), self.keep);
         let walk = async move {
             let outcome = catalogue::walk::walk(&session, search.as_deref(), lane).await;
@@ -235,7 +240,7 @@ fn ended(known: &Weak<Known>, search: Option<&str>, began: Instant, outcome: &Ou
         let mut all = lock(&all);
         let Some(term) = all.get_mut(&key) else { return };
         term.ended.take_if(|(of, _)| *of == began);
-        if term.ended.is_none() && term.running.as_ref().is_none_or(|(_, walk)| walk.upgrade().is_none()) {
+        if term.ended.is_none() && term.running.as_ref().is_none_or(|(_, walk, _)| walk.upgrade().is_none()) {
             all.remove(&key);
         }
     });

@@ -13,7 +13,7 @@ use zeroize::Zeroize;
 
 use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
-use super::pace::{Gate, Lane, Pace, Permit};
+use super::pace::{Gate, Lane, Pace, Parties, Permit, Pull};
 use super::share::Share;
 use super::{Config, tls};
 use crate::sensitive::Sensitive;
@@ -35,6 +35,8 @@ pub(crate) struct Call {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
     pub lane: Lane,
+    /// On whose behalf.
+    pub parties: Parties,
     pub timeout: Duration,
     /// How many bytes of the answer are read.
     pub limit: usize,
@@ -82,6 +84,8 @@ pub(crate) struct Transport {
     own_roots: bool,
     gate: Arc<Gate>,
     pace: Pace,
+    /// What may take longer than this is slow.
+    usual: Duration,
     observer: Arc<dyn Observer>,
 }
 
@@ -118,6 +122,7 @@ impl Transport {
             own_roots: config.ca_bundle.is_some(),
             gate: Gate::new(connections),
             pace: Pace::new(config.limits.requests_per_second),
+            usual: config.limits.timeout,
             observer,
             base,
         })
@@ -133,7 +138,7 @@ impl Transport {
         let mut started = None;
         let mut attempt = 0;
         loop {
-            let permit = self.enter(call.lane).await;
+            let permit = self.enter(call).await;
             let deadline = *started.get_or_insert_with(Instant::now) + call.timeout;
             let left = deadline.saturating_duration_since(Instant::now());
             let result = match self.open(call, token, left).await {
@@ -161,7 +166,7 @@ impl Transport {
         call: &Call,
         token: Option<&HeaderValue>,
     ) -> Result<(Opened, Permit), Fault> {
-        let permit = self.enter(call.lane).await;
+        let permit = self.enter(call).await;
         Ok((self.open(call, token, call.timeout).await?, permit))
     }
 
@@ -195,8 +200,9 @@ impl Transport {
         tracing::debug!(endpoint = call.endpoint.as_str(), status, took = ?start.elapsed(), "Conjur answered");
     }
 
-    async fn enter(&self, lane: Lane) -> Permit {
-        let permit = self.gate.enter(lane).await;
+    async fn enter(&self, call: &Call) -> Permit {
+        let pull = if call.timeout > self.usual { Pull::Slow } else { Pull::Quick };
+        let permit = self.gate.enter(call.lane, pull, &call.parties).await;
         self.pace.wait().await;
         permit
     }

@@ -11,17 +11,20 @@ use super::authn::{Backoff, Token, Tokens};
 use super::error::{self, About, Error};
 use super::http::{Answer, Call, Fault, Opened, Transport};
 use super::observe::{Endpoint, Observer};
-use super::pace::{Lane, Permit};
+use super::pace::{Lane, Parties, Permit};
 use super::{Config, Limits, stream};
 
 /// The most that is read of an answer that is held in memory.
 pub(crate) const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
+/// Cheap to clone; all clones share the transport and the token, and differ in whom they call for.
+#[derive(Clone)]
 pub(crate) struct Session {
-    pub transport: Transport,
-    pub tokens: Tokens,
+    pub transport: Arc<Transport>,
+    pub tokens: Arc<Tokens>,
     pub account: String,
     pub limits: Limits,
+    pub parties: Parties,
 }
 
 impl Session {
@@ -30,7 +33,13 @@ impl Session {
         let Config { account, credentials, token_refresh_interval, limits, .. } = config;
         let tokens =
             Tokens::new(credentials, account.clone(), token_refresh_interval, limits.timeout, backoff);
-        Ok(Self { transport, tokens, account, limits })
+        let (transport, tokens) = (Arc::new(transport), Arc::new(tokens));
+        Ok(Self { transport, tokens, account, limits, parties: Parties::everybody() })
+    }
+
+    /// The same, on behalf of others.
+    pub(crate) fn on_behalf_of(&self, parties: Parties) -> Self {
+        Self { parties, ..self.clone() }
     }
 
     /// A GET of `path` in the foreground, with the usual limits.
@@ -42,6 +51,7 @@ impl Session {
             headers: Vec::new(),
             body: Bytes::new(),
             lane: Lane::Foreground,
+            parties: self.parties.clone(),
             timeout: self.limits.timeout,
             limit: BODY_LIMIT,
             repeatable: true,

@@ -56,6 +56,19 @@ pub enum Standing {
     Failing(Failure),
 }
 
+impl Standing {
+    /// The same, whose client calls on behalf of a namespace: those of one connection have their turns.
+    fn on_behalf_of(self, namespace: &str) -> Self {
+        match self {
+            Self::Connected(connected) => {
+                let client = connected.client.on_behalf_of(namespace);
+                Self::Connected(Connected { client, ..connected })
+            }
+            standing => standing,
+        }
+    }
+}
+
 /// A place in the pool: tokens, batches and answers are never shared between two.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
@@ -347,7 +360,7 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Nam
     };
     let generation = facts.generation.unwrap_or_default().to_string();
     Ok(Named {
-        standing: ctx.clients.standing(&facts),
+        standing: ctx.clients.standing(&facts).on_behalf_of(&user.namespace),
         inputs: inputs::hash([facts.uid.as_str(), &generation, &identity]),
         facts,
     })

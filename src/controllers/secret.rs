@@ -249,6 +249,7 @@ impl Seen {
             observed_generation: status.observed_generation,
             sync_now: object.annotations().get(SYNC_NOW_ANNOTATION).map(String::as_str),
             handled_sync_now: status.last_handled_sync_now.as_deref(),
+            sync_now_at: ctx.sync_nows.at(Kind::Secret, &self.key),
             inputs: &inputs,
             handled_inputs: status.observed_inputs.as_deref(),
             ready: is_true(conditions, READY),
@@ -268,6 +269,10 @@ impl Seen {
         cause: Cause,
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
+        if cause == Cause::SyncNow {
+            let text = object.annotations().get(SYNC_NOW_ANNOTATION);
+            ctx.sync_nows.handled(Kind::Secret, &self.key, text.map(String::as_str), Timestamp::now());
+        }
         if self.made_once {
             // A crash may have left it between the two.
             Box::pin(target::remove_former(&self, object, Lane::Foreground, ctx)).await?;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::limits::SYNC_NOW_PAUSE;
+
 /// How many offsets the objects of one interval share.
 pub const OFFSETS: u32 = 16;
 /// The same where versions are asked for first: each offset costs a walk through the list of all variables.
@@ -90,6 +92,8 @@ pub struct Observed<'a> {
     pub sync_now: Option<&'a str>,
     /// `status.lastHandledSyncNow`.
     pub handled_sync_now: Option<&'a str>,
+    /// When this process last handled one; none where it did not.
+    pub sync_now_at: Option<Timestamp>,
     /// The hash over what it refers to, now.
     pub inputs: &'a str,
     /// `status.observedInputs`.
@@ -147,15 +151,42 @@ impl Cause {
     }
 }
 
+/// What the annotation `sync-now` of an object comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncNow {
+    /// Nothing new.
+    Nothing,
+    /// A text that was not yet handled.
+    Due,
+    /// The same, but another was handled a moment ago: it is handled after the time.
+    In(Duration),
+}
+
+/// Decides whether a `sync-now` is to be handled: each new text once, and the texts of one object at most once in
+/// [`SYNC_NOW_PAUSE`], so that whoever changes it all the time costs no more than who changes it now and then.
+/// `handled`: the text that was handled last, and `at`: when, where that is known.
+pub fn sync_now(text: Option<&str>, handled: Option<&str>, at: Option<Timestamp>, now: Timestamp) -> SyncNow {
+    if text.is_none() || text == handled {
+        return SyncNow::Nothing;
+    }
+    // A clock that was set back makes no pause longer.
+    let since = at.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
+    match since.and_then(|since| SYNC_NOW_PAUSE.checked_sub(since)).filter(|rest| !rest.is_zero()) {
+        Some(rest) => SyncNow::In(rest),
+        None => SyncNow::Due,
+    }
+}
+
 /// Decides whether an object is due. `slots`: none where it is refreshed only on a change.
 pub fn due(seen: &Observed, slots: Option<Slots>, now: Timestamp) -> Due {
     let slot_came = |slots: Slots| {
         seen.handled_slot.is_some_and(|handled| slots.current(now) > handled)
             || seen.look_again.is_some_and(|at| now >= at)
     };
+    let sync_now = sync_now(seen.sync_now, seen.handled_sync_now, seen.sync_now_at, now);
     if seen.generation != seen.observed_generation {
         Due::Now(Cause::Generation)
-    } else if seen.sync_now.is_some() && seen.sync_now != seen.handled_sync_now {
+    } else if sync_now == SyncNow::Due {
         Due::Now(Cause::SyncNow)
     } else if Some(seen.inputs) != seen.handled_inputs && !seen.made_once {
         Due::Now(Cause::Inputs)
@@ -168,10 +199,15 @@ pub fn due(seen: &Observed, slots: Option<Slots>, now: Timestamp) -> Due {
     } else if seen.only_rollout {
         Due::Now(Cause::Rollout)
     } else {
-        slots.map_or(Due::WhenWoken, |slots| {
+        let slot = slots.map(|slots| {
             let look_again = seen.look_again.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-            Due::In(look_again.into_iter().fold(slots.next_in(now), Duration::min))
-        })
+            look_again.into_iter().fold(slots.next_in(now), Duration::min)
+        });
+        let pause = match sync_now {
+            SyncNow::In(rest) => Some(rest),
+            SyncNow::Nothing | SyncNow::Due => None,
+        };
+        slot.into_iter().chain(pause).min().map_or(Due::WhenWoken, Due::In)
     }
 }
 
@@ -191,6 +227,7 @@ mod tests {
             observed_generation: Some(3),
             sync_now: None,
             handled_sync_now: None,
+            sync_now_at: None,
             inputs: "a",
             handled_inputs: Some("a"),
             ready: true,
@@ -258,6 +295,73 @@ mod tests {
         let changed = Observed { inputs: "b", ..settled() };
         assert_eq!(due(&changed, None, now), Due::Now(Cause::Inputs));
         assert_eq!(due(&Observed { sync_now: Some("x"), ..settled() }, None, now), Due::Now(Cause::SyncNow));
+    }
+
+    #[test]
+    fn sync_now_counts_once_in_five_seconds_and_none_is_lost() {
+        let (start, pause) = (at(1_800_000_000), SYNC_NOW_PAUSE);
+        let after = |ms: u64| start + Duration::from_millis(ms);
+        for (text, handled, at, now, expected) in [
+            (None, None, None, start, SyncNow::Nothing),
+            (None, Some("a"), None, start, SyncNow::Nothing),
+            (Some("a"), Some("a"), None, start, SyncNow::Nothing),
+            (Some("a"), None, None, start, SyncNow::Due),
+            (Some("b"), Some("a"), None, start, SyncNow::Due),
+            (Some("b"), Some("a"), Some(start), start, SyncNow::In(pause)),
+            (Some("b"), Some("a"), Some(start), after(1_500), SyncNow::In(Duration::from_millis(3_500))),
+            (Some("a"), Some("a"), Some(start), after(1_500), SyncNow::Nothing),
+            (Some("b"), Some("a"), Some(start), after(5_000), SyncNow::Due),
+            (Some("b"), Some("a"), Some(after(1)), start, SyncNow::Due),
+        ] {
+            assert_eq!(sync_now(text, handled, at, now), expected, "{text:?} {handled:?} {at:?}");
+        }
+    }
+
+    #[test]
+    fn a_sync_now_in_the_pause_waits_for_its_end_with_or_without_slots_and_holds_up_no_other_cause() {
+        let slots = Slots::new(Duration::from_secs(3600), "uid", OFFSETS);
+        let now = at(1_800_000_000);
+        let seen = || Observed {
+            sync_now: Some("b"),
+            handled_sync_now: Some("a"),
+            sync_now_at: Some(at(1_799_999_998)),
+            ..settled()
+        };
+        for slots in [Some(slots), None] {
+            assert_eq!(due(&seen(), slots, now), Due::In(Duration::from_secs(3)));
+            assert_eq!(due(&seen(), slots, at(1_800_000_003)), Due::Now(Cause::SyncNow));
+        }
+        assert_eq!(due(&Observed { generation: Some(4), ..seen() }, None, now), Due::Now(Cause::Generation));
+        assert_eq!(due(&Observed { retrying: true, ..seen() }, None, now), Due::Now(Cause::Unfinished));
+    }
+
+    proptest! {
+        /// Whoever changes it all the time gets one look in each pause, and the last text is handled in the end.
+        #[test]
+        fn many_sync_nows_cost_one_in_each_pause(gaps in prop::collection::vec(1_u64..3_000, 1..60)) {
+            let (mut now, mut handled, mut looks) = (at(1_800_000_000), (None::<String>, None), Vec::new());
+            let mut text = String::new();
+            let mut look = |now: Timestamp, text: &str, handled: &mut (Option<String>, Option<Timestamp>)| {
+                let said = sync_now(Some(text), handled.0.as_deref(), handled.1, now);
+                if said == SyncNow::Due {
+                    *handled = (Some(text.to_owned()), Some(now));
+                    looks.push(now);
+                }
+                said
+            };
+            for (nth, gap) in gaps.iter().enumerate() {
+                now += Duration::from_millis(*gap);
+                text = nth.to_string();
+                look(now, &text, &mut handled);
+            }
+            if let SyncNow::In(rest) = look(now, &text, &mut handled) {
+                prop_assert_eq!(look(now + rest, &text, &mut handled), SyncNow::Due);
+            }
+            prop_assert_eq!(handled.0, Some(text));
+            for two in looks.windows(2) {
+                prop_assert!(Duration::try_from(two[1].duration_since(two[0])).unwrap() >= SYNC_NOW_PAUSE);
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::conjur::config::host_login;
 use crate::conjur::error::{self, About, Error};
 use crate::conjur::http::{Answer, Call, Transport};
 use crate::conjur::observe::Endpoint;
-use crate::conjur::pace::Lane;
+use crate::conjur::pace::{Lane, Parties};
 use crate::conjur::{Credentials, id};
 use crate::sensitive::Sensitive;
 
@@ -35,6 +35,7 @@ fn post(path: String, lane: Lane, timeout: Duration, body: Bytes) -> Call {
         headers: Vec::new(),
         body,
         lane,
+        parties: Parties::everybody(),
         timeout,
         limit: LIMIT,
         repeatable: true,
@@ -117,6 +118,7 @@ pub(crate) async fn fetch_key(
         headers: vec![(AUTHORIZATION, basic(login, password)?)],
         body: Bytes::new(),
         lane,
+        parties: Parties::everybody(),
         timeout,
         limit: LIMIT,
         repeatable: true,
