@@ -52,6 +52,16 @@ pub const SOCKET_IDLE: Duration = Duration::from_secs(15);
 
 /// Watches of the API server, for the process.
 pub const WATCHES: usize = 64;
+/// Objects that one page of a list of the API server holds: each may have over a megabyte.
+pub const LIST_PAGE: u32 = 100;
+/// ConfigMaps, Secrets or ServiceAccounts whose versions are kept though nobody names them, for each kind: 32 bytes each.
+pub const WATCHED_OBJECTS: usize = 500_000;
+/// A source that may not be watched is read again this often.
+pub const UNWATCHED_AGAIN: Duration = Duration::from_secs(600);
+/// Texts of templates that are kept between two uses, for the process.
+pub const TEXTS_KEPT_BYTES: usize = 32 * MIB;
+/// Texts of templates that are kept between two uses, for a namespace.
+pub const TEXTS_KEPT_PER_NAMESPACE: usize = 4 * MIB;
 /// `sync-now` of one object counts once in this time.
 pub const SYNC_NOW_PAUSE: Duration = Duration::from_secs(5);
 /// Events of one namespace at once.

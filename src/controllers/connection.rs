@@ -69,7 +69,10 @@ macro_rules! reconcile {
                 ctx.clients.forget(|uid| there.iter().any(|u| u == uid));
                 // They tell of it; their Secrets stay.
                 wake_users(&id, None, Tell::Fails, ctx);
-                ctx.inputs.want(&User::Connection(id), &[]);
+                ctx.inputs.forget(|user| match user {
+                    User::Connection(other) | User::Tenant(other, _) => *other == id,
+                    User::Secret(_) | User::Policy(_) => false,
+                });
             }
         }
     };
@@ -102,10 +105,11 @@ enum Checked {
 
 /// Sees that one identity of a connection works, if that is due. Its users are woken where it is news.
 async fn check(facts: &Facts, ctx: &Context) -> Result<Checked, Failure> {
-    let user = User::Connection(facts.id.clone());
-    if facts.tenant.is_none() {
-        ctx.inputs.want(&user, &gather::referred(facts));
-    }
+    let user = match &facts.tenant {
+        None => User::Connection(facts.id.clone()),
+        Some(tenant) => User::Tenant(facts.id.clone(), tenant.clone()),
+    };
+    ctx.inputs.want(&user, &gather::referred(facts));
     if let Some(rest) = ctx.clients.rests(facts)
         && !ctx.inputs.changed(&user)
     {

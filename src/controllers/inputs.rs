@@ -1,6 +1,9 @@
-//! Watches of the Secrets and ConfigMaps that objects refer to, and of foreign Secrets that stand in the way: metadata
-//! only, one for each thing, shared. Texts that are read from them are kept, and shared, too.
+//! What objects refer to: Secrets, ConfigMaps and ServiceAccounts, and foreign Secrets that stand in the way. One watch of
+//! metadata for each kind, of the whole cluster, however many are named: of each object only its version is kept, values
+//! are read on use. Texts that are read are shared, and kept within a budget.
 
+mod kept;
+mod shown;
 mod texts;
 
 use std::{
@@ -13,11 +16,12 @@ use std::{
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Secret},
+    api::core::v1::{ConfigMap, Secret, ServiceAccount},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         reflector::ObjectRef,
@@ -26,18 +30,34 @@ use kube::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::texts::{Text, Texts, version};
-use super::{facts::ConnectionId, streams::Wakeups};
+pub use self::{
+    shown::Version,
+    texts::{Text, Texts, version},
+};
+use self::{kept::Kept, shown::Shown};
+use super::{Key, facts::ConnectionId, streams::Wakeups};
 use crate::{
-    api::{ConjurPolicy, ConjurSecret, SourceKind},
+    api::SourceKind,
     cluster::{self, Cluster},
+    limits::{LIST_PAGE, UNWATCHED_AGAIN},
 };
 
-/// Something to watch.
+/// What kind of thing is referred to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum InputKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+    /// A ServiceAccount.
+    ServiceAccount,
+}
+
+/// Something that is referred to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Input {
-    /// Whether it is a ConfigMap; else a Secret.
-    pub config_map: bool,
+    /// Its kind.
+    pub kind: InputKind,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -47,19 +67,27 @@ pub struct Input {
 impl Input {
     /// A Secret.
     pub fn secret(namespace: &str, name: &str) -> Self {
-        Self { config_map: false, namespace: namespace.into(), name: name.into() }
+        Self { kind: InputKind::Secret, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// A ServiceAccount.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        Self { kind: InputKind::ServiceAccount, namespace: namespace.into(), name: name.into() }
     }
 
     /// A ConfigMap or Secret.
     pub fn bundle(kind: SourceKind, namespace: &str, name: &str) -> Self {
-        Self { config_map: kind == SourceKind::ConfigMap, namespace: namespace.into(), name: name.into() }
+        let kind = match kind {
+            SourceKind::ConfigMap => InputKind::ConfigMap,
+            SourceKind::Secret => InputKind::Secret,
+        };
+        Self { kind, namespace: namespace.into(), name: name.into() }
     }
 }
 
 impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.config_map { "ConfigMap" } else { "Secret" };
-        write!(f, "{kind} {}/{}", self.namespace, self.name)
+        write!(f, "{:?} {}/{}", self.kind, self.namespace, self.name)
     }
 }
 
@@ -68,14 +96,16 @@ impl fmt::Display for Input {
 pub enum User {
     /// A connection, by what it refers to.
     Connection(ConnectionId),
+    /// A namespace that uses a connection with an identity of its own, by what that is made of.
+    Tenant(ConnectionId, String),
     /// A ConjurSecret, by what it refers to, and by the foreign Secret that has its target's name: it may be adopted,
     /// or go.
-    Secret(ObjectRef<DeserializeGuard<ConjurSecret>>),
+    Secret(Key),
     /// A ConjurPolicy, by what its document lies in.
-    Policy(ObjectRef<DeserializeGuard<ConjurPolicy>>),
+    Policy(Key),
 }
 
-/// The watches, each with those that want to be woken by it.
+/// The watches, and who wants to be woken by what.
 pub struct Inputs {
     client: Client,
     wakeups: Wakeups,
@@ -84,19 +114,59 @@ pub struct Inputs {
 
 #[derive(Default)]
 struct State {
-    watched: HashMap<Input, Watched>,
-    wanted: HashMap<User, Vec<Input>>,
+    watches: HashMap<InputKind, Watch>,
+    watched: HashMap<Arc<Input>, Watched>,
+    wanted: HashMap<Arc<User>, Vec<Arc<Input>>>,
+    kept: Kept,
+}
+
+/// The watch of a kind; there is none until somebody refers to one of them.
+struct Watch {
+    shown: Shown,
+    _task: AbortOnDropHandle<()>,
 }
 
 #[derive(Default)]
 struct Watched {
     /// Each user, and whether there is a change that it has not looked at.
-    users: HashMap<User, bool>,
-    /// Uid and resource version as the watch last showed them, empty where there is no such thing; none until it has
-    /// listed.
-    seen: Option<String>,
+    users: HashMap<Arc<User>, bool>,
     texts: Arc<tokio::sync::Mutex<Texts>>,
-    task: Option<AbortOnDropHandle<()>>,
+}
+
+impl State {
+    /// Uid and resource version as the watch last showed them, empty where there is no such thing; none while that is
+    /// not known.
+    fn seen(&self, input: &Input) -> Option<String> {
+        self.watches.get(&input.kind)?.shown.version(&input.namespace, &input.name)
+    }
+
+    fn unwant(&mut self, user: &User, input: &Input) {
+        let Some(entry) = self.watched.get_mut(input) else { return };
+        entry.users.remove(user);
+        if entry.users.is_empty() {
+            self.watched.remove(input);
+            self.kept.drop(input);
+        }
+    }
+
+    /// Something changed: all who want it have not looked at it. Gives them.
+    fn mark(&mut self, input: &Input) -> Vec<Arc<User>> {
+        let Some(watched) = self.watched.get_mut(input) else { return Vec::new() };
+        watched.users.values_mut().for_each(|changed| *changed = true);
+        watched.users.keys().cloned().collect()
+    }
+
+    /// The text of something was used.
+    fn note_kept(&mut self, input: &Input, bytes: usize) {
+        if !self.watched.contains_key(input) {
+            return;
+        }
+        for dropped in self.kept.used(input, bytes) {
+            if let Some(watched) = self.watched.get_mut(&dropped) {
+                watched.texts = Arc::default();
+            }
+        }
+    }
 }
 
 impl Inputs {
@@ -109,33 +179,36 @@ impl Inputs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on a user is woken by a change of exactly these.
-    pub fn want(self: &Arc<Self>, user: &User, wanted: &[Input]) {
+    /// From now on a user is woken by a change of exactly these. Whether there is one that it did not want before: what
+    /// happened to that until now wakes nobody.
+    pub fn want(self: &Arc<Self>, user: &User, wanted: &[Input]) -> bool {
         let mut state = self.state();
-        let State { watched, wanted: by_user } = &mut *state;
-        if by_user.get(user).map_or(&[][..], Vec::as_slice) == wanted {
-            return;
+        let before = state.wanted.get(user).map_or(&[][..], Vec::as_slice);
+        if before.len() == wanted.len() && before.iter().zip(wanted).all(|(a, b)| **a == *b) {
+            return false;
         }
-        let before = if wanted.is_empty() {
-            by_user.remove(user)
-        } else {
-            by_user.insert(user.clone(), wanted.to_vec())
-        };
-        for input in before.into_iter().flatten().filter(|input| !wanted.contains(input)) {
-            if let Some(entry) = watched.get_mut(&input) {
-                entry.users.remove(user);
-                if entry.users.is_empty() {
-                    watched.remove(&input);
-                }
-            }
-        }
+        let user = state.wanted.get_key_value(user).map_or_else(|| Arc::new(user.clone()), |(u, _)| u.clone());
+        let before = state.wanted.remove(&user).unwrap_or_default();
+        let mut new = false;
+        let mut now = Vec::with_capacity(wanted.len());
         for input in wanted {
-            let entry = watched.entry(input.clone()).or_default();
-            entry.users.entry(user.clone()).or_insert(true);
-            if entry.task.is_none() {
-                entry.task = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().watch(input.clone()))));
-            }
+            let known = state.watched.get_key_value(input).map(|(known, _)| known.clone());
+            let input = known.unwrap_or_else(|| Arc::new(input.clone()));
+            let entry = state.watched.entry(input.clone()).or_default();
+            entry.users.entry(user.clone()).or_insert_with(|| {
+                new = true;
+                true
+            });
+            self.watch(input.kind, &mut state);
+            now.push(input);
         }
+        for input in before.iter().filter(|input| !now.contains(input)) {
+            state.unwant(&user, input);
+        }
+        if !now.is_empty() {
+            state.wanted.insert(user, now);
+        }
+        new
     }
 
     /// From now on a user is woken by a change of these, too.
@@ -143,7 +216,10 @@ impl Inputs {
         if more.is_empty() {
             return;
         }
-        let mut wanted = self.state().wanted.get(user).cloned().unwrap_or_default();
+        let mut wanted: Vec<Input> = {
+            let state = self.state();
+            state.wanted.get(user).into_iter().flatten().map(|input| (**input).clone()).collect()
+        };
         let before = wanted.len();
         wanted.extend(more.iter().filter(|input| !wanted.contains(input)).cloned().collect::<Vec<_>>());
         if wanted.len() > before {
@@ -155,7 +231,7 @@ impl Inputs {
     /// has not listed.
     pub fn versions(&self, inputs: &[Input]) -> Option<Vec<String>> {
         let state = self.state();
-        inputs.iter().map(|input| state.watched.get(input)?.seen.clone()).collect()
+        inputs.iter().map(|input| state.seen(input)).collect()
     }
 
     /// The texts under some keys of what is watched: kept ones while the watch shows the version that they are of, or
@@ -173,10 +249,11 @@ impl Inputs {
         let kept = self.state().watched.get(input).map(|w| w.texts.clone()).unwrap_or_default();
         // Many may ask at once, when what they share has changed: one reads.
         let mut kept = kept.lock().await;
-        let seen = self.state().watched.get(input).and_then(|w| w.seen.clone());
+        let seen = self.state().seen(input);
         if !kept.serve(keys, seen.as_deref(), asked) {
             *kept = Texts::read(input, kept.with(keys), cluster).await?;
         }
+        self.state().note_kept(input, kept.bytes());
         Ok(kept.clone())
     }
 
@@ -190,7 +267,7 @@ impl Inputs {
     /// The same, and takes note.
     pub fn take_changed(&self, user: &User) -> bool {
         let mut state = self.state();
-        let State { watched, wanted } = &mut *state;
+        let State { watched, wanted, .. } = &mut *state;
         let mut any = false;
         for input in wanted.get(user).into_iter().flatten() {
             if let Some(flag) = watched.get_mut(input).and_then(|w| w.users.get_mut(user)) {
@@ -200,66 +277,134 @@ impl Inputs {
         any
     }
 
-    async fn watch(self: Arc<Self>, input: Input) {
-        if input.config_map {
-            self.follow::<ConfigMap>(&input).await;
-        } else {
-            self.follow::<Secret>(&input).await;
+    /// Forgets a user that is gone.
+    pub fn forget(self: &Arc<Self>, gone: impl Fn(&User) -> bool) {
+        let users: Vec<_> = self.state().wanted.keys().filter(|user| gone(user)).cloned().collect();
+        for user in users {
+            self.want(&user, &[]);
         }
     }
 
-    async fn follow<K>(&self, input: &Input)
+    /// Watches a kind from now on.
+    fn watch(self: &Arc<Self>, kind: InputKind, state: &mut State) {
+        state.watches.entry(kind).or_insert_with(|| {
+            let this = self.clone();
+            let task = tokio::spawn(async move {
+                match kind {
+                    InputKind::ConfigMap => this.follow::<ConfigMap>(kind).await,
+                    InputKind::Secret => this.follow::<Secret>(kind).await,
+                    InputKind::ServiceAccount => this.follow::<ServiceAccount>(kind).await,
+                }
+            });
+            Watch { shown: Shown::default(), _task: AbortOnDropHandle::new(task) }
+        });
+    }
+
+    async fn follow<K>(&self, kind: InputKind)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Send + 'static,
     {
-        let api = Api::<PartialObjectMeta<K>>::namespaced(self.client.clone(), &input.namespace);
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", input.name));
-        let mut listed = false;
+        let api = Api::<PartialObjectMeta<K>>::all(self.client.clone());
+        let config = watcher::Config::default().page_size(LIST_PAGE);
         let mut events = watcher(api, config).default_backoff().boxed();
+        let (mut failing, mut looked) = (false, Instant::now());
         loop {
-            let version = match events.try_next().await {
-                Ok(Some(watcher::Event::Init)) => {
-                    listed = false;
-                    continue;
+            match events.try_next().await {
+                Ok(Some(event)) => {
+                    failing = false;
+                    self.take(kind, event);
                 }
-                Ok(Some(watcher::Event::InitApply(o))) => {
-                    listed = true;
-                    texts::version(&o.metadata)
-                }
-                Ok(Some(watcher::Event::InitDone)) if listed => continue,
-                Ok(Some(watcher::Event::Apply(o))) => texts::version(&o.metadata),
-                // It went, maybe while the watch was broken.
-                Ok(Some(watcher::Event::Delete(_) | watcher::Event::InitDone)) => String::new(),
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::warn!(
-                        namespace = input.namespace,
-                        name = input.name,
-                        "cannot watch it: {error}"
-                    );
-                    continue;
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(
+                            kind = ?kind,
+                            "a watch failed and is tried again; until it works, what objects refer to is read when they \
+                             are refreshed: {error}"
+                        );
+                    }
+                    // It may not be permitted, for ever.
+                    if looked.elapsed() >= UNWATCHED_AGAIN && !self.is_watched(kind) {
+                        looked = Instant::now();
+                        self.wake_all(kind);
+                    }
                 }
-            };
-            self.show(input, version);
+            }
         }
     }
 
-    /// Takes what a watch shows, and wakes the users if it is news.
-    fn show(&self, input: &Input, version: String) {
-        let mut state = self.state();
-        let Some(watched) = state.watched.get_mut(input).filter(|w| w.seen.as_ref() != Some(&version)) else {
-            return;
+    /// Whether the watch of a kind has listed it.
+    pub fn is_watched(&self, kind: InputKind) -> bool {
+        self.state().watches.get(&kind).is_some_and(|watch| watch.shown.is_listed())
+    }
+
+    /// Takes what a watch shows, and wakes the users of what is news.
+    fn take<K>(&self, kind: InputKind, event: watcher::Event<PartialObjectMeta<K>>) {
+        let at = |meta: &ObjectMeta| Input {
+            kind,
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
         };
-        watched.seen = Some(version);
+        let mut state = self.state();
+        let State { watches, watched, .. } = &mut *state;
+        let Some(Watch { shown, .. }) = watches.get_mut(&kind) else { return };
+        let news: Vec<Input> = match event {
+            watcher::Event::Init => {
+                shown.begin();
+                return;
+            }
+            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+                let (input, version) = (at(&object.metadata), Version::of(&object.metadata));
+                let news =
+                    shown.put(&input.namespace, &input.name, version, watched.contains_key(&input));
+                news.then_some(input).into_iter().collect()
+            }
+            watcher::Event::Delete(object) => {
+                let input = at(&object.metadata);
+                shown.remove(&input.namespace, &input.name).then_some(input).into_iter().collect()
+            }
+            // What is not in the list went while the watch was broken, or was never there.
+            watcher::Event::InitDone => {
+                let known: Vec<_> = watched.keys().filter(|input| input.kind == kind).cloned().collect();
+                let before: Vec<_> = known.iter().map(|i| shown.version(&i.namespace, &i.name)).collect();
+                shown.end();
+                let changed = known.into_iter().zip(before).filter(|(input, before)| {
+                    shown.version(&input.namespace, &input.name) != *before
+                });
+                changed.map(|(input, _)| (*input).clone()).collect()
+            }
+        };
+        let users = news.iter().flat_map(|input| state.mark(input)).collect();
+        drop(state);
+        self.wake(users);
+    }
+
+    fn wake_all(&self, kind: InputKind) {
+        let users = {
+            let mut state = self.state();
+            let inputs: Vec<_> = state.watched.keys().filter(|input| input.kind == kind).cloned().collect();
+            inputs.iter().flat_map(|input| state.mark(input)).collect()
+        };
+        self.wake(users);
+    }
+
+    fn wake(&self, users: Vec<Arc<User>>) {
         let mut secrets = Vec::new();
-        for (user, changed) in &mut watched.users {
-            *changed = true;
-            match user {
-                User::Connection(connection) => self.wakeups.connection(connection),
-                User::Secret(secret) => secrets.push(secret.clone()),
-                User::Policy(policy) => self.wakeups.policy(policy.clone()),
+        for user in users {
+            match &*user {
+                User::Connection(connection) | User::Tenant(connection, _) => {
+                    self.wakeups.connection(connection);
+                }
+                User::Secret(key) => secrets.push(ObjectRef::new(&key.name).within(&key.namespace)),
+                User::Policy(key) => {
+                    self.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
+                }
             }
         }
         self.wakeups.secrets(secrets);
     }
 }
+
+#[cfg(test)]
+#[path = "inputs/tests.rs"]
+mod tests;

@@ -151,6 +151,7 @@ enum Say {
 
 async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, Trouble> {
     let unobserved = object.conditions().0 != object.meta().generation;
+    may_begin(object, ctx).map_err(|failure| Trouble { asked: unobserved, ..failure.into() })?;
     let looked = document::look(object, ctx).await;
     let looked = looked.map_err(|failure| Trouble { asked: unobserved, ..failure.into() })?;
     let mut fields = Map::new();
@@ -170,6 +171,24 @@ async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, T
             Err(Trouble { failure, asked, fields, again })
         }
     }
+}
+
+/// Nothing is read for a policy that never loaded anything before it is known that it may.
+///
+/// # Errors
+/// `ConnectionNotFound`, `AccessDenied`; `InvalidSpec` for a branch that can't be.
+fn may_begin(object: &ConjurPolicy, ctx: &Context) -> Result<(), Failure> {
+    if object.loaded_hash().is_some() {
+        return Ok(());
+    }
+    let key = Key::of(object);
+    let verb = match object.spec.action.unwrap_or_default() {
+        PolicyAction::Load => Verb::Load,
+        PolicyAction::DryRun => Verb::Plan,
+    };
+    let branch = PolicyBranch::new(&object.spec.branch)
+        .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.branch: {e}")))?;
+    clients::named(&object.spec.connection_ref, &key, ctx)?.check_access(verb, &[branch.as_str()], &key, ctx)
 }
 
 async fn observe_and_act(

@@ -64,8 +64,9 @@ impl Reconcile for ConjurSecret {
         }
         // Boxed, as what takes long below is: thousands may wait at once, each with all of its largest state.
         let seen = Box::new(Seen::observe(self, ctx));
-        // A start must learn of what changed meanwhile.
-        ctx.inputs.want_also(&user(&seen.key), &seen.sources);
+        // A start must learn of what changed meanwhile. Who may not use the connection gets nothing looked at.
+        let sources = if seen.may_use(ctx) { seen.sources.clone() } else { Vec::new() };
+        ctx.inputs.want_also(&user(&seen.key), &sources);
         let now = Timestamp::now();
         match seen.due(self, now, ctx) {
             Due::In(wait) => {
@@ -75,14 +76,17 @@ impl Reconcile for ConjurSecret {
             }
             Due::WhenWoken => Ok(Outcome::Untouched(None)),
             Due::Now(cause) => {
-                let (key, sources) = (seen.key.clone(), seen.sources.clone());
+                let key = seen.key.clone();
                 let target = Input::secret(&key.namespace, &seen.desired.name);
                 let revision = seen.revision(ctx);
                 let result = match Box::pin(seen.act(self, cause, ctx)).await {
                     Ok(outcome) => Box::pin(rollout::follow(self, &key, revision, outcome, ctx)).await,
                     Err(trouble) => Err(trouble),
                 };
-                ctx.inputs.want(&user(&key), &watched(sources, target, &result));
+                if ctx.inputs.want(&user(&key), &watched(sources, target, &result)) {
+                    // It may have changed after it was looked at.
+                    ctx.wakeups.secret(ObjectRef::new(&key.name).within(&key.namespace));
+                }
                 result.map_err(|trouble| looked_at(self, trouble))
             }
         }
@@ -138,7 +142,7 @@ fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
 }
 
 fn user(key: &Key) -> User {
-    User::Secret(ObjectRef::new(&key.name).within(&key.namespace))
+    User::Secret(key.clone())
 }
 
 /// What wakes an object: the sources of its templates, and its target where that stands in the way or is to be merged
@@ -216,6 +220,12 @@ impl Seen {
         seen.made_once = seen.is_made_once(object, ctx);
         seen.only_rollout = seen.is_only_rollout(object, ctx);
         seen
+    }
+
+    /// Whether there is the connection, and it may be used from here.
+    fn may_use(&self, ctx: &Context) -> bool {
+        let named = self.named.as_ref();
+        named.is_ok_and(|named| named.check_access(Verb::Read, &[], &self.key, ctx).is_ok())
     }
 
     fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
@@ -326,13 +336,13 @@ impl Seen {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
         named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
-        let templates = Box::pin(template::gather(object, &self.key, &self.sources, ctx)).await?;
         let through = match &named.standing {
             Standing::Connected(connected) => connected,
             Standing::Failing(why) => return Err(clients::not_ready(&named.facts, why).into()),
             // Its first try wakes us.
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
+        let templates = Box::pin(template::gather(object, &self.key, &self.sources, ctx)).await?;
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slot(Timestamp::now());
         let asked = Instant::now();

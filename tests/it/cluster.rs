@@ -5,6 +5,7 @@ mod access;
 mod api_faults;
 mod connection;
 mod contest;
+mod descriptors;
 mod docs;
 mod former;
 mod input;

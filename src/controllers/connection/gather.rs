@@ -21,9 +21,6 @@ use crate::{
     sensitive::Sensitive,
 };
 
-/// ServiceAccounts are not watched: one that is missing is looked for this often.
-const TOKEN_AGAIN: Duration = Duration::from_secs(15);
-
 /// What a client is made of.
 pub struct Ingredients {
     /// The client's configuration.
@@ -32,7 +29,7 @@ pub struct Ingredients {
     pub inputs: String,
 }
 
-/// All Secrets and ConfigMaps that a connection refers to.
+/// All Secrets, ConfigMaps and ServiceAccounts that a connection refers to.
 pub fn referred(facts: &Facts) -> Vec<Input> {
     let (auth, tls) = (&facts.settings.auth, &facts.settings.tls);
     let at = |given: &Option<String>| facts.namespace_of(given.as_deref()).to_owned();
@@ -46,6 +43,10 @@ pub fn referred(facts: &Facts) -> Vec<Input> {
     inputs.extend(auth.password.iter().map(|p| key(&p.password_secret_ref)));
     inputs.extend(auth.certificate.iter().map(|c| secret(&c.certificate_secret_ref)));
     inputs.extend(tls.client_certificate_secret_ref.iter().map(secret));
+    inputs.extend(auth.jwt.iter().filter(|_| facts.tenant.is_some() || !facts.has_tenants()).map(|jwt| {
+        let account = &jwt.service_account_ref;
+        Input::service_account(&at(&account.namespace), &account.name)
+    }));
     inputs.extend(tls.ca_bundle_from.iter().map(|b| Input::bundle(b.kind, &at(&b.namespace), &b.name)));
     inputs.sort();
     inputs.dedup();
@@ -139,7 +140,7 @@ impl Reader<'_> {
         let not_there = |error| match error {
             cluster::Error::NotFound(_) => Failure::waiting(
                 Reason::CredentialsNotFound,
-                TOKEN_AGAIN,
+                LOOK_AGAIN,
                 format!(
                     "ServiceAccount {namespace}/{} does not exist; create it, or correct the reference",
                     account.name

@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Input;
+use super::{Input, InputKind, shown::Version};
 use crate::{
     cluster::{self, Cluster, take_key},
     plan::secret::wipe,
@@ -38,8 +38,7 @@ pub struct Texts {
 
 /// Uid and resource version, in one.
 pub fn version(meta: &ObjectMeta) -> String {
-    let text = |part: &Option<String>| part.clone().unwrap_or_default();
-    format!("{}/{}", text(&meta.uid), text(&meta.resource_version))
+    Version::of(meta).to_string()
 }
 
 impl Texts {
@@ -47,6 +46,15 @@ impl Texts {
     pub(super) fn serve(&self, keys: &BTreeSet<&str>, seen: Option<&str>, asked: Instant) -> bool {
         let Some(read) = self.read else { return false };
         (read >= asked || seen == Some(&self.version)) && keys.iter().all(|key| self.texts.contains_key(*key))
+    }
+
+    /// How much room they take, about.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |text: &Text| match text {
+            Text::Is(text) => text.expose().len(),
+            Text::Absent | Text::Binary => 0,
+        };
+        self.texts.iter().map(|(key, text)| key.len() + of(text) + 64).sum()
     }
 
     /// These keys, and those that others have asked for.
@@ -61,7 +69,7 @@ impl Texts {
         cluster: &Cluster,
     ) -> Result<Self, cluster::Error> {
         let read = Some(Instant::now());
-        let (version, mut found) = if input.config_map {
+        let (version, mut found) = if input.kind == InputKind::ConfigMap {
             let map = cluster.read_config_map(&input.namespace, &input.name).await?;
             map.map_or_else(Default::default, |mut map| {
                 let taken = keys.iter().filter_map(|key| Some((key.clone(), take_key(&mut map, key)?)));

@@ -7,7 +7,6 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::reflector::ObjectRef;
 
 use super::Seen;
 use crate::{
@@ -69,7 +68,7 @@ pub struct Content {
 }
 
 fn user(key: &Key) -> User {
-    User::Policy(ObjectRef::new(&key.name).within(&key.namespace))
+    User::Policy(key.clone())
 }
 
 /// Forgets the document of an object that is gone.
@@ -97,7 +96,8 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
         // Where the watch has not shown it yet, its first news wakes us.
         let changed = watched.iter().zip(known.versions).any(|(input, read)| {
             let shown = ctx.inputs.versions(std::slice::from_ref(input));
-            shown.is_some_and(|shown| shown != [read])
+            // What can't be watched may have changed each time.
+            shown.map_or(!ctx.inputs.is_watched(input.kind), |shown| shown != [read])
         });
         if !changed {
             return Ok(Looked { hash: known.hash, text: None });

@@ -11,7 +11,7 @@ use crate::{
     controllers::{
         Context, Key,
         failure::LOOK_AGAIN,
-        inputs::{Input, Text as Kept, Texts},
+        inputs::{Input, InputKind, Text as Kept, Texts},
     },
     plan::{
         Failure, inputs,
@@ -104,7 +104,7 @@ pub async fn gather(
             return Err(Failure::stalled(Reason::InvalidSpec, message));
         }
         let said = Some(format!("{source}, key '{}'", from.source.key));
-        texts.push(Text { key: name.to_owned(), text, source: said, secret: !source.config_map });
+        texts.push(Text { key: name.to_owned(), text, source: said, secret: source.kind == InputKind::Secret });
     }
     template::check(&texts)?;
     Ok(Templates { texts: Some(texts), versions })

@@ -26,13 +26,13 @@ fn template(data: &Value) -> Value {
 }
 
 /// A spec whose target has its template in a ConfigMap or Secret, under the key `url`.
-fn template_from(kind: &str, name: &str) -> Value {
+pub fn template_from(kind: &str, name: &str) -> Value {
     let from = json!({ "kind": kind, "name": name, "key": "url", "targetKey": "DATABASE_URL" });
     json!({ "target": { "template": { "dataFrom": [from] } } })
 }
 
 /// Makes a ConfigMap, or changes its data.
-async fn put_config_map(bench: &Bench, name: &str, data: &[(&str, &str)]) {
+pub async fn put_config_map(bench: &Bench, name: &str, data: &[(&str, &str)]) {
     let data = data.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
     let mut map = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
