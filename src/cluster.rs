@@ -112,6 +112,17 @@ impl Cluster {
         call(&what, Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name)).await
     }
 
+    /// Reads an object of ours.
+    ///
+    /// # Errors
+    /// Any but `NotFound`, which is `None`.
+    pub async fn read<K>(&self, api: &Api<K>, name: &str) -> Result<Option<K>, Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned,
+    {
+        call(&format!("read {}/{name}", api.resource_url()), api.get_opt(name)).await
+    }
+
     /// Creates a Secret; never changes one that is there.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod policy;
 pub mod report;
 pub mod secret;
+pub mod slim;
 pub mod streams;
 pub mod sync_now;
 pub mod turns;
@@ -178,7 +179,8 @@ pub trait Reconcile:
         None
     }
 
-    /// Gives back the room that its lists took while they were decoded and don't need: the store keeps thousands.
+    /// Leaves out what the store need not keep, thousands of times, and gives back the room that lists took while they
+    /// were decoded.
     fn slim(&mut self) {}
 
     /// Forgets what is remembered of an object that is gone.

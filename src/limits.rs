@@ -58,6 +58,15 @@ pub const LIST_PAGE: u32 = 100;
 pub const WATCHED_OBJECTS: usize = 500_000;
 /// A source that may not be watched is read again this often.
 pub const UNWATCHED_AGAIN: Duration = Duration::from_secs(600);
+/// A policy's own document that stays in memory while nothing is done with it; a longer one is read when it is needed.
+pub const DOCUMENT_KEPT_BYTES: usize = 4 * KIB;
+/// One annotation of the operator's that stays in memory; of a longer one a hash.
+pub const OWN_ANNOTATION_BYTES: usize = 4 * KIB;
+/// All annotations of the operator's on one Secret that stay in memory.
+pub const OWN_META_BYTES: usize = 16 * KIB;
+/// Labels, annotations, owners and finalizers of others on one Secret that stay in memory; where there are more, each
+/// write reads them.
+pub const FOREIGN_META_BYTES: usize = 2 * KIB;
 /// Texts of templates that are kept between two uses, for the process.
 pub const TEXTS_KEPT_BYTES: usize = 32 * MIB;
 /// Texts of templates that are kept between two uses, for a namespace.

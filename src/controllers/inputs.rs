@@ -30,11 +30,11 @@ use kube::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use self::{kept::Kept, shown::Shown};
 pub use self::{
     shown::Version,
     texts::{Text, Texts, version},
 };
-use self::{kept::Kept, shown::Shown};
 use super::{Key, facts::ConnectionId, streams::Wakeups};
 use crate::{
     api::SourceKind,
@@ -187,7 +187,8 @@ impl Inputs {
         if before.len() == wanted.len() && before.iter().zip(wanted).all(|(a, b)| **a == *b) {
             return false;
         }
-        let user = state.wanted.get_key_value(user).map_or_else(|| Arc::new(user.clone()), |(u, _)| u.clone());
+        let user =
+            state.wanted.get_key_value(user).map_or_else(|| Arc::new(user.clone()), |(u, _)| u.clone());
         let before = state.wanted.remove(&user).unwrap_or_default();
         let mut new = false;
         let mut now = Vec::with_capacity(wanted.len());
@@ -355,8 +356,7 @@ impl Inputs {
             }
             watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
                 let (input, version) = (at(&object.metadata), Version::of(&object.metadata));
-                let news =
-                    shown.put(&input.namespace, &input.name, version, watched.contains_key(&input));
+                let news = shown.put(&input.namespace, &input.name, version, watched.contains_key(&input));
                 news.then_some(input).into_iter().collect()
             }
             watcher::Event::Delete(object) => {
@@ -368,9 +368,10 @@ impl Inputs {
                 let known: Vec<_> = watched.keys().filter(|input| input.kind == kind).cloned().collect();
                 let before: Vec<_> = known.iter().map(|i| shown.version(&i.namespace, &i.name)).collect();
                 shown.end();
-                let changed = known.into_iter().zip(before).filter(|(input, before)| {
-                    shown.version(&input.namespace, &input.name) != *before
-                });
+                let changed = known
+                    .into_iter()
+                    .zip(before)
+                    .filter(|(input, before)| shown.version(&input.namespace, &input.name) != *before);
                 changed.map(|(input, _)| (*input).clone()).collect()
             }
         };

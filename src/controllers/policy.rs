@@ -49,6 +49,7 @@ use self::{document::Looked, keys::KeySecret, load::Run};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Connected, Named, Standing},
+    slim,
 };
 use crate::{
     api::{
@@ -99,6 +100,13 @@ impl Reconcile for ConjurPolicy {
 
     fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
         &ctx.policies
+    }
+
+    fn slim(&mut self) {
+        slim::policy(self);
+        if let Some(conditions) = self.status.as_mut().and_then(|status| status.conditions.as_mut()) {
+            conditions.shrink_to_fit();
+        }
     }
 
     fn gone(key: &Key, ctx: &Context) {

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, TryStreamExt, future::ready};
-use k8s_openapi::{
-    api::core::v1::{Namespace, Secret},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, ResourceExt,
     core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta, error_boundary::InvalidObject},
@@ -24,7 +21,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Key, Reconcile, STALLED_AGAIN, facts::ConnectionId, memory::Memory, policy::KeyWrites};
+use super::{
+    Context, Key, Reconcile, STALLED_AGAIN, facts::ConnectionId, memory::Memory, policy::KeyWrites, slim,
+};
 use crate::{
     api::{
         ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, ConnectionKind, MANAGED_LABEL,
@@ -32,20 +31,9 @@ use crate::{
         condition::{State, conditions},
     },
     conjur::Lane,
+    limits::LIST_PAGE,
     plan::schedule::spread,
 };
-
-/// Where `kubectl apply` keeps the whole manifest.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// Leaves out of metadata what a store needs not keep, thousands of times. Lists grow by doubling while they are decoded,
-/// and to four at first.
-fn slim(meta: &mut ObjectMeta) {
-    meta.managed_fields = None;
-    if let Some(references) = &mut meta.owner_references {
-        references.shrink_to_fit();
-    }
-}
 
 /// Wakes objects of other controllers.
 #[derive(Clone)]
@@ -141,30 +129,31 @@ where
     let (reader, writer) = store;
     // Whoever depends on an object that is gone must learn of it now, not when the object would have been due.
     let (sender, mut deleted) = unbounded_channel();
-    let main = watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default())
-        .default_backoff()
-        .modify(|o| {
-            if let Ok(object) = o.0.as_mut() {
-                slim(object.meta_mut());
-                object.annotations_mut().remove(LAST_APPLIED);
-                object.slim();
-            }
-        })
-        .reflect(writer)
-        .inspect_ok(move |event| {
-            match event {
-                watcher::Event::Apply(object) => ctx.statuses.shown(K::KIND, object),
-                watcher::Event::Delete(object) => drop(sender.send(ObjectRef::from_obj(object))),
-                // A list comes in no order, and may have begun before what was written since.
-                watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
-            }
-        })
-        .applied_objects()
-        .filter_map(|result| ready(isolated::<_, _>(K::KIND.as_str(), result)))
-        .predicate_filter(
-            predicates::generation.combine(predicates::annotations),
-            PredicateConfig::default(),
-        );
+    let main =
+        watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default().page_size(LIST_PAGE))
+            .default_backoff()
+            .modify(|o| match o.0.as_mut() {
+                Ok(object) => {
+                    slim::own(object.meta_mut());
+                    object.slim();
+                }
+                Err(invalid) => slim::invalid(invalid),
+            })
+            .reflect(writer)
+            .inspect_ok(move |event| {
+                match event {
+                    watcher::Event::Apply(object) => ctx.statuses.shown(K::KIND, object),
+                    watcher::Event::Delete(object) => drop(sender.send(ObjectRef::from_obj(object))),
+                    // A list comes in no order, and may have begun before what was written since.
+                    watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
+                }
+            })
+            .applied_objects()
+            .filter_map(|result| ready(isolated::<_, _>(K::KIND.as_str(), result)))
+            .predicate_filter(
+                predicates::generation.combine(predicates::annotations),
+                PredicateConfig::default(),
+            );
     let woken = futures::stream::select(
         futures::stream::poll_fn(move |cx| woken.poll_recv(cx)),
         futures::stream::poll_fn(move |cx| deleted.poll_recv(cx)),
@@ -192,9 +181,9 @@ pub fn owned_secrets(
 ) -> impl Stream<Item = Shown> + Send {
     let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
     let mut listed = false;
-    watcher(Api::<PartialObjectMeta<Secret>>::all(client), config)
+    watcher(Api::<PartialObjectMeta<Secret>>::all(client), config.page_size(LIST_PAGE))
         .default_backoff()
-        .modify(|o| slim(&mut o.metadata))
+        .modify(|o| slim::secret(&mut o.metadata))
         .reflect(writer)
         .filter_map(move |result| {
             ready(match isolated("Secret", result) {
@@ -222,15 +211,18 @@ pub fn wake_all(
 
 /// Metadata of the namespaces, for their labels.
 pub async fn namespaces(client: Client, writer: reflector::store::Writer<PartialObjectMeta<Namespace>>) {
-    watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
-        .default_backoff()
-        .modify(|o| slim(&mut o.metadata))
-        .reflect(writer)
-        .for_each(|result| {
-            drop(isolated("Namespace", result));
-            ready(())
-        })
-        .await;
+    watcher(
+        Api::<PartialObjectMeta<Namespace>>::all(client),
+        watcher::Config::default().page_size(LIST_PAGE),
+    )
+    .default_backoff()
+    .modify(|o| slim::namespace(&mut o.metadata))
+    .reflect(writer)
+    .for_each(|result| {
+        drop(isolated("Namespace", result));
+        ready(())
+    })
+    .await;
 }
 
 /// Wakes whom a Secret belongs to, by its controller reference, else by our annotation, and those that merge into it.

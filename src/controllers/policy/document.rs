@@ -7,6 +7,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, ResourceExt};
 
 use super::Seen;
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
         Context, Key,
         failure::LOOK_AGAIN,
         inputs::{Input, User, version},
+        slim,
     },
     plan::{
         Failure,
@@ -89,7 +91,10 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
     ctx.inputs.want(&user(&key), &watched);
     if sources.is_empty() {
         ctx.policy_notes.documents.forget(&key);
-        return read(object, ctx).await;
+        return match slim::left_out(object) {
+            Some(hash) => Ok(Looked { hash: hash.to_owned(), text: None }),
+            None => read(object, ctx).await,
+        };
     }
     let known = ctx.policy_notes.documents.with(|all| all.get(&key).cloned());
     if let Some(known) = known.filter(|k| k.sources == sources) {
@@ -112,7 +117,11 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
 /// `DocumentNotFound`, naming what is missing; `PolicyInvalid` where it is too large or not UTF-8; the API server's.
 pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failure> {
     let Some(sources) = &object.spec.document_from else {
-        let document = object.spec.document.as_deref().unwrap_or_default();
+        let whole = match slim::left_out(object) {
+            Some(_) => read_whole(object, ctx).await?,
+            None => None,
+        };
+        let document = whole.as_ref().unwrap_or(object).spec.document.as_deref().unwrap_or_default();
         let hash = inputs::document_hash(document.as_bytes());
         return Ok(Looked { hash, text: Some(PolicyText::inline(document)) });
     };
@@ -129,6 +138,15 @@ pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
     let known = Known { sources: sources.clone(), versions, hash: hash.clone() };
     ctx.policy_notes.documents.with(|all| all.insert(key, known));
     Ok(Looked { hash, text: Some(text) })
+}
+
+/// The object with its document, which the store has not; none where it is gone, or another meanwhile: that one is looked
+/// at by itself.
+async fn read_whole(object: &ConjurPolicy, ctx: &Context) -> Result<Option<ConjurPolicy>, Failure> {
+    let namespace = object.namespace().unwrap_or_default();
+    let api = Api::<ConjurPolicy>::namespaced(ctx.cluster.client(), &namespace);
+    let found = ctx.cluster.read(&api, &object.name_any()).await?;
+    Ok(found.filter(|found| found.metadata.uid == object.metadata.uid))
 }
 
 fn what(source: &KeySource) -> String {

@@ -15,7 +15,7 @@ use crate::{
     },
     cluster::{self, Written},
     conjur::Lane,
-    controllers::{Context, memory::Target, report},
+    controllers::{Context, memory::Target, report, slim},
     metrics::SecretWrite,
     plan::{
         Failure,
@@ -90,6 +90,8 @@ pub async fn bring_about(
     }
     // The watch has the metadata of what we change, so that nothing needs to be read.
     let known = stored.as_ref().filter(|_| as_left.is_some()).map(|s| &s.metadata);
+    // A write keeps what others put there, all of which only a look shows where it is much.
+    let known = known.filter(|meta| slim::is_whole(meta));
     let done = match known {
         _ if merges => return Box::pin(merge::bring_about(&run)).await,
         Some(standing) if !desired.immutable && !desired.once => run.replace(standing).await?,

@@ -104,7 +104,12 @@ pub async fn gather(
             return Err(Failure::stalled(Reason::InvalidSpec, message));
         }
         let said = Some(format!("{source}, key '{}'", from.source.key));
-        texts.push(Text { key: name.to_owned(), text, source: said, secret: source.kind == InputKind::Secret });
+        texts.push(Text {
+            key: name.to_owned(),
+            text,
+            source: said,
+            secret: source.kind == InputKind::Secret,
+        });
     }
     template::check(&texts)?;
     Ok(Templates { texts: Some(texts), versions })

@@ -51,7 +51,9 @@ fn five_hundred_namespaces_with_sources_of_their_own_fit_into_1024_descriptors()
         operator.restart().await.unwrap();
         let pid = operator.pid().unwrap();
         let bound = format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}");
-        assert!(Command::new("prlimit").args(["--pid", &pid.to_string(), &bound]).status().unwrap().success());
+        assert!(
+            Command::new("prlimit").args(["--pid", &pid.to_string(), &bound]).status().unwrap().success()
+        );
         in_namespaces(&bench, |there| {
             let key = key.clone();
             async move {
