@@ -11,7 +11,7 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo demo-stop test test-fast bench bench-docs fmt lint deny crds clean-cache cargo programs
+.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs fmt lint deny crds clean-cache cargo programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,16 @@ bench: cargo programs ## What the operator costs, in some 15 minutes; CASES="col
 	@cargo build --release --bin conjur-operator
 	@cargo build --release --package bench --package conjur-dev --bins
 	@$(RELEASE)/bench $(CASES) $(BENCH_FLAGS)
+
+# The operator as it is shipped; what attacks it needs no speed.
+attack: cargo programs ## Hostile tenants beside honest ones, for ten minutes; KINDS="templates loops" for some, ATTACK_SECONDS=60
+	@cargo build --release --bin conjur-operator
+	@cargo build --package attack --package conjur-dev --bins
+	@$(BINARIES)/attack $(KINDS) --operator $(RELEASE)/conjur-operator --json target/attack/attack.json $(ATTACK_FLAGS)
+
+fuzz: cargo ## What reads what tenants and servers write, for half an hour; FUZZ="templates json" for some, FUZZ_SECONDS=3600 each
+	@cargo build --release --package fuzz
+	@$(RELEASE)/fuzz $(FUZZ) $(FUZZ_FLAGS)
 
 bench-docs: ## All of it, and the figures into docs/benchmarks.md
 	@$(MAKE) bench BENCH_FLAGS="--docs docs/benchmarks.md"

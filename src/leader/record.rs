@@ -23,7 +23,8 @@ pub struct Record {
 }
 
 impl Record {
-    pub(super) fn of(lease: &Lease) -> Self {
+    /// What a Lease says; what it leaves out, as client-go takes it.
+    pub fn of(lease: &Lease) -> Self {
         let empty = LeaseSpec::default();
         let spec = lease.spec.as_ref().unwrap_or(&empty);
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());

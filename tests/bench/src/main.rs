@@ -4,7 +4,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to a person")]
 
 mod cases;
-mod cost;
 mod load;
 mod report;
 mod world;

@@ -9,9 +9,10 @@ use http::Method;
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::json;
-use testbed::{ApiRequest, AuditMark, Chart, ControlPlane, DevConjur, Operator, OperatorOptions, Release};
+use testbed::{
+    ApiRequest, AuditMark, Chart, ControlPlane, Cost, DevConjur, Operator, OperatorOptions, Release,
+};
 
-use crate::cost::Cost;
 use crate::{Options, say};
 
 /// What all cases share.

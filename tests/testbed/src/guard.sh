@@ -2,11 +2,18 @@
 # gone, however it went. Until then each line on stdin is the name of a signal for the program. While the file
 # FOLDER/keep exists, a closed pipe alone ends nothing.
 #
+# Where they are set, TESTBED_CGROUP is the folder of the control group that the program runs in, and TESTBED_NOFILE
+# how many file descriptors it may have.
+#
 #   sh -c "$THIS" guard FOLDER NAME LAST_SIGNAL PROGRAM ARGS…
 folder=$1 name=$2 last_signal=$3
 shift 3
 exec 3<&0
-"$@" </dev/null 3<&- &
+(
+  if [ -n "$TESTBED_CGROUP" ]; then echo 0 >"$TESTBED_CGROUP/cgroup.procs" || exit 125; fi
+  if [ -n "$TESTBED_NOFILE" ]; then ulimit -n "$TESTBED_NOFILE" || exit 125; fi
+  exec "$@"
+) </dev/null 3<&- &
 program=$!
 (
   while read -r signal <&3; do kill -s "$signal" "$program"; done

@@ -1,6 +1,6 @@
 //! The operator's binary as a process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,14 @@ impl OperatorOptions {
             env: vec![],
             way: None,
         }
+    }
+
+    /// With no more than so many file descriptors, and in a control group where its folder is given.
+    #[must_use]
+    pub fn within(mut self, descriptors: usize, group: Option<&Path>) -> Self {
+        self.env.push(("TESTBED_NOFILE".to_owned(), descriptors.to_string()));
+        self.env.extend(group.map(|folder| ("TESTBED_CGROUP".to_owned(), folder.display().to_string())));
+        self
     }
 }
 

@@ -1,0 +1,141 @@
+//! What attackers do: the objects of each kind of attack, and what these need.
+
+mod heavy;
+mod loose;
+mod servers;
+mod shared;
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::apply::{make, make_all, namespace};
+use crate::say;
+use crate::world::World;
+
+/// A kind of attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Templates whose values nest, double, and recurse
+    Templates,
+    /// Template texts that are slow to look through, each used by sixteen keys
+    Texts,
+    /// Regular expressions that are large once compiled
+    Expressions,
+    /// Policy documents of tiny, nested and repeated nodes
+    Documents,
+    /// JSON values that nest and that are long
+    Json,
+    /// Thousands of sources that don't exist
+    Sources,
+    /// Variables that don't exist, by thousands, on the shared connection
+    Missing,
+    /// Objects that write what the other reads
+    Loops,
+    /// Connections to a hostile server, of each kind of hostility
+    Connections,
+    /// Searches on a hostile server
+    Searches,
+    /// Policies on a hostile server
+    Policies,
+    /// Values of a hostile server
+    Values,
+    /// Secrets that carry the operator's label and large annotations
+    Labelled,
+    /// Objects that no CRD of this version lets through
+    Loose,
+    /// One namespace with 3,000 small objects
+    Many,
+    /// One attacker with twenty namespaces
+    Spread,
+}
+
+impl Kind {
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+/// What one kind of attack consists of.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Namespaces.
+    pub namespaces: Vec<String>,
+    /// Variables at the shared Conjur, with their values.
+    pub variables: Vec<(String, String)>,
+    /// What the objects refer to.
+    pub before: Vec<Value>,
+    /// The hostile objects.
+    pub objects: Vec<Value>,
+}
+
+/// Objects that are there, and what to say of them.
+#[derive(Debug)]
+pub struct Attack {
+    /// Those that are edited, hurried and made anew.
+    pub objects: Vec<Value>,
+    /// For the report.
+    pub told: String,
+}
+
+/// The plan of a kind.
+fn plan(kind: Kind, world: &World, count: usize) -> Plan {
+    let namespace = format!("attacker-{}", kind.name());
+    let mut plan = match kind {
+        Kind::Templates => heavy::templates(&namespace, count),
+        Kind::Texts => heavy::texts(&namespace, count),
+        Kind::Expressions => heavy::expressions(&namespace, count),
+        Kind::Documents => heavy::documents(&namespace, count),
+        Kind::Json => heavy::json_values(&namespace, count),
+        Kind::Sources => shared::sources(&namespace, count),
+        Kind::Missing => shared::missing(&namespace, count),
+        Kind::Loops => shared::loops(&namespace, count),
+        Kind::Labelled => shared::labelled(&namespace, count),
+        Kind::Many => shared::small(&namespace, 15 * count),
+        Kind::Spread => shared::spread(&namespace, count),
+        Kind::Connections => servers::connections(&namespace, &world.hostile, count),
+        Kind::Searches => servers::searches(&namespace, &world.hostile, count),
+        Kind::Policies => servers::policies(&namespace, &world.hostile, count),
+        Kind::Values => servers::values(&namespace, &world.hostile, count),
+        Kind::Loose => loose::objects(&namespace, &world.hostile, count),
+    };
+    if plan.namespaces.is_empty() {
+        plan.namespaces.push(namespace);
+    }
+    plan
+}
+
+/// Makes everything of these kinds: first what is referred to, then all hostile objects in turns.
+pub async fn prepare(world: &World, kinds: &[Kind], count: usize) -> Result<Vec<Attack>> {
+    let mut attacks = Vec::new();
+    let plans: Vec<(Kind, Plan)> = kinds.iter().map(|kind| (*kind, plan(*kind, world, count))).collect();
+    for (kind, plan) in &plans {
+        for name in &plan.namespaces {
+            make(&world.client, &namespace(name, "attacker")).await?;
+        }
+        let mut policy = String::new();
+        for name in &plan.namespaces {
+            writeln!(policy, "- !policy attack/{name}")?;
+        }
+        for (id, _) in &plan.variables {
+            writeln!(policy, "- !variable {id}")?;
+        }
+        world.conjur.load_policy("root", &policy).await.with_context(|| format!("{kind:?}"))?;
+        for (id, value) in &plan.variables {
+            world.conjur.set(id, value).await?;
+        }
+        let (taken, refused) = make_all(&world.client, &plan.before).await;
+        anyhow::ensure!(taken == plan.before.len(), "{kind:?}: {refused:?}");
+    }
+    say("  what the attackers refer to is there; now their objects");
+    for (kind, plan) in plans {
+        let (taken, refused) = make_all(&world.client, &plan.objects).await;
+        let refused = refused.map(|error| format!("; {error:#}").chars().take(160).collect::<String>());
+        let told =
+            format!("{}: {taken} of {}{}", kind.name(), plan.objects.len(), refused.unwrap_or_default());
+        say(format!("  {told}"));
+        attacks.push(Attack { objects: plan.objects, told });
+    }
+    Ok(attacks)
+}

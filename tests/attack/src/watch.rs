@@ -1,0 +1,165 @@
+//! The operator under watch: whether it lives, answers its probes, holds its Lease, and what it takes.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::Api;
+use testbed::Cost;
+
+use crate::world::World;
+
+/// As the chart's probes: Kubernetes gives an answer one second where nothing is said.
+const PROBE: Duration = Duration::from_secs(1);
+/// A Lease that was not renewed for so long is another's.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Probes that were sent.
+    pub probes: usize,
+    /// What became of those that failed.
+    pub missed: Vec<String>,
+    /// The slowest answer to a probe, in seconds.
+    pub slowest: f64,
+    /// Who held the Lease, each with its count of transitions.
+    pub holders: BTreeSet<String>,
+    /// The longest that the Lease was not renewed, in seconds.
+    pub lease_age: f64,
+    /// How the process ended, where it did.
+    pub ended: Option<String>,
+    /// The most that was resident, in MiB; of the process's whole life.
+    pub peak: f64,
+    /// The most threads.
+    pub threads: usize,
+    /// The most open file descriptors.
+    pub descriptors: usize,
+    /// What was logged meanwhile, in MiB.
+    pub logged: f64,
+    /// Processor time, in seconds.
+    pub cpu: f64,
+}
+
+/// A watch that goes on.
+pub struct Watched {
+    task: tokio::task::JoinHandle<Result<Seen>>,
+    stop: tokio::sync::watch::Sender<bool>,
+    died: tokio::sync::watch::Receiver<Option<String>>,
+}
+
+/// What the watch needs to know.
+struct Watch {
+    pid: Option<u32>,
+    health: String,
+    log: std::path::PathBuf,
+    leases: Api<Lease>,
+    http: reqwest::Client,
+}
+
+/// Begins one.
+pub fn begin(world: &World) -> Watched {
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (say, died) = tokio::sync::watch::channel(None);
+    let watch = Watch {
+        pid: world.operator.pid(),
+        health: world.operator.health_addr().to_owned(),
+        log: world.operator.log_file().to_owned(),
+        leases: Api::namespaced(world.client.clone(), &world.release.namespace),
+        http: reqwest::Client::new(),
+    };
+    Watched { task: tokio::spawn(watch.run(stopped, say)), stop, died }
+}
+
+impl Watched {
+    /// Ends when the operator's process does; how.
+    pub async fn died(&self) -> String {
+        let mut died = self.died.clone();
+        let said = died.wait_for(Option::is_some).await.ok().and_then(|said| said.clone());
+        match said {
+            Some(said) => said,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the watch, and gives what it saw.
+    pub async fn end(self) -> Result<Seen> {
+        self.stop.send_replace(true);
+        self.task.await?
+    }
+}
+
+impl Watch {
+    async fn run(
+        self,
+        stopped: tokio::sync::watch::Receiver<bool>,
+        died: tokio::sync::watch::Sender<Option<String>>,
+    ) -> Result<Seen> {
+        let (mut seen, first) = (Seen::default(), self.logged());
+        let pid = self.pid.context("the operator has ended")?;
+        let before = Cost::of(pid)?.cpu;
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !*stopped.borrow() {
+            tick.tick().await;
+            // Its guard reaps it at once: what is not there any more has ended.
+            let Ok(cost) = Cost::of(pid) else {
+                let end = "the operator's process has ended".to_owned();
+                seen.ended = Some(end.clone());
+                died.send_replace(Some(end));
+                break;
+            };
+            seen.peak = seen.peak.max(cost.peak);
+            seen.cpu = cost.cpu.saturating_sub(before).as_secs_f64();
+            seen.threads = seen.threads.max(entries(pid, "task"));
+            seen.descriptors = seen.descriptors.max(entries(pid, "fd"));
+            self.probe(&mut seen).await;
+            self.lease(&mut seen).await;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a figure for a person")]
+        let logged = self.logged().saturating_sub(first) as f64 / 1_048_576.0;
+        seen.logged = logged;
+        Ok(seen)
+    }
+
+    async fn probe(&self, seen: &mut Seen) {
+        let (url, began) = (format!("http://{}/healthz", self.health), Instant::now());
+        let answer = self.http.get(url).header("Connection", "close").timeout(PROBE).send().await;
+        seen.probes += 1;
+        seen.slowest = seen.slowest.max(began.elapsed().as_secs_f64());
+        match answer {
+            Ok(answer) if answer.status().is_success() => {}
+            Ok(answer) => seen.missed.push(format!("/healthz answers {}", answer.status())),
+            Err(error) if error.is_timeout() => seen.missed.push("/healthz is silent".to_owned()),
+            Err(error) => seen.missed.push(format!("/healthz: {error}")),
+        }
+    }
+
+    async fn lease(&self, seen: &mut Seen) {
+        // The API server may be slow; that is not the operator's fault, and the next look tells as much.
+        let Ok(lease) = self.leases.get("conjur-operator").await else { return };
+        let Some(spec) = lease.spec else { return };
+        let holder = spec.holder_identity.unwrap_or_else(|| "nobody".to_owned());
+        seen.holders.insert(format!("{holder} ({})", spec.lease_transitions.unwrap_or_default()));
+        if let Some(renewed) = spec.renew_time {
+            let age = jiff::Timestamp::now().duration_since(renewed.0).as_secs_f64();
+            seen.lease_age = seen.lease_age.max(age);
+        }
+    }
+
+    fn logged(&self) -> u64 {
+        std::fs::metadata(&self.log).map(|file| file.len()).unwrap_or_default()
+    }
+}
+
+impl Seen {
+    /// Whether one held the Lease all the time, and renewed it in time.
+    pub fn held(&self) -> bool {
+        self.holders.len() == 1 && self.lease_age < LEASE.as_secs_f64()
+    }
+}
+
+fn entries(pid: u32, of: &str) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/{of}")).map(Iterator::count).unwrap_or_default()
+}
