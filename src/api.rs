@@ -7,6 +7,7 @@ mod bounds;
 pub mod condition;
 pub mod connection;
 pub mod duration;
+pub mod names;
 pub mod policy;
 pub mod reason;
 pub mod secret;
@@ -59,7 +60,7 @@ pub const ROTATE_KEYS_ANNOTATION: &str = "conjur-operator.io/rotate-keys";
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionRef {
     /// Required. Name of the connection; a ConjurConnection lies in the object's own namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     pub name: String,
     /// Kind of the connection. Default: ConjurConnection.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,10 +93,10 @@ pub struct KeySource {
     /// Required. ConfigMap or Secret.
     pub kind: SourceKind,
     /// Required. Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     pub name: String,
     /// Required. Key in its data.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::KEY))]
     pub key: String,
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`config`] | whom to talk to, as who, how much |
+//! | [`config`], [`address`] | whom to talk to, as who, how much; addresses |
 //! | [`id`] | names, and how they are written into a URL |
 //! | [`error`] | what an answer means |
 //! | `pace`, `http`, `tls`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
@@ -76,6 +76,7 @@ use self::session::Session;
 use self::variables::{Collector, Timing};
 
 pub mod account;
+pub mod address;
 mod authn;
 pub mod catalogue;
 pub mod check;

@@ -183,6 +183,14 @@ pub trait Reconcile:
     /// were decoded.
     fn slim(&mut self) {}
 
+    /// Refuses references to what can't be a name, before anything is asked for by them.
+    ///
+    /// # Errors
+    /// `InvalidSpec`.
+    fn check_references(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Forgets what is remembered of an object that is gone.
     fn gone(key: &Key, ctx: &Context);
 }
@@ -288,7 +296,13 @@ async fn attempt<K: Reconcile>(object: &K, ctx: &Context, backoffs: &Backoffs) -
     let started = Instant::now();
     let key = Key::of(object);
     // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
-    let reconcile = Box::pin(share::until_done(object.reconcile(ctx)));
+    let reconcile = Box::pin(share::until_done(async {
+        // What is being deleted refers to nothing any more, and has to go all the same.
+        if object.meta().deletion_timestamp.is_none() {
+            object.check_references()?;
+        }
+        object.reconcile(ctx).await
+    }));
     let work = AssertUnwindSafe(tokio::time::timeout(K::DEADLINE, reconcile)).catch_unwind();
     let result = match work.await {
         Ok(Ok(result)) => result,

@@ -21,6 +21,7 @@ pub mod leader;
 pub mod limits;
 pub mod metrics;
 pub mod plan;
+pub mod segments;
 pub mod sensitive;
 pub mod server;
 pub mod telemetry;

@@ -50,6 +50,21 @@ pub const SOCKETS: usize = 384;
 /// A connection to Conjur that nothing used for this long is closed.
 pub const SOCKET_IDLE: Duration = Duration::from_secs(15);
 
+/// A connection's `tokenRefreshInterval`: at least and at most.
+pub const TOKEN_REFRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
+/// A connection's `limits.timeout`: at least and at most.
+pub const TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A connection's `limits.policyTimeout`: at least and at most.
+pub const POLICY_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(14 * 60));
+/// A connection's `limits.maxConnections`: at least and at most.
+pub const MAX_CONNECTIONS: (u32, u32) = (1, 64);
+/// A connection's `limits.requestsPerSecond`: at least and at most.
+pub const REQUESTS_PER_SECOND: (u32, u32) = (1, 10_000);
+/// A connection's `limits.batchSize`: at least and at most.
+pub const BATCH_SIZE: (u32, u32) = (1, 1_000);
+/// A connection's `limits.batchBytes`: at least and at most.
+pub const BATCH_BYTES: (u32, u32) = (256, 10_240);
+
 /// Watches of the API server, for the process.
 pub const WATCHES: usize = 64;
 /// Objects that one page of a list of the API server holds: each may have over a megabyte.

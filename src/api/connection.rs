@@ -11,9 +11,9 @@ pub use auth::{
     ApiKeyAuth, Auth, BundleRef, CertificateAuth, JwtAuth, PasswordAuth, SecretKeyRef, SecretRef,
     ServiceAccountRef, Tls,
 };
-pub use settings::{AccessMode, LimitsSpec, Settings};
+pub use settings::{AccessMode, LimitsSpec, Reference, Settings};
 
-use super::{GoDuration, bounds};
+use super::{GoDuration, bounds, names};
 use auth::{namespace_is_given, namespace_is_left_out};
 
 /// How to reach one Conjur account, and the identity to use there.
@@ -54,11 +54,13 @@ pub struct ConjurConnectionSpec {
         .message("write the address with its scheme, such as https://conjur.example.com"))]
     #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#') && !self.contains('@')")
         .message("the address has no query, fragment or user; credentials belong into spec.auth"))]
+    #[x_kube(validation = Rule::new("!self.matches('(?i)/([.]|%2e){1,2}(/|$)')")
+        .message("the path of the address has no segment '.' or '..'"))]
     pub url: String,
     /// Required. The Conjur account.
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new("!self.contains(':') && !self.contains('/')")
-        .message("a Conjur account has neither ':' nor '/'"))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[:/\\\\?#%]') && self != '.' && self != '..'")
+        .message("a Conjur account has no ':', '/', '\\', '?', '#' or '%', and is neither '.' nor '..'"))]
     pub account: String,
     /// TLS settings. Default: the roots of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,11 +118,13 @@ pub struct ClusterConjurConnectionSpec {
         .message("write the address with its scheme, such as https://conjur.example.com"))]
     #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#') && !self.contains('@')")
         .message("the address has no query, fragment or user; credentials belong into spec.auth"))]
+    #[x_kube(validation = Rule::new("!self.matches('(?i)/([.]|%2e){1,2}(/|$)')")
+        .message("the path of the address has no segment '.' or '..'"))]
     pub url: String,
     /// Required. The Conjur account.
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new("!self.contains(':') && !self.contains('/')")
-        .message("a Conjur account has neither ':' nor '/'"))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[:/\\\\?#%]') && self != '.' && self != '..'")
+        .message("a Conjur account has no ':', '/', '\\', '?', '#' or '%', and is neither '.' nor '..'"))]
     pub account: String,
     /// TLS settings. Default: the roots of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,7 +174,7 @@ pub struct AccessRule {
     .message("name the namespaces: names: [billing], or selector: {matchLabels: {team: pay}}; an empty selector matches all"))]
 pub struct AccessNamespaces {
     /// Their names.
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63), regex(pattern = names::LABEL)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
     /// A selector of their labels.

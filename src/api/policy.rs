@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use std::time::Duration;
 
-use super::{ConnectionRef, GoDuration, KeySource, secret::DeletionPolicy};
+use super::{ConnectionRef, GoDuration, KeySource, names, secret::DeletionPolicy};
 
 /// Loads a policy document into a branch of Conjur's policy.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -116,7 +116,7 @@ pub enum LoadMode {
 #[serde(rename_all = "camelCase")]
 pub struct CreatedRoles {
     /// Required. Name of the Secret, made by the operator.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     pub secret_name: String,
 }
 

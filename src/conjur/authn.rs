@@ -84,15 +84,16 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
+    /// `who` is whom messages name until the server has said whose the tokens are.
     pub(crate) fn new(
-        credentials: Credentials,
+        (credentials, who): (Credentials, String),
         account: String,
         refresh_interval: Duration,
         timeout: Duration,
         backoff: Backoff,
     ) -> Self {
         Self {
-            who: credentials.who(),
+            who,
             subject: OnceLock::new(),
             key: Mutex::default(),
             state: Mutex::default(),

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use url::Url;
 
+use super::address;
 use super::error::Error;
 use super::id::{self, RoleId};
 use crate::sensitive::Sensitive;
@@ -94,6 +95,7 @@ pub enum Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the login: it may come from a Secret, at whatever key somebody named.
         let (name, service) = match self {
             Self::ApiKey { .. } => ("ApiKey", None),
             Self::Password { .. } => ("Password", None),
@@ -105,7 +107,7 @@ impl fmt::Debug for Credentials {
         if let Some(service) = service {
             shown.field("service_id", service);
         }
-        shown.field("login", &self.who()).finish_non_exhaustive()
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -123,13 +125,13 @@ impl Credentials {
         }
     }
 
-    fn check(&self, account: &str) -> Result<(), Error> {
+    /// `shown` stands in messages in place of a login that may not be seen.
+    fn check(&self, account: &str, shown: Option<&str>) -> Result<(), Error> {
         let (login, secret, what) = match self {
             Self::ApiKey { login, api_key } => (login.clone(), Some(api_key), "API key"),
             Self::Password { login, password } => (login.clone(), Some(password), "password"),
             Self::Jwt { service_id, host_id, .. } | Self::Certificate { service_id, host_id, .. } => {
-                if service_id.is_empty() || service_id.contains('/') || service_id.contains(char::is_control)
-                {
+                if !id::is_segment(service_id) {
                     return Err(Error::config(format!(
                         "{service_id:?} is not an authenticator's service id"
                     )));
@@ -139,17 +141,38 @@ impl Credentials {
             }
             Self::Anonymous => return Ok(()),
         };
-        RoleId::from_login(account, &login).map_err(|_| {
-            Error::config(format!(
-                "{login:?} is not a login: write alice for a user, host/apps/web for a host"
-            ))
-        })?;
+        if let Some(why) = wrong_login(account, &login) {
+            return Err(Error::config(match shown {
+                Some(shown) => format!("{shown} {why}"),
+                None => format!("{login:?} is not a login: it {why}"),
+            }));
+        }
         match secret {
             Some(secret) if secret.expose().is_empty() => {
-                Err(Error::config(format!("the {what} of {login} is empty")))
+                Err(Error::config(format!("the {what} of {} is empty", shown.unwrap_or(&login))))
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Why a text is no login, as a sentence whose subject is left out. It does not quote the text, which may be a secret
+/// that was named by mistake.
+fn wrong_login(account: &str, login: &str) -> Option<&'static str> {
+    let of_account = login.strip_prefix(account).is_some_and(|rest| rest.starts_with(':'));
+    let full = of_account || login.contains(":host:") || login.contains(":user:");
+    if login.is_empty() {
+        Some("is empty: write alice for a user, host/apps/web for a host")
+    } else if login.chars().any(char::is_control) {
+        Some("contains a line break or another control character")
+    } else if full {
+        Some("is a full id: leave out account and kind, and write alice for a user, host/apps/web for a host")
+    } else if login.contains('/') && !login.starts_with("host/") && !login.starts_with("user/") {
+        Some("has a slash and does not start with host/: write host/apps/web for the host apps/web")
+    } else if RoleId::from_login(account, login).is_err() {
+        Some("has an empty, `.` or `..` segment: write alice for a user, host/apps/web for a host")
+    } else {
+        None
     }
 }
 
@@ -201,6 +224,10 @@ pub struct Config {
     pub client_identity: Option<ClientIdentity>,
     /// How to log in.
     pub credentials: Credentials,
+    /// What messages and `Debug` say in place of the login of the credentials, where that comes from a place whose values
+    /// are not shown, as in `key login of Secret billing/conjur`. Once the server has confirmed the login,
+    /// they say it.
+    pub shown_login: Option<String>,
     /// How old a token may become. It is renewed at three quarters of its own life at the latest.
     pub token_refresh_interval: Duration,
     /// How much to ask of the server.
@@ -216,6 +243,7 @@ impl Config {
             ca_bundle: None,
             client_identity: None,
             credentials,
+            shown_login: None,
             token_refresh_interval: Duration::from_secs(300),
             limits: Limits::default(),
         }
@@ -243,22 +271,10 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let url = &self.url;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(Error::config(format!(
-                "the URL must begin with https:// or http://, not {}:",
-                url.scheme()
-            )));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::config("the URL must not hold a user or a password"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(Error::config("the URL must not have a query or a fragment"));
-        }
+        address::check_base(&self.url)?;
         if !id::is_account(&self.account) {
             return Err(Error::config(format!("{:?} is not an account", self.account)));
         }
-        self.credentials.check(&self.account)
+        self.credentials.check(&self.account, self.shown_login.as_deref())
     }
 }

@@ -213,9 +213,12 @@ impl Transport {
         token: Option<&HeaderValue>,
         timeout: Duration,
     ) -> Result<Opened, Fault> {
-        let url = format!("{}/{}", self.base, call.path);
-        let url = url::Url::parse(&url).map_err(|error| {
-            Fault::before_sending(Error::config(format!("{} is not a usable URL: {error}", self.base)))
+        // Not quoted: it may hold a token.
+        let url = super::address::below(&self.base, &call.path).ok_or_else(|| {
+            Fault::before_sending(Error::config(format!(
+                "nothing was sent to {}: an account, kind, id, login or service in the request is empty, or is `.` or `..`",
+                self.base
+            )))
         })?;
         let client = if call.repeatable { &self.pooled } else { &self.fresh };
         let mut request = client.request(call.method.clone(), url).timeout(timeout);

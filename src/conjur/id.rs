@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::segments::is_dots;
+
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 const QUERY: &AsciiSet = &SEGMENT.remove(b':').remove(b'/');
 
@@ -21,9 +23,15 @@ pub(crate) fn query(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, QUERY)
 }
 
-/// Whether `text` can be an account.
+/// Whether `text` can be an account: one segment of a path, and what stands before the first colon of a full id.
 pub(crate) fn is_account(text: &str) -> bool {
-    !text.is_empty() && !text.contains([':', '/']) && !text.contains(char::is_control)
+    is_segment(text) && !text.contains(':')
+}
+
+/// Whether `text` can be an account, a kind or a service: one segment of a path, also for who decodes it twice.
+pub(crate) fn is_segment(text: &str) -> bool {
+    let splits = |c: char| matches!(c, '/' | '\\' | '?' | '#' | '%') || c.is_control();
+    !text.is_empty() && !text.contains(splits) && !is_dots(text)
 }
 
 /// Why a text is no id.
@@ -34,7 +42,8 @@ pub struct InvalidId {
     why: &'static str,
 }
 
-fn check(id: &str) -> Result<(), InvalidId> {
+/// Checks an id by the rules of [`VariableId::new`].
+pub(crate) fn check(id: &str) -> Result<(), InvalidId> {
     let why = if id.is_empty() {
         "it is empty"
     } else if id.chars().any(char::is_control) {
@@ -43,7 +52,7 @@ fn check(id: &str) -> Result<(), InvalidId> {
         "it starts with a slash; write it as below the account, without one"
     } else if id.split('/').any(str::is_empty) {
         "it has an empty segment (a doubled slash, or one at the end)"
-    } else if id.split('/').any(|segment| matches!(segment, "." | "..")) {
+    } else if id.split(['/', '\\']).any(is_dots) {
         "it has a segment `.` or `..`"
     } else {
         return Ok(());
@@ -176,13 +185,39 @@ mod tests {
 
     #[test]
     fn ids_that_the_server_would_read_differently_are_refused() {
-        for bad in ["", "/a", "a/", "a//b", ".", "a/../b", "a/.", "a\0b", "a\nb", "a\u{85}b"] {
+        for bad in [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "a/../b",
+            "a/.",
+            "a\0b",
+            "a\nb",
+            "a\u{85}b",
+            "a/%2e%2E/b",
+            ".%2e",
+            "a\\..\\b",
+            "%252e",
+        ] {
             assert!(VariableId::new(bad).is_err(), "{bad:?}");
         }
-        for good in ["a", "a/b", "a.b/..c", "a,b", "a b+%/é", "a:b"] {
+        for good in ["a", "a/b", "a.b/..c", "a,b", "a b+%/é", "a:b", "...", "a\\b", "%2e%2e%2e"] {
             assert!(VariableId::new(good).is_ok(), "{good:?}");
         }
         assert!(VariableId::new("a//b").unwrap_err().to_string().contains("doubled slash"));
+    }
+
+    #[test]
+    fn accounts_and_services_are_one_segment() {
+        for bad in ["", ".", "..", "a/b", "a\\b", "a?b", "a#b", "%2e%2e", "a%2fb", "a\nb", "\u{7f}"] {
+            assert!(!is_segment(bad) && !is_account(bad), "{bad:?}");
+        }
+        assert!(is_segment("a:b") && !is_account("a:b"));
+        for good in ["demo", "my org", "...", "a.b-c_d", "é"] {
+            assert!(is_account(good), "{good:?}");
+        }
     }
 
     #[test]

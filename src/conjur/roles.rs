@@ -144,8 +144,10 @@ impl Client {
     /// that is not there.
     ///
     /// # Errors
-    /// [`Error::Unexpected`] with 404 for a kind that the server has no route for.
+    /// [`Error::Unexpected`] with 404 for a kind that the server has no route for; [`Error::Config`] for an id that
+    /// [`VariableId::new`](super::VariableId::new) would refuse.
     pub async fn public_keys(&self, kind: &str, id: &str) -> Result<Vec<String>, Error> {
+        id::check(id).map_err(|error| Error::config(error.to_string()))?;
         let session = self.session();
         let account = id::segment(&session.account);
         let path = format!("public_keys/{account}/{}/{}", id::segment(kind), id::segment(id));

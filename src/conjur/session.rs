@@ -30,9 +30,10 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(config: Config, observer: Arc<dyn Observer>, backoff: Backoff) -> Result<Self, Error> {
         let transport = Transport::new(&config, observer)?;
-        let Config { account, credentials, token_refresh_interval, limits, .. } = config;
+        let Config { account, credentials, shown_login, token_refresh_interval, limits, .. } = config;
+        let who = shown_login.unwrap_or_else(|| credentials.who());
         let tokens =
-            Tokens::new(credentials, account.clone(), token_refresh_interval, limits.timeout, backoff);
+            Tokens::new((credentials, who), account.clone(), token_refresh_interval, limits.timeout, backoff);
         let (transport, tokens) = (Arc::new(transport), Arc::new(tokens));
         Ok(Self { transport, tokens, account, limits, parties: Parties::everybody() })
     }

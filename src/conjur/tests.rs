@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod policies;
+mod reach;
 mod tls;
 mod tokens;
 mod transport;

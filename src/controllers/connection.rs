@@ -30,7 +30,7 @@ use crate::{
     },
     conjur::{Client, Error, Lane},
     metrics::Kind,
-    plan::{Class, Failure},
+    plan::{self, Class, Failure},
 };
 
 /// A connection that works is looked at this often, for a fault that no call has met.
@@ -109,6 +109,11 @@ async fn check(facts: &Facts, ctx: &Context) -> Result<Checked, Failure> {
         None => User::Connection(facts.id.clone()),
         Some(tenant) => User::Tenant(facts.id.clone(), tenant.clone()),
     };
+    // First of all: what it refers to is not even watched before it is known that it may.
+    if let Err(failure) = plan::connection::check(&facts.settings, facts.access.as_deref()) {
+        ctx.inputs.want(&user, &[]);
+        return Err(failure);
+    }
     ctx.inputs.want(&user, &gather::referred(facts));
     if let Some(rest) = ctx.clients.rests(facts)
         && !ctx.inputs.changed(&user)

@@ -76,9 +76,10 @@ impl Facts {
         self
     }
 
-    /// Where something lies that a reference names: in the namespace it gives, else in the connection's own, or its
-    /// tenant's.
+    /// Where something lies that a reference names: of a ConjurConnection in its own namespace, whatever is given; else in
+    /// the namespace that is given, or the tenant's.
     pub fn namespace_of<'a>(&'a self, given: Option<&'a str>) -> &'a str {
+        let given = given.filter(|_| self.access.is_some());
         given.or(self.tenant.as_deref()).unwrap_or(&self.id.namespace)
     }
 

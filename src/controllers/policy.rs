@@ -109,6 +109,10 @@ impl Reconcile for ConjurPolicy {
         }
     }
 
+    fn check_references(&self) -> Result<(), Failure> {
+        crate::plan::references::of_policy(&self.spec)
+    }
+
     fn gone(key: &Key, ctx: &Context) {
         document::forget(key, ctx);
         claims::forget(key, ctx);

@@ -42,7 +42,7 @@ use crate::{
     conjur::Lane,
     metrics::Kind,
     plan::{
-        Class, Failure,
+        self, Class, Failure,
         access::Verb,
         schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
         secret::{Action, Desired, Fingerprint, Owner},
@@ -118,6 +118,10 @@ impl Reconcile for ConjurSecret {
         self.spec.data_from.iter_mut().for_each(Vec::shrink_to_fit);
         let statuses = self.status.iter_mut();
         statuses.flat_map(|status| &mut status.conditions).for_each(Vec::shrink_to_fit);
+    }
+
+    fn check_references(&self) -> Result<(), Failure> {
+        plan::references::of_secret(&self.spec)
     }
 
     fn gone(key: &Key, ctx: &Context) {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::Failure;
-use crate::api::{Reason, connection::AccessRule};
+use crate::{
+    api::{Reason, connection::AccessRule},
+    segments::is_dots,
+};
 
 /// A namespace that wants to use a connection.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +56,8 @@ pub fn check(
         Verb::Plan => format!("ask what a load of policy branch {id} would change"),
     };
     if has_bad_segment(id) {
-        let message = format!("cannot {what}: the id has an empty, '.' or '..' segment");
+        let message =
+            format!("cannot {what}: the id has an empty, '.' or '..' segment, or a control character");
         return Err(Failure::stalled(Reason::InvalidSpec, message));
     }
     let granted = Granted::of(rules, who, verb);
@@ -99,25 +103,38 @@ pub fn check_use(rules: &[AccessRule], who: Consumer, connection: &str) -> Resul
 pub struct Granted {
     /// None where no rule is for the namespace.
     patterns: Option<Vec<String>>,
+    /// The root policy: all of Conjur. None where the ids are not of branches; then `root` is an id like any other.
+    root: Option<bool>,
 }
+
+/// The branch that is no branch: everything else is below it.
+const ROOT: &str = "root";
 
 impl Granted {
     /// Gathers what the rules grant.
     pub fn of(rules: &[AccessRule], who: Consumer, verb: Verb) -> Self {
         let mut patterns = None;
+        let mut root = matches!(verb, Verb::Load | Verb::Plan).then_some(false);
         for rule in rules.iter().filter(|rule| rule_is_for(rule, who)) {
             let granted = match verb {
                 Verb::Read => rule.read.as_deref(),
                 Verb::Load | Verb::Plan => rule.branches.as_deref(),
             };
-            let granted = granted.unwrap_or_default().iter().map(|pattern| filled(pattern, who.namespace));
+            let granted = granted.unwrap_or_default();
+            // As it is written: a namespace may be called so, too.
+            root = root.map(|root| root || granted.iter().any(|pattern| pattern == ROOT));
+            let granted = granted.iter().map(|pattern| filled(pattern, who.namespace));
             patterns.get_or_insert_with(Vec::new).extend(granted);
         }
-        Self { patterns }
+        Self { patterns, root }
     }
 
-    /// Whether an id is granted; one with an empty, `.` or `..` segment never is.
+    /// Whether an id is granted; one with an empty, `.` or `..` segment never is, and the root policy only where a rule
+    /// says `root`.
     pub fn includes(&self, id: &str) -> bool {
+        if let (ROOT, Some(root)) = (id, self.root) {
+            return root;
+        }
         !has_bad_segment(id) && self.patterns.iter().flatten().any(|pattern| glob(pattern, id))
     }
 }
@@ -154,8 +171,9 @@ fn filled(pattern: &str, namespace: &str) -> String {
     pattern.replace("{namespace}", namespace)
 }
 
+/// What a server, or what stands before it, could read as another id.
 fn has_bad_segment(id: &str) -> bool {
-    id.split('/').any(|s| s.is_empty() || s == "." || s == "..")
+    id.contains(char::is_control) || id.split('/').any(str::is_empty) || id.split(['/', '\\']).any(is_dots)
 }
 
 /// Whether an id matches a pattern: `*` stands for any text within a segment, `**` as a whole segment for one or
@@ -302,6 +320,58 @@ mod tests {
         let included: Vec<_> = ids.into_iter().filter(|id| granted.includes(id)).collect();
         assert_eq!(included, ["apps/billing/a", "shared/x/y"]);
         assert!(!Granted::of(&rules, who, Verb::Load).includes("apps/billing/a"));
+    }
+
+    #[test]
+    fn the_root_policy_is_granted_only_where_a_rule_says_so() {
+        let labels = BTreeMap::new();
+        for (namespace, branches, granted) in [
+            ("billing", &["root"][..], true),
+            ("billing", &["apps/*", "root"], true),
+            ("billing", &["*"], false),
+            ("billing", &["**"], false),
+            ("billing", &["r*", "*t", "r**t", "roo*", "ro*ot", "**/root", "root/**", "root/*"], false),
+            ("root", &["{namespace}"], false),
+            ("root", &["{namespace}", "**"], false),
+            ("oo", &["r{namespace}t"], false),
+            ("root", &["root"], true),
+        ] {
+            let mut rule = rule(Some(&[namespace]), None, &[]);
+            rule.branches = Some(branches.iter().map(|b| (*b).to_owned()).collect());
+            let who = Consumer { namespace, labels: &labels };
+            for verb in [Verb::Load, Verb::Plan] {
+                let answer = check(std::slice::from_ref(&rule), who, verb, "root", "shared");
+                assert_eq!(answer.is_ok(), granted, "{namespace} {branches:?}");
+            }
+        }
+        // A variable may be called so.
+        assert_eq!(may(&[rule(Some(&["billing"]), None, &["*"])], "root"), Ok(()));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_granted_id_is_not_granted() {
+        let rules = [rule(Some(&["billing"]), None, &["apps/{namespace}/*", "Shared/x"])];
+        for id in [
+            "apps/billing/%2e%2e",
+            "apps/billing/.%2E",
+            "apps/billing/%252e%252e",
+            "apps/billing/..\\x",
+            "apps\\billing/x",
+            "APPS/billing/x",
+            "shared/x",
+            "Shared/x ",
+            "Shared/x\n",
+            "apps/billing//x",
+            "apps/billing/x/",
+            "/apps/billing/x",
+            "demo:variable:apps/billing/x",
+            "apps/billing\u{2215}x",
+            "apps/billing/a\0",
+            "{namespace}",
+        ] {
+            assert!(may(&rules, id).is_err(), "{id:?}");
+        }
+        assert_eq!(may(&rules, "apps/billing/x"), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::SourceKind;
+use crate::api::{SourceKind, names};
 
 /// TLS settings of a connection.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub struct JwtAuth {
     /// Required. Id of the authenticator: `dev` for `authn-jwt/dev`.
     #[serde(rename = "serviceID")]
     #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[/\\\\?#%]') && self != '.' && self != '..'")
+        .message("a service id has no '/', '\\', '?', '#' or '%', and is neither '.' nor '..'"))]
     pub service_id: String,
     /// Id of the host, without `host/`, where the authenticator does not take it from the token.
     #[serde(rename = "hostID", skip_serializing_if = "Option::is_none")]
@@ -95,6 +97,8 @@ pub struct CertificateAuth {
     /// Required. Id of the authenticator: `prod` for `authn-cert/prod`.
     #[serde(rename = "serviceID")]
     #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[/\\\\?#%]') && self != '.' && self != '..'")
+        .message("a service id has no '/', '\\', '?', '#' or '%', and is neither '.' nor '..'"))]
     pub service_id: String,
     /// Id of the host, without `host/`, where the certificate does not name it.
     #[serde(rename = "hostID", skip_serializing_if = "Option::is_none")]
@@ -110,14 +114,14 @@ pub struct CertificateAuth {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Namespace of the Secret: required in a ClusterConjurConnection, left out in a ConjurConnection.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = names::LABEL))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Required. Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     pub name: String,
     /// Required. Key in the Secret's data.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::KEY))]
     pub key: String,
 }
 
@@ -126,11 +130,11 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Namespace of the Secret: required in a ClusterConjurConnection, left out in a ConjurConnection.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = names::LABEL))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Required. Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     pub name: String,
 }
 
@@ -141,14 +145,14 @@ pub struct BundleRef {
     /// Required. ConfigMap or Secret.
     pub kind: SourceKind,
     /// Namespace of it: required in a ClusterConjurConnection, left out in a ConjurConnection.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = names::LABEL))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Required. Name of the ConfigMap or Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     pub name: String,
     /// Required. Key in its data.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::KEY))]
     pub key: String,
 }
 
@@ -159,11 +163,11 @@ pub struct ServiceAccountRef {
     /// Namespace of the ServiceAccount: left out in a ConjurConnection. In a ClusterConjurConnection, leaving it out
     /// means the ServiceAccount of that name in the namespace of the object that uses the connection, so that each
     /// has its own identity.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = names::LABEL))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Required. Name of the ServiceAccount.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     pub name: String,
     /// Required. Audiences of the token, as the authenticator expects them; never the cluster's own.
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 512)))]

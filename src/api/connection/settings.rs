@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Auth, ClusterConjurConnectionSpec, ConjurConnectionSpec, Tls};
+use super::{Auth, ClusterConjurConnectionSpec, ConjurConnectionSpec, SecretKeyRef, SecretRef, Tls};
 use crate::api::GoDuration;
 
 /// In which direction a connection may be used.
@@ -69,6 +69,71 @@ pub struct Settings {
     pub access_mode: AccessMode,
     /// How much is asked of the server.
     pub limits: LimitsSpec,
+}
+
+/// A reference to something in the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference<'a> {
+    /// Where it stands.
+    pub field: &'static str,
+    /// The namespace that it gives.
+    pub namespace: Option<&'a str>,
+    /// The name.
+    pub name: &'a str,
+    /// The key, where it names one.
+    pub key: Option<&'a str>,
+    /// Left out in a ClusterConjurConnection, the namespace is that of each user.
+    pub may_be_a_tenants: bool,
+}
+
+impl Settings {
+    /// Every reference that there is.
+    pub fn references(&self) -> Vec<Reference<'_>> {
+        let (auth, tls) = (&self.auth, &self.tls);
+        let mut all = Vec::new();
+        if let Some(auth) = &auth.api_key {
+            all.extend(auth.login_secret_ref.iter().map(|r| of_key("spec.auth.apiKey.loginSecretRef", r)));
+            all.push(of_key("spec.auth.apiKey.apiKeySecretRef", &auth.api_key_secret_ref));
+        }
+        if let Some(auth) = &auth.password {
+            all.push(of_key("spec.auth.password.passwordSecretRef", &auth.password_secret_ref));
+        }
+        if let Some(auth) = &auth.certificate {
+            all.push(of_secret("spec.auth.certificate.certificateSecretRef", &auth.certificate_secret_ref));
+        }
+        if let Some(auth) = &auth.jwt {
+            let account = &auth.service_account_ref;
+            all.push(Reference {
+                field: "spec.auth.jwt.serviceAccountRef",
+                namespace: account.namespace.as_deref(),
+                name: &account.name,
+                key: None,
+                may_be_a_tenants: true,
+            });
+        }
+        if let Some(from) = &tls.ca_bundle_from {
+            all.push(Reference {
+                field: "spec.tls.caBundleFrom",
+                namespace: from.namespace.as_deref(),
+                name: &from.name,
+                key: Some(&from.key),
+                may_be_a_tenants: false,
+            });
+        }
+        let certificate = tls.client_certificate_secret_ref.iter();
+        all.extend(certificate.map(|r| of_secret("spec.tls.clientCertificateSecretRef", r)));
+        all
+    }
+}
+
+fn of_key<'a>(field: &'static str, r: &'a SecretKeyRef) -> Reference<'a> {
+    let namespace = r.namespace.as_deref();
+    Reference { field, namespace, name: &r.name, key: Some(&r.key), may_be_a_tenants: false }
+}
+
+fn of_secret<'a>(field: &'static str, r: &'a SecretRef) -> Reference<'a> {
+    let namespace = r.namespace.as_deref();
+    Reference { field, namespace, name: &r.name, key: None, may_be_a_tenants: false }
 }
 
 macro_rules! settings_of {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{KeySource, bounds};
+use crate::api::{KeySource, bounds, names};
 
 /// The Secret to write.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ use crate::api::{KeySource, bounds};
 )]
 pub struct Target {
     /// Name of the Secret. Default: the object's own name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Type of the Secret. Default: Opaque. Types that mint or grant credentials are refused.
@@ -115,7 +115,7 @@ pub struct RolloutTarget {
     /// Required. Deployment, StatefulSet or DaemonSet.
     pub kind: RolloutKind,
     /// Required. Its name, in the object's namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = names::NAME))]
     pub name: String,
 }
 

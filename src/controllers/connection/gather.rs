@@ -2,10 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::FutureExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use url::Url;
-
 use crate::{
     api::{
         Reason, SourceKind,
@@ -15,11 +11,13 @@ use crate::{
         duration::GoDuration,
     },
     cluster::{self, Cluster},
-    conjur::{self, ClientIdentity, Config, Credentials, Limits},
+    conjur::{self, ClientIdentity, Config, Credentials, Limits, address},
     controllers::{Context, facts::Facts, failure::LOOK_AGAIN, inputs::Input},
     plan::{Failure, audience, inputs},
     sensitive::Sensitive,
 };
+use futures::FutureExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// What a client is made of.
 pub struct Ingredients {
@@ -59,11 +57,16 @@ pub fn referred(facts: &Facts) -> Vec<Input> {
 /// `CredentialsNotFound`, naming what is missing; `InvalidSpec`; the API server's.
 pub async fn gather(facts: &Facts, ctx: &Context) -> Result<Ingredients, Failure> {
     let settings = &facts.settings;
-    let url = Url::parse(&settings.url)
-        .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.url is no address: {e}")))?;
-    let mut reader = Reader { facts, ctx, sources: Vec::new() };
+    let url = address::base(&settings.url).map_err(|error| {
+        Failure::stalled(
+            Reason::InvalidSpec,
+            format!("spec.url: {error}, such as https://conjur.example.com"),
+        )
+    })?;
+    let mut reader = Reader { facts, ctx, sources: Vec::new(), shown_login: None };
     let credentials = reader.credentials().await?;
     let mut config = Config::new(url, &settings.account, credentials);
+    config.shown_login = reader.shown_login.take();
     config.ca_bundle = match (&settings.tls.ca_bundle, &settings.tls.ca_bundle_from) {
         (Some(pem), _) => Some(pem.clone().into_bytes()),
         (None, Some(from)) => Some(reader.bundle(from).await?),
@@ -97,6 +100,8 @@ struct Reader<'a> {
     facts: &'a Facts,
     ctx: &'a Context,
     sources: Vec<String>,
+    /// What messages say in place of a login that came from a Secret.
+    shown_login: Option<String>,
 }
 
 impl Reader<'_> {
@@ -122,7 +127,11 @@ impl Reader<'_> {
     async fn api_key(&mut self, auth: &ApiKeyAuth) -> Result<Credentials, Failure> {
         let login = match (&auth.login, &auth.login_secret_ref) {
             (Some(login), _) => login.clone(),
-            (None, Some(from)) => self.text(from).await?.expose().clone(),
+            (None, Some(from)) => {
+                let namespace = self.facts.namespace_of(from.namespace.as_deref());
+                self.shown_login = Some(format!("key {} of Secret {namespace}/{}", from.key, from.name));
+                self.text(from).await?.expose().clone()
+            }
             (None, None) => {
                 let message = "set spec.auth.apiKey.login or loginSecretRef";
                 return Err(Failure::stalled(Reason::InvalidSpec, message));

@@ -1,0 +1,286 @@
+//! What a spec refers to, looked at before anything is asked for by it. The schema says the same; an object may be older
+//! than the schema, or the CRD than the operator.
+
+use super::Failure;
+use crate::api::{
+    ConjurPolicySpec, ConjurSecretSpec, ConnectionRef, KeySource, Reason,
+    connection::{AccessRule, Settings},
+    names,
+};
+
+/// Refuses a reference to what can't be a name or key.
+///
+/// # Errors
+/// `InvalidSpec`, naming the field.
+pub fn of_secret(spec: &ConjurSecretSpec) -> Result<(), Failure> {
+    connection(&spec.connection_ref)?;
+    let target = spec.target.as_ref();
+    if let Some(target) = target.and_then(|target| target.name.as_deref()) {
+        name("spec.target.name", target)?;
+    }
+    let template = target.and_then(|target| target.template.as_ref());
+    for (at, from) in template.iter().flat_map(|t| t.data_from.iter().flatten()).enumerate() {
+        source(&format!("spec.target.template.dataFrom[{at}]"), &from.source)?;
+    }
+    for (at, workload) in spec.rollouts().iter().enumerate() {
+        name(&format!("spec.rolloutRestart[{at}].name"), &workload.name)?;
+    }
+    Ok(())
+}
+
+/// The same, of a policy.
+///
+/// # Errors
+/// `InvalidSpec`, naming the field.
+pub fn of_policy(spec: &ConjurPolicySpec) -> Result<(), Failure> {
+    connection(&spec.connection_ref)?;
+    for (at, from) in spec.document_from.iter().flatten().enumerate() {
+        source(&format!("spec.documentFrom[{at}]"), from)?;
+    }
+    match &spec.created_roles {
+        Some(roles) => name("spec.createdRoles.secretName", &roles.secret_name),
+        None => Ok(()),
+    }
+}
+
+/// The same, of a connection. A ConjurConnection, which has no `access`, refers to its own namespace only; a
+/// ClusterConjurConnection says the namespace of each Secret and ConfigMap.
+///
+/// # Errors
+/// `InvalidSpec`, naming the field.
+pub fn of_connection(settings: &Settings, access: Option<&[AccessRule]>) -> Result<(), Failure> {
+    for reference in settings.references() {
+        let field = reference.field;
+        match (access, reference.namespace) {
+            (None, Some(_)) => {
+                return Err(invalid(format!(
+                    "{field}.namespace: a ConjurConnection refers to its own namespace only; leave the namespace out, or \
+                     make a ClusterConjurConnection"
+                )));
+            }
+            (Some(_), None) if !reference.may_be_a_tenants => {
+                return Err(invalid(format!(
+                    "{field}.namespace is missing: a ClusterConjurConnection lies in no namespace"
+                )));
+            }
+            (_, Some(namespace)) if !names::is_label(namespace) => {
+                return Err(invalid(format!("{field}.namespace is not the name of a namespace")));
+            }
+            _ => {}
+        }
+        name(&format!("{field}.name"), reference.name)?;
+        if let Some(given) = reference.key {
+            key(&format!("{field}.key"), given)?;
+        }
+    }
+    Ok(())
+}
+
+fn connection(reference: &ConnectionRef) -> Result<(), Failure> {
+    name("spec.connectionRef.name", &reference.name)
+}
+
+fn source(field: &str, from: &KeySource) -> Result<(), Failure> {
+    name(&format!("{field}.name"), &from.name)?;
+    key(&format!("{field}.key"), &from.key)
+}
+
+fn name(field: &str, text: &str) -> Result<(), Failure> {
+    if names::is_name(text) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{field} is not a name: lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part"
+    )))
+}
+
+fn key(field: &str, text: &str) -> Result<(), Failure> {
+    if names::is_key(text) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{field} is not a key: letters, digits, '-', '_' and '.', and neither '.' nor with '..' at its beginning"
+    )))
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::stalled(Reason::InvalidSpec, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::{ClusterConjurConnectionSpec, ConjurConnectionSpec};
+
+    /// A connection of each way to log in, with every reference that there is, and where each stands.
+    fn connections(namespace: Option<&str>, name: &str, key: &str) -> Vec<(Value, &'static str)> {
+        let mut of_key = json!({ "name": name, "key": key });
+        let mut of_name = json!({ "name": name });
+        let mut account = json!({ "name": name, "audiences": ["conjur"] });
+        let mut bundle = json!({ "kind": "Secret", "name": name, "key": key });
+        if let Some(namespace) = namespace {
+            for reference in [&mut of_key, &mut of_name, &mut account, &mut bundle] {
+                reference["namespace"] = namespace.into();
+            }
+        }
+        let good = if namespace.is_some() {
+            json!({ "namespace": "ns", "name": "n", "key": "k" })
+        } else {
+            json!({ "name": "n", "key": "k" })
+        };
+        let password = || json!({ "password": { "login": "a", "passwordSecretRef": good } });
+        let spec = |auth: Value, tls: Value| json!({ "url": "https://h", "account": "demo", "auth": auth, "tls": tls });
+        vec![
+            (
+                spec(json!({ "apiKey": { "loginSecretRef": of_key, "apiKeySecretRef": good } }), json!({})),
+                "spec.auth.apiKey.loginSecretRef",
+            ),
+            (
+                spec(json!({ "apiKey": { "login": "a", "apiKeySecretRef": of_key } }), json!({})),
+                "spec.auth.apiKey.apiKeySecretRef",
+            ),
+            (
+                spec(json!({ "password": { "login": "a", "passwordSecretRef": of_key } }), json!({})),
+                "spec.auth.password.passwordSecretRef",
+            ),
+            (
+                spec(
+                    json!({ "certificate": { "serviceID": "s", "certificateSecretRef": of_name } }),
+                    json!({}),
+                ),
+                "spec.auth.certificate.certificateSecretRef",
+            ),
+            (
+                spec(json!({ "jwt": { "serviceID": "s", "serviceAccountRef": account } }), json!({})),
+                "spec.auth.jwt.serviceAccountRef",
+            ),
+            (spec(password(), json!({ "caBundleFrom": bundle })), "spec.tls.caBundleFrom"),
+            (
+                spec(password(), json!({ "clientCertificateSecretRef": of_name })),
+                "spec.tls.clientCertificateSecretRef",
+            ),
+        ]
+    }
+
+    fn own(spec: &Value) -> Result<(), Failure> {
+        let spec: ConjurConnectionSpec = serde_json::from_value(spec.clone()).unwrap();
+        of_connection(&Settings::from(&spec), None)
+    }
+
+    fn cluster(spec: &Value) -> Result<(), Failure> {
+        let spec: ClusterConjurConnectionSpec = serde_json::from_value(spec.clone()).unwrap();
+        of_connection(&Settings::from(&spec), Some(&[]))
+    }
+
+    #[test]
+    fn no_reference_of_a_connection_leaves_its_namespace() {
+        for (spec, field) in connections(None, "n", "k") {
+            assert_eq!(own(&spec), Ok(()), "{field}");
+            let all_but_tenants = cluster(&spec).is_err();
+            assert_eq!(all_but_tenants, !field.ends_with("serviceAccountRef"), "{field}");
+        }
+        for namespace in ["kube-system", "own", "", "../x"] {
+            for (spec, field) in connections(Some(namespace), "n", "k") {
+                let message = own(&spec).unwrap_err().message;
+                assert!(message.contains("namespace"), "{field}: {message}");
+            }
+        }
+        for (spec, field) in connections(Some("ns"), "n", "k") {
+            assert_eq!(cluster(&spec), Ok(()), "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_wherever_a_connection_refers_to_something() {
+        for name in
+            ["../../kube-system/secrets/x", "a/b", "", "A", ".", "a..b", "x,metadata.namespace=kube-system"]
+        {
+            for (spec, field) in connections(None, name, "k") {
+                let message = own(&spec).unwrap_err().message;
+                assert!(message.starts_with(field) && message.contains("is not a name"), "{message}");
+            }
+        }
+        for (spec, field) in connections(None, "n", "../k") {
+            if let Err(failure) = own(&spec) {
+                assert!(
+                    failure.message.starts_with(field) && failure.message.contains("is not a key"),
+                    "{failure}"
+                );
+            } else {
+                assert!(
+                    ["certificateSecretRef", "serviceAccountRef", "clientCertificateSecretRef"]
+                        .iter()
+                        .any(|f| field.ends_with(f))
+                );
+            }
+        }
+        for namespace in ["a/b", "a.b", "", ".."] {
+            for (spec, field) in connections(Some(namespace), "n", "k") {
+                let message = cluster(&spec).unwrap_err().message;
+                assert!(message.contains("is not the name of a namespace"), "{field}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_wherever_a_secret_or_a_policy_refers_to_something() {
+        let bad = "../../kube-system/secrets/x";
+        let secret = |more: Value| {
+            let mut spec =
+                json!({ "connectionRef": { "name": "c" }, "data": [{ "key": "k", "variable": "v" }] });
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            of_secret(&serde_json::from_value(spec).unwrap())
+        };
+        assert_eq!(
+            secret(
+                json!({ "target": { "name": "a.b" }, "rolloutRestart": [{ "kind": "Deployment", "name": "d" }] })
+            ),
+            Ok(())
+        );
+        for (more, field) in [
+            (json!({ "connectionRef": { "name": bad } }), "spec.connectionRef.name"),
+            (json!({ "target": { "name": bad } }), "spec.target.name"),
+            (
+                json!({ "target": { "template": { "dataFrom": [{ "kind": "Secret", "name": bad, "key": "k" }] } } }),
+                "spec.target.template.dataFrom[0].name",
+            ),
+            (
+                json!({ "target": { "template": { "dataFrom": [{ "kind": "Secret", "name": "n", "key": "a/b" }] } } }),
+                "spec.target.template.dataFrom[0].key",
+            ),
+            (
+                json!({ "rolloutRestart": [{ "kind": "Deployment", "name": bad }] }),
+                "spec.rolloutRestart[0].name",
+            ),
+        ] {
+            let message = secret(more).unwrap_err().message;
+            assert!(message.starts_with(field), "{message}");
+        }
+        let policy = |more: Value| {
+            let mut spec = json!({ "connectionRef": { "name": "c" }, "branch": "b" });
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            of_policy(&serde_json::from_value(spec).unwrap())
+        };
+        assert_eq!(
+            policy(json!({ "documentFrom": [{ "kind": "ConfigMap", "name": "n", "key": ".k" }] })),
+            Ok(())
+        );
+        for (more, field) in [
+            (json!({ "connectionRef": { "name": bad } }), "spec.connectionRef.name"),
+            (
+                json!({ "documentFrom": [{ "kind": "ConfigMap", "name": bad, "key": "k" }] }),
+                "spec.documentFrom[0].name",
+            ),
+            (
+                json!({ "documentFrom": [{ "kind": "ConfigMap", "name": "n", "key": "..k" }] }),
+                "spec.documentFrom[0].key",
+            ),
+            (json!({ "createdRoles": { "secretName": bad } }), "spec.createdRoles.secretName"),
+        ] {
+            let message = policy(more).unwrap_err().message;
+            assert!(message.starts_with(field), "{message}");
+        }
+    }
+}
