@@ -124,8 +124,6 @@ pub struct Client {
 }
 
 struct Inner {
-    /// What is asked for together is asked on behalf of everybody.
-    session: Arc<Session>,
     collector: Collector,
     catalogues: Catalogues,
 }
@@ -155,8 +153,7 @@ impl Client {
         let session = Arc::new(Session::new(config, observer, backoff)?);
         let collector = Collector::new(&session.limits, timing);
         let catalogues = Catalogues::new(timing.catalogue);
-        let inner = Arc::new(Inner { session: Arc::clone(&session), collector, catalogues });
-        Ok(Self { session, inner })
+        Ok(Self { session, inner: Arc::new(Inner { collector, catalogues }) })
     }
 
     /// The same client, for calls on behalf of `party`: where several parties wait for the same server, each has its

@@ -57,6 +57,41 @@ impl<P: Clone + Eq + Hash, T> FairQueue<P, T> {
         self.len += 1;
     }
 
+    /// Takes the oldest item of one party out of its turn; the turns of the others stay as they are.
+    pub fn pop_of(&mut self, party: &P) -> Option<T> {
+        let items = self.waiting.get_mut(party)?;
+        let item = items.pop_front()?;
+        self.len -= 1;
+        if items.is_empty() {
+            self.forget(party);
+        }
+        Some(item)
+    }
+
+    /// Drops the items of one party that `unwanted` says.
+    pub fn discard(&mut self, party: &P, mut unwanted: impl FnMut(&T) -> bool) {
+        let Some(items) = self.waiting.get_mut(party) else { return };
+        let before = items.len();
+        items.retain(|item| !unwanted(item));
+        self.len -= before - items.len();
+        if items.is_empty() {
+            self.forget(party);
+        }
+    }
+
+    /// Takes all items of one party.
+    pub fn take_all_of(&mut self, party: &P) -> VecDeque<T> {
+        let items = self.waiting.get_mut(party).map(std::mem::take).unwrap_or_default();
+        self.len -= items.len();
+        self.forget(party);
+        items
+    }
+
+    fn forget(&mut self, party: &P) {
+        self.waiting.remove(party);
+        self.turns.retain(|other| other != party);
+    }
+
     /// The next item of one party.
     pub fn peek_of(&self, party: &P) -> Option<&T> {
         self.waiting.get(party)?.front()
@@ -260,6 +295,22 @@ mod tests {
         held.push(0);
         take_all(&mut held);
         assert!(held[1] > 200 && held.iter().sum::<usize>() < total, "{held:?}");
+    }
+
+    #[test]
+    fn one_party_s_items_are_taken_or_dropped_without_a_turn() {
+        let mut queue = FairQueue::default();
+        for (party, item) in [("a", 1), ("a", 2), ("b", 3), ("a", 4)] {
+            queue.push(party, item);
+        }
+        assert_eq!(queue.pop_of(&"a"), Some(1));
+        queue.discard(&"a", |item| *item == 2);
+        assert_eq!(queue.len(), 2);
+        queue.discard(&"b", |_| true);
+        assert_eq!((queue.len(), queue.parties().count()), (1, 1));
+        assert_eq!(queue.take_all_of(&"a"), [4]);
+        assert!(queue.is_empty() && queue.turns.is_empty() && queue.waiting.is_empty());
+        assert_eq!(queue.pop_of(&"a"), None);
     }
 
     proptest! {

@@ -113,3 +113,9 @@ pub const HTTP_HEADER_BYTES: usize = 8 * KIB;
 pub const HTTP_HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// One connection for health or metrics, from its beginning to the end of the answer.
 pub const HTTP_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A namespace whose ids were missing or forbidden asks in batches of its own for this long, so that finding out which
+/// they are costs nobody else.
+pub const BAD_IDS_APART: Duration = Duration::from_secs(60);
+/// Missing and forbidden ids that a client of Conjur remembers, and looks at again by itself.
+pub const BAD_IDS: usize = 4_096;

@@ -8,6 +8,9 @@
 //!                    job: isolate ─► wire     a bad id costs O(log n) requests, the others get their values
 //!                    re-look: bad ids together, one request a second; what is there now is announced
 //! ```
+//!
+//! Several parties share a collector. A batch is filled from all of them by turns; whoever's ids are bad pays for finding
+//! out which: by requests of their own, of which others wait for one at most before each of theirs.
 
 mod bad;
 mod collector;
@@ -121,7 +124,8 @@ impl Client {
         lane: Lane,
         freshness: Freshness,
     ) -> HashMap<Wanted, Answer> {
-        self.inner.collector.fetch(&self.inner.session, wanted, lane, freshness).await
+        let party = self.session.parties.first();
+        self.inner.collector.fetch(&self.session, party, wanted, lane, freshness).await
     }
 
     /// A queue of ids that were bad (remembered) and can be read now. Ends with the client. An id that nobody has

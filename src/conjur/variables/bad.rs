@@ -2,16 +2,19 @@
 //! Pure: the clock is passed in.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::cut::BatchLimits;
-use super::isolate::halves;
+use super::isolate::{self, Member, Party, Seen};
 use super::wire::Batch;
-use super::{Answer, Freshness, Wanted};
+use super::{Freshness, Wanted};
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
+use crate::fair::FairQueue;
+use crate::limits::BAD_IDS;
 
 /// When bad ids are looked at.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +46,8 @@ impl Default for LookTiming {
 #[derive(Debug)]
 struct Bad {
     error: Error,
+    /// Who asked for it.
+    by: Party,
     /// When the server said so last.
     seen: Instant,
     /// When somebody asked for it last.
@@ -55,29 +60,31 @@ struct Bad {
 /// One request of the re-look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Look {
-    Together(Vec<VariableId>),
+    Together(Vec<Member>),
     Alone(Wanted),
-}
-
-/// What it came to.
-#[derive(Debug)]
-pub(super) enum Seen {
-    Together(Batch),
-    Alone(Answer),
 }
 
 #[derive(Debug)]
 pub(super) struct BadIds {
     timing: LookTiming,
     known: HashMap<Wanted, Bad>,
-    /// Groups that are still to be looked at in this round.
-    groups: VecDeque<Vec<VariableId>>,
+    /// Groups that are still to be looked at in this round: those of several parties, and those of one, by turns.
+    mixed: VecDeque<Vec<Member>>,
+    own: FairQueue<Party, Vec<Member>>,
+    own_is_next: bool,
     not_before: Option<Instant>,
 }
 
 impl BadIds {
     pub(super) fn new(timing: LookTiming) -> Self {
-        Self { timing, known: HashMap::new(), groups: VecDeque::new(), not_before: None }
+        Self {
+            timing,
+            known: HashMap::new(),
+            mixed: VecDeque::new(),
+            own: FairQueue::default(),
+            own_is_next: false,
+            not_before: None,
+        }
     }
 
     /// What is remembered of `wanted`, if it is fresh enough; notes that somebody asked.
@@ -91,16 +98,37 @@ impl BadIds {
     }
 
     /// A caller was told that `wanted` is bad.
-    pub(super) fn remember(&mut self, wanted: Wanted, error: Error, now: Instant) {
+    pub(super) fn remember(&mut self, wanted: Wanted, by: &Party, error: Error, now: Instant) {
+        if self.known.len() >= BAD_IDS && !self.known.contains_key(&wanted) {
+            self.forget_one();
+        }
         let first = self.timing.first;
         let bad = self.known.entry(wanted).or_insert_with(|| Bad {
             error: error.clone(),
+            by: Arc::clone(by),
             seen: now,
             asked: now,
             wait: first,
             due: Some(now + first),
         });
         (bad.error, bad.seen) = (error, now);
+    }
+
+    /// Of those that the party with the most of them asked for, the one that was longest not asked for. Whoever waits for
+    /// it looks again by themselves.
+    fn forget_one(&mut self) {
+        let mut counts: HashMap<&Party, usize> = HashMap::new();
+        for bad in self.known.values() {
+            *counts.entry(&bad.by).or_default() += 1;
+        }
+        let Some(most) = counts.into_iter().max_by_key(|(_, count)| *count).map(|(party, _)| party) else {
+            return;
+        };
+        let theirs = self.known.iter().filter(|(_, bad)| bad.by == *most);
+        let oldest = theirs.min_by_key(|(_, bad)| bad.asked).map(|(wanted, _)| wanted.clone());
+        if let Some(wanted) = oldest {
+            self.known.remove(&wanted);
+        }
     }
 
     /// `wanted` was read. Whether it had been bad.
@@ -110,7 +138,7 @@ impl BadIds {
 
     /// When there is something to look at.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        let due = if self.groups.is_empty() {
+        let due = if self.mixed.is_empty() && self.own.is_empty() {
             self.known.values().filter_map(|bad| bad.due).min()?
         } else {
             return Some(self.not_before.unwrap_or_else(Instant::now));
@@ -118,7 +146,8 @@ impl BadIds {
         Some(self.not_before.map_or(due, |not_before| due.max(not_before)))
     }
 
-    /// The next request: what is left of a group, or all that are due as a new one.
+    /// The next request: what is left of a group, or all that are due as a new one. Groups of one party, and those of
+    /// several, have every second request each.
     pub(super) fn look(
         &mut self,
         limits: BatchLimits,
@@ -131,32 +160,78 @@ impl BadIds {
         let timing = self.timing;
         self.known.retain(|_, bad| now.saturating_duration_since(bad.asked) < timing.forget);
         self.not_before = Some(now + timing.spacing);
-        while let Some(mut group) = self.groups.pop_front() {
-            group.retain(|id| self.known.contains_key(&Wanted::latest(id.clone())));
-            if let Some(look) = as_look(group) {
+        for own in [self.own_is_next, !self.own_is_next] {
+            let look = if own { self.look_on_own() } else { self.look_mixed(limits, &weight, now) };
+            if look.is_some() {
+                self.own_is_next = !own;
+                return look;
+            }
+        }
+        self.not_before = None;
+        None
+    }
+
+    fn look_on_own(&mut self) -> Option<Look> {
+        while let Some((_, group)) = self.own.pop() {
+            if let Some(look) = self.as_look(group) {
                 return Some(look);
             }
         }
-        let mut due: Vec<_> =
-            self.known.iter().filter_map(|(wanted, bad)| Some((bad.due?, wanted.clone()))).collect();
-        due.retain(|(due, _)| *due <= now);
-        due.sort();
-        let (together, alone): (Vec<_>, Vec<_>) =
-            due.into_iter().partition(|(_, wanted)| wanted.fits_a_batch());
-        let oldest_alone = alone.first().map(|(due, _)| *due);
-        let look = match together.first() {
-            Some((oldest, _)) if oldest_alone.is_none_or(|alone| *oldest <= alone) => {
-                let count = limits.fitting(together.iter().map(|(_, wanted)| weight(&wanted.id)));
-                as_look(together.into_iter().take(count).map(|(_, wanted)| wanted.id).collect())
+        None
+    }
+
+    fn look_mixed(
+        &mut self,
+        limits: BatchLimits,
+        weight: &impl Fn(&VariableId) -> usize,
+        now: Instant,
+    ) -> Option<Look> {
+        while let Some(group) = self.mixed.pop_front() {
+            if let Some(look) = self.as_look(group) {
+                return Some(look);
             }
-            _ => alone.into_iter().next().map(|(_, wanted)| Look::Alone(wanted)),
+        }
+        let mut due: Vec<_> = self
+            .known
+            .iter()
+            .filter_map(|(wanted, bad)| Some((bad.due.filter(|due| *due <= now)?, wanted, &bad.by)))
+            .collect();
+        due.sort_unstable();
+        let oldest_together = due.iter().find(|(_, wanted, _)| wanted.fits_a_batch()).map(|(due, ..)| *due);
+        let alone =
+            due.iter().find(|(_, wanted, _)| !wanted.fits_a_batch()).map(|(due, wanted, _)| (*due, *wanted));
+        let look = match (oldest_together, alone) {
+            (None, None) => return None,
+            (Some(together), alone) if alone.is_none_or(|(alone, _)| together <= alone) => {
+                // By turns, so that each party's are in it.
+                let mut turns = FairQueue::default();
+                for (_, wanted, by) in due.into_iter().filter(|(_, wanted, _)| wanted.fits_a_batch()) {
+                    turns.push(Arc::clone(by), wanted.id.clone());
+                }
+                let all: Vec<_> = std::iter::from_fn(|| turns.pop())
+                    .take(limits.count)
+                    .map(|(party, id)| Member { party, id })
+                    .collect();
+                let count = limits.fitting(all.iter().map(|member| weight(&member.id)));
+                as_look(all.into_iter().take(count).collect())
+            }
+            (_, alone) => alone.map(|(_, wanted)| Look::Alone(wanted.clone())),
         };
         match &look {
-            Some(Look::Together(ids)) => ids.iter().for_each(|id| self.take(&Wanted::latest(id.clone()))),
+            Some(Look::Together(members)) => {
+                for member in members {
+                    self.take(&isolate::wanted(member));
+                }
+            }
             Some(Look::Alone(wanted)) => self.take(wanted),
-            None => self.not_before = None,
+            None => {}
         }
         look
+    }
+
+    fn as_look(&self, mut group: Vec<Member>) -> Option<Look> {
+        group.retain(|member| self.known.contains_key(&isolate::wanted(member)));
+        as_look(group)
     }
 
     /// What a look came to. Returns those that can be read now; they are forgotten here.
@@ -174,41 +249,58 @@ impl BadIds {
                 }
                 Vec::new()
             }
-            (Look::Together(ids), Seen::Together(batch)) => self.settle_batch(ids, batch, now),
+            (Look::Together(members), Seen::Together(batch)) => self.settle_batch(members, batch, now),
             (Look::Alone(wanted), Seen::Together(_)) => {
                 self.put_back(&wanted, now);
                 Vec::new()
             }
-            (Look::Together(ids), Seen::Alone(_)) => self.all_back(ids, now),
+            (Look::Together(members), Seen::Alone(_)) => self.all_back(&members, now),
         }
     }
 
-    fn settle_batch(&mut self, ids: Vec<VariableId>, batch: Batch, now: Instant) -> Vec<Wanted> {
+    fn settle_batch(&mut self, members: Vec<Member>, batch: Batch, now: Instant) -> Vec<Wanted> {
         match batch {
             Batch::Values(values) => {
                 let (found, left_out): (Vec<_>, Vec<_>) =
-                    ids.into_iter().partition(|id| values.get(id).is_some_and(Result::is_ok));
-                self.all_back(left_out, now);
-                self.found(found.into_iter().map(Wanted::latest).collect())
+                    members.into_iter().partition(|member| values.get(&member.id).is_some_and(Result::is_ok));
+                self.all_back(&left_out, now);
+                self.found(found.iter().map(isolate::wanted).collect())
             }
             Batch::Missing(missing) => {
                 let wanted = Wanted::latest(missing.clone());
                 self.put_back(&wanted, now);
                 self.seen(&wanted, None, now);
-                self.groups.push_front(ids.into_iter().filter(|id| *id != missing).collect());
+                let whose =
+                    members.iter().find(|member| member.id == missing).map(|member| member.party.clone());
+                let rest = members.into_iter().filter(|member| member.id != missing);
+                let (theirs, others) = rest.partition(|member| Some(&member.party) == whose.as_ref());
+                self.push(theirs);
+                self.push(others);
                 Vec::new()
             }
             Batch::OneIsBad | Batch::TooLong | Batch::TooLarge => {
-                let (left, right) = halves(ids);
-                self.groups.push_front(right);
-                self.groups.push_front(left);
+                let mut members = members;
+                members.sort_by(|a, b| a.party.cmp(&b.party));
+                let (left, right) = isolate::parts(members);
+                self.push(right);
+                self.push(left);
                 Vec::new()
             }
             Batch::Failed(error) if error.is_connection() => {
-                self.connection_failed(ids.into_iter().map(Wanted::latest).collect(), now);
+                self.connection_failed(members.iter().map(isolate::wanted).collect(), now);
                 Vec::new()
             }
-            Batch::Broken | Batch::Failed(_) => self.all_back(ids, now),
+            Batch::Broken | Batch::Failed(_) => self.all_back(&members, now),
+        }
+    }
+
+    /// Puts a group before the others of its kind.
+    fn push(&mut self, group: Vec<Member>) {
+        let Some(first) = group.first() else { return };
+        if group.iter().all(|member| member.party == first.party) {
+            self.own.push_front(Arc::clone(&first.party), group);
+        } else {
+            self.mixed.push_front(group);
         }
     }
 
@@ -216,9 +308,9 @@ impl BadIds {
         found.into_iter().filter(|wanted| self.forget(wanted)).collect()
     }
 
-    fn all_back(&mut self, ids: Vec<VariableId>, now: Instant) -> Vec<Wanted> {
-        for id in ids {
-            self.put_back(&Wanted::latest(id), now);
+    fn all_back(&mut self, members: &[Member], now: Instant) -> Vec<Wanted> {
+        for member in members {
+            self.put_back(&isolate::wanted(member), now);
         }
         Vec::new()
     }
@@ -242,8 +334,9 @@ impl BadIds {
 
     /// Nothing was learnt of any id: all of the round are due again, after a while.
     fn connection_failed(&mut self, ids: Vec<Wanted>, now: Instant) {
-        let groups = std::mem::take(&mut self.groups).into_iter().flatten().map(Wanted::latest);
-        for wanted in groups.chain(ids) {
+        let own = std::iter::from_fn(|| self.own.pop()).map(|(_, group)| group);
+        let groups: Vec<_> = own.chain(std::mem::take(&mut self.mixed)).flatten().collect();
+        for wanted in groups.iter().map(isolate::wanted).chain(ids) {
             if let Some(bad) = self.known.get_mut(&wanted) {
                 bad.due = Some(now);
             }
@@ -259,146 +352,13 @@ impl BadIds {
 }
 
 /// A group of one goes alone, where the server tells missing from forbidden.
-fn as_look(mut group: Vec<VariableId>) -> Option<Look> {
+fn as_look(mut group: Vec<Member>) -> Option<Look> {
     match group.len() {
         0 => None,
-        1 => group.pop().map(|id| Look::Alone(Wanted::latest(id))),
+        1 => group.pop().map(|member| Look::Alone(isolate::wanted(&member))),
         _ => Some(Look::Together(group)),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::conjur::variables::Fetched;
-    use crate::sensitive::Sensitive;
-
-    const LIMITS: BatchLimits = BatchLimits { count: 250, bytes: 7500 };
-
-    fn wanted(n: usize) -> Wanted {
-        Wanted::latest(VariableId::new(&format!("v{n}")).unwrap())
-    }
-
-    fn missing(text: &str) -> Error {
-        Error::NotFound { target: text.to_owned(), message: text.to_owned() }
-    }
-
-    fn seen(look: &Look, bad: &HashSet<Wanted>, forbidden: bool) -> Seen {
-        let value = || Ok(Arc::new(Fetched::new(Sensitive::new(Vec::new()), None)));
-        match look {
-            Look::Alone(wanted) if bad.contains(wanted) => Seen::Alone(Err(missing("alone"))),
-            Look::Alone(_) => Seen::Alone(value()),
-            Look::Together(ids) => {
-                let first = ids.iter().find(|id| bad.contains(&Wanted::latest((*id).clone())));
-                Seen::Together(match first {
-                    Some(_) if forbidden => Batch::OneIsBad,
-                    Some(id) => Batch::Missing(id.clone()),
-                    None => Batch::Values(ids.iter().map(|id| (id.clone(), value())).collect()),
-                })
-            }
-        }
-    }
-
-    /// Runs the re-look for `seconds` and returns what was found and how many requests that took.
-    fn run(
-        bad_ids: &mut BadIds,
-        bad: &HashSet<Wanted>,
-        forbidden: bool,
-        now: &mut Instant,
-        seconds: u64,
-    ) -> (HashSet<Wanted>, usize) {
-        let (mut found, mut requests) = (HashSet::new(), 0);
-        for _ in 0..seconds * 10 {
-            *now += Duration::from_millis(100);
-            if let Some(look) = bad_ids.look(LIMITS, |_| 10, *now) {
-                requests += 1;
-                let seen = seen(&look, bad, forbidden);
-                found.extend(bad_ids.settle(look, seen, *now));
-            }
-        }
-        (found, requests)
-    }
-
-    fn filled(count: usize) -> (BadIds, Instant) {
-        let (mut bad_ids, now) = (BadIds::new(LookTiming::default()), Instant::now());
-        for n in 0..count {
-            bad_ids.remember(wanted(n), missing("bad"), now);
-        }
-        (bad_ids, now)
-    }
-
-    #[test]
-    fn all_that_became_readable_are_found_by_one_request() {
-        let (mut bad_ids, mut now) = filled(200);
-        assert_eq!(bad_ids.next_look(), Some(now + Duration::from_secs(5)));
-        let (found, requests) = run(&mut bad_ids, &HashSet::new(), false, &mut now, 6);
-        assert_eq!((found.len(), requests), (200, 1));
-        assert_eq!(bad_ids.next_look(), None);
-    }
-
-    #[test]
-    fn the_few_that_stay_bad_hold_the_others_up_for_a_request_each_at_most_one_a_second() {
-        let still = HashSet::from([wanted(7), wanted(100)]);
-        for (forbidden, most) in [(false, 3), (true, 32)] {
-            let (mut bad_ids, mut now) = filled(200);
-            let (found, requests) = run(&mut bad_ids, &still, forbidden, &mut now, 5);
-            assert!(requests <= 1, "not before five seconds, and then one");
-            let (more, requests) = run(&mut bad_ids, &still, forbidden, &mut now, most);
-            assert_eq!(found.len() + more.len(), 198, "forbidden {forbidden}");
-            assert!(requests <= usize::try_from(most).unwrap() + 1);
-        }
-    }
-
-    #[test]
-    fn one_id_is_looked_at_less_and_less_often_but_every_ten_minutes() {
-        let (mut bad_ids, mut now) = filled(1);
-        let bad = HashSet::from([wanted(0)]);
-        let (_, first_hour) = run(&mut bad_ids, &bad, false, &mut now, 3500);
-        assert!((10..=14).contains(&first_hour), "{first_hour}");
-        assert_eq!(bad_ids.recall(&wanted(0), Freshness::Remembered, now), Some(missing("alone")));
-        let (_, ten_minutes) = run(&mut bad_ids, &bad, false, &mut now, 601);
-        assert!((1..=2).contains(&ten_minutes), "{ten_minutes}");
-    }
-
-    #[test]
-    fn what_nobody_asked_for_in_an_hour_is_forgotten() {
-        let (mut bad_ids, mut now) = filled(3);
-        let bad: HashSet<_> = (0..3).map(wanted).collect();
-        run(&mut bad_ids, &bad, false, &mut now, 3000);
-        assert!(bad_ids.recall(&wanted(0), Freshness::Remembered, now).is_some());
-        run(&mut bad_ids, &bad, false, &mut now, 1500);
-        assert!(bad_ids.recall(&wanted(0), Freshness::Remembered, now).is_some());
-        assert!(bad_ids.recall(&wanted(1), Freshness::Remembered, now).is_none());
-    }
-
-    #[test]
-    fn a_failing_connection_teaches_nothing_and_is_asked_rarely() {
-        let (mut bad_ids, mut now) = filled(10);
-        let mut requests = 0;
-        for _ in 0..600 {
-            now += Duration::from_millis(100);
-            if let Some(look) = bad_ids.look(LIMITS, |_| 10, now) {
-                requests += 1;
-                let down = Batch::Failed(Error::Unavailable { message: "down".to_owned() });
-                assert!(bad_ids.settle(look, Seen::Together(down), now).is_empty());
-            }
-        }
-        assert!((5..=6).contains(&requests), "{requests}");
-        let (found, _) = run(&mut bad_ids, &HashSet::new(), false, &mut now, 11);
-        assert_eq!(found.len(), 10);
-    }
-
-    #[test]
-    fn freshness_decides_whether_what_is_remembered_will_do() {
-        let (mut bad_ids, now) = filled(1);
-        let later = now + Duration::from_secs(3);
-        let mut ask = |freshness| bad_ids.recall(&wanted(0), freshness, later).is_some();
-        assert!(ask(Freshness::Remembered));
-        assert!(ask(Freshness::NoOlderThan(Duration::from_secs(4))));
-        assert!(!ask(Freshness::NoOlderThan(Duration::from_secs(2))));
-        assert!(!ask(Freshness::NoOlderThan(Duration::ZERO)));
-    }
-}
+mod tests;

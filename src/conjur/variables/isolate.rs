@@ -1,8 +1,8 @@
-//! One batch to its end: every id gets its own answer, and a bad one costs O(log n) requests.
+//! One batch to its end: every id gets its own answer, and a bad one costs O(log n) requests. Pure: what an answer means
+//! for those who were asked for together, and what is to be asked next.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -11,169 +11,315 @@ use super::wire::{Batch, Source};
 use super::{Answer, Wanted};
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
-use crate::conjur::pace::{Lane, lock};
+
+/// Who asks: their calls have their turns.
+pub(super) type Party = Arc<str>;
+
+/// An id of a batch, and whose turn it travels by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub party: Party,
+    pub id: VariableId,
+}
 
 /// What is known of a group before it is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Known {
     Nothing,
     /// It gave a 500 and is asked once more.
     BrokeOnce,
-    /// At least one of them is bad: asking for all of it again would tell nothing.
-    OneIsBad,
-    /// It gave a 500 twice.
-    Broken,
+    /// It is one id, which is asked for by the other request.
+    Alone,
+    /// At least one of it or of the rest is bad: asking for all of it again would tell nothing. Where it turns out fine,
+    /// it is one of the rest, which need not be asked.
+    OneIsBad {
+        rest: Vec<Member>,
+    },
+    /// Together with the other half it gave a 500 twice.
+    LeftOfBroken {
+        right: Vec<Member>,
+    },
+    /// The same, and this came of the other half.
+    RightOfBroken {
+        left: Vec<Member>,
+        outcome: Box<Batch>,
+    },
 }
 
-struct Group {
-    ids: Vec<VariableId>,
+/// Ids that are asked for by one request.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub members: Vec<Member>,
     known: Known,
 }
 
-struct Isolation<'a, S, R> {
-    source: &'a S,
-    limits: &'a Mutex<Adaptive>,
-    lane: Lane,
-    pause: Duration,
-    groups: Vec<Group>,
-    report: R,
-}
+impl Group {
+    /// Ids of which nothing is known.
+    pub(super) fn new(members: Vec<Member>) -> Self {
+        Self { members, known: Known::Nothing }
+    }
 
-/// Asks for `ids` (distinct, without a comma) and reports each one's answer as soon as it is known. `pause` is the
-/// wait before a 500 is tried again.
-pub(super) async fn isolate<S: Source>(
-    source: &S,
-    limits: &Mutex<Adaptive>,
-    ids: Vec<VariableId>,
-    lane: Lane,
-    pause: Duration,
-    report: impl FnMut(VariableId, Answer) + Send,
-) {
-    let groups = vec![Group { ids, known: Known::Nothing }];
-    let mut isolation = Isolation { source, limits, lane, pause, groups, report };
-    while let Some(Group { ids, known }) = isolation.groups.pop() {
-        match known {
-            Known::Nothing | Known::BrokeOnce => {
-                let outcome = source.batch(&ids, lane).await;
-                isolation.settle(ids, outcome, known == Known::BrokeOnce).await;
+    /// The id, where it is asked for alone.
+    pub(super) fn is_alone(&self) -> Option<&VariableId> {
+        self.members.first().filter(|_| matches!(self.known, Known::Alone)).map(|member| &member.id)
+    }
+
+    /// What is asked for by its request.
+    pub(super) fn ids(&self) -> Vec<VariableId> {
+        self.members.iter().map(|member| member.id.clone()).collect()
+    }
+
+    /// All that depend on what comes of it.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Member> {
+        let others: &[Member] = match &self.known {
+            Known::OneIsBad { rest: others }
+            | Known::LeftOfBroken { right: others }
+            | Known::RightOfBroken { left: others, .. } => others,
+            Known::Nothing | Known::BrokeOnce | Known::Alone => &[],
+        };
+        self.members.iter().chain(others)
+    }
+
+    /// What of it is asked for by itself, where bad ids of some of its parties are known by now: what is another's waits
+    /// for none of them.
+    pub(super) fn split(self, suspect: impl Fn(&Party) -> bool) -> Vec<Self> {
+        let together = matches!(self.known, Known::Nothing | Known::BrokeOnce | Known::OneIsBad { .. });
+        if !together || self.is_of_one() || !self.all().any(|member| suspect(&member.party)) {
+            return vec![self];
+        }
+        let mut trusted = Vec::new();
+        let mut others: BTreeMap<Party, Vec<Member>> = BTreeMap::new();
+        for member in self.all().cloned() {
+            if suspect(&member.party) {
+                others.entry(Arc::clone(&member.party)).or_default().push(member);
+            } else {
+                trusted.push(member);
             }
-            Known::OneIsBad => isolation.split_bad(ids).await,
-            Known::Broken => isolation.split_broken(ids).await,
+        }
+        let groups = std::iter::once(trusted).chain(others.into_values());
+        groups.filter(|members| !members.is_empty()).map(Self::new).collect()
+    }
+
+    fn is_of_one(&self) -> bool {
+        let mut all = self.all();
+        all.next().is_none_or(|first| all.all(|member| member.party == first.party))
+    }
+
+    /// Leaves out those that nobody waits for. Where it was halved, what is known would not hold any more.
+    pub(super) fn keep(&mut self, mut awaited: impl FnMut(&VariableId) -> bool) {
+        if matches!(self.known, Known::Nothing | Known::Alone) {
+            self.members.retain(|member| awaited(&member.id));
         }
     }
 }
 
-impl<S: Source, R: FnMut(VariableId, Answer) + Send> Isolation<'_, S, R> {
-    async fn settle(&mut self, ids: Vec<VariableId>, outcome: Batch, broke_before: bool) {
-        match outcome {
-            Batch::Values(values) => self.hand_over(ids, values),
-            Batch::Missing(missing) => {
-                let rest: Vec<_> = ids.into_iter().filter(|id| *id != missing).collect();
-                let error = self.source.not_found(&missing);
-                (self.report)(missing, Err(error));
-                self.push(rest, Known::Nothing);
+/// What came of a request.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Together(Batch),
+    Alone(Answer),
+}
+
+/// What an answer means for those who were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub answers: Vec<(VariableId, Answer)>,
+    /// What is to be asked next, the first first.
+    pub groups: Vec<Group>,
+    /// Whose ids are bad.
+    pub suspects: Vec<Party>,
+    /// The connection's fault: the same would come of everything else that came with it.
+    pub failed: Option<Error>,
+    /// What is asked next is asked after a pause.
+    pub pause: bool,
+}
+
+/// Settles what came of a group's request.
+pub(super) fn settle<S: Source>(
+    group: Group,
+    seen: Seen,
+    source: &S,
+    limits: &mut Adaptive,
+    now: Instant,
+) -> Settled {
+    let mut settling = Settling { source, limits, now, done: Settled::default() };
+    settling.group(group, seen);
+    let mut done = settling.done;
+    if let Some(error) = &done.failed {
+        let left = std::mem::take(&mut done.groups);
+        let left = left.iter().flat_map(Group::all).map(|member| (member.id.clone(), Err(error.clone())));
+        done.answers.extend(left);
+    }
+    done
+}
+
+struct Settling<'a, S> {
+    source: &'a S,
+    limits: &'a mut Adaptive,
+    now: Instant,
+    done: Settled,
+}
+
+impl<S: Source> Settling<'_, S> {
+    fn group(&mut self, Group { members, known }: Group, seen: Seen) {
+        let batch = match seen {
+            Seen::Together(batch) => batch,
+            Seen::Alone(answer) => return self.alone(members, &answer),
+        };
+        match known {
+            Known::Nothing | Known::Alone => self.batch(members, batch, false),
+            Known::BrokeOnce => self.batch(members, batch, true),
+            Known::OneIsBad { rest } => {
+                let fine = matches!(batch, Batch::Values(_));
+                self.batch(members, batch, false);
+                if fine {
+                    self.one_is_bad(rest);
+                } else {
+                    self.push(rest, Known::Nothing);
+                }
             }
-            Batch::OneIsBad => self.push(ids, Known::OneIsBad),
-            Batch::TooLong | Batch::TooLarge if ids.len() == 1 => self.alone(ids).await,
+            Known::LeftOfBroken { right } => {
+                self.push(right, Known::RightOfBroken { left: members, outcome: Box::new(batch) });
+            }
+            Known::RightOfBroken { left, outcome } => {
+                if matches!((&*outcome, &batch), (Batch::Broken, Batch::Broken)) {
+                    let message = format!("{} answers 500 to everything", self.source.url());
+                    let error = Error::Unavailable { message };
+                    self.fail(left, &error);
+                    return self.failed(members, error);
+                }
+                self.batch(left, *outcome, true);
+                self.batch(members, batch, true);
+            }
+        }
+    }
+
+    fn batch(&mut self, members: Vec<Member>, outcome: Batch, broke_before: bool) {
+        match outcome {
+            Batch::Values(values) => self.hand_over(members, values),
+            Batch::Missing(missing) => self.missing(members, missing),
+            Batch::OneIsBad => self.one_is_bad(members),
+            Batch::TooLong | Batch::TooLarge if members.len() == 1 => self.push(members, Known::Alone),
             Batch::TooLong => {
-                let weight = |id: &VariableId| self.source.weight(id);
-                let bytes = ids.iter().map(weight).sum();
-                let limits = lock(self.limits).too_long(ids.len(), bytes, Instant::now());
-                for batch in batches(ids, limits, weight) {
-                    self.groups.push(Group { ids: batch, known: Known::Nothing });
+                let source = self.source;
+                let weight = |member: &Member| source.weight(&member.id);
+                let bytes = members.iter().map(weight).sum();
+                let limits = self.limits.too_long(members.len(), bytes, self.now);
+                for batch in batches(members, limits, weight) {
+                    self.push(batch, Known::Nothing);
                 }
             }
             Batch::TooLarge => {
-                let (left, right) = halves(ids);
-                self.push(right, Known::Nothing);
+                if of_one(&members) {
+                    self.done.suspects.extend(members.first().map(|member| Arc::clone(&member.party)));
+                }
+                let (left, right) = parts(members);
                 self.push(left, Known::Nothing);
+                self.push(right, Known::Nothing);
             }
             Batch::Broken if !broke_before => {
-                tokio::time::sleep(self.pause).await;
-                self.push(ids, Known::BrokeOnce);
+                self.done.pause = true;
+                self.push(members, Known::BrokeOnce);
             }
             // Alone, a 500 is this id's own (its value can't be decrypted, say), not the server's as a whole.
-            Batch::Broken if ids.len() == 1 => {
-                let message = format!("{} answers 500 for variable {}", self.source.url(), ids[0]);
-                self.fail(ids, &Error::Unexpected { status: Some(500), message });
+            Batch::Broken if members.len() == 1 => {
+                let Member { id, party } = &members[0];
+                let message = format!("{} answers 500 for variable {id}", self.source.url());
+                self.done.suspects.push(Arc::clone(party));
+                self.fail(members, &Error::Unexpected { status: Some(500), message });
             }
-            Batch::Broken => self.push(ids, Known::Broken),
-            Batch::Failed(error) => self.failed(ids, &error),
+            Batch::Broken => {
+                let (left, right) = parts(members);
+                self.push(left, Known::LeftOfBroken { right });
+            }
+            Batch::Failed(error) => self.failed(members, error),
         }
     }
 
-    fn hand_over(&mut self, ids: Vec<VariableId>, mut values: HashMap<VariableId, Answer>) {
-        for id in ids {
+    fn hand_over(&mut self, members: Vec<Member>, mut values: HashMap<VariableId, Answer>) {
+        for Member { id, .. } in members {
             let answer = values.remove(&id).unwrap_or_else(|| {
                 let message = format!("{} left variable {id} out of its answer", self.source.url());
                 Err(Error::Unexpected { status: Some(200), message })
             });
-            (self.report)(id, answer);
+            self.done.answers.push((id, answer));
         }
     }
 
-    /// One of `ids` is bad. Where the left half turns out fine, it is in the right half, which need not be asked.
-    async fn split_bad(&mut self, ids: Vec<VariableId>) {
-        if ids.len() == 1 {
-            return self.alone(ids).await;
-        }
-        let (left, right) = halves(ids);
-        let outcome = self.source.batch(&left, self.lane).await;
-        let fine = matches!(outcome, Batch::Values(_));
-        self.push(right, if fine { Known::OneIsBad } else { Known::Nothing });
-        self.settle(left, outcome, false).await;
+    /// Who asked for it asks for the rest of theirs apart: the server names one id at a time.
+    fn missing(&mut self, members: Vec<Member>, missing: VariableId) {
+        let whose =
+            members.iter().find(|member| member.id == missing).map(|member| Arc::clone(&member.party));
+        let error = self.source.not_found(&missing);
+        let rest = members.into_iter().filter(|member| member.id != missing);
+        let (theirs, others) = rest.partition(|member| Some(&member.party) == whose.as_ref());
+        self.done.answers.push((missing, Err(error)));
+        self.done.suspects.extend(whose);
+        self.push(others, Known::Nothing);
+        self.push(theirs, Known::Nothing);
     }
 
-    /// `ids` gave a 500 twice. Where both halves do too, it is the server, and is left alone.
-    async fn split_broken(&mut self, ids: Vec<VariableId>) {
-        let (left, right) = halves(ids);
-        let first = self.source.batch(&left, self.lane).await;
-        let second = self.source.batch(&right, self.lane).await;
-        if matches!((&first, &second), (Batch::Broken, Batch::Broken)) {
-            let message = format!("{} answers 500 to everything", self.source.url());
-            let error = Error::Unavailable { message };
-            self.fail(left, &error);
-            self.failed(right, &error);
-            return;
+    /// Parties are told from each other first, and then their ids.
+    fn one_is_bad(&mut self, mut members: Vec<Member>) {
+        let Some(first) = members.first() else { return };
+        if of_one(&members) {
+            self.done.suspects.push(Arc::clone(&first.party));
         }
-        self.settle(right, second, true).await;
-        self.settle(left, first, true).await;
+        if members.len() == 1 {
+            // Alone the server tells missing from forbidden, and sends the bytes as they are.
+            return self.push(members, Known::Alone);
+        }
+        members.sort_by(|a, b| a.party.cmp(&b.party));
+        let (left, rest) = parts(members);
+        self.push(left, Known::OneIsBad { rest });
     }
 
-    /// Alone the server tells missing from forbidden, and sends the bytes as they are.
-    async fn alone(&mut self, ids: Vec<VariableId>) {
-        for id in ids {
-            let answer = self.source.single(&Wanted::latest(id.clone()), self.lane).await;
-            match answer {
-                Err(error) if error.is_connection() => self.failed(vec![id], &error),
-                answer => (self.report)(id, answer),
+    fn alone(&mut self, members: Vec<Member>, answer: &Answer) {
+        match answer {
+            Err(error) if error.is_connection() => self.failed(members, error.clone()),
+            answer => {
+                for Member { id, party } in members {
+                    if answer.as_ref().is_err_and(Error::is_bad_id) {
+                        self.done.suspects.push(party);
+                    }
+                    self.done.answers.push((id, answer.clone()));
+                }
             }
         }
     }
 
-    /// The same would come of everything else: it ends here.
-    fn failed(&mut self, ids: Vec<VariableId>, error: &Error) {
-        self.fail(ids, error);
-        for group in std::mem::take(&mut self.groups) {
-            self.fail(group.ids, error);
-        }
+    fn failed(&mut self, members: Vec<Member>, error: Error) {
+        self.fail(members, &error);
+        self.done.failed = Some(error);
     }
 
-    fn fail(&mut self, ids: Vec<VariableId>, error: &Error) {
-        for id in ids {
-            (self.report)(id, Err(error.clone()));
-        }
+    fn fail(&mut self, members: Vec<Member>, error: &Error) {
+        let failed = members.into_iter().map(|member| (member.id, Err(error.clone())));
+        self.done.answers.extend(failed);
     }
 
-    fn push(&mut self, ids: Vec<VariableId>, known: Known) {
-        if !ids.is_empty() {
-            self.groups.push(Group { ids, known });
+    fn push(&mut self, members: Vec<Member>, known: Known) {
+        if !members.is_empty() {
+            self.done.groups.push(Group { members, known });
         }
     }
 }
 
-/// Two halves, the left one not the smaller; the right one is empty for a single id.
-pub(super) fn halves<T>(mut ids: Vec<T>) -> (Vec<T>, Vec<T>) {
-    let right = ids.split_off(ids.len().div_ceil(2));
-    (ids, right)
+fn of_one(members: &[Member]) -> bool {
+    members.windows(2).all(|two| two[0].party == two[1].party)
+}
+
+/// Two parts: between two parties where there are several, nearest to the middle; else halves, the left one not the
+/// smaller. The right one is empty for a single id.
+pub(super) fn parts(mut members: Vec<Member>) -> (Vec<Member>, Vec<Member>) {
+    let middle = members.len().div_ceil(2);
+    let between = (1..members.len()).filter(|at| members[at - 1].party != members[*at].party);
+    let at = between.min_by_key(|at| at.abs_diff(middle)).unwrap_or(middle);
+    let right = members.split_off(at);
+    (members, right)
+}
+
+/// The variable as it is asked for in a group.
+pub(super) fn wanted(member: &Member) -> Wanted {
+    Wanted::latest(member.id.clone())
 }

@@ -1,6 +1,6 @@
 //! The collector against a server that is a struct.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,19 +11,21 @@ use tokio::time::Instant;
 
 use super::collector::{Collector, Timing};
 use super::cut::{Adaptive, BatchLimits};
-use super::isolate::isolate;
+use super::isolate::{Group, Member, Party, Seen, settle};
 use super::wire::{Batch, Source};
 use super::{Answer, Fetched, Freshness, Value, Wanted};
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
-use crate::conjur::pace::{Lane, lock};
+use crate::conjur::pace::{Lane, Parties, lock};
 use crate::conjur::{Limits, variables::bad::LookTiming};
 use crate::sensitive::Sensitive;
 
 /// Answers as the recordings do: all or nothing.
 struct Server {
     missing: Mutex<HashSet<&'static str>>,
+    missing_below: &'static str,
     forbidden: Mutex<HashSet<&'static str>>,
+    forbidden_below: &'static str,
     broken: HashSet<&'static str>,
     all_broken: bool,
     /// The connection fails from this request on.
@@ -33,13 +35,17 @@ struct Server {
     calls: Mutex<Vec<Vec<String>>>,
     /// Requests that may be answered.
     open: Semaphore,
+    /// How long each answer takes.
+    takes: Duration,
 }
 
 impl Default for Server {
     fn default() -> Self {
         Self {
             missing: Mutex::default(),
+            missing_below: "none",
             forbidden: Mutex::default(),
+            forbidden_below: "none",
             broken: HashSet::new(),
             all_broken: false,
             fails_from: usize::MAX,
@@ -47,6 +53,7 @@ impl Default for Server {
             largest: usize::MAX,
             calls: Mutex::default(),
             open: Semaphore::new(Semaphore::MAX_PERMITS),
+            takes: Duration::ZERO,
         }
     }
 }
@@ -59,6 +66,9 @@ impl Server {
     async fn note(&self, ids: Vec<String>) {
         lock(&self.calls).push(ids);
         self.open.acquire().await.unwrap().forget();
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
     }
 }
 
@@ -67,19 +77,20 @@ fn value(id: &VariableId) -> Value {
 }
 
 impl Source for Server {
-    async fn batch(&self, ids: &[VariableId], _: Lane) -> Batch {
+    async fn batch(&self, ids: &[VariableId], _: Lane, _: &Parties) -> Batch {
         assert!(!ids.is_empty() && ids.iter().collect::<HashSet<_>>().len() == ids.len());
         self.note(ids.iter().map(ToString::to_string).collect()).await;
         let has = |set: &HashSet<&'static str>| ids.iter().find(|id| set.contains(id.as_str()));
+        let below = |prefix: &str| ids.iter().find(|id| id.as_str().starts_with(prefix));
         if self.calls() > self.fails_from {
             Batch::Failed(Error::Unavailable { message: "down".to_owned() })
         } else if self.all_broken || has(&self.broken).is_some() {
             Batch::Broken
         } else if ids.len() > self.longest {
             Batch::TooLong
-        } else if let Some(id) = has(&lock(&self.missing)) {
+        } else if let Some(id) = has(&lock(&self.missing)).or(below(self.missing_below)) {
             Batch::Missing(id.clone())
-        } else if has(&lock(&self.forbidden)).is_some() {
+        } else if has(&lock(&self.forbidden)).or(below(self.forbidden_below)).is_some() {
             Batch::OneIsBad
         } else if ids.len() > self.largest {
             Batch::TooLarge
@@ -88,11 +99,12 @@ impl Source for Server {
         }
     }
 
-    async fn single(&self, wanted: &Wanted, _: Lane) -> Answer {
+    async fn single(&self, wanted: &Wanted, _: Lane, _: &Parties) -> Answer {
         self.note(vec![format!("alone {}", wanted.id)]).await;
-        if lock(&self.missing).contains(wanted.id.as_str()) {
+        let (id, missing, forbidden) = (wanted.id.as_str(), lock(&self.missing), lock(&self.forbidden));
+        if missing.contains(id) || id.starts_with(self.missing_below) {
             Err(self.not_found(&wanted.id))
-        } else if lock(&self.forbidden).contains(wanted.id.as_str()) {
+        } else if forbidden.contains(id) || id.starts_with(self.forbidden_below) {
             Err(Error::Forbidden { message: wanted.id.to_string() })
         } else {
             Ok(value(&wanted.id))
@@ -116,16 +128,44 @@ fn ids(count: usize) -> Vec<VariableId> {
     (0..count).map(|n| VariableId::new(&format!("v{n}")).unwrap()).collect()
 }
 
-fn adaptive() -> Mutex<Adaptive> {
-    Mutex::new(Adaptive::new(BatchLimits { count: 1000, bytes: 100_000 }, Duration::from_secs(600)))
+fn adaptive() -> Adaptive {
+    Adaptive::new(BatchLimits { count: 1000, bytes: 100_000 }, Duration::from_secs(600))
+}
+
+fn member(party: &str, id: VariableId) -> Member {
+    Member { party: party.into(), id }
+}
+
+/// One batch to its end, one request after the other.
+async fn isolate(server: &Server, limits: &mut Adaptive, members: Vec<Member>) -> HashMap<String, Answer> {
+    let (mut answers, mut groups) = (HashMap::new(), VecDeque::from([Group::new(members)]));
+    let parties = Parties::everybody();
+    while let Some(group) = groups.pop_front() {
+        let seen = match group.is_alone() {
+            Some(id) => {
+                Seen::Alone(server.single(&Wanted::latest(id.clone()), Lane::Refresh, &parties).await)
+            }
+            None => Seen::Together(server.batch(&group.ids(), Lane::Refresh, &parties).await),
+        };
+        let mut settled = settle(group, seen, server, limits, Instant::now());
+        if let Some(error) = settled.failed {
+            let left = std::mem::take(&mut groups).into_iter();
+            let ids: Vec<_> = left.flat_map(|group| group.all().cloned().collect::<Vec<_>>()).collect();
+            settled.answers.extend(ids.into_iter().map(|member| (member.id, Err(error.clone()))));
+        }
+        for (id, answer) in settled.answers {
+            assert!(answers.insert(id.to_string(), answer).is_none(), "{id} was answered twice");
+        }
+        for group in settled.groups.into_iter().rev() {
+            groups.push_front(group);
+        }
+    }
+    answers
 }
 
 async fn run(server: &Server, count: usize) -> HashMap<String, Answer> {
-    let mut answers = HashMap::new();
-    isolate(server, &adaptive(), ids(count), Lane::Refresh, Duration::ZERO, |id, answer| {
-        assert!(answers.insert(id.to_string(), answer).is_none(), "{id} was answered twice");
-    })
-    .await;
+    let members = ids(count).into_iter().map(|id| member("a", id)).collect();
+    let answers = isolate(server, &mut adaptive(), members).await;
     assert_eq!(answers.len(), count);
     answers
 }
@@ -136,6 +176,8 @@ fn failures(answers: &HashMap<String, Answer>) -> Vec<&str> {
     failed.sort_unstable();
     failed
 }
+
+mod turns;
 
 #[tokio::test]
 async fn one_forbidden_id_of_256_is_found_in_o_log_n_requests() {
@@ -191,10 +233,10 @@ async fn an_id_that_breaks_the_server_fails_alone() {
 #[tokio::test]
 async fn a_batch_too_long_lowers_the_limits_and_one_too_large_is_halved() {
     let server = Server { longest: 300, ..Server::default() };
-    let limits = adaptive();
-    isolate(&server, &limits, ids(1000), Lane::Refresh, Duration::ZERO, |_, answer| assert!(answer.is_ok()))
-        .await;
-    assert_eq!(lock(&limits).now(Instant::now()).count, 250);
+    let mut limits = adaptive();
+    let members = ids(1000).into_iter().map(|id| member("a", id)).collect();
+    assert!(isolate(&server, &mut limits, members).await.values().all(Result::is_ok));
+    assert_eq!(limits.now(Instant::now()).count, 250);
     assert!(server.calls() <= 8, "{} requests", server.calls());
 
     let server = Server { largest: 300, ..Server::default() };
@@ -225,6 +267,10 @@ fn collector(limits: &Limits, server: Server) -> (Arc<Collector>, Arc<Server>) {
     (Arc::new(Collector::new(limits, timing())), Arc::new(server))
 }
 
+fn party() -> Party {
+    "a".into()
+}
+
 fn wanted(names: &[&str]) -> Vec<Wanted> {
     names.iter().map(|name| Wanted::latest(VariableId::new(name).unwrap())).collect()
 }
@@ -241,7 +287,8 @@ async fn until(what: &str, mut check: impl FnMut() -> bool) {
 async fn the_same_ids_of_many_callers_are_asked_for_once() {
     let (collector, server) = collector(&Limits::default(), Server::default());
     let names = wanted(&["a", "b", "c"]);
-    let asks = (0..50).map(|_| collector.fetch(&server, &names, Lane::Refresh, Freshness::Remembered));
+    let asks =
+        (0..50).map(|_| collector.fetch(&server, party(), &names, Lane::Refresh, Freshness::Remembered));
     for answers in join_all(asks).await {
         assert_eq!(answers.len(), 3);
         assert!(answers.values().all(Result::is_ok));
@@ -254,9 +301,10 @@ async fn an_id_in_flight_is_joined_unless_it_must_be_fresh() {
     let (collector, server) =
         collector(&Limits::default(), Server { open: Semaphore::new(0), ..Server::default() });
     let names = wanted(&["a"]);
-    let first = collector.fetch(&server, &names, Lane::Refresh, Freshness::Remembered);
-    let joined = collector.fetch(&server, &names, Lane::Foreground, Freshness::Remembered);
-    let fresh = collector.fetch(&server, &names, Lane::Foreground, Freshness::NoOlderThan(Duration::ZERO));
+    let first = collector.fetch(&server, party(), &names, Lane::Refresh, Freshness::Remembered);
+    let joined = collector.fetch(&server, party(), &names, Lane::Foreground, Freshness::Remembered);
+    let fresh =
+        collector.fetch(&server, party(), &names, Lane::Foreground, Freshness::NoOlderThan(Duration::ZERO));
     let in_flight = async {
         until("the first request", || server.calls() == 1).await;
         let later = async {
@@ -277,8 +325,8 @@ async fn a_caller_that_goes_away_disturbs_nobody() {
     let (collector, server) =
         collector(&Limits::default(), Server { open: Semaphore::new(0), ..Server::default() });
     let (mine, both) = (wanted(&["a"]), wanted(&["a", "b"]));
-    let mut gone = Box::pin(collector.fetch(&server, &both, Lane::Refresh, Freshness::Remembered));
-    let stays = collector.fetch(&server, &mine, Lane::Refresh, Freshness::Remembered);
+    let mut gone = Box::pin(collector.fetch(&server, party(), &both, Lane::Refresh, Freshness::Remembered));
+    let stays = collector.fetch(&server, party(), &mine, Lane::Refresh, Freshness::Remembered);
     assert!((&mut gone).now_or_never().is_none());
     let rest = async {
         until("the request", || server.calls() == 1).await;
@@ -294,11 +342,11 @@ async fn refreshes_leave_a_slot_to_the_foreground_which_goes_first() {
     let limits = Limits { max_connections: 2, batch_size: 2, ..Limits::default() };
     let (collector, server) = collector(&limits, Server { open: Semaphore::new(0), ..Server::default() });
     let names = ids(6).into_iter().map(Wanted::latest).collect::<Vec<_>>();
-    let refresh = collector.fetch(&server, &names, Lane::Refresh, Freshness::Remembered);
+    let refresh = collector.fetch(&server, party(), &names, Lane::Refresh, Freshness::Remembered);
     let new = wanted(&["new"]);
     let rest = async {
         until("the first refresh", || server.calls() == 1).await;
-        let foreground = collector.fetch(&server, &new, Lane::Foreground, Freshness::Remembered);
+        let foreground = collector.fetch(&server, party(), &new, Lane::Foreground, Freshness::Remembered);
         let release = async {
             until("the foreground", || server.calls() == 2).await;
             assert_eq!(lock(&server.calls)[1], ["new", "v2"], "one slot was free, and is filled up");
@@ -320,12 +368,12 @@ async fn a_bad_id_is_remembered_looked_at_again_and_announced_when_it_is_there()
     let (collector, server) = collector(&Limits::default(), server);
     let mut found = collector.subscribe();
     let names = wanted(&["m", "f", "x,y", "good"]);
-    let answers = collector.fetch(&server, &names, Lane::Foreground, Freshness::Remembered).await;
+    let answers = collector.fetch(&server, party(), &names, Lane::Foreground, Freshness::Remembered).await;
     assert_eq!(answers.values().filter(|answer| answer.is_err()).count(), 3);
 
     let good_calls = || lock(&server.calls).iter().filter(|call| call.contains(&"good".to_owned())).count();
     let before = good_calls();
-    let again = collector.fetch(&server, &names[..3], Lane::Foreground, Freshness::Remembered).await;
+    let again = collector.fetch(&server, party(), &names[..3], Lane::Foreground, Freshness::Remembered).await;
     assert!(again.values().all(Result::is_err));
     assert_eq!(good_calls(), before);
 
@@ -337,7 +385,7 @@ async fn a_bad_id_is_remembered_looked_at_again_and_announced_when_it_is_there()
         announced.extend(next.expect("announced in time").unwrap());
     }
     assert_eq!(announced, names[..3].iter().cloned().collect());
-    let answers = collector.fetch(&server, &names, Lane::Foreground, Freshness::Remembered).await;
+    let answers = collector.fetch(&server, party(), &names, Lane::Foreground, Freshness::Remembered).await;
     assert!(answers.values().all(Result::is_ok));
 }
 
@@ -349,7 +397,7 @@ async fn who_asks_for_fresh_news_of_a_bad_id_gets_it_and_the_others_hear_of_it()
     let server = Arc::new(Server { missing: Mutex::new(HashSet::from(["m"])), ..Server::default() });
     let mut found = collector.subscribe();
     let names = wanted(&["m"]);
-    let ask = |freshness| collector.fetch(&server, &names, Lane::Foreground, freshness);
+    let ask = |freshness| collector.fetch(&server, party(), &names, Lane::Foreground, freshness);
     assert!(ask(Freshness::Remembered).await[&names[0]].is_err());
     lock(&server.missing).clear();
     assert!(ask(Freshness::NoOlderThan(Duration::from_secs(60))).await[&names[0]].is_err());
@@ -362,7 +410,7 @@ async fn who_asks_for_fresh_news_of_a_bad_id_gets_it_and_the_others_hear_of_it()
 async fn the_task_ends_with_its_client() {
     let (collector, server) = collector(&Limits::default(), Server::default());
     let mut found = collector.subscribe();
-    collector.fetch(&server, &wanted(&["a"]), Lane::Refresh, Freshness::Remembered).await;
+    collector.fetch(&server, party(), &wanted(&["a"]), Lane::Refresh, Freshness::Remembered).await;
     drop(collector);
     let ended = tokio::time::timeout(Duration::from_secs(10), found.recv()).await;
     assert_eq!(ended.expect("the queue ends"), None);

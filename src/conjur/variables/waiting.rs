@@ -1,41 +1,105 @@
 //! What is asked for and not yet on its way. Pure: the clock is passed in.
+//!
+//! Each party has its turn, and a turn is a request. Parties whose ids were good lately travel together, in batches that
+//! are filled round robin. Whoever's ids were bad asks apart (its own batches, and what is left of a batch that held a bad
+//! id), with every second request at most while others wait.
 
-use std::collections::{BTreeMap, HashMap};
+mod next;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::cut::BatchLimits;
+use super::isolate::{Group, Member, Party};
 use super::{Answer, Wanted};
 use crate::conjur::pace::Lane;
+use crate::fair::Lanes;
 
 /// Where a caller waits for its answers.
 pub(super) type Waiter = mpsc::UnboundedSender<(Wanted, Answer)>;
 
+/// Who waits for an id: on whose behalf, and where.
+pub(super) type Waiters = Vec<(Party, Waiter)>;
+
 #[derive(Debug)]
 struct Entry {
-    waiters: Vec<Waiter>,
-    place: (Lane, u64),
+    waiters: Waiters,
+    lane: Lane,
     since: Instant,
+    age: u64,
     weight: usize,
+    place: Place,
 }
 
-/// What goes out together.
+/// How an id travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// With those of all parties.
+    Together,
+    /// With those of its party.
+    Own,
+    Alone,
+}
+
+/// What there is of one place.
+#[derive(Debug, Default)]
+struct Pool {
+    weight: usize,
+    /// By age; those that are gone meanwhile, or in another place, are stale.
+    ages: VecDeque<(Instant, u64, Wanted)>,
+    newest: Option<Instant>,
+}
+
+/// What goes out by one request.
 #[derive(Debug)]
-pub(super) struct Cut {
-    pub ids: Vec<(Wanted, Vec<Waiter>)>,
-    pub lane: Lane,
+pub(super) enum Cut {
+    /// Ids that were not asked for yet.
+    Batch { ids: Vec<(Member, Waiters)>, lane: Lane },
+    /// One that can't travel with others.
+    Alone { wanted: Wanted, party: Party, waiters: Waiters, lane: Lane },
+    /// What is left of an earlier batch.
+    Rest { batch: u64, group: Group, lane: Lane },
 }
 
-/// The ids that wait, in the order in which they go out: the foreground first, then by age.
+/// What does not travel with others.
+#[derive(Debug)]
+enum Apart {
+    /// Of parties whose ids were bad lately, all of them.
+    Rest(u64),
+    Alone(Wanted),
+    /// Of a party whose ids were bad lately.
+    Own(Wanted),
+}
+
+#[derive(Debug)]
+struct Rest {
+    batch: u64,
+    group: Group,
+    lane: Lane,
+    not_before: Instant,
+    /// Whether others than those with bad ids wait for it.
+    trusted: bool,
+}
+
+/// The ids that wait. Their places in the queues may be stale: an entry that is gone went with another's turn.
 #[derive(Debug)]
 pub(super) struct Waiting {
     entries: HashMap<Wanted, Entry>,
-    together: BTreeMap<(Lane, u64), Wanted>,
-    alone: BTreeMap<(Lane, u64), Wanted>,
+    together: Lanes<Party, Wanted>,
+    /// What is left of batches that others than those with bad ids wait for.
+    trusted: Lanes<Party, u64>,
+    apart: Lanes<Party, Apart>,
+    apart_is_next: bool,
+    rests: HashMap<u64, Rest>,
+    suspects: HashMap<Party, Instant>,
+    together_pool: Pool,
+    own_pool: Pool,
     counter: u64,
-    newest: Option<Instant>,
     quiet: Duration,
     longest: Duration,
 }
@@ -45,211 +109,198 @@ impl Waiting {
     pub(super) fn new(quiet: Duration, longest: Duration) -> Self {
         Self {
             entries: HashMap::new(),
-            together: BTreeMap::new(),
-            alone: BTreeMap::new(),
+            together: Lanes::default(),
+            trusted: Lanes::default(),
+            apart: Lanes::default(),
+            apart_is_next: false,
+            rests: HashMap::new(),
+            suspects: HashMap::new(),
+            together_pool: Pool::default(),
+            own_pool: Pool::default(),
             counter: 0,
-            newest: None,
             quiet,
             longest,
         }
     }
 
-    /// Adds `waiter` to those of `wanted`. The foreground pulls an id of the refreshes forward.
+    /// Adds a waiter to those of `wanted`. The foreground pulls an id of the refreshes forward, and each party an id of
+    /// another's line into its own.
     pub(super) fn add(
         &mut self,
         wanted: &Wanted,
         lane: Lane,
-        waiter: Waiter,
+        (party, waiter): (Party, Waiter),
         now: Instant,
         weight: impl FnOnce() -> usize,
     ) {
-        let queue = if wanted.fits_a_batch() { &mut self.together } else { &mut self.alone };
-        if let Some(entry) = self.entries.get_mut(wanted) {
-            entry.waiters.push(waiter);
-            if lane < entry.place.0 {
-                queue.remove(&entry.place);
-                entry.place.0 = lane;
-                queue.insert(entry.place, wanted.clone());
-            }
-            return;
-        }
-        self.counter += 1;
-        let place = (lane, self.counter);
-        queue.insert(place, wanted.clone());
-        let entry = Entry { waiters: vec![waiter], place, since: now, weight: weight() };
-        self.entries.insert(wanted.clone(), entry);
-        self.newest = Some(now);
-    }
-
-    /// The next thing to send, if there is one that may go now: one id alone, or a batch that is full or has waited.
-    /// Without `refresh_too`, only what has the foreground in it. Looks at no more than what fits into one batch: tens
-    /// of thousands may wait.
-    pub(super) fn cut(&mut self, limits: BatchLimits, refresh_too: bool, now: Instant) -> Option<Cut> {
-        let may_go = |lane: Lane| lane == Lane::Foreground || refresh_too;
-        while let Some((place, id)) = self.alone.first_key_value()
-            && may_go(place.0)
-            && !self.is_awaited(id)
-        {
-            if let Some((_, id)) = self.alone.pop_first() {
-                self.entries.remove(&id);
-            }
-        }
-        let alone = self.alone.first_key_value().map(|(place, _)| place.0).filter(|lane| may_go(*lane));
-        let batch = self.batch(limits, may_go, now);
-        match (batch, alone) {
-            (Some((lane, _)), Some(single)) if single < lane => self.take_alone(),
-            (Some((lane, count)), _) => Some(self.take_batch(lane, count)),
-            (None, Some(_)) => self.take_alone(),
-            (None, None) => None,
-        }
-    }
-
-    /// The lane and the size of the batch that may go now, from whose part of the queue the deserted are gone then.
-    fn batch(
-        &mut self,
-        limits: BatchLimits,
-        may_go: impl Fn(Lane) -> bool,
-        now: Instant,
-    ) -> Option<(Lane, usize)> {
-        loop {
-            let lane = self.together.first_key_value().map(|(place, _)| place.0).filter(|l| may_go(*l))?;
-            let weights = self.together.values().filter_map(|wanted| Some(self.entries.get(wanted)?.weight));
-            let count = limits.fitting(weights);
-            let head = self.together.iter().take(count);
-            let deserted: Vec<_> =
-                head.filter(|(_, id)| !self.is_awaited(id)).map(|(place, _)| *place).collect();
-            if deserted.is_empty() {
-                let full = count < self.together.len() || count == limits.count;
-                return (full || self.due()? <= now).then_some((lane, count));
-            }
-            for place in deserted {
-                if let Some(id) = self.together.remove(&place) {
-                    self.entries.remove(&id);
-                }
-            }
-        }
-    }
-
-    /// Whether a caller still waits for it.
-    fn is_awaited(&self, id: &Wanted) -> bool {
-        self.entries.get(id).is_some_and(|entry| entry.waiters.iter().any(|waiter| !waiter.is_closed()))
-    }
-
-    /// When a batch that is not full goes.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let oldest = |lane: Lane| {
-            let first = self.together.range((lane, 0)..=(lane, u64::MAX)).next();
-            first.and_then(|(_, wanted)| self.entries.get(wanted)).map(|entry| entry.since)
+        let place = if !wanted.fits_a_batch() {
+            Place::Alone
+        } else if self.is_suspect(&party, now) {
+            Place::Own
+        } else {
+            Place::Together
         };
-        let oldest = [Lane::Foreground, Lane::Refresh].into_iter().filter_map(oldest).min()?;
-        Some((oldest + self.longest).min(self.newest? + self.quiet))
-    }
-
-    fn take_batch(&mut self, lane: Lane, count: usize) -> Cut {
-        let mut ids = Vec::with_capacity(count);
-        while ids.len() < count
-            && let Some((_, wanted)) = self.together.pop_first()
-        {
-            let waiters = self.entries.remove(&wanted).map(|entry| entry.waiters).unwrap_or_default();
-            ids.push((wanted, waiters));
+        let mut lane = lane;
+        if let Some(entry) = self.entries.get_mut(wanted) {
+            let stands = entry.waiters.iter().any(|(of, _)| *of == party) && lane >= entry.lane;
+            lane = lane.min(entry.lane);
+            entry.lane = lane;
+            entry.waiters.push((Arc::clone(&party), waiter));
+            if stands {
+                return;
+            }
+            if place == Place::Together {
+                self.move_to(wanted, Place::Together);
+            }
+        } else {
+            self.counter += 1;
+            let (age, waiters) = (self.counter, vec![(Arc::clone(&party), waiter)]);
+            let weight = weight();
+            let entry = Entry { waiters, lane, since: now, age, weight, place };
+            self.entries.insert(wanted.clone(), entry);
+            if let Some(pool) = self.pool(place) {
+                pool.weight += weight;
+                pool.ages.push_back((now, age, wanted.clone()));
+                pool.newest = Some(now);
+            }
         }
-        Cut { ids, lane }
+        let urgent = lane == Lane::Foreground;
+        match place {
+            Place::Together => self.together.lane_mut(urgent).push(party, wanted.clone()),
+            Place::Own => self.apart.lane_mut(urgent).push(party, Apart::Own(wanted.clone())),
+            Place::Alone => self.apart.lane_mut(urgent).push(party, Apart::Alone(wanted.clone())),
+        }
     }
 
-    fn take_alone(&mut self) -> Option<Cut> {
-        let ((lane, _), wanted) = self.alone.pop_first()?;
-        let waiters = self.entries.remove(&wanted)?.waiters;
-        Some(Cut { ids: vec![(wanted, waiters)], lane })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::conjur::VariableId;
-
-    const LIMITS: BatchLimits = BatchLimits { count: 3, bytes: 1000 };
-
-    fn wanted(id: &str) -> Wanted {
-        Wanted::latest(VariableId::new(id).unwrap())
+    fn pool(&mut self, place: Place) -> Option<&mut Pool> {
+        match place {
+            Place::Together => Some(&mut self.together_pool),
+            Place::Own => Some(&mut self.own_pool),
+            Place::Alone => None,
+        }
     }
 
-    fn waiting() -> Waiting {
-        Waiting::new(Duration::from_millis(100), Duration::from_secs(1))
+    fn move_to(&mut self, wanted: &Wanted, place: Place) {
+        let Some(entry) = self.entries.get_mut(wanted).filter(|entry| entry.place != place) else { return };
+        let former = std::mem::replace(&mut entry.place, place);
+        let (weight, since, age) = (entry.weight, entry.since, entry.age);
+        if let Some(pool) = self.pool(former) {
+            pool.weight -= weight;
+        }
+        if let Some(pool) = self.pool(place) {
+            pool.weight += weight;
+            pool.ages.push_back((since, age, wanted.clone()));
+            pool.newest = pool.newest.max(Some(since));
+        }
     }
 
-    fn names(cut: Option<Cut>) -> String {
-        cut.map_or("-".to_owned(), |cut| {
-            cut.ids.iter().map(|(wanted, _)| wanted.id.as_str()).collect::<Vec<_>>().join(" ")
+    /// Takes an id out; none where it went with another's turn, or nobody waits for it any more.
+    fn take(&mut self, wanted: &Wanted) -> Option<Waiters> {
+        let entry = self.entries.remove(wanted)?;
+        if let Some(pool) = self.pool(entry.place) {
+            pool.weight -= entry.weight;
+        }
+        entry.waiters.iter().any(|(_, waiter)| !waiter.is_closed()).then_some(entry.waiters)
+    }
+
+    /// Whether something of a party waits.
+    pub(super) fn has(&self, party: &Party) -> bool {
+        [true, false].into_iter().any(|urgent| {
+            self.together.lane(urgent).len_of(party)
+                + self.trusted.lane(urgent).len_of(party)
+                + self.apart.lane(urgent).len_of(party)
+                > 0
         })
     }
 
-    #[test]
-    fn a_full_batch_goes_at_once_and_the_rest_when_nothing_new_came() {
-        let (sender, _keep) = mpsc::unbounded_channel();
-        let (mut waiting, start) = (waiting(), Instant::now());
-        let ms = |ms| start + Duration::from_millis(ms);
-        for id in ["a", "b", "c", "d", "a"] {
-            waiting.add(&wanted(id), Lane::Refresh, sender.clone(), start, || 10);
+    /// Those of whom something waits.
+    pub(super) fn parties(&self) -> impl Iterator<Item = &Party> {
+        [true, false].into_iter().flat_map(|urgent| {
+            let together = self.together.lane(urgent).parties().chain(self.trusted.lane(urgent).parties());
+            together.chain(self.apart.lane(urgent).parties())
+        })
+    }
+
+    /// Ids of that party were bad: it asks apart for a while.
+    pub(super) fn suspect(&mut self, party: &Party, until: Instant, now: Instant) {
+        self.suspects.retain(|_, until| *until > now);
+        if self.suspects.insert(Arc::clone(party), until).is_some() {
+            return;
         }
-        assert_eq!(names(waiting.cut(LIMITS, true, start)), "a b c");
-        assert_eq!(names(waiting.cut(LIMITS, true, ms(50))), "-");
-        waiting.add(&wanted("e"), Lane::Refresh, sender.clone(), ms(90), || 10);
-        assert_eq!(names(waiting.cut(LIMITS, true, ms(150))), "-", "100 ms after the newest");
-        assert_eq!(names(waiting.cut(LIMITS, true, ms(190))), "d e");
-    }
-
-    #[test]
-    fn the_oldest_waits_a_second_at_most() {
-        let (sender, _keep) = mpsc::unbounded_channel();
-        let (mut waiting, start) = (waiting(), Instant::now());
-        waiting.add(&wanted("a"), Lane::Refresh, sender.clone(), start, || 10);
-        waiting.add(&wanted("b"), Lane::Refresh, sender, start + Duration::from_millis(950), || 10);
-        assert_eq!(waiting.due(), Some(start + Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn the_foreground_goes_first_and_fills_up_with_refreshes() {
-        let (sender, _keep) = mpsc::unbounded_channel();
-        let (mut waiting, now) = (waiting(), Instant::now());
-        for (id, lane) in [
-            ("r1", Lane::Refresh),
-            ("r2", Lane::Refresh),
-            ("f1", Lane::Foreground),
-            ("r3", Lane::Refresh),
-            ("r2", Lane::Foreground),
-        ] {
-            waiting.add(&wanted(id), lane, sender.clone(), now, || 10);
+        for urgent in [true, false] {
+            for wanted in self.together.lane_mut(urgent).take_all_of(party) {
+                let waiters = self.entries.get(&wanted).into_iter().flat_map(|entry| &entry.waiters);
+                if waiters.map(|(of, _)| of).all(|of| self.is_suspect(of, now)) {
+                    self.move_to(&wanted, Place::Own);
+                }
+                self.apart.lane_mut(urgent).push(Arc::clone(party), Apart::Own(wanted));
+            }
         }
-        assert_eq!(names(waiting.cut(LIMITS, false, now)), "r2 f1 r1");
-        let later = now + Duration::from_secs(2);
-        assert_eq!(names(waiting.cut(LIMITS, false, later)), "-", "only refreshes are left");
-        assert_eq!(names(waiting.cut(LIMITS, true, later)), "r3");
     }
 
-    #[test]
-    fn commas_and_pinned_versions_go_alone_and_bytes_cut_too() {
-        let (sender, _keep) = mpsc::unbounded_channel();
-        let (mut waiting, now) = (waiting(), Instant::now());
-        let pinned = Wanted { version: Some(3), ..wanted("p") };
-        for wanted in [wanted("a"), wanted("x,y"), pinned, wanted("b")] {
-            waiting.add(&wanted, Lane::Refresh, sender.clone(), now, || 600);
+    /// What is left of a batch, in the order in which it is to be asked, before all else of its parties.
+    pub(super) fn rest(&mut self, batch: u64, groups: Vec<Group>, lane: Lane, pause: Duration, now: Instant) {
+        let urgent = lane == Lane::Foreground;
+        for group in groups.into_iter().rev() {
+            self.counter += 1;
+            let parties = parties(&group);
+            let trusted = parties.iter().any(|party| !self.is_suspect(party, now));
+            for party in parties {
+                if trusted {
+                    self.trusted.lane_mut(urgent).push_front(party, self.counter);
+                } else {
+                    self.apart.lane_mut(urgent).push_front(party, Apart::Rest(self.counter));
+                }
+            }
+            self.rests.insert(self.counter, Rest { batch, group, lane, not_before: now + pause, trusted });
         }
-        let cuts: Vec<_> = (0..5).map(|_| names(waiting.cut(LIMITS, true, now))).collect();
-        assert_eq!(cuts, ["a", "x,y", "p", "-", "-"]);
-        assert_eq!(names(waiting.cut(LIMITS, true, now + Duration::from_secs(1))), "b");
     }
 
-    #[test]
-    fn ids_whose_callers_have_gone_are_not_sent() {
-        let (gone, receiver) = mpsc::unbounded_channel();
-        let (sender, _keep) = mpsc::unbounded_channel();
-        drop(receiver);
-        let (mut waiting, now) = (waiting(), Instant::now());
-        waiting.add(&wanted("a"), Lane::Refresh, gone.clone(), now, || 1);
-        waiting.add(&wanted("b"), Lane::Refresh, gone, now, || 1);
-        waiting.add(&wanted("b"), Lane::Refresh, sender, now, || 1);
-        assert_eq!(names(waiting.cut(LIMITS, true, now + Duration::from_secs(1))), "b");
-        assert_eq!(waiting.due(), None);
+    /// All that is left of a batch.
+    pub(super) fn take_rests(&mut self, batch: u64) -> Vec<Group> {
+        let taken: Vec<_> = self.rests.extract_if(|_, rest| rest.batch == batch).collect();
+        taken.into_iter().map(|(number, rest)| self.unqueue(number, rest).group).collect()
     }
+
+    /// A rest is taken: it stands in the lines of its other parties no more.
+    fn unqueue(&mut self, number: u64, rest: Rest) -> Rest {
+        let urgent = rest.lane == Lane::Foreground;
+        for party in parties(&rest.group) {
+            if rest.trusted {
+                self.trusted.lane_mut(urgent).discard(&party, |other| *other == number);
+            } else {
+                let line = self.apart.lane_mut(urgent);
+                line.discard(&party, |item| matches!(item, Apart::Rest(other) if *other == number));
+            }
+        }
+        rest
+    }
+
+    fn due(&mut self, place: Place) -> Option<Instant> {
+        let pool = if place == Place::Own { &mut self.own_pool } else { &mut self.together_pool };
+        while let Some((_, age, wanted)) = pool.ages.front()
+            && self.entries.get(wanted).is_none_or(|entry| entry.age != *age || entry.place != place)
+        {
+            pool.ages.pop_front();
+        }
+        let (oldest, ..) = pool.ages.front()?;
+        Some((*oldest + self.longest).min(pool.newest? + self.quiet))
+    }
+
+    /// When something goes that does not go now.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Instant> {
+        let batches = [self.due(Place::Together), self.due(Place::Own)];
+        let rests = self.rests.values().map(|rest| rest.not_before);
+        batches.into_iter().flatten().chain(rests).filter(|at| *at > now).min()
+    }
+
+    /// Whether ids of that party were bad lately.
+    pub(super) fn is_suspect(&self, party: &Party, now: Instant) -> bool {
+        self.suspects.get(party).is_some_and(|until| *until > now)
+    }
+}
+
+/// The parties of a group, each once.
+fn parties(group: &Group) -> HashSet<Party> {
+    group.all().map(|member| Arc::clone(&member.party)).collect()
 }

@@ -14,7 +14,7 @@ use crate::conjur::error::{self, Error};
 use crate::conjur::http::{self, Call};
 use crate::conjur::id::{self, VariableId};
 use crate::conjur::observe::Endpoint;
-use crate::conjur::pace::Lane;
+use crate::conjur::pace::{Lane, Parties};
 use crate::conjur::session::{BODY_LIMIT, Session, unreadable};
 use crate::conjur::share::Share;
 use crate::sensitive::Sensitive;
@@ -41,9 +41,9 @@ pub(super) enum Batch {
 /// Where values come from. The collector is written against this, so that its decisions are tested without sockets.
 pub(super) trait Source: Send + Sync + 'static {
     /// One batch of distinct ids.
-    fn batch(&self, ids: &[VariableId], lane: Lane) -> impl Future<Output = Batch> + Send;
+    fn batch(&self, ids: &[VariableId], lane: Lane, parties: &Parties) -> impl Future<Output = Batch> + Send;
     /// One alone.
-    fn single(&self, wanted: &Wanted, lane: Lane) -> impl Future<Output = Answer> + Send;
+    fn single(&self, wanted: &Wanted, lane: Lane, parties: &Parties) -> impl Future<Output = Answer> + Send;
     /// What an id adds to a query, in bytes.
     fn weight(&self, id: &VariableId) -> usize;
     /// What the answer for a missing id is.
@@ -69,7 +69,7 @@ impl Session {
 }
 
 impl Source for Session {
-    async fn batch(&self, ids: &[VariableId], lane: Lane) -> Batch {
+    async fn batch(&self, ids: &[VariableId], lane: Lane, parties: &Parties) -> Batch {
         let mut path = QUERY.to_owned();
         for (index, id) in ids.iter().enumerate() {
             if index > 0 {
@@ -81,6 +81,7 @@ impl Source for Session {
             // Exactly this: `gzip, base64` is ignored, and without it a value that is not UTF-8 fails the batch.
             headers: vec![(ACCEPT_ENCODING, HeaderValue::from_static("base64"))],
             lane,
+            parties: parties.clone(),
             limit: BATCH_LIMIT,
             ..self.get(Endpoint::SecretBatch, path)
         };
@@ -94,8 +95,9 @@ impl Source for Session {
         }
     }
 
-    async fn single(&self, wanted: &Wanted, lane: Lane) -> Answer {
-        self.secret("variable", wanted.id.as_str(), wanted.version, lane, BODY_LIMIT).await
+    async fn single(&self, wanted: &Wanted, lane: Lane, parties: &Parties) -> Answer {
+        let session = self.on_behalf_of(parties.clone());
+        session.secret("variable", wanted.id.as_str(), wanted.version, lane, BODY_LIMIT).await
     }
 
     fn weight(&self, id: &VariableId) -> usize {
