@@ -8,6 +8,8 @@
 //! | [`config`], [`address`] | whom to talk to, as who, how much; addresses |
 //! | [`id`] | names, and how they are written into a URL |
 //! | [`error`] | what an answer means |
+//! | `budget`, `share` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
+//! | `words` | what a server says, cut where it enters |
 //! | `pace`, `http`, `tls`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
 //! | `authn`, `session` | the token, and a call with one |
 //! | [`catalogue`] | which variables there are, and their versions: one walk through the list for all callers |
@@ -78,6 +80,7 @@ use self::variables::{Collector, Timing};
 pub mod account;
 pub mod address;
 mod authn;
+pub mod budget;
 pub mod catalogue;
 pub mod check;
 pub mod config;
@@ -92,12 +95,14 @@ mod pages;
 pub mod policy;
 pub mod resources;
 pub mod roles;
+mod scan;
 pub mod secrets;
 mod session;
 pub mod share;
 mod stream;
 mod tls;
 pub mod variables;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -30,14 +30,51 @@ pub const DOCUMENT_BYTES: usize = 10 * MIB;
 /// One policy document: its nodes.
 pub const DOCUMENT_NODES: usize = 400_000;
 
+/// Large answers that are read or worked on, and the values in them until they are written, for the process.
+pub const ANSWERS_BYTES: usize = 48 * MIB;
+/// An answer up to this size counts for nothing: the connections bound how many there are.
+pub const ANSWER_SMALL: usize = 64 * KIB;
+/// How long a large answer waits for its part of [`ANSWERS_BYTES`] before it is given up for now.
+pub const ANSWERS_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a large answer or a stream may take while others wait for what it holds.
+pub const ANSWERS_WANTED: Duration = Duration::from_secs(10);
 /// Answers that are read as a stream at once, for the process.
 pub const STREAMS: usize = 16;
+/// A streamed answer up to this size takes no place among [`STREAMS`].
+pub const STREAM_SMALL: usize = 256 * KIB;
+/// One streamed answer: what comes in. Twenty versions of a policy of 10 MiB, and what JSON's escapes add.
+pub const STREAM_BYTES: usize = 512 * MIB;
 /// One list of a server: records that are walked.
 pub const LIST_RECORDS: usize = 1_000_000;
 /// Lists that are kept, for the process; the least recently used goes.
 pub const LISTS_KEPT_BYTES: usize = 32 * MIB;
+/// One list of a server: bytes of what is kept of it. All lists that are being walked or used by somebody take together at
+/// most as much again as [`LISTS_KEPT_BYTES`].
+pub const LIST_BYTES: usize = 32 * MIB;
 /// A server's words, as they enter a message.
 pub const WORDS_BYTES: usize = 512;
+/// An id in a server's answer.
+pub const ID_BYTES: usize = 4 * KIB;
+/// Versions of a branch that are read: as many as a server keeps.
+pub const POLICY_VERSIONS: usize = 20;
+/// An answer that is not a success: what is read of it.
+pub const REFUSAL_BYTES: usize = 64 * KIB;
+/// An answer that is held in memory.
+pub const ANSWER_BYTES: usize = 16 * MIB;
+/// An answer that is held in memory: what it weighs once its JSON is read, by its bytes and the number of its records.
+pub const ANSWER_WEIGHT: usize = 24 * MIB;
+/// An answer of a batch of variables; a larger one is asked for by halves.
+pub const BATCH_ANSWER_BYTES: usize = 8 * MIB;
+/// A page of a list; a larger one is asked for by halves.
+pub const PAGE_BYTES: usize = 4 * MIB;
+/// One secret that is fetched alone.
+pub const SECRET_BYTES: usize = 64 * MIB;
+/// A token or a key.
+pub const TOKEN_BYTES: usize = 64 * KIB;
+/// How long a server may ask to be left alone.
+pub const RETRY_AFTER: Duration = Duration::from_secs(600);
+/// How long a server may ask to leave alone a branch that it is loading.
+pub const RETRY_AFTER_LOAD: Duration = Duration::from_secs(60);
 
 /// Clients of Conjur, for the process.
 pub const CLIENTS: usize = 2_000;
@@ -47,6 +84,14 @@ pub const CLIENTS_PER_NAMESPACE: usize = 16;
 pub const CLIENT_IDLE: Duration = Duration::from_secs(600);
 /// Connections to all Conjur servers together; each client that has something to do has at least one.
 pub const SOCKETS: usize = 384;
+/// Connecting to Conjur, the look-up of its name and the TLS handshake included.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// HTTP/2: what a server may send ahead of being read, on one connection; one answer half of that.
+pub const HTTP2_WINDOW: u32 = 128 * 1024;
+/// HTTP/2: the headers of one answer.
+pub const HTTP2_HEADERS: u32 = 32 * 1024;
+/// HTTP/1: how many headers an answer may have.
+pub const HTTP1_HEADERS: usize = 100;
 /// A connection to Conjur that nothing used for this long is closed.
 pub const SOCKET_IDLE: Duration = Duration::from_secs(15);
 

@@ -19,6 +19,7 @@ use super::Credentials;
 use super::error::{self, Error};
 use super::http::{Answer, Call, Transport};
 use super::pace::Lane;
+use super::words::Words;
 use crate::sensitive::Sensitive;
 
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
@@ -271,7 +272,7 @@ fn token_of(answer: &Answer) -> Option<(Token, Option<String>)> {
     struct Payload {
         iat: i64,
         exp: i64,
-        sub: Option<String>,
+        sub: Option<Words>,
     }
     let body = answer.body.expose();
     let parts: Parts = serde_json::from_slice(body).ok()?;
@@ -285,7 +286,7 @@ fn token_of(answer: &Answer) -> Option<(Token, Option<String>)> {
         .and_then(|payload| u64::try_from(payload.exp.checked_sub(payload.iat)?).ok())
         .filter(|seconds| (1..=86_400).contains(seconds))
         .map_or(USUAL_LIFE, Duration::from_secs);
-    let subject = payload.and_then(|payload| payload.sub);
+    let subject = payload.and_then(|payload| payload.sub).map(Words::into_string);
     let text = Zeroizing::new(format!("Token token=\"{}\"", Zeroizing::new(STANDARD.encode(body)).as_str()));
     let mut header = HeaderValue::from_str(&text).ok()?;
     header.set_sensitive(true);

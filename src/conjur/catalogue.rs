@@ -3,6 +3,7 @@
 //! All callers of a client share the walks through the list's pages (API: List Resources; recordings 408 to 441): one at
 //! a time for each search term. Walking leaves no fetch in the server's audit log.
 
+mod kept;
 mod walk;
 
 use std::collections::HashMap;
@@ -13,6 +14,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use tokio::time::Instant;
 
+use self::kept::Shelf;
+use super::budget::Taken;
 use super::error::Error;
 use super::pace::{Lane, Parties, lock};
 use super::session::Session;
@@ -25,6 +28,8 @@ pub struct Catalogue {
     entries: Box<[Listed]>,
     began: Instant,
     read_at: Instant,
+    /// What it takes of the memory for lists.
+    bytes: Option<Taken>,
 }
 
 /// One variable, as the list has it.
@@ -46,6 +51,12 @@ pub struct Mark {
 }
 
 impl Listed {
+    /// How much memory it takes, with what the allocator adds.
+    fn bytes(&self) -> usize {
+        let notes = self.annotations.iter().map(|(name, value)| name.len() + value.len() + 64);
+        std::mem::size_of::<Self>() + 48 + self.id.len() + notes.sum::<usize>()
+    }
+
     /// Its id, below the account.
     pub fn id(&self) -> &str {
         &self.id
@@ -79,7 +90,12 @@ impl Catalogue {
             twice
         });
         let now = Instant::now();
-        Self { entries: entries.into(), began: now, read_at: now }
+        Self { entries: entries.into(), began: now, read_at: now, bytes: None }
+    }
+
+    /// How much memory it takes.
+    fn bytes(&self) -> usize {
+        self.bytes.as_ref().map_or(0, Taken::amount)
     }
 
     /// When its walk began: what was made later may not be in it.
@@ -145,12 +161,12 @@ type Known = Mutex<HashMap<Option<Box<str>>, Term>>;
 struct Term {
     /// Ends when nobody waits for it any more.
     running: Option<(Instant, WeakShared<BoxFuture<'static, Outcome>>, Parties)>,
-    ended: Option<(Instant, Outcome)>,
 }
 
 /// The walks of a client.
 pub(super) struct Catalogues {
     known: Arc<Known>,
+    lists: Arc<Shelf>,
     /// How long a catalogue is kept after its walk ended: long enough for all objects of one slot of a refresh grid,
     /// and no longer, for it may hold fifty thousand ids.
     keep: Duration,
@@ -161,7 +177,7 @@ impl Catalogues {
     pub(super) const KEEP: Duration = Duration::from_secs(5);
 
     pub(super) fn new(keep: Duration) -> Self {
-        Self { known: Arc::default(), keep }
+        Self { known: Arc::default(), lists: Arc::new(Shelf::new()), keep }
     }
 
     async fn get(
@@ -180,10 +196,13 @@ impl Catalogues {
         loop {
             let (began, walk) = {
                 let mut known = lock(&self.known);
-                let term = known.entry(search.map(Into::into)).or_default();
-                if let Some((_, outcome)) = term.ended.as_ref().filter(|(began, _)| will_do(*began)) {
-                    return outcome.clone();
+                if let Some(outcome) = self.lists.get(search, will_do) {
+                    return outcome;
                 }
+                known.retain(|_, term| {
+                    term.running.as_ref().is_some_and(|(_, walk, _)| walk.upgrade().is_some())
+                });
+                let term = known.entry(search.map(Into::into)).or_default();
                 let running =
                     term.running.as_ref().and_then(|(at, walk, for_)| Some((*at, walk.upgrade()?, for_)));
                 if let Some((began, walk, parties)) = running {
@@ -207,11 +226,13 @@ impl Catalogues {
 
     fn walk(&self, session: Session, search: Option<&str>, lane: Lane, began: Instant) -> Walk {
         let search = search.map(str::to_owned);
-        let (known, keep) = (Arc::downgrade(&self.known), self.keep);
+        let (known, lists, keep) = (Arc::downgrade(&self.known), Arc::downgrade(&self.lists), self.keep);
         let walk = async move {
             let outcome = catalogue::walk::walk(&session, search.as_deref(), lane).await;
-            let outcome = outcome.map(|entries| Arc::new(Catalogue { began, ..Catalogue::of(entries) }));
-            ended(&known, search.as_deref(), began, &outcome, keep);
+            let outcome = outcome.map(|(entries, bytes)| {
+                Arc::new(Catalogue { began, bytes: Some(bytes), ..Catalogue::of(entries) })
+            });
+            ended(&known, &lists, search.as_deref(), began, &outcome, keep);
             outcome
         };
         walk.boxed().shared()
@@ -219,31 +240,35 @@ impl Catalogues {
 }
 
 /// Keeps what a walk brought for a while. Not a failure of the connection: its next try may work.
-fn ended(known: &Weak<Known>, search: Option<&str>, began: Instant, outcome: &Outcome, keep: Duration) {
-    let Some(all) = known.upgrade() else { return };
-    let key: Option<Box<str>> = search.map(Into::into);
+fn ended(
+    known: &Weak<Known>,
+    lists: &Weak<Shelf>,
+    search: Option<&str>,
+    began: Instant,
+    outcome: &Outcome,
+    keep: Duration,
+) {
+    let (Some(known), Some(kept_lists)) = (known.upgrade(), lists.upgrade()) else { return };
     let kept = !outcome.as_ref().is_err_and(Error::is_connection);
     {
-        let mut all = lock(&all);
-        let term = all.entry(key.clone()).or_default();
-        term.running = None;
-        term.ended = kept.then(|| (began, outcome.clone()));
-        if !kept {
-            all.remove(&key);
-            return;
+        // Who asks holds the lock from when it finds nothing kept until it has found, or begun, a walk.
+        let mut known = lock(&known);
+        known.remove(&search.map(Into::into));
+        if kept {
+            kept_lists.put(search, began, outcome.clone());
+        } else {
+            kept_lists.forget(search, |_| true);
         }
     }
-    let known = Weak::clone(known);
-    tokio::spawn(async move {
-        tokio::time::sleep(keep).await;
-        let Some(all) = known.upgrade() else { return };
-        let mut all = lock(&all);
-        let Some(term) = all.get_mut(&key) else { return };
-        term.ended.take_if(|(of, _)| *of == began);
-        if term.ended.is_none() && term.running.as_ref().is_none_or(|(_, walk, _)| walk.upgrade().is_none()) {
-            all.remove(&key);
-        }
-    });
+    if kept {
+        let (lists, search) = (Weak::clone(lists), search.map(str::to_owned));
+        tokio::spawn(async move {
+            tokio::time::sleep(keep).await;
+            if let Some(lists) = lists.upgrade() {
+                lists.forget(search.as_deref(), |of| of == began);
+            }
+        });
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use url::Url;
 
 use super::address;
+use super::budget::Party;
 use super::error::Error;
 use super::id::{self, RoleId};
 use crate::sensitive::Sensitive;
@@ -232,6 +233,8 @@ pub struct Config {
     pub token_refresh_interval: Duration,
     /// How much to ask of the server.
     pub limits: Limits,
+    /// Whose connection it is: all of one party share its part of the process's budgets.
+    pub party: Party,
 }
 
 impl Config {
@@ -246,6 +249,7 @@ impl Config {
             shown_login: None,
             token_refresh_interval: Duration::from_secs(300),
             limits: Limits::default(),
+            party: Party::from(""),
         }
     }
 

@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 use super::http::Answer;
 use super::observe::Endpoint;
+use super::words::Words;
+use crate::limits::RETRY_AFTER_LOAD;
 
 /// Why a call failed. Messages say what happened to what; nothing in them comes from a body that may hold a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +18,8 @@ pub enum Error {
         /// What is wrong with which field.
         message: String,
     },
-    /// 401: the credentials, or a token made of them a moment ago, are not accepted.
+    /// 401: the credentials, or a token made of them a moment ago, are not accepted. Or 403 where one logs in: they are
+    /// right, and the authenticator does not let them in.
     #[error("{message}")]
     Unauthenticated {
         /// Who was refused where.
@@ -175,8 +178,8 @@ struct Body {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Said {
-    code: String,
-    message: String,
+    code: Words,
+    message: Words,
     innererror: Option<Position>,
 }
 
@@ -188,14 +191,21 @@ struct Position {
 
 /// The code and message of an error body, if it is one. Only for deciding; [`from_answer`] makes errors.
 pub(crate) fn message_of(answer: &Answer) -> Option<String> {
-    serde_json::from_slice::<Body>(answer.body.expose()).ok().map(|body| body.error.message)
+    let body = serde_json::from_slice::<Body>(answer.body.expose()).ok()?;
+    Some(body.error.message.into_string())
 }
 
 /// The code of an error body, as in `argument_error`.
 pub(crate) fn code_of(answer: &Answer) -> Option<String> {
     let said = serde_json::from_slice::<Body>(answer.body.expose()).ok()?.error;
-    let plain = said.code.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !said.code.is_empty();
-    plain.then_some(said.code)
+    let known = matches!(said.code.as_str(), "argument_error" | "unprocessable_entity" | "validation_failed");
+    (if answer.endpoint.is_secret() { known } else { plain(&said.code) }).then(|| said.code.into_string())
+}
+
+/// Whether it has the form of Conjur's codes, and so is one word of its own rather than somebody's text.
+fn plain(code: &Words) -> bool {
+    let code = code.as_str();
+    (1..=64).contains(&code.len()) && code.chars().all(|c| c.is_ascii_lowercase() || c == '_')
 }
 
 /// The meaning of an answer that is not a success.
@@ -204,31 +214,40 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
     let endpoint = answer.endpoint;
     let said =
         serde_json::from_slice::<Body>(answer.body.expose()).ok().map(|body| body.error).unwrap_or_default();
-    let words = if endpoint.is_secret() || said.message.is_empty() {
+    let words = if endpoint.is_secret() || said.message.as_str().is_empty() {
         String::new()
     } else {
-        format!(": {}", said.message)
+        format!(": {}", said.message.as_str())
     };
     let status = answer.status;
     let retry_after = answer.retry_after();
     match status {
         401 => Error::Unauthenticated { message: unauthenticated(answer, &said, about) },
+        403 if endpoint == Endpoint::Authenticate => Error::Unauthenticated { message: not_let_in(about) },
         403 => Error::Forbidden { message: format!("{login} may see {target} but lacks {privilege}") },
         404 if !answer.is_conjur_404() => {
             Error::Unexpected { status: Some(404), message: not_an_api(answer, about) }
         }
         404 => Error::NotFound { target: target.to_owned(), message: not_found(endpoint, about) },
-        409 => Error::Conflict { message: format!("{target} is busy{words}"), retry_after },
+        407 => Error::Unavailable {
+            message: format!("the proxy in front of {url} wants credentials of its own (status 407)"),
+        },
+        409 => Error::Conflict {
+            message: format!("{target} is busy{words}"),
+            retry_after: retry_after.map(|wait| wait.min(RETRY_AFTER_LOAD)),
+        },
         429 => Error::RateLimited { message: limited(url, 429, retry_after), retry_after },
         503 if retry_after.is_some() => {
             Error::RateLimited { message: limited(url, 503, retry_after), retry_after }
         }
-        502..=504 => Error::Unavailable { message: format!("{url} answered {status} for {target}{words}") },
+        502..=504 => Error::Unavailable {
+            message: format!("{url} answered {status} for {target}{words}{}", gateway(answer)),
+        },
         400 | 405..=428 | 430..=499 => {
             let position = said.innererror;
             Error::Invalid {
-                code: if said.code.is_empty() { status.to_string() } else { said.code },
-                message: format!("{url} refused {target} with {status}{words}"),
+                message: format!("{url} refused {target} with {status}{words}{}", gateway(answer)),
+                code: code_of(answer).unwrap_or_else(|| status.to_string()),
                 line: position.as_ref().and_then(|at| at.line),
                 column: position.as_ref().and_then(|at| at.column),
             }
@@ -248,7 +267,8 @@ fn unauthenticated(answer: &Answer, said: &Said, About { url, login, privilege, 
     match answer.endpoint {
         Endpoint::Authenticate => {
             // The only refusal that says why (recording 584). No more than its code is taken from such a body.
-            let why = if said.message.starts_with("CONJ00016E") { " (its token has expired)" } else { "" };
+            let why =
+                if said.message.as_str().starts_with("CONJ00016E") { " (its token has expired)" } else { "" };
             format!("{url} refused the credentials of {login}{why}: check {privilege}")
         }
         Endpoint::Login | Endpoint::ChangePassword | Endpoint::RotateOwnApiKey => {
@@ -258,6 +278,24 @@ fn unauthenticated(answer: &Answer, said: &Said, About { url, login, privilege, 
             "{url} refused the host factory token: it is unknown, revoked, expired, or not for this address"
         ),
         _ => format!("{url} does not accept an access token that it made for {login} a moment ago"),
+    }
+}
+
+/// 403 to somebody who logs in: the key or token is good, and the authenticator does not let its owner in.
+fn not_let_in(About { url, login, .. }: About<'_>) -> String {
+    format!(
+        "{url} knows {login}, but does not let it log in (status 403): the authenticator's webservice, \
+         conjur/<authenticator>/<service id>, must be enabled and permit it `authenticate` (a member of its group of \
+         apps, say), and the caller's address must be in the `restricted_to` of the host"
+    )
+}
+
+/// Whose page it is that came instead of Conjur's JSON.
+fn gateway(answer: &Answer) -> &'static str {
+    if answer.is_html() && !answer.body.expose().is_empty() {
+        ", as a page of HTML: it comes from a gateway or a proxy in front of it"
+    } else {
+        ""
     }
 }
 

@@ -11,19 +11,20 @@ use reqwest::{Method, redirect};
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
+use super::budget::Party;
 use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
 use super::pace::{Gate, Lane, Pace, Parties, Permit, Pull};
-use super::share::Share;
-use super::{Config, tls};
+use super::share::{Reading, Share};
+use super::{Config, scan, tls, words};
+use crate::limits;
 use crate::sensitive::Sensitive;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A busy keep-alive connection holds a thread of the server; idle ones are let go before the server does it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A `Retry-After` up to this is waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 2;
+/// How often an answer that is slow looks whether others wait for it.
+const LOOK_ROUND: Duration = Duration::from_secs(1);
 
 /// One request. No `Debug`: the body may be an API key.
 #[derive(Clone)]
@@ -86,6 +87,7 @@ pub(crate) struct Transport {
     pace: Pace,
     /// What may take longer than this is slow.
     usual: Duration,
+    party: Party,
     observer: Arc<dyn Observer>,
 }
 
@@ -98,8 +100,13 @@ impl Transport {
                 .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
                 .redirect(redirect::Policy::none())
                 .referer(false)
-                .connect_timeout(CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
+                .connect_timeout(limits::CONNECT_DEADLINE)
+                .http1_max_headers(limits::HTTP1_HEADERS)
+                .http2_max_header_list_size(limits::HTTP2_HEADERS)
+                .http2_initial_connection_window_size(limits::HTTP2_WINDOW)
+                .http2_initial_stream_window_size(limits::HTTP2_WINDOW / 2)
+                // A busy keep-alive connection holds a thread of the server; idle ones are let go before it does it.
+                .pool_idle_timeout(limits::SOCKET_IDLE)
                 .pool_max_idle_per_host(idle)
                 .retry(reqwest::retry::never());
             if let Some(pem) = &config.ca_bundle {
@@ -123,6 +130,7 @@ impl Transport {
             gate: Gate::new(connections),
             pace: Pace::new(config.limits.requests_per_second),
             usual: config.limits.timeout,
+            party: Arc::clone(&config.party),
             observer,
             base,
         })
@@ -131,6 +139,17 @@ impl Transport {
     /// The server's URL, without a slash at its end.
     pub(crate) fn url(&self) -> &str {
         &self.base
+    }
+
+    /// Whose connection it is.
+    pub(crate) fn party(&self) -> &Party {
+        &self.party
+    }
+
+    /// Who pays for a call's answer: for whom it is made, where that is one of many who share the connection.
+    pub(crate) fn payer(&self, call: &Call) -> Party {
+        let first = call.parties.first();
+        if first.is_empty() { Arc::clone(&self.party) } else { first }
     }
 
     /// Sends `call` and reads the answer, whatever its status.
@@ -170,28 +189,74 @@ impl Transport {
         Ok((self.open(call, token, call.timeout).await?, permit))
     }
 
-    /// Reads the rest of an answer up to the call's limit.
+    /// Reads the rest of an answer up to the call's limit. Of what is not a success the beginning will do.
     pub(crate) async fn read(&self, call: &Call, opened: Opened) -> Result<Answer, Fault> {
         let Opened { mut response, start } = opened;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
+        let success = response.status().is_success();
+        let most = if success { call.limit } else { call.limit.min(limits::REFUSAL_BYTES) };
         let expected = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
-        let unknown = response.content_length().is_none()
-            && matches!(call.endpoint, Endpoint::Secret | Endpoint::SecretBatch);
-        if expected > call.limit {
+        if success && expected > most {
             return Err(self.too_large(call, start));
         }
-        // Without a length it may be anything up to the limit.
-        let share = Share::of_answer(if unknown { call.limit } else { expected }).await;
-        let mut body = Sensitive::new(Vec::with_capacity(expected));
+        // What can't be asked for again is worth waiting for: a load's answer has the keys of what it made.
+        let patience = if call.repeatable { limits::ANSWERS_PATIENCE } else { call.timeout };
+        let mut reading = Reading::new(&self.payer(call), patience);
+        let full = |_| self.crowded(call, start);
+        reading.up_to(expected.min(most), most).await.map_err(full)?;
+        let mut body = Sensitive::new(Vec::with_capacity(expected.min(most)));
         // The chunks themselves belong to hyper's read buffer and are not wiped.
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.fault(call, error, start))? {
-            if body.expose().len() + chunk.len() > call.limit {
+        loop {
+            let wanted = || call.repeatable && reading.is_wanted();
+            let Some(chunk) = self.chunk(call, &mut response, start, wanted).await? else { break };
+            let length = body.expose().len() + chunk.len();
+            if length > most && success {
                 return Err(self.too_large(call, start));
             }
-            append(body.expose_mut(), &chunk);
+            reading.up_to(length.min(most), most).await.map_err(full)?;
+            let rest = most - body.expose().len();
+            append(body.expose_mut(), &chunk[..chunk.len().min(rest)]);
+            if length > most {
+                break;
+            }
+        }
+        if success && call.endpoint.is_json() && body.expose().len() > limits::ANSWER_SMALL {
+            let weight = scan::weight(body.expose());
+            if weight > limits::ANSWER_WEIGHT {
+                return Err(self.too_large(call, start));
+            }
+            reading.up_to(weight, limits::ANSWER_WEIGHT).await.map_err(full)?;
         }
         self.done(call, status, start);
-        Ok(Answer { endpoint: call.endpoint, status, headers, body, share })
+        Ok(Answer { endpoint: call.endpoint, status, headers, body, share: reading.done() })
+    }
+
+    /// The next part of a body. An answer that is slow while others wait for what it holds (`wanted`) is given up.
+    pub(crate) async fn chunk(
+        &self,
+        call: &Call,
+        response: &mut reqwest::Response,
+        start: Instant,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Option<Bytes>, Fault> {
+        loop {
+            if start.elapsed() > limits::ANSWERS_WANTED && wanted() {
+                return Err(self.crowded(call, start));
+            }
+            if let Ok(chunk) = tokio::time::timeout(LOOK_ROUND, response.chunk()).await {
+                return chunk.map_err(|error| self.fault(call, error, start));
+            }
+        }
+    }
+
+    /// A large answer found no room, or was too slow to keep it.
+    pub(crate) fn crowded(&self, call: &Call, start: Instant) -> Fault {
+        self.observer.request(call.endpoint, Outcome::TooLarge, start.elapsed());
+        let message = format!(
+            "a large answer of {} was given up, for other large answers wait or fill the memory for them",
+            self.base
+        );
+        Fault { error: Error::Unavailable { message }, maybe_sent: true, again: false }
     }
 
     /// Counts an answer that was read to its end.
@@ -303,16 +368,25 @@ impl Answer {
         super::error::message_of(self).is_some()
     }
 
-    /// `Retry-After`, in seconds or as a date, which is compared with the server's own clock.
+    /// `Retry-After`, in seconds or as a date, which is compared with the server's own clock; never longer than
+    /// [`RETRY_AFTER`](limits::RETRY_AFTER).
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let text = self.header(&RETRY_AFTER)?.trim();
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
-        let now = self.header(&DATE).and_then(date)?;
-        Duration::try_from(date(text)?.duration_since(now)).ok()
+        retry_after(text, self.header(&DATE))
     }
+}
+
+/// What a `Retry-After` asks for, given the answer's `Date`.
+pub(crate) fn retry_after(text: &str, now: Option<&str>) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
+        // More digits than a number has room for are only a longer pause.
+        let seconds = text.parse().unwrap_or(u64::MAX);
+        return Some(Duration::from_secs(seconds).min(limits::RETRY_AFTER));
+    }
+    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
+    let pause = date(text)?.duration_since(now.and_then(date)?);
+    Duration::try_from(pause).ok().map(|pause| pause.min(limits::RETRY_AFTER))
 }
 
 /// 100 to 200 ms, then twice that.
@@ -326,7 +400,8 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(next) = cause.source() {
         cause = next;
     }
-    cause.to_string()
+    // Some quote the server: what a connection over HTTP/2 was closed with, say.
+    words::words(&cause.to_string())
 }
 
 /// Appends without leaving the old content behind in freed memory when the buffer grows.

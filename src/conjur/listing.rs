@@ -1,7 +1,10 @@
 //! Lists of resources: counted, by page, or as a stream of pages.
 
 use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
 use std::fmt::Write;
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use futures::Stream;
 use futures::stream;
@@ -14,6 +17,7 @@ use super::pages::{Pages, Turn, asks_for_less, lost};
 use super::resources::{Page, Resource};
 use super::session::{json, longer};
 use super::{Client, stream as body};
+use crate::limits::{ID_BYTES, LIST_BYTES};
 
 /// Which resources. All that the caller sees, by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,9 +74,11 @@ impl Client {
         listing: &'a Listing,
         limit: u32,
     ) -> impl Stream<Item = Result<Vec<Resource>, Error>> + 'a {
-        let walk = (Pages::of(limit), HashSet::new());
-        stream::try_unfold(Some(walk), move |walk| async move {
-            let Some((mut pages, mut seen)) = walk else { return Ok(None) };
+        // Hashes, with a key of their own: a hundred bytes of id are eight.
+        let (walk, hasher) = ((Pages::of(limit), HashSet::new(), 0), Arc::new(RandomState::new()));
+        let hash = move |resource: &Resource| hasher.hash_one(&resource.id);
+        stream::try_unfold((Some(walk), hash), move |(walk, hash)| async move {
+            let Some((mut pages, mut seen, mut bytes)) = walk else { return Ok(None) };
             loop {
                 let mut page = match self.list(listing, pages.page()).await {
                     Ok(page) => page,
@@ -82,18 +88,34 @@ impl Client {
                     }
                     Err(error) => return Err(error),
                 };
-                let known = page.first().is_some_and(|first| seen.contains(&first.id));
-                let turn = pages.turn(page.len(), known);
+                let known = page.first().is_some_and(|first| seen.contains(&hash(first)));
+                let new = page.iter().filter(|resource| !seen.contains(&hash(resource))).count();
+                let turn = pages.turn(page.len(), new, known);
                 match turn {
                     Turn::Back => {}
-                    Turn::Lost => return Err(lost(&listing.target(), self.session())),
+                    Turn::Lost(why) => return Err(lost(&listing.target(), why, self.session())),
                     Turn::More | Turn::Last => {
-                        page.retain(|resource| seen.insert(resource.id.clone()));
-                        return Ok(Some((page, (turn == Turn::More).then_some((pages, seen)))));
+                        // One that is too long to be asked for costs only itself.
+                        page.retain(|one| one.id.len() <= ID_BYTES && seen.insert(hash(one)));
+                        bytes += page.iter().map(Resource::bytes).sum::<usize>();
+                        if bytes > LIST_BYTES {
+                            return Err(self.too_large(listing));
+                        }
+                        return Ok(Some((
+                            page,
+                            ((turn == Turn::More).then_some((pages, seen, bytes)), hash),
+                        )));
                     }
                 }
             }
         })
+    }
+
+    fn too_large(&self, listing: &Listing) -> Error {
+        let (url, most) = (self.session().transport.url(), LIST_BYTES >> 20);
+        let message =
+            format!("{} at {url} takes over {most} MiB, which is all that is read of one", listing.target());
+        Error::TooLarge { limit: LIST_BYTES, message }
     }
 
     /// How many resources `listing` names: the same with `count=true` (recordings 413 and 414), which is far cheaper.

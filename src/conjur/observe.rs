@@ -114,6 +114,20 @@ impl Endpoint {
         }
     }
 
+    /// Whether a success is JSON of many records.
+    pub(crate) const fn is_json(self) -> bool {
+        !matches!(
+            self,
+            Self::Secret
+                | Self::EffectivePolicy
+                | Self::PublicKeys
+                | Self::Authenticate
+                | Self::Login
+                | Self::RotateApiKey
+                | Self::RotateOwnApiKey
+        )
+    }
+
     /// Whether the text of a refusal could quote a value, a token or a key. Nothing of such a body goes into an error.
     pub(crate) const fn is_secret(self) -> bool {
         matches!(

@@ -7,11 +7,15 @@
 use super::error::Error;
 use super::resources::Page;
 use super::session::Session;
+use crate::limits::LIST_RECORDS;
 
 /// A page that may be had with the largest answer: it is not halved any more.
 const SMALLEST: u32 = 16;
 /// How often the way goes back before it is given up.
 const MOST_STEPS_BACK: u32 = 30;
+/// How many pages in a row may show nothing but what is known: a list moves back while it is read only as fast as
+/// somebody makes records.
+const MOST_WITHOUT_NEWS: u32 = 3;
 
 /// Where to read next.
 #[derive(Debug)]
@@ -20,6 +24,9 @@ pub(super) struct Pages {
     steps_back: u32,
     /// How far the next step back goes.
     step: u32,
+    /// All records that came, the known ones too.
+    walked: usize,
+    without_news: u32,
 }
 
 /// Whether a smaller page may be had: this one was too much for one answer, or is over the server's largest.
@@ -27,11 +34,45 @@ pub(super) const fn asks_for_less(error: &Error) -> bool {
     matches!(error, Error::TooLarge { .. } | Error::Invalid { .. })
 }
 
-/// The error of [`Turn::Lost`], for a list.
-pub(super) fn lost(list: &str, session: &Session) -> Error {
+/// The error of a [`Turn`] that ends a walk, for a list.
+pub(super) fn lost(list: &str, why: Lost, session: &Session) -> Error {
     let url = session.transport.url();
-    let message = format!("{list} at {url} changes faster than it can be read");
-    Error::Unexpected { status: None, message }
+    match why {
+        Lost::Changes => Error::Unexpected {
+            status: None,
+            message: format!("{list} at {url} changes faster than it can be read"),
+        },
+        Lost::Repeats => Error::Unexpected {
+            status: None,
+            message: format!("{list} at {url} does not end: its pages repeat what came before"),
+        },
+        Lost::TooMany => Error::Unexpected {
+            status: None,
+            message: format!(
+                "{list} at {url} has a page of more records than were asked for: is it the URL of a Conjur API?"
+            ),
+        },
+        Lost::TooLong => Error::TooLarge {
+            limit: LIST_RECORDS,
+            message: format!(
+                "{list} at {url} has over {LIST_RECORDS} records, which is all that is read: narrow it (a search, or an \
+                 identity that sees less)"
+            ),
+        },
+    }
+}
+
+/// Why a walk is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The list changes faster than it can be read.
+    Changes,
+    /// Its pages are full of what is known.
+    Repeats,
+    /// A page is larger than what was asked for.
+    TooMany,
+    /// It has more than [`LIST_RECORDS`].
+    TooLong,
 }
 
 /// What to do with a page that was read.
@@ -43,8 +84,8 @@ pub(super) enum Turn {
     Last,
     /// Something before it was removed, and may have taken others out of sight: leave it, and read [`Pages::page`].
     Back,
-    /// The list changes faster than it can be read.
-    Lost,
+    /// The list can't be read to its end.
+    Lost(Lost),
 }
 
 impl Pages {
@@ -56,7 +97,7 @@ impl Pages {
     /// From the first page, of `limit` records; at least 2, for each page begins with one of the page before.
     pub(super) const fn of(limit: u32) -> Self {
         let limit = if limit < 2 { 2 } else { limit };
-        Self { page: Page { limit, offset: 0 }, steps_back: 0, step: 1 }
+        Self { page: Page { limit, offset: 0 }, steps_back: 0, step: 1, walked: 0, without_news: 0 }
     }
 
     /// The page to read.
@@ -74,13 +115,20 @@ impl Pages {
         self.page.limit /= 2;
     }
 
-    /// After [`Self::page`] was read: it had `len` records, and whether its first one (if it has one) is `known` from
-    /// a page before.
-    pub(super) const fn turn(&mut self, len: usize, known: bool) -> Turn {
+    /// After [`Self::page`] was read: it had `len` records, of which `new` were not known from a page before, and
+    /// whether its first one (if it has one) was `known`.
+    pub(super) const fn turn(&mut self, len: usize, new: usize, known: bool) -> Turn {
+        if len > self.page.limit as usize {
+            return Turn::Lost(Lost::TooMany);
+        }
+        self.walked = self.walked.saturating_add(len);
+        if self.walked > LIST_RECORDS {
+            return Turn::Lost(Lost::TooLong);
+        }
         if self.page.offset > 0 && !known {
             self.steps_back += 1;
             if self.steps_back > MOST_STEPS_BACK {
-                return Turn::Lost;
+                return Turn::Lost(Lost::Changes);
             }
             self.page.offset = self.page.offset.saturating_sub(self.step);
             self.step = self.step.saturating_mul(8);
@@ -89,6 +137,10 @@ impl Pages {
         self.step = 1;
         if len < self.page.limit as usize {
             return Turn::Last;
+        }
+        self.without_news = if new == 0 { self.without_news + 1 } else { 0 };
+        if self.without_news > MOST_WITHOUT_NEWS {
+            return Turn::Lost(Lost::Repeats);
         }
         self.page.offset = self.page.offset.saturating_add(self.page.limit - 1);
         Turn::More
@@ -108,9 +160,10 @@ mod tests {
             asked += 1;
             assert!(asked < 1_000, "it ends");
             let page: Vec<u32> = list.iter().skip(pages.page().offset as usize).take(SIZE).copied().collect();
-            match pages.turn(page.len(), page.first().is_some_and(|first| seen.contains(first))) {
+            let new = page.iter().filter(|id| !seen.contains(*id)).count();
+            match pages.turn(page.len(), new, page.first().is_some_and(|first| seen.contains(first))) {
                 Turn::Back => {}
-                Turn::Lost => return None,
+                Turn::Lost(_) => return None,
                 turn => {
                     seen.extend(page);
                     if turn == Turn::Last {
@@ -167,5 +220,35 @@ mod tests {
             list[0] = 0;
         });
         assert_eq!(seen, None);
+    }
+
+    /// What a hostile list answers, page by page: how many records, how many of them new, whether the first is known.
+    fn walk(mut answer: impl FnMut(Page) -> (usize, usize, bool)) -> (Turn, u32) {
+        let mut pages = Pages::from_the_first();
+        for asked in 1.. {
+            let (len, new, known) = answer(pages.page());
+            let turn = pages.turn(len, new, known);
+            if !matches!(turn, Turn::More | Turn::Back) {
+                return (turn, asked);
+            }
+        }
+        unreachable!("a walk ends")
+    }
+
+    #[test]
+    fn a_list_ends_whatever_its_server_says() {
+        let full = |page: Page| page.limit as usize;
+        for (name, (turn, pages), expected, most) in [
+            ("known and full", walk(|page| (full(page), 0, true)), Lost::Repeats, 5),
+            ("one new record a page", walk(|page| (full(page), 1, true)), Lost::TooLong, 1_001),
+            ("new records for ever", walk(|page| (full(page), full(page) - 1, true)), Lost::TooLong, 1_001),
+            ("never a known one", walk(|page| (full(page), full(page), false)), Lost::Changes, 50),
+            ("back and forth", walk(|page| (full(page), 1, page.offset % 2 == 0)), Lost::Changes, 1_001),
+            ("more than was asked for", walk(|_| (5_000_000, 5_000_000, true)), Lost::TooMany, 1),
+        ] {
+            assert_eq!(turn, Turn::Lost(expected), "{name}");
+            assert!(pages <= most, "{name}: {pages} pages");
+        }
+        assert_eq!(walk(|_| (0, 0, false)).0, Turn::Last);
     }
 }

@@ -16,7 +16,8 @@ use super::http::{Call, Fault};
 use super::id::{self, PolicyBranch, RoleId};
 use super::observe::Endpoint;
 use super::session::{Session, json, longer};
-use super::{Client, stream};
+use super::{Client, stream, words};
+use crate::limits::{ID_BYTES, POLICY_VERSIONS};
 use crate::sensitive::Sensitive;
 
 pub use self::dry_run::{Changes, DryRun, Flaw, Item};
@@ -75,14 +76,16 @@ pub struct PolicyVersion {
     /// Counts up from 1; the 20 newest are kept.
     pub version: u64,
     /// Hex SHA-256 of the document.
-    #[serde(rename = "policy_sha256")]
+    #[serde(rename = "policy_sha256", deserialize_with = "words::text")]
     pub sha256: String,
     /// The full id of who loaded it.
+    #[serde(deserialize_with = "words::text")]
     pub role: String,
     /// When the load began, as the server writes it.
+    #[serde(deserialize_with = "words::text")]
     pub created_at: String,
     /// When it ended; `None` while it goes on.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "words::optional")]
     pub finished_at: Option<String>,
 }
 
@@ -153,6 +156,7 @@ impl Client {
         let shown = shown.ok_or_else(|| about.missing())?;
         let mut versions = shown.policy_versions;
         versions.sort_by_key(|version| version.version);
+        versions.drain(..versions.len().saturating_sub(POLICY_VERSIONS));
         Ok(versions)
     }
 }
@@ -173,11 +177,12 @@ fn read_loaded(created: Result<Created, Error>) -> Result<Loaded, Error> {
     let created = created?;
     let mut created_roles = BTreeMap::new();
     for (role, CreatedRole { api_key }) in created.created_roles {
-        let role: RoleId = role.parse().map_err(|error: id::InvalidId| Error::Unexpected {
-            status: Some(201),
-            message: format!("the load made a role whose id could not be read: {error}"),
-        })?;
-        created_roles.insert(role, api_key);
+        // What has no id to be named by costs only itself: the keys of the others come never again.
+        if let Some(role) = role.parse::<RoleId>().ok().filter(|_| role.len() <= ID_BYTES) {
+            created_roles.insert(role, api_key);
+        } else {
+            tracing::warn!("a load made a role whose id can't be read; its key is lost");
+        }
     }
     Ok(Loaded { created_roles, version: created.version })
 }

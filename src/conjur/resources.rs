@@ -11,15 +11,18 @@ use super::id::{self, RoleId};
 use super::listing::Listing;
 use super::observe::Endpoint;
 use super::session::{json, longer};
-use super::{Client, stream};
+use super::words::Words;
+use super::{Client, stream, words};
 use crate::sensitive::Sensitive;
 
 /// Whose token it is (`GET whoami`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct WhoAmI {
     /// The account.
+    #[serde(deserialize_with = "words::text")]
     pub account: String,
     /// The login: `alice`, `host/apps/web`.
+    #[serde(deserialize_with = "words::text")]
     pub username: String,
 }
 
@@ -31,6 +34,7 @@ pub struct Resource {
     /// The full id of its owner.
     pub owner: String,
     /// When it was made, as the server writes it.
+    #[serde(deserialize_with = "words::text")]
     pub created_at: String,
     /// The full id of the policy that made it; the root policy has none.
     #[serde(default)]
@@ -47,6 +51,14 @@ pub struct Resource {
     /// The CIDRs that a user or host may come from.
     #[serde(default)]
     pub restricted_to: Vec<String>,
+}
+
+impl Resource {
+    /// How much memory what is usually kept of it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let policy = self.policy.as_ref().map_or(0, String::len);
+        std::mem::size_of::<Self>() + self.id.len() + self.owner.len() + self.created_at.len() + policy
+    }
 }
 
 /// One permit on a resource.
@@ -109,7 +121,7 @@ impl Client {
     pub async fn server_version(&self) -> Result<Option<String>, Error> {
         #[derive(Deserialize)]
         struct Root {
-            version: Option<String>,
+            version: Option<Words>,
         }
         let session = self.session();
         let call = Call {
@@ -119,7 +131,8 @@ impl Client {
         let answer = session.transport.send(&call, None).await.map_err(|fault| fault.error)?;
         match answer.status {
             200..=299 => {
-                Ok(serde_json::from_slice::<Root>(answer.body.expose()).ok().and_then(|root| root.version))
+                let root = serde_json::from_slice::<Root>(answer.body.expose()).ok();
+                Ok(root.and_then(|root| root.version).map(Words::into_string))
             }
             // Servers and proxies that keep the root to themselves are fine otherwise.
             400..=499 if answer.status != 429 => Ok(None),

@@ -14,9 +14,7 @@ use super::pace::Lane;
 use super::session::Session;
 use super::variables::{Fetched, Value};
 use super::{Client, id};
-
-/// The most that is read of one secret: a server was seen to keep 20 MiB (recordings 264 and 265).
-const SECRET_LIMIT: usize = 64 * 1024 * 1024;
+use crate::limits::SECRET_BYTES;
 
 impl Client {
     /// The value of a secret: `GET secrets/{account}/{kind}/{id}[?version=]` (API: Retrieve a Secret; recordings 147
@@ -29,7 +27,7 @@ impl Client {
     /// doesn't tell apart; [`Error::Forbidden`] where it is visible; [`Error::Unexpected`] for a kind that the
     /// server has no route for.
     pub async fn fetch_secret(&self, kind: &str, id: &str, version: Option<u32>) -> Result<Value, Error> {
-        self.session().secret(kind, id, version, Lane::Foreground, SECRET_LIMIT).await
+        self.session().secret(kind, id, version, Lane::Foreground, SECRET_BYTES).await
     }
 
     /// Sets the value of a secret, binary and of any size that the server takes: `POST secrets/{account}/{kind}/{id}`

@@ -14,8 +14,7 @@ use super::observe::{Endpoint, Observer};
 use super::pace::{Lane, Parties, Permit};
 use super::{Config, Limits, stream};
 
-/// The most that is read of an answer that is held in memory.
-pub(crate) const BODY_LIMIT: usize = 16 * 1024 * 1024;
+pub(crate) use crate::limits::ANSWER_BYTES as BODY_LIMIT;
 
 /// Cheap to clone; all clones share the transport and the token, and differ in whom they call for.
 #[derive(Clone)]

@@ -1,43 +1,19 @@
 //! Large answers in flight: one budget of bytes for the whole process, from the moment an answer is read until what
 //! came of it is done with. Small answers, which are nearly all, don't count.
+//!
+//! An answer takes its share before it is held in memory, whether the server says its length or not: at once where it does,
+//! and as it grows where it doesn't. Who gets none for long gives the answer up, for it may itself
+//! hold what others wait for (an object with values in two batches), and comes again later.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use super::budget::{Budget, Party, Taken};
+use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES};
 
-/// All shares together.
-const BUDGET: usize = 48 * 1024 * 1024;
-/// An answer up to this size doesn't count: all connections together hold few of them.
-const SMALL: usize = 256 * 1024;
-/// Whoever holds the budget may wait for this very answer (an object with values in two batches), so after this long it
-/// is read all the same.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The smallest part of the budget.
-const UNIT: usize = 1024;
-
-static ALL: LazyLock<Budget> = LazyLock::new(|| Budget::new(PATIENCE));
-
-struct Budget {
-    free: Arc<Semaphore>,
-    patience: Duration,
-}
-
-impl Budget {
-    fn new(patience: Duration) -> Self {
-        Self { free: Arc::new(Semaphore::new(BUDGET / UNIT)), patience }
-    }
-
-    async fn take(&self, length: usize) -> Option<Share> {
-        if length <= SMALL {
-            return None;
-        }
-        let wanted = self.free.clone().acquire_many_owned(units(length.saturating_mul(5) / 2));
-        tokio::time::timeout(self.patience, wanted).await.ok()?.ok().map(Share)
-    }
-}
+static ALL: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(ANSWERS_BYTES));
 
 tokio::task_local! {
     static HELD: RefCell<Vec<Arc<Share>>>;
@@ -45,24 +21,76 @@ tokio::task_local! {
 
 /// A part of the budget; given back on drop.
 #[derive(Debug)]
-pub(crate) struct Share(OwnedSemaphorePermit);
+pub(crate) struct Share(Taken);
 
-impl Share {
-    /// Waits until an answer of that length may be read. While it is, its text, its decoded form and what is decoded so
-    /// far exist beside each other.
-    pub(crate) async fn of_answer(length: usize) -> Option<Self> {
-        ALL.take(length).await
+/// What an answer that is being read takes of the budget.
+pub(crate) struct Reading {
+    budget: Arc<Budget>,
+    party: Party,
+    share: Option<Taken>,
+    patience: Duration,
+    /// Up to which length it is paid for.
+    paid: usize,
+}
+
+/// There is no room for an answer now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// While an answer is read, its text, its decoded form and what is decoded so far exist beside each other.
+const fn cost(length: usize) -> usize {
+    length.saturating_mul(5) / 2
+}
+
+impl Reading {
+    /// `patience` is how long it may wait for its share.
+    pub(crate) fn new(party: &Party, patience: Duration) -> Self {
+        Self::from(&ALL, party, patience)
     }
 
-    /// The part that stands for one value of the answer until it is written: its copies in a Secret and in a request.
-    pub(crate) fn for_value(&mut self, length: usize) -> Option<Self> {
-        let wanted = usize::try_from(units(length.saturating_mul(4))).unwrap_or(usize::MAX);
-        self.0.split(wanted.min(self.0.num_permits())).map(Self)
+    fn from(budget: &Arc<Budget>, party: &Party, patience: Duration) -> Self {
+        let (budget, party) = (Arc::clone(budget), Arc::clone(party));
+        Self { budget, party, share: None, patience, paid: ANSWER_SMALL }
+    }
+
+    /// Before the answer is held up to `length`. Waits for its turn; an answer grows by doubling, so this is seldom asked.
+    pub(crate) async fn up_to(&mut self, length: usize, most: usize) -> Result<(), Full> {
+        if length <= self.paid {
+            return Ok(());
+        }
+        let length = length.max(self.paid.saturating_mul(2)).min(most).max(length);
+        let already = self.share.as_ref().map_or(0, Taken::amount);
+        let more = cost(length).min(ANSWERS_BYTES).saturating_sub(already);
+        let enough = if let Some(share) = &mut self.share {
+            share.grow(more, self.patience).await
+        } else {
+            self.share = self.budget.take(&self.party, more, self.patience).await;
+            self.share.is_some()
+        };
+        if !enough {
+            return Err(Full);
+        }
+        self.paid = length;
+        Ok(())
+    }
+
+    /// Whether others wait for the share of this answer.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.share.as_ref().is_some_and(Taken::is_wanted)
+    }
+
+    /// It was read.
+    pub(crate) fn done(self) -> Option<Share> {
+        self.share.map(Share)
     }
 }
 
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.min(BUDGET).div_ceil(UNIT)).unwrap_or(u32::MAX)
+impl Share {
+    /// The part that stands for one value of the answer until it is written: its copies in a Secret and in a request.
+    pub(crate) fn for_value(&mut self, length: usize) -> Option<Self> {
+        let part = self.0.split(length.saturating_mul(4));
+        (part.amount() > 0).then_some(Self(part))
+    }
 }
 
 /// Runs `work`; what it fetches counts against the budget until it ends.
@@ -80,31 +108,53 @@ pub(super) fn keep(share: &Arc<Share>) {
 mod tests {
     use super::*;
 
+    const MIB: usize = 1024 * 1024;
+    const PATIENCE: Duration = Duration::from_millis(20);
+
+    async fn read(budget: &Arc<Budget>, party: &str, length: usize) -> Option<Share> {
+        let mut reading = Reading::from(budget, &party.into(), PATIENCE);
+        reading.up_to(length, usize::MAX).await.unwrap();
+        reading.done()
+    }
+
     #[tokio::test]
     async fn large_answers_wait_for_each_other_but_not_for_ever_and_small_ones_never() {
-        let budget = Budget::new(Duration::from_millis(20));
-        let all = budget.take(BUDGET).await.unwrap();
-        assert!(budget.take(BUDGET).await.is_none(), "it goes on without a share when it has waited");
-        assert!(budget.take(SMALL).await.is_none());
-        assert_eq!(budget.free.available_permits(), 0);
+        let budget = Budget::new(ANSWERS_BYTES);
+        let all = read(&budget, "a", ANSWERS_BYTES).await.unwrap();
+        assert!(read(&budget, "a", ANSWER_SMALL).await.is_none(), "it takes nothing");
+        let mut next = Reading::from(&budget, &"a".into(), PATIENCE);
+        assert_eq!(next.up_to(MIB, MIB).await, Err(Full), "it is given up rather than held without a share");
+        assert!(read(&budget, "b", MIB).await.is_some(), "another's is read all the same");
         drop(all);
-        assert_eq!(budget.free.available_permits(), BUDGET / UNIT);
+        assert_eq!(next.up_to(MIB, MIB).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_unknown_length_pays_as_it_grows() {
+        let budget = Budget::new(ANSWERS_BYTES);
+        let mut reading = Reading::from(&budget, &"a".into(), PATIENCE);
+        let paid = |reading: &Reading| reading.share.as_ref().map_or(0, Taken::amount);
+        for length in (0..8 * MIB).step_by(16 * 1024) {
+            reading.up_to(length, 8 * MIB).await.unwrap();
+            assert!(length <= ANSWER_SMALL || paid(&reading) >= cost(length), "{length}");
+            assert!(paid(&reading) <= cost(8 * MIB), "{length}");
+        }
     }
 
     #[tokio::test]
     async fn a_value_counts_until_the_work_that_fetched_it_is_done() {
-        let budget = Budget::new(Duration::from_millis(20));
-        let mut answer = budget.take(1024 * 1024).await.unwrap();
-        let value = Arc::new(answer.for_value(512 * 1024).unwrap());
+        let budget = Budget::new(ANSWERS_BYTES);
+        let mut answer = read(&budget, "a", MIB).await.unwrap();
+        let value = Arc::new(answer.for_value(MIB / 2).unwrap());
         drop(answer);
-        let left = BUDGET / UNIT - 2048;
-        assert_eq!(budget.free.available_permits(), left);
+        let rest = || budget.try_take(&"b".into(), ANSWERS_BYTES - 2 * MIB + 1).is_none();
+        assert!(rest());
         until_done(async {
             keep(&value);
             drop(value);
-            assert_eq!(budget.free.available_permits(), left);
+            assert!(rest());
         })
         .await;
-        assert_eq!(budget.free.available_permits(), BUDGET / UNIT);
+        assert!(!rest());
     }
 }

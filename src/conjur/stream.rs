@@ -1,20 +1,22 @@
 //! JSON read while it comes in: the texts of twenty policy versions pass by without being held.
+//!
+//! No thread waits for a server: what is kept is gathered as the chunks come, and read at the end.
 
-use std::io::{self, Read};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
+use super::budget::{Budget, Taken};
 use super::error::{About, Error};
 use super::http::{Call, Opened, Transport};
+use super::scan::Scan;
+use super::share::Reading;
+use crate::limits::{ANSWERS_PATIENCE, STREAM_BYTES, STREAM_SMALL, STREAMS};
 
-/// Twenty versions of 10 MiB, and what JSON's escapes add.
-const STREAM_LIMIT: usize = 512 * 1024 * 1024;
-const CHUNKS_AHEAD: usize = 4;
+static ALL: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(STREAMS));
 
-/// Reads the body of `response` as `T` on a blocking thread, fed as the chunks come in.
+/// Reads the body of `response` as `T`, keeping little of it.
 pub(crate) async fn read_json<T>(
     transport: &Transport,
     call: &Call,
@@ -26,78 +28,54 @@ where
 {
     let Opened { mut response, start } = opened;
     let status = response.status().as_u16();
-    let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-    let parsing = tokio::task::spawn_blocking(move || {
-        let mut reader = io::BufReader::with_capacity(64 * 1024, Chunks { chunks, rest: Bytes::new() });
-        let value = serde_json::from_reader::<_, T>(&mut reader);
-        if value.is_ok() {
-            // What follows the value is read too, so that the connection can be used again.
-            io::copy(&mut reader, &mut io::sink()).ok();
-        }
-        value
-    });
-    let mut read = 0;
-    let fed = loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => {
-                read += chunk.len();
-                if read > STREAM_LIMIT {
-                    let message = format!("the answer of {} is over {STREAM_LIMIT} bytes", about.url);
-                    break Err(Error::TooLarge { limit: STREAM_LIMIT, message });
-                }
-                if sender.send(chunk).await.is_err() {
-                    // What can't be read is not read to its end.
-                    transport.done(call, status, start);
-                    break Ok(());
-                }
-            }
-            Ok(None) => {
-                transport.done(call, status, start);
-                break Ok(());
-            }
-            Err(error) => break Err(transport.fault(call, error, start).error),
-        }
+    let (mut read, mut scan) = (0, Scan::keeping());
+    let payer = transport.payer(call);
+    let mut reading = Reading::new(&payer, ANSWERS_PATIENCE);
+    let mut place: Option<Taken> = None;
+    let too_large = |limit: usize| Error::TooLarge {
+        limit,
+        message: format!("the answer of {} is over {limit} bytes, which is all that is read", about.url),
     };
-    drop(sender);
-    let value = parsing.await;
-    fed?;
-    match value {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Error::Unexpected {
-            status: Some(status),
-            message: format!(
-                "{} answered with something that could not be read as {} (line {}, column {}): is it the URL of a \
-                 Conjur API?",
-                about.url,
-                about.target,
-                error.line(),
-                error.column()
-            ),
-        }),
-        Err(_) => {
-            let message = format!("reading the answer of {} was stopped", about.url);
-            Err(Error::Unavailable { message })
+    loop {
+        let wanted = || reading.is_wanted() || place.as_ref().is_some_and(Taken::is_wanted);
+        let chunk = transport.chunk(call, &mut response, start, wanted).await;
+        let Some(chunk) = chunk.map_err(|fault| fault.error)? else { break };
+        read += chunk.len();
+        if read > STREAM_BYTES {
+            return Err(too_large(STREAM_BYTES));
         }
-    }
-}
-
-struct Chunks {
-    chunks: mpsc::Receiver<Bytes>,
-    rest: Bytes,
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.chunks.blocking_recv() {
-                Some(chunk) => self.rest = chunk,
-                None => return Ok(0),
+        if read > STREAM_SMALL && place.is_none() {
+            place = ALL.take(&payer, 1, ANSWERS_PATIENCE).await;
+            if place.is_none() {
+                return Err(transport.crowded(call, start).error);
             }
         }
-        let count = self.rest.len().min(buffer.len());
-        self.rest.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
+        scan.push(&chunk);
+        if scan.weight() > call.limit {
+            return Err(too_large(call.limit));
+        }
+        if reading.up_to(scan.weight(), call.limit).await.is_err() {
+            return Err(transport.crowded(call, start).error);
+        }
     }
+    transport.done(call, status, start);
+    let kept = scan.into_kept();
+    let value = if kept.len() <= STREAM_SMALL {
+        serde_json::from_slice(&kept).ok()
+    } else {
+        // It takes milliseconds, waits for nobody, and is one of few.
+        let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice(&kept).ok()).await;
+        let stopped =
+            |_| Error::Unavailable { message: format!("reading the answer of {} was stopped", about.url) };
+        parsed.map_err(stopped)?
+    };
+    value.ok_or_else(|| Error::Unexpected {
+        status: Some(status),
+        message: format!(
+            "{} answered with something that could not be read as {}: is it the URL of a Conjur API?",
+            about.url, about.target
+        ),
+    })
 }
 
 /// Streams take as long as a load may.

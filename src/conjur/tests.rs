@@ -1,6 +1,7 @@
 //! The client against a server on loopback.
 
 mod catalogue;
+mod hostile;
 mod policies;
 mod reach;
 mod tls;

@@ -69,6 +69,15 @@ impl Facts {
         self.access.is_some() && jwt.is_some_and(|jwt| jwt.service_account_ref.namespace.is_none())
     }
 
+    /// Who shares its part of the process's budgets: a namespace, or, in the place of one, a cluster's connection.
+    pub fn party(&self) -> String {
+        match self.tenant.as_deref().unwrap_or(&self.id.namespace) {
+            // No namespace has a slash in its name.
+            "" => format!("cluster/{}", self.id.name),
+            namespace => namespace.to_owned(),
+        }
+    }
+
     /// The connection as a namespace uses it.
     #[must_use]
     pub fn for_user(mut self, namespace: &str) -> Self {

@@ -15,10 +15,8 @@ use crate::conjur::http::{Answer, Call, Transport};
 use crate::conjur::observe::Endpoint;
 use crate::conjur::pace::{Lane, Parties};
 use crate::conjur::{Credentials, id};
+use crate::limits::TOKEN_BYTES;
 use crate::sensitive::Sensitive;
-
-/// The most that is read of a token or a key.
-pub(super) const LIMIT: usize = 64 * 1024;
 
 pub(super) const KEY_HINT: &str = "login, API key, account and the host's CIDRs";
 pub(super) const PASSWORD_HINT: &str = "login, password and account";
@@ -37,7 +35,7 @@ fn post(path: String, lane: Lane, timeout: Duration, body: Bytes) -> Call {
         lane,
         parties: Parties::everybody(),
         timeout,
-        limit: LIMIT,
+        limit: TOKEN_BYTES,
         repeatable: true,
     }
 }
@@ -120,7 +118,7 @@ pub(crate) async fn fetch_key(
         lane,
         parties: Parties::everybody(),
         timeout,
-        limit: LIMIT,
+        limit: TOKEN_BYTES,
         repeatable: true,
     };
     let answer = transport.send(&call, None).await.map_err(|fault| fault.error)?;

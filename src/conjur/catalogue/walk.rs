@@ -1,14 +1,17 @@
 //! Through the pages of the list of variables, keeping little of each.
 
 use std::borrow::Cow;
-use std::collections::hash_map::DefaultHasher;
+use std::collections::HashSet;
+use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::fmt::{self, Write};
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
+use super::kept::IN_MEMORY;
 use super::{Listed, Mark};
+use crate::conjur::budget::Taken;
 use crate::conjur::error::{self, Error};
 use crate::conjur::http::Call;
 use crate::conjur::id;
@@ -16,10 +19,8 @@ use crate::conjur::observe::Endpoint;
 use crate::conjur::pace::Lane;
 use crate::conjur::pages::{Pages, Turn, asks_for_less, lost};
 use crate::conjur::resources::Page;
-use crate::conjur::session::{BODY_LIMIT, Session, unreadable};
-
-/// An answer over this is asked for again by halves: it is held in memory as a whole.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
+use crate::conjur::session::{BODY_LIMIT, Session, longer, unreadable};
+use crate::limits::{ID_BYTES, LIST_BYTES, PAGE_BYTES};
 
 #[derive(Deserialize)]
 struct Shown<'a> {
@@ -83,9 +84,30 @@ impl Shown<'_> {
     }
 }
 
-/// All pages, one after the other.
-pub(super) async fn walk(session: &Session, search: Option<&str>, lane: Lane) -> Result<Vec<Listed>, Error> {
+/// All pages, one after the other, and what they take of the memory for lists.
+pub(super) async fn walk(
+    session: &Session,
+    search: Option<&str>,
+    lane: Lane,
+) -> Result<(Vec<Listed>, Taken), Error> {
+    let deadline = longer(&session.limits);
+    let walk = tokio::time::timeout(deadline, all_pages(session, search, lane));
+    walk.await.unwrap_or_else(|_| {
+        let (url, seconds) = (session.transport.url(), deadline.as_secs());
+        let message = format!("the list of variables at {url} was not read to its end within {seconds} s");
+        Err(Error::Unavailable { message })
+    })
+}
+
+async fn all_pages(
+    session: &Session,
+    search: Option<&str>,
+    lane: Lane,
+) -> Result<(Vec<Listed>, Taken), Error> {
     let (mut found, mut pages) = (Vec::<Listed>::new(), Pages::from_the_first());
+    // Hashes, with a key of their own: a hundred bytes of id are eight.
+    let (mut seen, hasher) = (HashSet::new(), RandomState::new());
+    let mut memory = crowded(session, IN_MEMORY.try_take(session.transport.party(), 0))?;
     loop {
         let page = match page(session, search, lane, &pages).await {
             Ok(page) => page,
@@ -95,17 +117,46 @@ pub(super) async fn walk(session: &Session, search: Option<&str>, lane: Lane) ->
             }
             Err(error) => return Err(error),
         };
-        let follows = |first: &Listed| found.iter().rev().any(|known| known.id == first.id);
-        match pages.turn(page.len(), page.first().is_some_and(follows)) {
-            Turn::More => found.extend(page),
-            Turn::Last => {
-                found.extend(page);
-                return Ok(found);
-            }
-            Turn::Back => {}
-            Turn::Lost => return Err(lost("the list of variables", session)),
+        let hash = |listed: &Listed| hasher.hash_one(&listed.id);
+        let known = page.first().is_some_and(|first| seen.contains(&hash(first)));
+        let new = page.iter().filter(|listed| !seen.contains(&hash(listed))).count();
+        let turn = match pages.turn(page.len(), new, known) {
+            Turn::Back => continue,
+            Turn::Lost(why) => return Err(lost("the list of variables", why, session)),
+            turn => turn,
+        };
+        let bytes = page.iter().map(Listed::bytes).sum::<usize>();
+        if memory.amount() + bytes > LIST_BYTES {
+            return Err(too_large(session));
+        }
+        if !memory.try_grow(bytes) {
+            return crowded(session, None);
+        }
+        seen.extend(page.iter().map(hash));
+        found.extend(page);
+        if turn == Turn::Last {
+            return Ok((found, memory));
         }
     }
+}
+
+fn too_large(session: &Session) -> Error {
+    let (url, most) = (session.transport.url(), LIST_BYTES >> 20);
+    let message = format!(
+        "the list of variables at {url} takes over {most} MiB, which is all that is kept of one: narrow it by a search, or \
+         by an identity that sees less"
+    );
+    Error::TooLarge { limit: LIST_BYTES, message }
+}
+
+/// Who finds no room in the memory for lists gives up for now: what it holds already others may wait for.
+fn crowded<T>(session: &Session, taken: Option<T>) -> Result<T, Error> {
+    taken.ok_or_else(|| {
+        let url = session.transport.url();
+        let message =
+            format!("the list of variables at {url} was given up: other lists fill the memory for them");
+        Error::Unavailable { message }
+    })
 }
 
 async fn page(
@@ -130,5 +181,7 @@ async fn page(
     let shown: Vec<Shown<'_>> =
         serde_json::from_slice(answer.body.expose()).map_err(|error| unreadable(&answer, about, &error))?;
     let prefix = format!("{account}:variable:");
-    Ok(shown.into_iter().map(|shown| shown.keep(&prefix)).collect())
+    // One that is too long to be asked for costs only itself.
+    let usable = shown.into_iter().filter(|shown| shown.id.len() <= ID_BYTES);
+    Ok(usable.map(|shown| shown.keep(&prefix)).collect())
 }

@@ -13,6 +13,7 @@ use crate::conjur::http::{Answer, Call};
 use crate::conjur::id::PolicyBranch;
 use crate::conjur::observe::Endpoint;
 use crate::conjur::session::json;
+use crate::conjur::words;
 
 /// What a load would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub struct Changes {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Item {
     /// The full id, `account:kind:id`.
+    #[serde(deserialize_with = "words::id")]
     pub identifier: String,
     /// Its kind.
     #[serde(rename = "type", default)]
@@ -80,7 +82,8 @@ pub struct Flaw {
     /// The column; 0 where the server doesn't know it.
     #[serde(default)]
     pub column: Option<u32>,
-    /// What it is, in one or two lines.
+    /// What it is.
+    #[serde(deserialize_with = "words::text")]
     pub message: String,
 }
 

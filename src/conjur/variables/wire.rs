@@ -17,6 +17,7 @@ use crate::conjur::observe::Endpoint;
 use crate::conjur::pace::{Lane, Parties};
 use crate::conjur::session::{BODY_LIMIT, Session, unreadable};
 use crate::conjur::share::Share;
+use crate::limits::BATCH_ANSWER_BYTES;
 use crate::sensitive::Sensitive;
 
 /// What a batch came to. A fault tells what to do about it.
@@ -52,9 +53,6 @@ pub(super) trait Source: Send + Sync + 'static {
     fn url(&self) -> &str;
 }
 
-/// The most that is read of a batch's answer. Where the server says that it is more, nothing of it is read, and the batch
-/// is halved.
-const BATCH_LIMIT: usize = 8 * 1024 * 1024;
 const QUERY: &str = "secrets?variable_ids=";
 
 impl Session {
@@ -82,7 +80,7 @@ impl Source for Session {
             headers: vec![(ACCEPT_ENCODING, HeaderValue::from_static("base64"))],
             lane,
             parties: parties.clone(),
-            limit: BATCH_LIMIT,
+            limit: BATCH_ANSWER_BYTES,
             ..self.get(Endpoint::SecretBatch, path)
         };
         match self.call(&call).await {

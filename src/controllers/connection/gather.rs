@@ -77,6 +77,7 @@ pub async fn gather(facts: &Facts, ctx: &Context) -> Result<Ingredients, Failure
     }
     config.token_refresh_interval = settings.token_refresh_interval;
     config.limits = limits(&settings.limits);
+    config.party = facts.party().into();
     let inputs = inputs::hash(reader.sources.iter().map(String::as_str));
     Ok(Ingredients { config, inputs })
 }
