@@ -3,6 +3,7 @@
 
 mod access;
 mod api_faults;
+mod canary;
 mod connection;
 mod contest;
 mod descriptors;
@@ -73,6 +74,8 @@ pub struct World {
     pub client: Client,
     /// The operator's log, over all its restarts.
     log: PathBuf,
+    /// Where its metrics are, through all its restarts.
+    metrics: String,
     /// Tests that stop or kill it take it for themselves.
     pub operator: RwLock<Operator>,
 }
@@ -90,8 +93,9 @@ impl World {
         options.log_level = "trace".into();
         options.args.push("--leader-elect".into());
         let operator = Operator::start(env!("CARGO_BIN_EXE_conjur-operator"), plane, options).await.unwrap();
-        let log = operator.log_file().to_owned();
-        World { plane, release, client: plane.client().await.unwrap(), log, operator: RwLock::new(operator) }
+        let (log, metrics) = (operator.log_file().to_owned(), operator.metrics_addr().to_owned());
+        let client = plane.client().await.unwrap();
+        World { plane, release, client, log, metrics, operator: RwLock::new(operator) }
     }
 }
 
