@@ -164,3 +164,18 @@ pub const HTTP_DEADLINE: Duration = Duration::from_secs(15);
 pub const BAD_IDS_APART: Duration = Duration::from_secs(60);
 /// Missing and forbidden ids that a client of Conjur remembers, and looks at again by itself.
 pub const BAD_IDS: usize = 4_096;
+
+/// A document that Conjur refused, where something in Conjur may mend it: looked at, or sent, once in this time.
+pub const REFUSED_AGAIN: Duration = Duration::from_secs(600);
+/// A branch that is missing: looked for once in this time.
+pub const BRANCH_AGAIN: Duration = Duration::from_secs(60);
+/// What an identity may do with a branch, after another policy's load that may have changed it: asked for once in this time.
+pub const GIVEN_AGAIN: Duration = Duration::from_secs(10);
+/// Records of others' loads that are remembered for documents that were refused meanwhile, for the process.
+pub const RECORDS_REMEMBERED: usize = 100_000;
+/// Loads that are remembered for that, however little they made, for the process.
+pub const LOADS_REMEMBERED: usize = 1_024;
+/// A branch that Conjur says is busy is left alone for no longer than this, whatever it asks for.
+pub const BUSY_PAUSE: Duration = Duration::from_secs(300);
+/// A load waits for its turn on a branch this long, and then tries again: it, too, must end in the reconcile's time.
+pub const TURN_WAIT: Duration = Duration::from_secs(200);

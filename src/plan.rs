@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod load;
 pub mod policy_plan;
 pub mod policy_text;
+pub mod refusal;
 pub mod references;
 pub mod removal;
 pub mod role_key;
