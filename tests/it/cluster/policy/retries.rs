@@ -7,7 +7,7 @@ use conjur_operator::api::{ConjurConnection, ConjurPolicy};
 
 use super::super::{
     Bench, SOON, alone,
-    setup::{condition, eventually, states},
+    setup::{change_policy, condition, eventually, states},
     test,
 };
 use super::{billing, keys_in, keys_work, loads, policy, settled, status};
@@ -115,7 +115,7 @@ fn what_somebody_mends_in_conjur_is_noticed_at_once_by_sync_now() {
         bench
             .root("- !permit {role: !host ops, privileges: [create, update], resource: !policy granted}\n")
             .await;
-        bench.root("- !grant {role: !policy owned, member: !host ops}\n").await;
+        change_policy(&bench, "- !policy {id: owned, owner: !host ops}\n").await;
         for name in ["a", "b", "c"] {
             sync_now(&bench, name, "mended").await;
             let p = bench.ready::<ConjurPolicy>(name).await;
