@@ -255,7 +255,7 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
         },
         400 | 405..=428 | 430..=499 => {
             let position = said.innererror;
-            let missing = missing_record(&said.message).filter(|_| position.is_none());
+            let missing = missing_record(said.message.as_str()).filter(|_| position.is_none());
             Error::Invalid {
                 message: format!("{url} refused {target} with {status}{words}{}", gateway(answer)),
                 code: code_of(answer).unwrap_or_else(|| status.to_string()),
@@ -275,9 +275,6 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
     }
 }
 
-/// Longest id of a record that is taken out of a server's words.
-const LONGEST_ID: usize = 1024;
-
 /// `Group 'app/later' not found in account 'demo'` is `demo:group:app/later` (recordings 70 to 73).
 pub(crate) fn missing_record(words: &str) -> Option<String> {
     let (record, account) = words.rsplit_once("' not found in account '")?;
@@ -286,8 +283,7 @@ pub(crate) fn missing_record(words: &str) -> Option<String> {
     let kind = kind.to_ascii_lowercase().replace([' ', '-'], "_");
     let is_word =
         |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    let is_id = !id.is_empty() && id.len() <= LONGEST_ID && !id.contains(char::is_control);
-    (is_word(&kind) && is_word(account) && is_id).then(|| format!("{account}:{kind}:{id}"))
+    (is_word(&kind) && is_word(account) && !id.is_empty()).then(|| format!("{account}:{kind}:{id}"))
 }
 
 fn unauthenticated(answer: &Answer, said: &Said, About { url, login, privilege, .. }: About<'_>) -> String {

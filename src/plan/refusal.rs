@@ -18,15 +18,16 @@ use crate::{
 use super::Class;
 
 /// What can mend what Conjur calls invalid. `code` is its word for it, or the status where it has none; `placed`: it
-/// names a place in the document (`innererror`); `missing`: it names a record that is not there.
-pub fn mended_by(code: &str, placed: bool, missing: bool) -> MendedBy {
+/// names a place in the document (`innererror`); `missing`: it names a record that is not there; `cut`: its words were too
+/// long to be kept whole.
+pub fn mended_by(code: &str, placed: bool, missing: bool, cut: bool) -> MendedBy {
     let is_status = !code.is_empty() && code.bytes().all(|b| b.is_ascii_digit());
     if placed {
         MendedBy::Edit
     } else if missing {
         MendedBy::Record
-    } else if is_status {
-        // No word of Conjur's: a proxy's limit, or a fault of the server.
+    } else if is_status || cut {
+        // No word of Conjur's: a proxy's limit, or a fault of the server. Or a long id of what is not there.
         MendedBy::Time
     } else {
         MendedBy::Edit
@@ -147,18 +148,20 @@ mod tests {
 
     #[test]
     fn what_only_an_edit_can_mend_is_told_from_what_others_can() {
-        for (code, placed, missing, by) in [
-            ("policy_invalid", true, false, MendedBy::Edit),
-            ("policy_invalid", true, true, MendedBy::Edit),
-            ("policy_invalid", false, false, MendedBy::Edit),
-            ("validation_failed", false, false, MendedBy::Edit),
-            ("policy_invalid", false, true, MendedBy::Record),
-            ("not_found", false, true, MendedBy::Record),
-            ("413", false, false, MendedBy::Time),
-            ("405", false, false, MendedBy::Time),
-            ("", false, false, MendedBy::Edit),
+        for (code, placed, missing, cut, by) in [
+            ("policy_invalid", true, false, false, MendedBy::Edit),
+            ("policy_invalid", true, true, false, MendedBy::Edit),
+            ("policy_invalid", true, false, true, MendedBy::Edit),
+            ("policy_invalid", false, false, false, MendedBy::Edit),
+            ("validation_failed", false, false, false, MendedBy::Edit),
+            ("policy_invalid", false, true, false, MendedBy::Record),
+            ("not_found", false, true, false, MendedBy::Record),
+            ("policy_invalid", false, false, true, MendedBy::Time),
+            ("413", false, false, false, MendedBy::Time),
+            ("405", false, false, false, MendedBy::Time),
+            ("", false, false, false, MendedBy::Edit),
         ] {
-            assert_eq!(mended_by(code, placed, missing), by, "{code} {placed} {missing}");
+            assert_eq!(mended_by(code, placed, missing, cut), by, "{code} {placed} {missing} {cut}");
         }
     }
 

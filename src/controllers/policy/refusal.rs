@@ -118,7 +118,7 @@ impl Run<'_> {
     ) -> Failure {
         let mended_by = match code {
             "not_found" => MendedBy::Record,
-            code => mended_by(code, line.is_some(), missing.is_some()),
+            code => mended_by(code, line.is_some(), missing.is_some(), message.ends_with('…')),
         };
         self.note(mended_by, missing, None);
         let text = &self.content.text;

@@ -68,7 +68,7 @@ async fn only_a_record_that_is_not_there_is_mended_by_others_of_what_conjur_call
             Error::Invalid { code, line, missing: lacks, .. } => {
                 invalid += 1;
                 assert_eq!(lacks.as_deref(), missing.get(&seq).copied(), "{seq}");
-                let by = mended_by(&code, line.is_some(), lacks.is_some());
+                let by = mended_by(&code, line.is_some(), lacks.is_some(), false);
                 let expected = if missing.contains_key(&seq) { MendedBy::Record } else { MendedBy::Edit };
                 assert_eq!(by, expected, "{seq}: {code}");
             }
