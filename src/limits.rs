@@ -4,10 +4,12 @@
 //! work-conserving: a namespace that is alone gets all of the process's, one among others its turn ([`crate::fair`]).
 //! Where a budget is met, [`hit`] counts it under the name of its constant.
 
+mod bucket;
 mod hits;
 
 use std::time::Duration;
 
+pub use bucket::{Bucket, Rate};
 pub use hits::{InUse, Limit, hit, hits, in_use};
 
 const KIB: usize = 1024;
@@ -139,6 +141,20 @@ pub const EVENTS_BURST: u32 = 300;
 pub const EVENTS_PER_NAMESPACE: u32 = 5;
 /// Events of the process in a second.
 pub const EVENTS_PER_PROCESS: u32 = 50;
+/// Events that wait to be sent, for the process.
+pub const EVENTS_QUEUE: usize = 2_000;
+/// Events that were sent and are remembered, so that the next like one of them is counted there, for the process.
+pub const EVENTS_KEPT: usize = 2_000;
+/// The text of one Event; the API server takes no more.
+pub const EVENT_NOTE_BYTES: usize = KIB;
+/// Log lines at warn and error about one namespace at once.
+pub const LOG_FAILURES_BURST: u32 = 100;
+/// Log lines at warn and error about one namespace in a second.
+pub const LOG_FAILURES: u32 = 1;
+/// Log lines at warn and error of the process in a second; ten times as many at once.
+pub const LOG_FAILURES_PROCESS: u32 = 50;
+/// One log line.
+pub const LOG_LINE_BYTES: usize = 4 * KIB;
 
 /// Threads that run the tasks of the process; fewer where there are fewer processors, but two at least.
 pub const WORKERS: usize = 4;
