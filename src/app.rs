@@ -19,6 +19,7 @@ use crate::{
         drive,
         inputs::Inputs,
         memory::Memory,
+        namespaces,
         policy::{Branches, KeyWrites, Notes},
         report::Events,
         report::Statuses,
@@ -83,10 +84,16 @@ async fn act(
     let (cluster_connections, cluster_connections_writer) =
         reflector::store::<DeserializeGuard<ClusterConjurConnection>>();
     let (namespaces, namespaces_writer) = reflector::store();
-    let _namespaces =
-        AbortOnDropHandle::new(tokio::spawn(streams::namespaces(client.clone(), namespaces_writer)));
     let (secrets, secrets_writer) = reflector::store::<DeserializeGuard<ConjurSecret>>();
     let (policies, policies_writer) = reflector::store::<DeserializeGuard<ConjurPolicy>>();
+    let watch = namespaces::watch(
+        client.clone(),
+        namespaces_writer,
+        secrets.clone(),
+        policies.clone(),
+        wakeups.clone(),
+    );
+    let _namespaces = AbortOnDropHandle::new(tokio::spawn(watch));
     let (owned, owned_writer) = reflector::store();
     let (events, send_events) = Events::new(client.clone());
     let _events = AbortOnDropHandle::new(tokio::spawn(send_events));

@@ -2,12 +2,14 @@
 //!
 //! Read every controller in one direction: `reconcile` → `observe` → `act`.
 
+pub mod circles;
 pub mod clients;
 pub mod connection;
 pub mod facts;
 pub mod failure;
 pub mod inputs;
 pub mod memory;
+pub mod namespaces;
 pub mod policy;
 pub mod report;
 pub mod secret;
@@ -368,17 +370,14 @@ async fn finish<K: Reconcile>(
             };
             let next = next.into_iter().chain(again).min();
             ctx.metrics.failed(K::KIND, failure.reason.as_str());
-            // The connection tells of itself, once: thousands may wait for it.
-            if failure.class != Class::Connection {
-                tracing::warn!(
-                    kind = K::KIND.as_str(),
-                    namespace = key.namespace,
-                    name = key.name,
-                    reason = failure.reason.as_str(),
-                    "{}",
-                    failure.message
-                );
-            }
+            tracing::warn!(
+                kind = K::KIND.as_str(),
+                namespace = key.namespace,
+                name = key.name,
+                reason = failure.reason.as_str(),
+                "{}",
+                failure.message
+            );
             let lane = if asked { Lane::Foreground } else { Lane::Refresh };
             let (state, reason) = (failure.class.state(asked), failure.reason);
             (Report { state, reason, message: failure.message, fields, lane }, next)

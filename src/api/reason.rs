@@ -46,6 +46,8 @@ reasons! {
     RolloutRestarted,
     /// A workload that is to be restarted does not exist; one that is made now has the new data anyway (event).
     RolloutTargetNotFound,
+    /// A find brings variables whose ids can't be asked for; they are left out (event).
+    VariablesLeftOut,
     /// The API key of a role was rotated since the one that Conjur gave was lost (event).
     KeyRotated,
     /// What a ConjurPolicy with `deletionPolicy: Delete` made was removed from Conjur (event).

@@ -62,7 +62,6 @@ impl Client {
                 ),
                 line: None,
                 column: None,
-                missing: None,
             }),
             _ => Err(error::from_answer(&answer, about)),
         }

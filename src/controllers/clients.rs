@@ -320,8 +320,8 @@ pub struct Named {
     pub facts: Facts,
     /// Whether it works.
     pub standing: Standing,
-    /// A hash over what of it matters to those who use it: uid, generation, identity. A mere exchange of its key
-    /// changes nothing for them.
+    /// A hash over what of it matters to those who use it: uid, generation, identity, and which of its rules the labels of
+    /// their namespace select. A mere exchange of its key changes nothing for them.
     pub inputs: String,
 }
 
@@ -359,11 +359,21 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Nam
         ctx.clients.identity(&facts).unwrap_or_default()
     };
     let generation = facts.generation.unwrap_or_default().to_string();
+    let selection = selection(&facts, &user.namespace, ctx);
+    let parts = [facts.uid.as_str(), &generation, &identity].into_iter().chain(selection.as_deref());
     Ok(Named {
         standing: ctx.clients.standing(&facts).on_behalf_of(&user.namespace),
-        inputs: inputs::hash([facts.uid.as_str(), &generation, &identity]),
+        inputs: inputs::hash(parts),
         facts,
     })
+}
+
+/// Which rules of a connection are for a namespace, where that depends on its labels.
+fn selection(facts: &Facts, namespace: &str, ctx: &Context) -> Option<String> {
+    let found = ctx.namespaces.get(&ObjectRef::new(namespace));
+    let none = BTreeMap::new();
+    let labels = found.as_ref().map_or(&none, |n| n.labels());
+    access::selection(facts.access.as_ref()?, Consumer { namespace, labels })
 }
 
 impl Named {
@@ -393,6 +403,24 @@ impl Named {
             return access::check_use(rules, who, connection);
         }
         ids.iter().try_for_each(|id| access::check(rules, who, verb, id, connection))
+    }
+
+    /// Calls for each of some ids that can't be asked for and that the rules would let an object of a namespace read, were
+    /// it not for their form.
+    pub fn covered<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i str>,
+        user: &Key,
+        ctx: &Context,
+        each: impl FnMut(&'i str),
+    ) {
+        let Some(rules) = &self.facts.access else { return ids.for_each(each) };
+        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
+        let none = BTreeMap::new();
+        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
+        let who = Consumer { namespace: &user.namespace, labels };
+        let granted = access::Granted::of(rules, who, Verb::Read);
+        ids.filter(|id| granted.covers(id)).for_each(each);
     }
 
     /// Of some variables those that an object of a namespace may read. No IO.

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Key;
+use super::{Key, circles::Circles};
 use crate::plan::{contest::Repairs, secret::Fingerprint, versions::Versions};
 
 /// A target, as we last wrote or saw it.
@@ -56,13 +56,17 @@ pub struct Remembered {
     pub unconfirmed: Option<Unconfirmed>,
     /// How often it was repaired, one time after the other.
     pub repairs: Repairs,
+    /// How often it was written for what it refers to, one time after the other.
+    pub rewrites: Repairs,
+    /// What is left out of what its finds bring, as it is said.
+    pub left_out: Option<String>,
     /// All that the last attempt was for is done, but for restarts of workloads.
     pub only_rollout: bool,
 }
 
 /// By object; lost with the process.
 #[derive(Default)]
-pub struct Memory(Mutex<HashMap<Key, Remembered>>, Mutex<Merges>);
+pub struct Memory(Mutex<HashMap<Key, Remembered>>, Mutex<Merges>, Circles);
 
 /// Which objects merge into which Secret: such a Secret names none of them as its owner.
 #[derive(Default)]
@@ -98,6 +102,11 @@ impl Memory {
             m.slot = m.slot.map(|slot| slot - 1);
             m.versions = None;
         });
+    }
+
+    /// Which objects read their templates from one another's Secrets.
+    pub fn circles(&self) -> &Circles {
+        &self.2
     }
 
     /// From now on an object merges into this Secret, or into none.

@@ -7,6 +7,7 @@ mod once;
 mod rollout;
 mod target;
 mod template;
+mod told;
 mod versions;
 
 use std::time::Duration;
@@ -87,7 +88,7 @@ impl Reconcile for ConjurSecret {
                     // It may have changed after it was looked at.
                     ctx.wakeups.secret(ObjectRef::new(&key.name).within(&key.namespace));
                 }
-                result.map_err(|trouble| looked_at(self, trouble))
+                result.map_err(|trouble| looked_at(self, &key, trouble, ctx))
             }
         }
     }
@@ -126,21 +127,27 @@ impl Reconcile for ConjurSecret {
 
     fn gone(key: &Key, ctx: &Context) {
         ctx.memory.forget(key);
+        template::look_again(ctx.memory.circles().set(key, None), ctx);
         ctx.inputs.want(&user(key), &[]);
     }
 }
 
 /// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled, and what
-/// was missing before is not what is wrong now.
-fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
+/// was missing before is not what is wrong now. One that came a moment after another is still to be handled.
+fn looked_at(object: &ConjurSecret, key: &Key, mut trouble: Trouble, ctx: &Context) -> Trouble {
     if matches!(trouble.failure.class, Class::Stalled | Class::Waiting(_)) {
         let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
-        trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now));
+        let rest = ctx.sync_nows.rest(Kind::Secret, key, sync_now.map(String::as_str), Timestamp::now());
+        match rest {
+            None => _ = trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now)),
+            Some(rest) => trouble.again = Some(rest),
+        }
         trouble.fields.entry("missing").or_insert(Value::Null);
     }
     if trouble.failure.class == Class::Stalled {
         // What only the user can mend may lie in Conjur: a value that a template can't take, a key that is none.
-        trouble.again = Some(object.spec.interval());
+        trouble.again =
+            Some(trouble.again.map_or(object.spec.interval(), |again| again.min(object.spec.interval())));
     }
     trouble
 }
@@ -186,6 +193,8 @@ impl Seen {
         let desired = target::desired(object);
         let into = Key { namespace: key.namespace.clone(), name: desired.name.clone() };
         ctx.memory.merges(&key, target::merges(object).then_some(into));
+        let reader = template::reader(object, &desired.name, desired.once);
+        template::look_again(ctx.memory.circles().set(&key, reader), ctx);
         let status = object.status.clone().unwrap_or_default();
         // What we wrote last beats what the watch says of it; after a restart the status stands for it.
         let left = match &remembered.target {
@@ -238,10 +247,6 @@ impl Seen {
 
     fn slot(&self, now: Timestamp) -> Option<i128> {
         self.slots.map(|slots| slots.current(now))
-    }
-
-    fn synced(&self) -> String {
-        format!("Secret {} holds what Conjur holds", self.desired.name)
     }
 
     /// The hash over what the object refers to, as far as it is known: while a watch of a template has not listed,
@@ -307,6 +312,11 @@ impl Seen {
         if disturbed && let Some(pause) = self.remembered.repairs.pause(now) {
             return Err(self.contested(pause).into());
         }
+        if cause == Cause::Inputs
+            && let Some(pause) = self.remembered.rewrites.pause(now)
+        {
+            return Err(self.rewritten(pause).into());
+        }
         let repairs = disturbed.then(|| self.remembered.repairs.and_one(now));
         let key = self.key.clone();
         let asked = asked || disturbed;
@@ -325,6 +335,16 @@ impl Seen {
         let message = format!(
             "Secret {} is changed by somebody each time it was written again, so it is written again only after a \
              pause: find who else writes it, and let only one of the two",
+            self.desired.name
+        );
+        Failure::waiting(Reason::Contested, pause, message)
+    }
+
+    /// Waits, with the Secret as it was written last.
+    fn rewritten(&self, pause: Duration) -> Failure {
+        let message = format!(
+            "what Secret {} is made from changes each time that it was written, so it is written again only after a pause: \
+             see that nothing which writes the sources of spec.target.template reads this Secret",
             self.desired.name
         );
         Failure::waiting(Reason::Contested, pause, message)
@@ -352,6 +372,7 @@ impl Seen {
         let asked = Instant::now();
         let lists = fetch::lists(cause, self.slots.is_some(), self.remembered.unconfirmed.as_ref());
         let gathered = Box::pin(plan.gather(&self.key, lists, lane, &named, through, ctx)).await?;
+        self.note_left_out(object, &gathered, ctx);
         if self.is_confirmed(&gathered, cause, slot) {
             return Ok(self.unchanged(cause, slot, None, lane, ctx));
         }
@@ -376,6 +397,9 @@ impl Seen {
             m.slot = slot;
             m.versions = versions;
             m.unconfirmed = unconfirmed;
+            if cause == Cause::Inputs && action != Action::Unchanged {
+                m.rewrites = m.rewrites.and_one(Timestamp::now());
+            }
         });
         if action != Action::Unchanged && cause == Cause::Drift {
             let note = format!("Secret {} was edited or deleted by hand, and was written again", target.name);

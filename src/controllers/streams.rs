@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, TryStreamExt, future::ready};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
     core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta, error_boundary::InvalidObject},
@@ -32,7 +32,6 @@ use crate::{
     },
     conjur::Lane,
     limits::LIST_PAGE,
-    metrics::Kind,
     plan::schedule::spread,
 };
 
@@ -135,11 +134,7 @@ where
             .default_backoff()
             .modify(|o| match o.0.as_mut() {
                 Ok(object) => {
-                    if K::KIND == Kind::Policy {
-                        slim::own_policy(object.meta_mut());
-                    } else {
-                        slim::own(object.meta_mut());
-                    }
+                    slim::own(object.meta_mut());
                     object.slim();
                 }
                 Err(invalid) => slim::invalid(invalid),
@@ -212,22 +207,6 @@ pub fn wake_all(
 ) {
     secrets.state().iter().for_each(|s| wakeups.secret(ObjectRef::from_obj(s.as_ref())));
     policies.state().iter().for_each(|p| wakeups.policy(ObjectRef::from_obj(p.as_ref())));
-}
-
-/// Metadata of the namespaces, for their labels.
-pub async fn namespaces(client: Client, writer: reflector::store::Writer<PartialObjectMeta<Namespace>>) {
-    watcher(
-        Api::<PartialObjectMeta<Namespace>>::all(client),
-        watcher::Config::default().page_size(LIST_PAGE),
-    )
-    .default_backoff()
-    .modify(|o| slim::namespace(&mut o.metadata))
-    .reflect(writer)
-    .for_each(|result| {
-        drop(isolated("Namespace", result));
-        ready(())
-    })
-    .await;
 }
 
 /// Wakes whom a Secret belongs to, by its controller reference, else by our annotation, and those that merge into it.

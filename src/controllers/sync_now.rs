@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -45,6 +46,17 @@ impl SyncNows {
         self.lock().insert((kind, key.clone()), handled);
     }
 
+    /// How long a text of an object still waits, since another was handled a moment ago; none where it is handled by
+    /// whatever is done now.
+    pub fn rest(&self, kind: Kind, key: &Key, text: Option<&str>, now: Timestamp) -> Option<Duration> {
+        let all = self.lock();
+        let handled = all.get(&(kind, key.clone()))?;
+        match sync_now(text, handled.text.as_deref(), handled.at, now) {
+            SyncNow::In(rest) => Some(rest),
+            SyncNow::Nothing | SyncNow::Due => None,
+        }
+    }
+
     /// An object is gone.
     pub fn forget(&self, kind: Kind, key: &Key) {
         self.lock().remove(&(kind, key.clone()));
@@ -57,8 +69,6 @@ impl SyncNows {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::limits::SYNC_NOW_PAUSE;
 
@@ -73,6 +83,10 @@ mod tests {
         assert_eq!(look(Some("b"), start), SyncNow::Nothing);
         assert_eq!(look(Some("c"), start + Duration::from_secs(2)), SyncNow::In(Duration::from_secs(3)));
         assert_eq!(look(Some("c"), start + SYNC_NOW_PAUSE), SyncNow::Due);
+        let rest = |text, now| all.rest(Kind::Policy, &key, text, now);
+        assert_eq!(rest(Some("c"), start + Duration::from_secs(2)), Some(Duration::from_secs(3)));
+        assert_eq!(rest(Some("c"), start + SYNC_NOW_PAUSE), None);
+        assert_eq!((rest(Some("b"), start), rest(None, start)), (None, None));
         all.forget(Kind::Policy, &key);
         assert!(all.lock().is_empty());
     }

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::Failure;
 use crate::{
     api::{Reason, connection::AccessRule},
+    limits::FOUND_ID_BYTES,
     segments::is_dots,
 };
 
@@ -99,6 +100,15 @@ pub fn check_use(rules: &[AccessRule], who: Consumer, connection: &str) -> Resul
     ))
 }
 
+/// Which rules are for a namespace, as a text; none where no rule selects by labels, so that nothing but the rules
+/// themselves can change it.
+pub fn selection(rules: &[AccessRule], who: Consumer) -> Option<String> {
+    rules
+        .iter()
+        .any(|rule| rule.namespaces.selector.is_some())
+        .then(|| rules.iter().map(|rule| if rule_is_for(rule, who) { '1' } else { '0' }).collect())
+}
+
 /// What a namespace may do, of all rules that are for it.
 pub struct Granted {
     /// None where no rule is for the namespace.
@@ -127,6 +137,11 @@ impl Granted {
             patterns.get_or_insert_with(Vec::new).extend(granted);
         }
         Self { patterns, root }
+    }
+
+    /// Whether an id would be granted, were it not for what its segments are. A very long one is not looked at.
+    pub fn covers(&self, id: &str) -> bool {
+        id.len() <= FOUND_ID_BYTES && self.patterns.iter().flatten().any(|pattern| glob(pattern, id))
     }
 
     /// Whether an id is granted; one with an empty, `.` or `..` segment never is, and the root policy only where a rule
@@ -214,6 +229,26 @@ fn segment_matches(pattern: &str, segment: &str) -> bool {
 mod tests {
     use super::*;
     use crate::api::connection::AccessNamespaces;
+
+    #[test]
+    fn the_selection_is_told_where_labels_can_change_it() {
+        let rule = |names: Option<&str>, label: Option<&str>| {
+            let selector = label.map(|value| LabelSelector {
+                match_labels: Some(BTreeMap::from([("team".to_owned(), value.to_owned())])),
+                ..LabelSelector::default()
+            });
+            let names = names.map(|name| vec![name.to_owned()]);
+            AccessRule { namespaces: AccessNamespaces { names, selector }, read: None, branches: None }
+        };
+        let named = [rule(Some("n"), None), rule(Some("m"), None)];
+        let selected = [rule(Some("n"), None), rule(None, Some("pay")), rule(Some("m"), Some("pay"))];
+        for (labels, of_selected) in [(&[][..], "100"), (&[("team", "pay")], "110"), (&[("x", "y")], "100")] {
+            let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let who = Consumer { namespace: "n", labels: &labels };
+            assert_eq!(selection(&named, who), None);
+            assert_eq!(selection(&selected, who).as_deref(), Some(of_selected));
+        }
+    }
 
     #[test]
     fn one_star_stays_within_a_segment_and_two_cross() {

@@ -66,6 +66,19 @@ impl Owner {
     }
 }
 
+/// Values shorter than this have no length that is told: that of a password tells something of it.
+const TOLD_FROM: usize = 64 * 1024;
+
+/// The length of a value, where it is the reason that a Secret is too large.
+fn length(bytes: usize) -> String {
+    if bytes < TOLD_FROM { "under 64 KiB".to_owned() } else { format!("{bytes} bytes") }
+}
+
+/// A sum of lengths, rounded down: without those that are told it would tell the others.
+fn rounded(bytes: usize) -> String {
+    format!("{} KiB", bytes / TOLD_FROM * (TOLD_FROM / 1024))
+}
+
 /// The Secret as it should be.
 #[derive(Debug, Default)]
 pub struct Desired {
@@ -111,12 +124,13 @@ impl Desired {
         let total: usize = self.data.values().map(|v| v.expose().len()).sum();
         let stored = total + self.data.keys().map(|key| key.len() + PER_ENTRY).sum::<usize>();
         let what = if total > SECRET_LIMIT {
-            format!("the data has {total} bytes, and a Secret holds {SECRET_LIMIT} at most")
+            format!("the data has over {}, and a Secret holds {SECRET_LIMIT} bytes at most", rounded(total))
         } else if stored > STORED_LIMIT {
             let count = self.data.len();
             format!(
-                "the {count} keys and their values have {stored} bytes together, and a Secret holds {STORED_LIMIT} at most \
-                 with the names of its keys"
+                "the {count} keys and their values have over {} together, and a Secret holds {STORED_LIMIT} bytes at most \
+                 with the names of its keys",
+                rounded(stored)
             )
         } else {
             return Ok(());
@@ -129,7 +143,7 @@ impl Desired {
     fn largest_keys(&self) -> String {
         let mut sizes: Vec<_> = self.data.iter().map(|(k, v)| (v.expose().len(), k.as_str())).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
-        let largest: Vec<_> = sizes.iter().take(3).map(|(n, k)| format!("{k} ({n} bytes)")).collect();
+        let largest: Vec<_> = sizes.iter().take(3).map(|(n, k)| format!("{k} ({})", length(*n))).collect();
         largest.join(", ")
     }
 

@@ -6,6 +6,7 @@
 //! ```
 
 mod build;
+mod left_out;
 mod rename;
 mod value;
 
@@ -13,7 +14,10 @@ use std::{collections::BTreeMap, fmt};
 
 use regex::Regex;
 
-pub use self::build::{Data, Got, Missing, Problem};
+pub use self::{
+    build::{Data, Got, Missing, Problem},
+    left_out::LeftOut,
+};
 use self::{rename::Renaming, value::Property};
 use super::Failure;
 use crate::api::{
@@ -166,6 +170,15 @@ impl<'a> Sources<'a> {
         })
     }
 
+    /// A hint where something is written as a full id, which names it below its account and kind again.
+    pub fn full_id(&self, account: &str) -> Option<String> {
+        let full = format!("{account}:variable:");
+        let named = self.named().map(|ask| (ask.place, "variable", ask.variable));
+        let prefixes = self.finds().map(|(place, criteria)| (place, "prefix", criteria.prefix));
+        let (place, field, _) = named.chain(prefixes).find(|(_, _, text)| text.starts_with(&full))?;
+        Some(format!("{place}.{field} is written as a full id; leave out '{full}' in front of it"))
+    }
+
     /// Takes the ids that each find brought, in the order of [`finds`](Self::finds).
     ///
     /// # Errors
@@ -230,6 +243,22 @@ impl<'a> Group<'a> {
     }
 }
 
+/// Refuses what no id that can be asked for begins with: it would be waited for in vain.
+fn check_prefix(place: &Place, prefix: &str) -> Result<(), Failure> {
+    let (whole, _) = prefix.rsplit_once('/').unwrap_or_default();
+    let odd = |segment: &str| matches!(segment, "" | "." | "..");
+    let why = if prefix.starts_with('/') {
+        "begins with a slash, and no id does; write it as below the account, such as apps/billing/"
+    } else if prefix.contains('/') && whole.split('/').any(odd) {
+        "has an empty, '.' or '..' segment, which no id that can be read has; write it as the ids begin"
+    } else if prefix.chars().any(char::is_control) {
+        "has a control character, which no id that can be read has; write it as the ids begin"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(format!("{place}.prefix {why}")))
+}
+
 fn criteria(at: usize, find: &Find, key_from: Option<KeyFrom>) -> Result<Criteria<'_>, Failure> {
     let place = Place::Find(at);
     let annotations = find.annotations.as_ref().filter(|annotations| !annotations.is_empty());
@@ -238,6 +267,7 @@ fn criteria(at: usize, find: &Find, key_from: Option<KeyFrom>) -> Result<Criteri
         let message = format!("{place}: give at least one of prefix, search, annotations and pattern");
         return Err(invalid(message));
     }
+    check_prefix(&place, find.prefix.as_deref().unwrap_or_default())?;
     let read = |text: &String| {
         let why = |why| invalid(format!("{place}.pattern is not a regular expression: {why}"));
         rename::pattern(text).map_err(why)

@@ -34,18 +34,11 @@ pub async fn check(
     if ready.is_some_and(|c| c.reason == Reason::Planned.as_str() || c.status != "True") {
         fields.insert("plan".into(), Value::Null);
     }
-    let slots = seen.slots();
+    let Some(slots) = seen.slots() else { return Ok(Say::Is { reason, message, again: None }) };
     // What kept it from being looked at, or loaded again, may be over.
     let failed = ready.is_some_and(|c| c.status != "True");
-    let due = slots.is_some_and(|slots| failed || ctx.policy_notes.slot_is_due(&key, slots));
-    let next = slots.map(|slots| slots.next_in(Timestamp::now()));
-    if !due {
-        if !seen.is_asked_to_look() {
-            return Ok(Say::Is { reason, message, again: next });
-        }
-        if let Some(rest) = ctx.policy_notes.asked(&key) {
-            return Ok(Say::Nothing(Some(rest)));
-        }
+    if !ctx.policy_notes.slot_is_due(&key, slots) && !failed {
+        return Ok(Say::Is { reason, message, again: Some(slots.next_in(Timestamp::now())) });
     }
     let content = seen.content(looked.text, ctx).await?;
     let Some(through) = seen.through(Verb::Plan, ctx)? else { return Ok(Say::Nothing(None)) };
@@ -71,7 +64,7 @@ pub async fn check(
         },
         Planned::Unsupported(why) | Planned::NotOwner(why) => (Reason::Loaded, unchecked(seen, &why)),
     };
-    Ok(Say::Is { reason, message, again: slots.map(|slots| ctx.policy_notes.handled(&key, slots)) })
+    Ok(Say::Is { reason, message, again: Some(ctx.policy_notes.handled(&key, slots)) })
 }
 
 const UNCHECKED: &str = "; whether it still does can't be checked: ";
@@ -119,7 +112,7 @@ async fn drifted(
         return Ok(Some((Reason::PolicyDrifted, message)));
     }
     let Some(loaded) = load::load(run, kept, fields).await? else { return Ok(None) };
-    super::wake_those_who_wait(seen, run.content, fields, ctx);
+    super::wake_those_who_wait(seen, ctx);
     // Each load makes a version: one that changes nothing is not repeated for ever.
     let left = match run.plan().await {
         Ok(Planned::Is(left)) if !left.is_empty() => Some(left),

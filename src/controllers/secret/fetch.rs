@@ -20,10 +20,11 @@ use crate::{
         failure::LOOK_AGAIN,
         memory::Unconfirmed,
     },
+    limits::FOUND_ID_BYTES,
     plan::{
         Class, Failure,
         schedule::Cause,
-        sources::{Ask, Data, Got, Missing, Place, Problem, Resolved, Sources},
+        sources::{Ask, Data, Got, LeftOut, Missing, Problem, Resolved, Sources},
     },
 };
 
@@ -55,6 +56,10 @@ pub struct Gathered<'a> {
     plain: bool,
     /// A list that was begun before it was asked for took part in it.
     pub from_before: bool,
+    /// What the finds brought that can't be asked for.
+    pub left_out: LeftOut,
+    /// What may be wrong with the spec where nothing is found, or not what it names.
+    hint: Option<String>,
 }
 
 /// What Conjur gave.
@@ -77,17 +82,14 @@ pub fn plan(object: &ConjurSecret) -> Result<Plan<'_>, Failure> {
 }
 
 fn wanted(ask: Ask) -> Result<Wanted, Failure> {
-    let id = VariableId::new(ask.variable).map_err(|error| {
-        let place = ask.place;
-        let message = match place {
-            Place::Find(_) => {
-                format!("{place} finds a variable that can't be fetched: {error}; leave it out by a pattern")
-            }
-            _ => format!("{place}.variable: {error}"),
-        };
-        Failure::stalled(Reason::InvalidSpec, message)
-    })?;
+    let id = VariableId::new(ask.variable)
+        .map_err(|error| Failure::stalled(Reason::InvalidSpec, format!("{}.variable: {error}", ask.place)))?;
     Ok(Wanted { id, version: ask.version })
+}
+
+/// Whether a variable that a list brings can be asked for.
+fn can_be_fetched(id: &str) -> bool {
+    id.len() <= FOUND_ID_BYTES && VariableId::new(id).is_ok()
 }
 
 impl<'a> Plan<'a> {
@@ -112,7 +114,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Gathered<'a>, Trouble> {
         let asked = Instant::now();
         let mut known: HashMap<Option<&str>, Arc<Catalogue>> = HashMap::new();
-        let mut found = Vec::new();
+        let (mut found, mut left_out) = (Vec::new(), LeftOut::default());
         for (place, criteria) in self.sources.finds() {
             let mut freshness = lists;
             let ids = loop {
@@ -130,13 +132,14 @@ impl<'a> Plan<'a> {
                     list
                 };
                 let has_value = list.below(criteria.prefix()).iter().filter(|v| v.mark().version.is_some());
-                let ids =
-                    has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name))).map(Listed::id);
-                let ids = named.readable(ids, user, ctx);
+                let taken = has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name)));
+                let (ids, odd) = taken.map(Listed::id).partition::<Vec<_>, _>(|id| can_be_fetched(id));
+                let ids = named.readable(ids.into_iter(), user, ctx);
                 // What is to be found may have been made just now.
                 let look_anew =
                     ids.is_empty() && matches!(lists, Freshness::NoOlderThan(_)) && list.began() < asked;
                 if !look_anew {
+                    named.covered(odd.into_iter(), user, ctx, |id| left_out.add(id));
                     break ids;
                 }
                 freshness = Freshness::Since(asked);
@@ -145,9 +148,10 @@ impl<'a> Plan<'a> {
         }
         let from_before = known.values().any(|list| list.began() < asked);
         let (interval, plain) = (self.interval, self.plain);
+        let hint = self.sources.full_id(&through.account);
         let resolved = self.sources.resolve(found)?;
         let wanted = resolved.asks().map(wanted).collect::<Result<_, _>>()?;
-        Ok(Gathered { resolved, wanted, interval, plain, from_before })
+        Ok(Gathered { resolved, wanted, interval, plain, from_before, left_out, hint })
     }
 }
 
@@ -202,9 +206,21 @@ impl Gathered<'_> {
         let data = data.map_err(|problem| {
             // The client looks at missing variables by itself, and at nothing else.
             let tells_itself = matches!(problem, Problem::Missing(_)) && self.only_variables();
-            tell(problem, if tells_itself { LOOK_AGAIN } else { self.interval.min(LOOK_AGAIN) })
+            let again = if tells_itself { LOOK_AGAIN } else { self.interval.min(LOOK_AGAIN) };
+            self.with_hints(tell(problem, again))
         })?;
         Ok(Fetched { data, brought: got.iter().map(|got| matches!(got, Got::Value(_))).collect() })
+    }
+
+    /// Adds what may help where nothing is there.
+    fn with_hints(&self, mut trouble: Trouble) -> Trouble {
+        let failure = &mut trouble.failure;
+        let left_out = self.left_out.note().filter(|_| failure.reason == Reason::NoKeys);
+        let is_absent = matches!(failure.reason, Reason::NoKeys | Reason::VariableNotFound);
+        for more in left_out.iter().chain(self.hint.iter().filter(|_| is_absent)) {
+            failure.message = format!("{}. {more}", failure.message);
+        }
+        trouble
     }
 
     async fn fetch_public_keys(
@@ -334,6 +350,18 @@ mod tests {
         let Err(failure) = plan(&object) else { panic!("it was taken") };
         assert_eq!(failure.reason, Reason::InvalidSpec);
         assert!(failure.message.starts_with("spec.data[1].variable"), "{failure}");
+    }
+
+    #[test]
+    fn what_a_list_brings_is_asked_for_only_where_its_id_can_be() {
+        for odd in
+            ["a//b", "/a", "tail/", "a/../b", ".", "a/./b", "a\nb", "", &"x".repeat(FOUND_ID_BYTES + 1)]
+        {
+            assert!(!can_be_fetched(odd), "{odd:?}");
+        }
+        for sound in ["a", "a b/ü,+%", "..a/b..", &"x".repeat(FOUND_ID_BYTES)] {
+            assert!(can_be_fetched(sound), "{sound:?}");
+        }
     }
 
     #[test]

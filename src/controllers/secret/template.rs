@@ -6,19 +6,27 @@ use std::{
     time::Instant,
 };
 
+use kube::runtime::reflector::ObjectRef;
+
 use crate::{
-    api::{ConjurSecret, Reason, secret::TemplateSource},
+    api::{ConjurSecret, Reason, SourceKind, secret::TemplateSource},
     controllers::{
         Context, Key,
         failure::LOOK_AGAIN,
         inputs::{Input, InputKind, Text as Kept, Texts},
     },
+    limits::TEMPLATE_CHAIN,
     plan::{
-        Failure, inputs,
+        Failure,
+        circle::{Circle, Reader},
+        inputs,
         template::{self, Text},
     },
     sensitive::Sensitive,
 };
+
+/// How many objects of a circle a message names.
+const NAMED: usize = 8;
 
 type Data = BTreeMap<String, Sensitive<Vec<u8>>>;
 
@@ -35,6 +43,43 @@ fn input(source: &TemplateSource, key: &Key) -> Input {
 pub fn sources(object: &ConjurSecret, key: &Key) -> Vec<Input> {
     let all: BTreeSet<_> = from(object).iter().map(|source| input(source, key)).collect();
     all.into_iter().collect()
+}
+
+/// What of an object can be part of a circle of templates: one that is written once is none.
+pub fn reader(object: &ConjurSecret, writes: &str, once: bool) -> Option<Reader> {
+    let secrets = from(object).iter().filter(|from| from.source.kind == SourceKind::Secret && !once);
+    let reads: BTreeSet<_> = secrets.map(|from| from.source.name.clone()).collect();
+    (!reads.is_empty()).then(|| Reader { writes: writes.to_owned(), reads: reads.into_iter().collect() })
+}
+
+/// Wakes objects of a circle that was broken.
+pub fn look_again(objects: Vec<Key>, ctx: &Context) {
+    for key in objects {
+        ctx.wakeups.secret(ObjectRef::new(&key.name).within(&key.namespace));
+    }
+}
+
+/// Each write of an object in a circle would be a reason for the next.
+fn refuse_circle(key: &Key, ctx: &Context) -> Result<(), Failure> {
+    let message = match ctx.memory.circles().of(key) {
+        None => return Ok(()),
+        Some(Circle::Back(way)) => {
+            let shown: Vec<_> = way.iter().take(NAMED).map(String::as_str).collect();
+            let more = if way.len() > NAMED { " → …" } else { "" };
+            format!(
+                "spec.target.template.dataFrom leads back to this object: of the ConjurSecrets {}{more} → {} each reads its \
+                 template from the Secret that the next one writes, so that every write would ask for another. Let one \
+                 of them read something else",
+                shown.join(" → "),
+                key.name
+            )
+        }
+        Some(Circle::TooLong) => format!(
+            "spec.target.template.dataFrom names a Secret that a ConjurSecret writes, which reads another, and so on over \
+             more than {TEMPLATE_CHAIN} ConjurSecrets; let the templates lie nearer"
+        ),
+    };
+    Err(Failure::stalled(Reason::InvalidSpec, message))
 }
 
 /// A hash over the connection and the sources of templates; of the connection alone where there are none.
@@ -76,6 +121,7 @@ pub async fn gather(
         );
         return Err(Failure::stalled(Reason::InvalidSpec, message));
     }
+    refuse_circle(key, ctx)?;
     let mut made_by = BTreeMap::new();
     let mut texts = Vec::new();
     for (name, text) in template.data.iter().flatten() {

@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 
-use super::{Desired, Owner, SECRET_LIMIT, is_written_for, released, types};
+use super::{Desired, Owner, SECRET_LIMIT, TOLD_FROM, is_written_for, released, rounded, types};
 use crate::{
     api::{
         MANAGED_BY_LABEL, MANAGED_LABEL, MANAGER, OWNER_ANNOTATION, REVISION_ANNOTATION, Reason,
@@ -231,9 +231,10 @@ fn check_total(desired: &Desired, existing: &Secret, own: &Own, name: &str) -> R
         return Ok(());
     }
     let message = format!(
-        "{name} would have {} bytes, {others} of them in keys of others, and a Secret holds {SECRET_LIMIT} at most; the \
+        "{name} would have over {}, {} of them in keys of others, and a Secret holds {SECRET_LIMIT} bytes at most; the \
          largest of ours: {}. Choose another spec.target.name",
-        ours + others,
+        rounded(ours + others),
+        if others < TOLD_FROM { "few".to_owned() } else { others.to_string() },
         desired.largest_keys()
     );
     Err(Failure::stalled(Reason::SecretTooLarge, message))

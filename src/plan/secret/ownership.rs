@@ -16,8 +16,15 @@ pub enum Ownership {
     Ours,
     /// It belongs to an object of our kind and name that is gone: the garbage collector will take it.
     Predecessor,
-    /// Somebody else's, and whose.
-    Foreign(String),
+    /// Somebody else's: whose, and what can be done about it.
+    Foreign {
+        /// Whose it is.
+        whose: String,
+        /// Another object that it belongs to, by a controller reference or by our annotation.
+        of: Option<String>,
+        /// Whether the adopt annotation would count: a controller reference counts more.
+        adoptable: bool,
+    },
 }
 
 /// Whether a Secret was written for us: adopted ones are ours only from the first write on.
@@ -63,13 +70,24 @@ pub fn ownership(meta: &ObjectMeta, me: &Owner) -> Ownership {
         Some(c) if c.kind == me.kind && c.name == me.name && c.api_version == me.api_version => {
             Ownership::Predecessor
         }
-        Some(c) => Ownership::Foreign(format!("{}/{} controls it", c.kind, c.name)),
+        Some(c) => {
+            let of = format!("{}/{}", clip(&c.kind, 63), clip(&c.name, 253));
+            Ownership::Foreign { whose: format!("{of} controls it"), of: Some(of), adoptable: false }
+        }
         None if annotation(OWNER_ANNOTATION) == Some(&me.reference()) => Ownership::Ours,
         None if annotation(ADOPT_ANNOTATION) == Some(&me.reference()) => Ownership::Ours,
-        None => Ownership::Foreign(match annotation(OWNER_ANNOTATION) {
-            Some(other) => format!("it was written for {}", clip(other, 300)),
-            None => "the operator did not make it".to_owned(),
-        }),
+        None => match annotation(OWNER_ANNOTATION).map(|other| clip(other, 300).to_owned()) {
+            Some(of) => Ownership::Foreign {
+                whose: format!("it was written for {of}"),
+                of: Some(of),
+                adoptable: true,
+            },
+            None => Ownership::Foreign {
+                whose: "the operator did not make it".to_owned(),
+                of: None,
+                adoptable: true,
+            },
+        },
     }
 }
 
@@ -90,14 +108,26 @@ pub fn refuse_unless_ours(meta: &ObjectMeta, me: &Owner, name: &str) -> Result<(
             soon,
             format!("{name} belongs to an earlier {} and is about to be deleted with it", me.reference()),
         )),
-        Ownership::Foreign(whose) => Err(Failure::stalled(
-            Reason::ForeignSecret,
-            format!(
-                "{name} exists and is not ours ({whose}). Choose another name, delete it, or let us take it over \
-                 with the annotation {ADOPT_ANNOTATION}={} on it",
+        Ownership::Foreign { whose, of, adoptable } => {
+            let adopt = format!(
+                "permit the take-over with the annotation {ADOPT_ANNOTATION}={} on it",
                 me.reference()
-            ),
-        )),
+            );
+            let way_out = match (of, adoptable) {
+                (None, _) => format!("Choose another name, delete it, or {adopt}"),
+                // The other one would write it again.
+                (Some(of), true) => {
+                    format!("Choose another name; or, once {of} is gone or writes another Secret, {adopt}")
+                }
+                (Some(of), false) => {
+                    format!(
+                        "Choose another name, or let {of} write another Secret or delete it: what it controls can't be taken over"
+                    )
+                }
+            };
+            let message = format!("{name} exists and is not ours ({whose}). {way_out}");
+            Err(Failure::stalled(Reason::ForeignSecret, message))
+        }
     }
 }
 
@@ -107,6 +137,29 @@ mod tests {
 
     use super::*;
     use crate::plan::secret::tests::me;
+
+    #[test]
+    fn the_way_out_of_a_foreign_secret_is_one_that_helps() {
+        let controlled = |kind: &str| {
+            let owner = json!([{ "apiVersion": "x/v1", "kind": kind, "name": "other", "uid": "uid-2", "controller": true }]);
+            json!({ "ownerReferences": owner, "annotations": { (ADOPT_ANNOTATION): "ConjurSecret/db" } })
+        };
+        for (meta, helps, does_not) in [
+            (json!({}), "delete it, or permit the take-over with the annotation", "once"),
+            (
+                json!({ "annotations": { (OWNER_ANNOTATION): "ConjurSecret/other" } }),
+                "once ConjurSecret/other is gone or writes another Secret, permit the take-over",
+                "delete it",
+            ),
+            (controlled("ConjurSecret"), "let ConjurSecret/other write another Secret", ADOPT_ANNOTATION),
+            (controlled("ConjurPolicy"), "let ConjurPolicy/other write another Secret", ADOPT_ANNOTATION),
+            (controlled("SealedSecret"), "let SealedSecret/other write another Secret", ADOPT_ANNOTATION),
+        ] {
+            let meta: ObjectMeta = serde_json::from_value(meta).unwrap();
+            let refused = refuse_unless_ours(&meta, &me(), "Secret n/db").unwrap_err();
+            assert!(refused.message.contains(helps) && !refused.message.contains(does_not), "{refused}");
+        }
+    }
 
     #[test]
     fn of_former_targets_only_what_was_written_for_us_is_touched() {

@@ -218,7 +218,12 @@ fn data_over_the_limit_is_refused_naming_the_largest_keys() {
     big.data.insert("huge".into(), Sensitive::new(vec![0; SECRET_LIMIT]));
     let failure = big.check_size().unwrap_err();
     assert_eq!(failure.reason, Reason::SecretTooLarge);
-    assert!(failure.message.contains("huge (1048576 bytes)"), "{}", failure.message);
+    assert!(failure.message.contains("huge (1048576 bytes), small (under 64 KiB)"), "{}", failure.message);
+    assert!(
+        !failure.message.contains("1048577"),
+        "the sum tells the length of the small one: {}",
+        failure.message
+    );
 }
 
 #[test]

@@ -341,6 +341,28 @@ fn more_than_a_secret_could_hold_is_refused_with_the_count() {
     );
 }
 
+#[test]
+fn a_prefix_that_no_id_can_begin_with_is_refused_and_a_full_id_is_told() {
+    let of = |prefix: &str| read(&NONE, &json!([{ "find": { "prefix": prefix } }])).1;
+    for bad in ["/apps/x/", "/", "apps//x", "apps/x//", "apps/../x", "../x", "./", "apps/./", "apps/\u{1}x"] {
+        let failure = Sources::of(&[], &of(bad)).unwrap_err();
+        assert_eq!(failure.reason, Reason::InvalidSpec);
+        assert!(failure.message.starts_with("spec.dataFrom[0].find.prefix "), "{failure}");
+    }
+    for good in ["apps/x/", "apps/x", "apps/.x", "apps/..x/", "a", "apps/x/..", "a b,ü/"] {
+        let sources = of(good);
+        assert_eq!(Sources::of(&[], &sources).unwrap().full_id("demo"), None, "{good}");
+    }
+    let (entries, sources) = read(
+        &json!([{ "key": "a", "variable": "demo:variable:x" }]),
+        &json!([{ "find": { "prefix": "demo:variable:apps/" } }]),
+    );
+    let hint = |entries, sources| Sources::of(entries, sources).unwrap().full_id("demo").unwrap();
+    assert!(hint(&entries, &[]).starts_with("spec.data[0].variable is written as a full id; leave out"));
+    assert!(hint(&[], &sources).starts_with("spec.dataFrom[0].find.prefix is written as a full id"));
+    assert_eq!(Sources::of(&entries, &[]).unwrap().full_id("prod"), None);
+}
+
 proptest! {
     #[test]
     fn found_variables_become_keys_or_are_refused(ids in proptest::collection::btree_set("[a-c/_. ]{1,6}", 0..6)) {

@@ -52,7 +52,7 @@ pub async fn end(bench: &Bench, name: &str) {
     bench.conjur.stop().await;
 }
 
-fn secret(name: &str, connection: &str, variable: &str) -> Value {
+pub fn secret(name: &str, connection: &str, variable: &str) -> Value {
     json!({
         "apiVersion": "conjur-operator.io/v1alpha1", "kind": "ConjurSecret", "metadata": { "name": name },
         "spec": {
@@ -62,7 +62,7 @@ fn secret(name: &str, connection: &str, variable: &str) -> Value {
     })
 }
 
-fn policy(name: &str, connection: &str, branch: &str) -> Value {
+pub fn policy(name: &str, connection: &str, branch: &str) -> Value {
     json!({
         "apiVersion": "conjur-operator.io/v1alpha1", "kind": "ConjurPolicy", "metadata": { "name": name },
         "spec": {

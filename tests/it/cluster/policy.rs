@@ -22,7 +22,6 @@ mod refused;
 mod removal;
 mod replace;
 mod replicas;
-mod retries;
 mod states;
 mod tenants;
 mod together;

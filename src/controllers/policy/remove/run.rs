@@ -6,11 +6,10 @@ use super::{Done, Kept, Run, failed, look, server};
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
-    controllers::{Key, policy::branches::Loader},
+    controllers::Key,
     plan::{
         Failure,
         access::Verb,
-        branches::Place,
         full_id::has_key,
         removal::{self, Removal},
     },
@@ -55,11 +54,8 @@ impl Run<'_> {
             for branch in &branches {
                 let branch = PolicyBranch::new(branch)
                     .map_err(|e| Failure::stalled(Reason::InventoryUnreadable, format!("inventory: {e}")))?;
-                let loader = Loader {
-                    place: Place::new(&settings.url, &settings.account, branch.as_str()),
-                    identity: self.through.identity.to_string(),
-                };
-                let _one_at_a_time = self.ctx.branches.turns.take(&loader, &self.owner.namespace).await;
+                let lock = self.ctx.branches.lock(&settings.url, &settings.account, branch.as_str());
+                let _one_at_a_time = lock.lock().await;
                 waits = self.branch(&server, &branch, kept, done).await?.or(waits);
             }
             // What was made in one branch may have hung on what was made in another.

@@ -152,7 +152,7 @@ fn together_with_the_keys_of_others_it_must_fit() {
         |s: &mut Secret| drop(s.data.as_mut().unwrap().insert("large".into(), ByteString(vec![0; 1 << 20])));
     let failure = decide(&desired(&[("a", "2")]), Some(&merged(large)), None, &me()).unwrap_err();
     assert_eq!(failure.reason, Reason::SecretTooLarge);
-    assert!(failure.message.contains("the largest of ours: a (1 bytes)"), "{failure}");
+    assert!(failure.message.contains("the largest of ours: a (under 64 KiB)"), "{failure}");
 }
 
 #[test]
