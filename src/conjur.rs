@@ -10,7 +10,7 @@
 //! | [`error`] | what an answer means |
 //! | `budget`, `share` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
 //! | `words` | what a server says, cut where it enters |
-//! | `pace`, `http`, `tls`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
+//! | `pace`, `sockets`, `http`, `tls`, `scan`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
 //! | `authn`, `session` | the token, and a call with one |
 //! | [`catalogue`] | which variables there are, and their versions: one walk through the list for all callers |
 //! | [`variables`] | fetch variables: gather, cut, isolate the bad ids, remember them |
@@ -99,6 +99,7 @@ mod scan;
 pub mod secrets;
 mod session;
 pub mod share;
+mod sockets;
 mod stream;
 mod tls;
 pub mod variables;

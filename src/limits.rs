@@ -8,7 +8,7 @@ mod hits;
 
 use std::time::Duration;
 
-pub use hits::{InUse, Limit, hit, hits, in_use};
+pub use hits::{InUse, Limit, hit, hits, in_use, used};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -12,11 +12,13 @@ use tokio::sync::oneshot;
 
 use super::pace::lock;
 use crate::fair::FairQueue;
+use crate::limits::{self, Limit};
 
 /// To whom a connection belongs.
 pub type Party = Arc<str>;
 
 pub(crate) struct Budget {
+    limit: Limit,
     all: usize,
     state: Mutex<State>,
 }
@@ -26,6 +28,14 @@ struct State {
     taken: usize,
     held: HashMap<Party, usize>,
     waiting: FairQueue<Party, (usize, oneshot::Sender<Taken>)>,
+}
+
+#[cfg(test)]
+impl Budget {
+    /// How much a party holds.
+    pub(crate) fn held_by(&self, party: &str) -> usize {
+        lock(&self.state).held.get(party).copied().unwrap_or_default()
+    }
 }
 
 /// A part of a budget; given back on drop.
@@ -63,8 +73,13 @@ impl State {
 }
 
 impl Budget {
-    pub(crate) fn new(all: usize) -> Arc<Self> {
-        Arc::new(Self { all, state: Mutex::default() })
+    pub(crate) fn new(limit: Limit, all: usize) -> Arc<Self> {
+        Arc::new(Self { limit, all, state: Mutex::default() })
+    }
+
+    fn count(&self, change: usize, taken: bool) {
+        let change = i64::try_from(change).unwrap_or(i64::MAX);
+        limits::used(self.limit, if taken { change } else { -change });
     }
 
     /// Takes `amount` (all there is, where it is more than that) if it is free for `party` now, and nobody of it waits.
@@ -75,6 +90,7 @@ impl Budget {
             return None;
         }
         state.take(party, amount);
+        self.count(amount, true);
         Some(Taken { budget: Arc::clone(self), party: Arc::clone(party), amount })
     }
 
@@ -92,7 +108,11 @@ impl Budget {
         let (sender, receiver) = oneshot::channel();
         lock(&self.state).waiting.push(Arc::clone(party), (amount.min(self.all), sender));
         self.hand_out();
-        tokio::time::timeout(patience, receiver).await.ok()?.ok()
+        let taken = tokio::time::timeout(patience, receiver).await.ok().and_then(Result::ok);
+        if taken.is_none() {
+            limits::hit(self.limit);
+        }
+        taken
     }
 
     /// Whether somebody else than `party` waits.
@@ -117,6 +137,7 @@ impl Budget {
         let next = waiting.pop_if(|party, (amount, _)| may(self.all, *taken, held, party, *amount));
         let (party, (amount, sender)) = next?;
         state.take(&party, amount);
+        self.count(amount, true);
         Some((sender, Taken { budget: Arc::clone(self), party, amount }))
     }
 }
@@ -134,6 +155,7 @@ impl Taken {
         }
         state.take(&self.party, more);
         drop(state);
+        self.budget.count(more, true);
         self.amount += more;
         true
     }
@@ -172,6 +194,7 @@ impl Drop for Taken {
             return;
         }
         lock(&self.budget.state).give_back(&self.party, self.amount);
+        self.budget.count(self.amount, false);
         self.budget.hand_out();
     }
 }
@@ -197,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_alone_gets_all_and_who_comes_later_is_sure_of_a_part() {
-        let (budget, [a, b, c]) = (Budget::new(90), ["a", "b", "c"].map(Party::from));
+        let (budget, [a, b, c]) = (Budget::new(Limit::AnswersBytes, 90), ["a", "b", "c"].map(Party::from));
         let all = budget.try_take(&a, 90).unwrap();
         assert!(budget.take(&a, 1, SOON).await.is_none(), "it must let go first");
         let second = budget.take(&b, 22, SOON).await.unwrap();
@@ -212,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_wait_have_their_turns() {
-        let (budget, [a, b, c]) = (Budget::new(10), ["a", "b", "c"].map(Party::from));
+        let (budget, [a, b, c]) = (Budget::new(Limit::AnswersBytes, 10), ["a", "b", "c"].map(Party::from));
         let held = budget.try_take(&a, 10).unwrap();
         let mut waits = [&b, &b, &c].map(|party| budget.take(party, 8, Duration::from_secs(60)).boxed());
         assert!(waits.iter_mut().all(|waits| waits.now_or_never().is_none()));
@@ -229,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_went_away_keeps_nothing() {
-        let (budget, [a, b]) = (Budget::new(10), ["a", "b"].map(Party::from));
+        let (budget, [a, b]) = (Budget::new(Limit::AnswersBytes, 10), ["a", "b"].map(Party::from));
         let held = budget.try_take(&a, 10).unwrap();
         let mut gone = budget.take(&b, 10, Duration::from_secs(60)).boxed();
         assert!((&mut gone).now_or_never().is_none());
@@ -246,7 +269,7 @@ mod tests {
         /// Whatever is taken and given back: less than twice the amount is out, and a small part is always to be had.
         #[test]
         fn nobody_is_kept_from_a_small_part(steps in prop::collection::vec((0_usize..6, 1_usize..120, any::<bool>()), 1..80)) {
-            let budget = Budget::new(120);
+            let budget = Budget::new(Limit::AnswersBytes, 120);
             let parties: Vec<Party> = (0..6).map(|n| n.to_string().into()).collect();
             let mut out = Vec::new();
             for (party, amount, back) in steps {

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
 use super::pace::{Gate, Lane, Pace, Parties, Permit, Pull};
 use super::share::{Reading, Share};
+use super::sockets::{Socket, Sockets};
 use super::{Config, scan, tls, words};
 use crate::limits;
 use crate::sensitive::Sensitive;
@@ -60,6 +61,8 @@ pub(crate) struct Answer {
 pub(crate) struct Opened {
     pub response: reqwest::Response,
     pub start: Instant,
+    /// The connection that it comes on.
+    pub socket: Socket,
 }
 
 /// Why there is no answer.
@@ -85,6 +88,7 @@ pub(crate) struct Transport {
     own_roots: bool,
     gate: Arc<Gate>,
     pace: Pace,
+    sockets: Sockets,
     /// What may take longer than this is slow.
     usual: Duration,
     party: Party,
@@ -94,7 +98,9 @@ pub(crate) struct Transport {
 impl Transport {
     pub(crate) fn new(config: &Config, observer: Arc<dyn Observer>) -> Result<Self, Error> {
         let base = config.url.as_str().trim_end_matches('/').to_owned();
-        let identity = config.identity()?.map(tls::identity).transpose()?;
+        let identity = config.identity()?;
+        let trusting = config.ca_bundle.as_deref().map(|pem| tls::trusting(pem, identity)).transpose()?;
+        let presented = identity.filter(|_| trusting.is_none()).map(tls::identity).transpose()?;
         let build = |idle: usize| {
             let mut builder = reqwest::Client::builder()
                 .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -109,17 +115,20 @@ impl Transport {
                 .pool_idle_timeout(limits::SOCKET_IDLE)
                 .pool_max_idle_per_host(idle)
                 .retry(reqwest::retry::never());
-            if let Some(pem) = &config.ca_bundle {
-                builder = builder.tls_certs_only(tls::roots(pem)?);
+            if let Some(trusting) = &trusting {
+                builder = builder.tls_backend_preconfigured(trusting.clone());
             } else if config.url.scheme() == "http" {
                 // Without TLS the system's roots need not be there, nor be read.
                 builder = builder.tls_certs_only([]);
             }
-            if let Some(identity) = &identity {
+            if let Some(identity) = &presented {
                 builder = builder.identity(identity.clone());
             }
-            builder.build().map_err(|error| {
-                Error::config(format!("no HTTP client for {base} could be made: {}", root_cause(&error)))
+            builder.build().map_err(|error| match tls::find(&error) {
+                Some(tls) if presented.is_some() => tls::of_identity(tls),
+                _ => {
+                    Error::config(format!("no HTTP client for {base} could be made: {}", root_cause(&error)))
+                }
             })
         };
         let connections = config.limits.max_connections.max(1);
@@ -129,6 +138,7 @@ impl Transport {
             own_roots: config.ca_bundle.is_some(),
             gate: Gate::new(connections),
             pace: Pace::new(config.limits.requests_per_second),
+            sockets: Sockets::new(),
             usual: config.limits.timeout,
             party: Arc::clone(&config.party),
             observer,
@@ -191,7 +201,7 @@ impl Transport {
 
     /// Reads the rest of an answer up to the call's limit. Of what is not a success the beginning will do.
     pub(crate) async fn read(&self, call: &Call, opened: Opened) -> Result<Answer, Fault> {
-        let Opened { mut response, start } = opened;
+        let Opened { mut response, start, socket: _socket } = opened;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
         let success = response.status().is_success();
         let most = if success { call.limit } else { call.limit.min(limits::REFUSAL_BYTES) };
@@ -296,9 +306,13 @@ impl Transport {
         if call.method != Method::GET {
             request = request.body(call.body.clone());
         }
+        let socket = tokio::time::timeout(timeout, self.sockets.enter()).await.map_err(|_| {
+            let message = format!("no connection was free for {} within {} s", self.base, timeout.as_secs());
+            Fault::before_sending(Error::Unavailable { message })
+        })?;
         let start = Instant::now();
         let response = request.send().await.map_err(|error| self.fault(call, error, start))?;
-        Ok(Opened { response, start })
+        Ok(Opened { response, start, socket })
     }
 
     fn pause_after(&self, answer: &Answer, attempt: u32) -> Option<Duration> {
@@ -314,6 +328,7 @@ impl Transport {
 
     fn too_large(&self, call: &Call, start: Instant) -> Fault {
         self.observer.request(call.endpoint, Outcome::TooLarge, start.elapsed());
+        limits::hit(limits::Limit::AnswerBytes);
         let message =
             format!("the answer of {} is over {} bytes, which is all that is read", self.base, call.limit);
         Fault { error: Error::TooLarge { limit: call.limit, message }, maybe_sent: true, again: false }

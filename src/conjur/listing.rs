@@ -17,7 +17,7 @@ use super::pages::{Pages, Turn, asks_for_less, lost};
 use super::resources::{Page, Resource};
 use super::session::{json, longer};
 use super::{Client, stream as body};
-use crate::limits::{ID_BYTES, LIST_BYTES};
+use crate::limits::{ID_BYTES, LIST_BYTES, Limit, hit};
 
 /// Which resources. All that the caller sees, by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,6 +112,7 @@ impl Client {
     }
 
     fn too_large(&self, listing: &Listing) -> Error {
+        hit(Limit::ListBytes);
         let (url, most) = (self.session().transport.url(), LIST_BYTES >> 20);
         let message =
             format!("{} at {url} takes over {most} MiB, which is all that is read of one", listing.target());

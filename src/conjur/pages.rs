@@ -7,7 +7,7 @@
 use super::error::Error;
 use super::resources::Page;
 use super::session::Session;
-use crate::limits::LIST_RECORDS;
+use crate::limits::{LIST_RECORDS, Limit, hit};
 
 /// A page that may be had with the largest answer: it is not halved any more.
 const SMALLEST: u32 = 16;
@@ -37,6 +37,9 @@ pub(super) const fn asks_for_less(error: &Error) -> bool {
 /// The error of a [`Turn`] that ends a walk, for a list.
 pub(super) fn lost(list: &str, why: Lost, session: &Session) -> Error {
     let url = session.transport.url();
+    if why == Lost::TooLong {
+        hit(Limit::ListRecords);
+    }
     match why {
         Lost::Changes => Error::Unexpected {
             status: None,

@@ -11,9 +11,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::budget::{Budget, Party, Taken};
-use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES};
+use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES, Limit};
 
-static ALL: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(ANSWERS_BYTES));
+pub(super) static ALL: LazyLock<Arc<Budget>> =
+    LazyLock::new(|| Budget::new(Limit::AnswersBytes, ANSWERS_BYTES));
 
 tokio::task_local! {
     static HELD: RefCell<Vec<Arc<Share>>>;
@@ -119,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_answers_wait_for_each_other_but_not_for_ever_and_small_ones_never() {
-        let budget = Budget::new(ANSWERS_BYTES);
+        let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
         let all = read(&budget, "a", ANSWERS_BYTES).await.unwrap();
         assert!(read(&budget, "a", ANSWER_SMALL).await.is_none(), "it takes nothing");
         let mut next = Reading::from(&budget, &"a".into(), PATIENCE);
@@ -131,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_of_unknown_length_pays_as_it_grows() {
-        let budget = Budget::new(ANSWERS_BYTES);
+        let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
         let mut reading = Reading::from(&budget, &"a".into(), PATIENCE);
         let paid = |reading: &Reading| reading.share.as_ref().map_or(0, Taken::amount);
         for length in (0..8 * MIB).step_by(16 * 1024) {
@@ -143,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_value_counts_until_the_work_that_fetched_it_is_done() {
-        let budget = Budget::new(ANSWERS_BYTES);
+        let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
         let mut answer = read(&budget, "a", MIB).await.unwrap();
         let value = Arc::new(answer.for_value(MIB / 2).unwrap());
         drop(answer);

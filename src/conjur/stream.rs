@@ -12,9 +12,9 @@ use super::error::{About, Error};
 use super::http::{Call, Opened, Transport};
 use super::scan::Scan;
 use super::share::Reading;
-use crate::limits::{ANSWERS_PATIENCE, STREAM_BYTES, STREAM_SMALL, STREAMS};
+use crate::limits::{ANSWERS_PATIENCE, Limit, STREAM_BYTES, STREAM_SMALL, STREAMS, hit};
 
-static ALL: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(STREAMS));
+pub(super) static ALL: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::Streams, STREAMS));
 
 /// Reads the body of `response` as `T`, keeping little of it.
 pub(crate) async fn read_json<T>(
@@ -26,15 +26,16 @@ pub(crate) async fn read_json<T>(
 where
     T: DeserializeOwned + Send + 'static,
 {
-    let Opened { mut response, start } = opened;
+    let Opened { mut response, start, socket: _socket } = opened;
     let status = response.status().as_u16();
     let (mut read, mut scan) = (0, Scan::keeping());
     let payer = transport.payer(call);
     let mut reading = Reading::new(&payer, ANSWERS_PATIENCE);
     let mut place: Option<Taken> = None;
-    let too_large = |limit: usize| Error::TooLarge {
-        limit,
-        message: format!("the answer of {} is over {limit} bytes, which is all that is read", about.url),
+    let too_large = |limit: usize| {
+        hit(Limit::AnswerBytes);
+        let message = format!("the answer of {} is over {limit} bytes, which is all that is read", about.url);
+        Error::TooLarge { limit, message }
     };
     loop {
         let wanted = || reading.is_wanted() || place.as_ref().is_some_and(Taken::is_wanted);

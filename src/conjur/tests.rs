@@ -111,7 +111,7 @@ fn a_configuration_that_cannot_work_says_what_is_wrong() {
         (|c| c.ca_bundle = Some(b"nothing".to_vec()), "holds no certificate"),
         (
             |c| c.ca_bundle = Some(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_vec()),
-            "not valid PEM",
+            "is not valid base64",
         ),
         (
             |c| {

@@ -1,27 +1,51 @@
 //! Which roots are trusted, and what a failed handshake means.
 
-use std::error::Error as StdError;
+pub(super) mod bundle;
+pub(super) mod der;
+mod explain;
+pub(super) mod trust;
 
-use reqwest::{Certificate, Identity};
-use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage};
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use reqwest::Identity;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{AlertDescription, ClientConfig, Error as TlsError};
 use zeroize::Zeroizing;
 
+use self::trust::Trust;
 use super::config::ClientIdentity;
 use super::error::Error;
 
-/// The certificates of a PEM bundle.
+pub(crate) use self::explain::explain;
+
+/// What may be spoken inside of TLS, the best first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// TLS that trusts exactly what a CA bundle holds: who is signed by one of its certificates, and those themselves.
 ///
 /// # Errors
-/// [`Error::Config`] where it holds no certificate, or one that can't be read.
-pub(crate) fn roots(pem: &[u8]) -> Result<Vec<Certificate>, Error> {
-    let certificates = Certificate::from_pem_bundle(pem)
-        .map_err(|_| Error::config("the CA bundle holds a certificate that is not valid PEM"))?;
-    if certificates.is_empty() {
-        return Err(Error::config(
-            "the CA bundle holds no certificate: it must contain at least one PEM block `-----BEGIN CERTIFICATE-----`",
-        ));
-    }
-    Ok(certificates)
+/// [`Error::Config`] where the bundle holds no certificate, or one that can't be read; where the client certificate can't
+/// be read, or its key is another's.
+pub(crate) fn trusting(bundle: &[u8], identity: Option<&ClientIdentity>) -> Result<ClientConfig, Error> {
+    let provider =
+        CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
+    let trust = Trust::of(bundle, Arc::clone(&provider))?;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|_| Error::config("this build of the operator has no version of TLS"))?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let certificates = bundle::certificates(&pem.certificate).map_err(|_| unreadable_identity())?;
+            let key = PrivateKeyDer::from_pem_slice(pem.key.expose()).map_err(|_| unreadable_identity())?;
+            builder.with_client_auth_cert(certificates, key).map_err(|error| of_identity(&error))?
+        }
+    };
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    Ok(config)
 }
 
 /// A client certificate, ready to be presented.
@@ -33,11 +57,23 @@ pub(crate) fn identity(pem: &ClientIdentity) -> Result<Identity, Error> {
     both.extend_from_slice(pem.key.expose());
     both.push(b'\n');
     both.extend_from_slice(&pem.certificate);
-    Identity::from_pem(&both).map_err(|_| {
-        Error::config(
-            "the client certificate and its key can't be read: both must be PEM, the key unencrypted",
-        )
-    })
+    Identity::from_pem(&both).map_err(|_| unreadable_identity())
+}
+
+fn unreadable_identity() -> Error {
+    Error::config("the client certificate and its key can't be read: both must be PEM, the key unencrypted")
+}
+
+/// Why a client certificate can't be presented.
+pub(crate) fn of_identity(error: &TlsError) -> Error {
+    match error {
+        TlsError::InconsistentKeys(_) => Error::config(
+            "the client certificate and its key do not belong together: give the key that the certificate was made for",
+        ),
+        _ => Error::config(
+            "the client certificate can't be presented: its key must be RSA of 2048 bits or more, ECDSA or Ed25519",
+        ),
+    }
 }
 
 /// The TLS failure within `error`, if that is what it is.
@@ -75,37 +111,4 @@ pub(crate) fn alert_in(text: &str) -> Option<TlsError> {
     let name = text.strip_prefix("received fatal alert: ")?;
     let known = OF_CERTIFICATES.into_iter().find(|alert| name.starts_with(&format!("{alert:?}")));
     known.map(TlsError::AlertReceived)
-}
-
-/// A sentence for a person: what is wrong and what to look at.
-pub(crate) fn explain(url: &str, error: &TlsError, own_roots: bool) -> String {
-    let signer = if own_roots { "the CA bundle given" } else { "a root that this system trusts" };
-    match error {
-        TlsError::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                format!("the certificate of {url} is not signed by {signer}")
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                format!("the certificate of {url} has expired")
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                format!("the certificate of {url} is not valid yet; is the clock right?")
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("the certificate of {url} is for another name: {certificate}")
-            }
-            CertificateError::Revoked => format!("the certificate of {url} is revoked"),
-            other => format!("the certificate of {url} is not accepted: {other}"),
-        },
-        TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            format!("{url} does not speak TLS: is it http://, or another port?")
-        }
-        TlsError::AlertReceived(AlertDescription::CertificateRequired) => {
-            format!("{url} wants a client certificate")
-        }
-        TlsError::AlertReceived(alert) if OF_CERTIFICATES.contains(alert) => {
-            format!("{url} does not accept the client certificate: {alert:?}")
-        }
-        other => format!("the TLS handshake with {url} failed: {other}"),
-    }
 }

@@ -29,8 +29,11 @@ limits! {
     RegexObjectBytes = "regex_object_bytes",
     DocumentBytes = "document_bytes",
     DocumentNodes = "document_nodes",
+    AnswersBytes = "answers_bytes",
+    AnswerBytes = "answer_bytes",
     Streams = "streams",
     ListRecords = "list_records",
+    ListBytes = "list_bytes",
     ListsKeptBytes = "lists_kept_bytes",
     WordsBytes = "words_bytes",
     Clients = "clients",
@@ -51,7 +54,9 @@ impl Limit {
             self,
             Self::HeavyThreads
                 | Self::HeavyBytes
+                | Self::AnswersBytes
                 | Self::Streams
+                | Self::ListBytes
                 | Self::ListsKeptBytes
                 | Self::Clients
                 | Self::Sockets
@@ -89,6 +94,13 @@ pub fn hits(limit: Limit) -> u64 {
 /// How much of a budget is in use.
 pub fn in_use(limit: Limit) -> i64 {
     tally(limit).map_or(0, |tally| tally.in_use.load(Ordering::Relaxed))
+}
+
+/// More, or less, of a budget is in use, by who counts it anyhow.
+pub fn used(limit: Limit, change: i64) {
+    if let Some(tally) = tally(limit) {
+        tally.in_use.fetch_add(change, Ordering::Relaxed);
+    }
 }
 
 /// A part of a budget, in use until this is dropped.

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::Outcome;
 use crate::conjur::budget::Budget;
 use crate::conjur::pace::lock;
-use crate::limits::{LIST_BYTES, LISTS_KEPT_BYTES};
+use crate::limits::{self, LIST_BYTES, LISTS_KEPT_BYTES, Limit};
 
 /// Lists that are being walked, or used by somebody, those that are kept among them.
 pub(super) static IN_MEMORY: LazyLock<Arc<Budget>> =
-    LazyLock::new(|| Budget::new(LISTS_KEPT_BYTES + LIST_BYTES));
+    LazyLock::new(|| Budget::new(Limit::ListBytes, LISTS_KEPT_BYTES + LIST_BYTES));
 
 static KEPT: LazyLock<Mutex<Kept<Outcome>>> = LazyLock::new(|| Mutex::new(Kept::new(LISTS_KEPT_BYTES)));
 
@@ -85,9 +85,12 @@ impl<T: Clone> Kept<T> {
     /// Gives back what had to go for it: the least recently used ones.
     fn put(&mut self, term: Term, began: Instant, bytes: usize, list: T) -> Vec<T> {
         self.uses += 1;
+        let before = self.bytes;
         let mut gone: Vec<T> = self.take(&term).into_iter().collect();
         if bytes > self.most {
+            limits::hit(Limit::ListsKeptBytes);
             gone.push(list);
+            self.tell(before);
             return gone;
         }
         while self.bytes + bytes > self.most {
@@ -96,20 +99,34 @@ impl<T: Clone> Kept<T> {
             else {
                 break;
             };
+            limits::hit(Limit::ListsKeptBytes);
             gone.extend(self.take(&oldest));
         }
         self.bytes += bytes;
         self.lists.insert(term, One { began, bytes, used: self.uses, list });
+        self.tell(before);
         gone
     }
 
+    fn tell(&self, before: usize) {
+        let count = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        limits::used(Limit::ListsKeptBytes, count(self.bytes) - count(before));
+    }
+
     fn forget(&mut self, term: &Term, is_it: impl Fn(Instant) -> bool) -> Option<T> {
-        if self.lists.get(term).is_some_and(|one| is_it(one.began)) { self.take(term) } else { None }
+        let before = self.bytes;
+        let is_it = self.lists.get(term).is_some_and(|one| is_it(one.began));
+        let gone = if is_it { self.take(term) } else { None };
+        self.tell(before);
+        gone
     }
 
     fn forget_all(&mut self, client: u64) -> Vec<T> {
         let terms: Vec<Term> = self.lists.keys().filter(|(of, _)| *of == client).cloned().collect();
-        terms.iter().filter_map(|term| self.take(term)).collect()
+        let before = self.bytes;
+        let gone = terms.iter().filter_map(|term| self.take(term)).collect();
+        self.tell(before);
+        gone
     }
 
     fn take(&mut self, term: &Term) -> Option<T> {

@@ -20,7 +20,7 @@ use crate::conjur::pace::Lane;
 use crate::conjur::pages::{Pages, Turn, asks_for_less, lost};
 use crate::conjur::resources::Page;
 use crate::conjur::session::{BODY_LIMIT, Session, longer, unreadable};
-use crate::limits::{ID_BYTES, LIST_BYTES, PAGE_BYTES};
+use crate::limits::{ID_BYTES, LIST_BYTES, Limit, PAGE_BYTES, hit};
 
 #[derive(Deserialize)]
 struct Shown<'a> {
@@ -141,6 +141,7 @@ async fn all_pages(
 }
 
 fn too_large(session: &Session) -> Error {
+    hit(Limit::ListBytes);
     let (url, most) = (session.transport.url(), LIST_BYTES >> 20);
     let message = format!(
         "the list of variables at {url} takes over {most} MiB, which is all that is kept of one: narrow it by a search, or \
@@ -152,6 +153,7 @@ fn too_large(session: &Session) -> Error {
 /// Who finds no room in the memory for lists gives up for now: what it holds already others may wait for.
 fn crowded<T>(session: &Session, taken: Option<T>) -> Result<T, Error> {
     taken.ok_or_else(|| {
+        hit(Limit::ListBytes);
         let url = session.transport.url();
         let message =
             format!("the list of variables at {url} was given up: other lists fill the memory for them");

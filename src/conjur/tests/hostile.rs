@@ -125,6 +125,64 @@ async fn a_streamed_list_of_small_records_is_bounded_by_what_it_would_become() {
     assert!(read < 16 << 20, "{read} bytes were taken");
 }
 
+/// Whatever the route: what is held of an answer is paid for, also where the server doesn't say how long it will be.
+#[tokio::test]
+async fn an_answer_without_a_length_takes_its_share_as_it_grows() {
+    let paid = |party: &str| share::ALL.held_by(party);
+    for (route, party) in
+        ["version", "whoami", "list", "roles", "load", "effective policy"].into_iter().zip(b'a'..)
+    {
+        let party = format!("unmeasured-{}", char::from(party));
+        let (url, written) = flood(ENDLESS, &BLANK, Duration::from_micros(100)).await;
+        let client = client(Config { party: party.as_str().into(), ..config(&url) });
+        let asked = tokio::spawn(async move {
+            let branch = PolicyBranch::new("apps").unwrap();
+            match route {
+                "version" => drop(client.server_version().await),
+                "whoami" => drop(client.whoami().await),
+                "list" => drop(client.list_variables(None, Lane::Refresh, Freshness::Remembered).await),
+                "roles" => drop(client.permitted_roles("host", "a", "read").await),
+                "load" => drop(client.load_policy(&branch, LoadMode::Update, b"").await),
+                _ => drop(client.effective_policy(&branch).await),
+            }
+        });
+        until(route, || async { written.load(Ordering::Relaxed) > 2 << 20 || asked.is_finished() }).await;
+        let held = paid(&party);
+        // What the sockets hold is written, and not yet read.
+        assert!(asked.is_finished() || held > 100_000, "{route}: {held}");
+        assert!(!asked.is_finished(), "{route} was read to its end before anybody looked");
+        asked.abort();
+        until("all is given back", || async { paid(&party) == 0 }).await;
+    }
+}
+
+/// A runtime with one thread for what blocks: 8 streams that stand still leave it to others.
+#[test]
+fn streams_that_stand_still_hold_no_thread() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (url, written) = flood(ENDLESS, &BLANK, Duration::from_secs(60)).await;
+        let mut config = config(&url);
+        config.limits.max_connections = 8;
+        let client = client(config);
+        let streams: Vec<_> = (0..8)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { client.list_resources("host", Page::FIRST).await })
+            })
+            .collect();
+        until("they stand", || async { written.load(Ordering::Relaxed) >= 4 * BLANK.len() }).await;
+        let free = tokio::time::timeout(Duration::from_secs(5), tokio::task::spawn_blocking(|| 1));
+        assert_eq!(free.await.expect("a thread is free").unwrap(), 1);
+        streams.iter().for_each(tokio::task::JoinHandle::abort);
+    });
+}
+
 #[tokio::test]
 async fn an_answer_that_is_held_is_bounded_by_its_records_too() {
     let server = server().await;
