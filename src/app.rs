@@ -28,6 +28,7 @@ use crate::{
         sync_now::SyncNows,
         turns::Turns,
     },
+    heavy::Heavy,
     leader::{AcquireError, Lost},
     metrics::Metrics,
     plan::secret::FingerprintKey,
@@ -51,6 +52,9 @@ pub enum Error {
     /// No signals.
     #[error("signals can't be waited for: {0}")]
     Signals(#[source] std::io::Error),
+    /// No program to start workers with.
+    #[error("the operator's own program can't be found, which its workers run: {0}")]
+    Program(#[source] std::io::Error),
     /// No randomness.
     #[error("{0}")]
     Randomness(String),
@@ -112,6 +116,8 @@ async fn act(
         });
         AbortOnDropHandle::new(tokio::spawn(wake))
     };
+    let heavy = Heavy::new(std::env::current_exe().map_err(Error::Program)?);
+    let _tidy = AbortOnDropHandle::new(tokio::spawn(heavy.clone().tidy()));
     let ctx = Arc::new(Context {
         cluster: Cluster::new(client.clone(), args.max_concurrent.get()),
         clients: Clients::new(wakeups.clone()),
@@ -133,6 +139,7 @@ async fn act(
         sync_nows: SyncNows::default(),
         turns: Turns::default(),
         key_writes,
+        heavy,
         metrics,
     });
     let connection_controller = streams::controller(

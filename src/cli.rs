@@ -7,6 +7,7 @@ use clap::builder::{
 };
 use tracing::level_filters::LevelFilter;
 
+use crate::heavy;
 use crate::server::ListenAddress;
 use crate::telemetry::Format;
 
@@ -24,6 +25,12 @@ pub enum Command {
     Run(RunArgs),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
+    /// Answer questions on the standard input, as the operator itself asks them
+    #[command(name = heavy::serve::COMMAND, hide = true)]
+    HeavyWorker {
+        /// How many bytes it may take besides those it starts with
+        bytes: usize,
+    },
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -89,7 +96,7 @@ mod tests {
     fn run(flags: &[&str]) -> Result<RunArgs, clap::Error> {
         match Cli::try_parse_from(["conjur-operator", "run"].iter().chain(flags))?.command {
             Command::Run(args) => Ok(args),
-            Command::Crds => panic!("`run` was parsed as `crds`"),
+            other => panic!("`run` was parsed as {other:?}"),
         }
     }
 

@@ -64,6 +64,7 @@ use crate::{
     },
     cluster::Cluster,
     conjur::{Lane, share},
+    heavy::Heavy,
     metrics::{Kind, Metrics, ReconcileOutcome},
     plan::{Class, Failure, secret::FingerprintKey},
 };
@@ -115,6 +116,8 @@ pub struct Context {
     pub turns: Turns,
     /// Our own writes of Secrets that keep keys.
     pub key_writes: Arc<KeyWrites>,
+    /// Does what is heavy.
+    pub heavy: Heavy,
     /// Counts what happens.
     pub metrics: Metrics,
 }

@@ -17,6 +17,7 @@ pub mod conjur;
 pub mod controllers;
 pub mod fair;
 pub mod heartbeat;
+pub mod heavy;
 pub mod leader;
 pub mod limits;
 pub mod metrics;

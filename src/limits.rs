@@ -17,14 +17,48 @@ const MIB: usize = 1024 * KIB;
 pub const HEAVY_THREADS: usize = 2;
 /// Heavy work: bytes that what runs at once may take, for the process.
 pub const HEAVY_BYTES: usize = 64 * MIB;
+/// Heavy work of fewer bytes is done at once, where it is asked for.
+pub const LIGHT_BYTES: usize = 64 * KIB;
+/// One worker process: bytes that it may take, besides those it starts with.
+pub const HEAVY_WORKER_BYTES: usize = 32 * MIB;
+/// One worker process: questions that it answers before another one is started.
+pub const HEAVY_WORKER_ANSWERS: usize = 1_000;
+/// One worker process: how long it is kept without a question.
+pub const HEAVY_WORKER_IDLE: Duration = Duration::from_secs(30);
+/// One question to a worker: so many times its deadline may pass while it gets no processor.
+pub const HEAVY_PATIENCE: u32 = 20;
+/// A policy document of more bytes is read with nothing else at work.
+pub const DOCUMENT_ALONE_BYTES: usize = MIB;
+/// One template: its text.
+pub const TEMPLATE_BYTES: usize = 256 * KIB;
+/// All templates of one object: steps of the engine, each good for 64 bytes.
+pub const TEMPLATE_FUEL: u64 = 1_000_000;
+/// All templates of one object: the same where they are rendered at once, not by a worker.
+pub const TEMPLATE_LIGHT_FUEL: u64 = 10_000;
+/// One template that is rendered at once: its text.
+pub const TEMPLATE_LIGHT_BYTES: usize = 4 * KIB;
+/// All templates of one object: bytes that the filters of the operator handle.
+pub const TEMPLATE_HANDLED_BYTES: usize = 16 * MIB;
+/// One JSON value in a template: its values, and theirs.
+pub const JSON_NODES: usize = 100_000;
+/// One JSON value in a template: how deep it is nested.
+pub const JSON_DEPTH: usize = 100;
 /// All templates of one object: how long they may take.
 pub const TEMPLATES_DEADLINE: Duration = Duration::from_secs(1);
 /// One policy document: how long reading it may take.
 pub const DOCUMENT_DEADLINE: Duration = Duration::from_secs(10);
-/// One regular expression, compiled.
-pub const REGEX_BYTES: usize = MIB;
+/// One regular expression, compiled: 1 MiB and an eighth, which `[\w-]{1,63}` needs.
+pub const REGEX_BYTES: usize = MIB + MIB / 8;
+/// One regular expression that is also kept backwards, to match faster: each of the two.
+pub const REGEX_SMALL_BYTES: usize = 256 * KIB;
 /// All regular expressions of one object, compiled.
 pub const REGEX_OBJECT_BYTES: usize = 2 * MIB;
+/// One regular expression: what tells where its groups begin and end, while it is used.
+pub const REGEX_GROUP_BYTES: usize = 8 * MIB;
+/// One regular expression: how deep its groups may be nested.
+pub const REGEX_NESTING: u32 = 100;
+/// All regular expressions of one object: how long matching them may take.
+pub const REGEX_DEADLINE: Duration = Duration::from_secs(5);
 /// One policy document: its text.
 pub const DOCUMENT_BYTES: usize = 10 * MIB;
 /// One policy document: its nodes.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use conjur_operator::cli::{Cli, Command, RunArgs};
-use conjur_operator::{api, app, telemetry};
+use conjur_operator::{api, app, heavy, telemetry};
 
 /// Gives back what a burst of reconciles needed, which the C library's allocator keeps: docs/benchmarks.md. How it does
 /// so is set in `.cargo/config.toml`.
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run(args),
         Command::Crds => crds(),
+        Command::HeavyWorker { bytes } => heavy::serve::run(bytes).map_err(one_line),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

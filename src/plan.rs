@@ -14,6 +14,7 @@ pub mod gone;
 pub mod inputs;
 pub mod inventory;
 pub mod load;
+pub mod poison;
 pub mod policy_plan;
 pub mod policy_text;
 pub mod references;

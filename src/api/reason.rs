@@ -127,6 +127,9 @@ reasons! {
     InventoryUnreadable,
     /// A role that this policy made has no stored key any more.
     KeyNotStored,
+    /// Processes that did this object's work died of it, several times, at last alone: it is not tried before an edit or
+    /// an hour.
+    SetAside,
 }
 
 impl fmt::Display for Reason {

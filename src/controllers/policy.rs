@@ -114,6 +114,7 @@ impl Reconcile for ConjurPolicy {
     }
 
     fn gone(key: &Key, ctx: &Context) {
+        ctx.heavy.forget(Self::KIND.as_str(), &key.namespace, &key.name);
         document::forget(key, ctx);
         claims::forget(key, ctx);
         ctx.policy_notes.forget(key);

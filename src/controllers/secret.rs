@@ -41,6 +41,7 @@ use crate::{
         secret::RefreshPolicy,
     },
     conjur::Lane,
+    heavy::Whose,
     metrics::Kind,
     plan::{
         self, Class, Failure,
@@ -126,6 +127,7 @@ impl Reconcile for ConjurSecret {
     }
 
     fn gone(key: &Key, ctx: &Context) {
+        ctx.heavy.forget(Self::KIND.as_str(), &key.namespace, &key.name);
         ctx.memory.forget(key);
         template::look_again(ctx.memory.circles().set(key, None), ctx);
         ctx.inputs.want(&user(key), &[]);
@@ -239,6 +241,15 @@ impl Seen {
     fn may_use(&self, ctx: &Context) -> bool {
         let named = self.named.as_ref();
         named.is_ok_and(|named| named.check_access(Verb::Read, &[], &self.key, ctx).is_ok())
+    }
+
+    fn whose(&self, object: &ConjurSecret) -> Whose {
+        Whose {
+            kind: ConjurSecret::KIND.as_str(),
+            namespace: self.key.namespace.clone(),
+            name: self.key.name.clone(),
+            generation: object.metadata.generation.unwrap_or_default(),
+        }
     }
 
     fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
@@ -366,7 +377,10 @@ impl Seen {
             // Its first try wakes us.
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
+        // Not before it is known that the object may: reading and checking cost.
         let templates = Box::pin(template::gather(object, &self.key, &self.sources, ctx)).await?;
+        let whose = self.whose(object);
+        Box::pin(templates.check(&whose, ctx)).await?;
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slot(Timestamp::now());
         let asked = Instant::now();
@@ -385,9 +399,9 @@ impl Seen {
         // Known again when all is done: what fails from here on needs the values.
         ctx.memory.change(&self.key, |m| m.versions = None);
         let read = before.as_ref().map(Before::read_at);
-        let fetched = gathered.fetch(cause, lane, read, through, ctx).await?;
+        let fetched = gathered.fetch(cause, lane, read, &self.key.namespace, through, ctx).await?;
         let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));
-        self.desired.data = templates.render(fetched.data)?;
+        self.desired.data = Box::pin(templates.render(&whose, fetched.data, ctx)).await?;
         self.desired.check_keys()?;
         self.desired.check_size()?;
         let (action, target) = target::bring_about(&self, object, lane, ctx).await?;

@@ -10,12 +10,14 @@ mod tree;
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
 pub(super) use owners::user_id;
 use owners::{Owners, RoleRef};
 use tree::{MAX_DEPTH, NodeId, Shape, Tree};
 
 /// What a document holds that matters before it is loaded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// The hosts and users that the document makes (or, where they exist, updates), in the document's order.
     pub roles: Vec<MadeRole>,
@@ -28,12 +30,13 @@ pub struct Document {
 }
 
 /// A record that a document makes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// `account:host_factory:apps/billing/factory`, `account:user:alice@apps-billing`.
     pub id: String,
     /// Its tag without the `!`: `host-factory`.
-    pub kind: &'static str,
+    #[serde(deserialize_with = "kind_of_record")]
+    pub kind: RecordKind,
     /// How a statement in the branch names it: `eu/alice` for a user of the policy `eu` there. Empty for what is named
     /// like the branch itself.
     pub path: String,
@@ -43,8 +46,19 @@ pub struct Record {
 pub const RECORD_KINDS: [&str; 8] =
     ["group", "host", "host-factory", "layer", "policy", "user", "variable", "webservice"];
 
+/// One of [`RECORD_KINDS`]. (A name of its own, for serde takes a `&'static str` for what is borrowed from its input.)
+pub type RecordKind = &'static str;
+
+fn kind_of_record<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    let kind = String::deserialize(from)?;
+    RECORD_KINDS
+        .into_iter()
+        .find(|known| *known == kind)
+        .ok_or_else(|| D::Error::custom("no kind of a record"))
+}
+
 /// A host or user that a document makes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeRole {
     /// `account:host:apps/billing/web`, or `account:user:alice@apps-billing`.
     pub id: String,
@@ -58,21 +72,21 @@ pub struct MadeRole {
     pub owner_outside_branch: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RoleKind {
     Host,
     User,
 }
 
 /// A `!delete`, `!deny` or `!revoke` statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
     pub statement: DeletionKind,
     /// 1-based.
     pub line: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DeletionKind {
     Delete,
     Deny,
@@ -80,7 +94,7 @@ pub enum DeletionKind {
 }
 
 /// Why a document can't be read. The message never quotes the document.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct DocumentError {
     pub message: String,

@@ -2,10 +2,7 @@
 //! the source and the line within that.
 
 use super::Failure;
-use crate::{api::Reason, sensitive::Sensitive};
-
-/// What a Conjur server takes, by its API's documents (`policies`).
-pub const MAX_BYTES: usize = 10 * 1024 * 1024;
+use crate::{api::Reason, limits::DOCUMENT_BYTES, sensitive::Sensitive};
 
 /// One source, as it was read.
 pub struct Part {
@@ -47,9 +44,9 @@ impl PolicyText {
     pub fn join(parts: &[Part]) -> Result<Self, Failure> {
         let lacks = |part: &Part| part.bytes.expose().last().is_some_and(|last| *last != b'\n');
         let size: usize = parts.iter().map(|part| part.bytes.expose().len() + usize::from(lacks(part))).sum();
-        if size > MAX_BYTES {
+        if size > DOCUMENT_BYTES {
             let message = format!(
-                "the sources of spec.documentFrom have {size} bytes in all, and Conjur takes {MAX_BYTES} (10 MiB) at once: split \
+                "the sources of spec.documentFrom have {size} bytes in all, and Conjur takes {DOCUMENT_BYTES} (10 MiB) at once: split \
                  the document over several ConjurPolicies"
             );
             return Err(Failure::stalled(Reason::PolicyInvalid, message));
@@ -171,9 +168,9 @@ mod tests {
 
     #[test]
     fn ten_mebibytes_in_all_are_the_most_there_may_be() {
-        let half = vec![b'#'; MAX_BYTES / 2];
+        let half = vec![b'#'; DOCUMENT_BYTES / 2];
         let most = [part("ConfigMap a, key x", &half), part("ConfigMap b, key x", &half[2..])];
-        assert_eq!(PolicyText::join(&most).unwrap().as_str().len(), MAX_BYTES);
+        assert_eq!(PolicyText::join(&most).unwrap().as_str().len(), DOCUMENT_BYTES);
         let more = [part("ConfigMap a, key x", &half), part("ConfigMap b, key x", &half[1..])];
         let failure = PolicyText::join(&more).unwrap_err();
         assert_eq!(failure.reason, Reason::PolicyInvalid);

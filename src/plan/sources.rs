@@ -7,22 +7,28 @@
 
 mod build;
 mod left_out;
+mod pattern;
 mod rename;
 mod value;
 
 use std::{collections::BTreeMap, fmt};
 
-use regex::Regex;
-
 pub use self::{
     build::{Data, Got, Missing, Problem},
     left_out::LeftOut,
 };
-use self::{rename::Renaming, value::Property};
+use self::{
+    pattern::{Budget, Clock, Pattern},
+    rename::Renaming,
+    value::Property,
+};
 use super::Failure;
-use crate::api::{
-    Reason,
-    secret::{DataEntry, DataSource, Decode, Find, KeyFrom, PublicKeys},
+use crate::{
+    api::{
+        Reason,
+        secret::{DataEntry, DataSource, Decode, Find, KeyFrom, PublicKeys, Rewrite},
+    },
+    limits::REGEX_DEADLINE,
 };
 
 /// Most variables that the finds of one object may bring: the API server takes no more in a Secret that has values.
@@ -84,7 +90,7 @@ struct Entry<'a> {
 #[derive(Debug)]
 struct Group<'a> {
     source: Source<'a>,
-    renaming: Renaming<'a>,
+    rules: &'a [Rewrite],
 }
 
 #[derive(Debug)]
@@ -101,7 +107,7 @@ pub struct Criteria<'a> {
     /// Conjur's own search, which only it can evaluate.
     pub search: Option<&'a str>,
     annotations: Option<&'a BTreeMap<String, String>>,
-    pattern: Option<Regex>,
+    pattern: Option<&'a str>,
     key_from: KeyFrom,
 }
 
@@ -111,12 +117,52 @@ impl Criteria<'_> {
         self.prefix
     }
 
+    /// All of them but the search, ready to be used: what is compiled for it is dropped with it.
+    ///
+    /// # Errors
+    /// `InvalidSpec`: the pattern can't be.
+    pub fn matcher(&self, place: Place) -> Result<Matcher<'_>, Failure> {
+        let pattern = self.compile(place, &mut Budget::default())?;
+        Ok(Matcher { criteria: self, place, pattern, clock: Clock::start(REGEX_DEADLINE) })
+    }
+
+    fn compile(&self, place: Place, budget: &mut Budget) -> Result<Option<Pattern>, Failure> {
+        let compile = |text| Pattern::compile(text, budget);
+        let why = |why| invalid(format!("{place}.pattern is not a regular expression: {why}"));
+        self.pattern.map(compile).transpose().map_err(why)
+    }
+}
+
+/// What a variable must meet, as long as variables are looked through.
+#[derive(Debug)]
+pub struct Matcher<'c> {
+    criteria: &'c Criteria<'c>,
+    place: Place,
+    pattern: Option<Pattern>,
+    clock: Clock,
+}
+
+impl Matcher<'_> {
     /// Whether a variable meets all of them but the search, given its id and its annotations by name.
-    pub fn take<'v>(&self, id: &str, annotation: impl Fn(&str) -> Option<&'v str>) -> bool {
-        let mut annotations = self.annotations.into_iter().flatten();
-        id.starts_with(self.prefix)
-            && annotations.all(|(name, value)| annotation(name) == Some(value))
-            && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
+    ///
+    /// # Errors
+    /// `InvalidSpec`: the pattern took too long on those before.
+    pub fn takes<'v>(&self, id: &str, annotation: impl Fn(&str) -> Option<&'v str>) -> Result<bool, Failure> {
+        let Self { criteria, place, pattern, clock } = self;
+        let mut annotations = criteria.annotations.into_iter().flatten();
+        if !id.starts_with(criteria.prefix)
+            || !annotations.all(|(name, value)| annotation(name) == Some(value))
+        {
+            return Ok(false);
+        }
+        let Some(pattern) = pattern else { return Ok(true) };
+        if clock.is_over() {
+            return Err(invalid(format!(
+                "{place}.pattern takes longer than {REGEX_DEADLINE:?} on the variables that it is matched with: use a longer \
+                 prefix, or a simpler pattern"
+            )));
+        }
+        Ok(pattern.is_match(id))
     }
 }
 
@@ -128,8 +174,8 @@ impl<'a> Sources<'a> {
     /// Reads `data` and `dataFrom` of a spec.
     ///
     /// # Errors
-    /// `InvalidSpec`, naming the field: one key named twice, a pattern or pointer that can't be, not exactly one of
-    /// `find`, `extract` and `publicKeys`, a find without criteria, nothing at all.
+    /// `InvalidSpec`, naming the field: one key named twice, a pointer that can't be, not exactly one of `find`, `extract`
+    /// and `publicKeys`, a find without criteria, nothing at all.
     pub fn of(entries: &'a [DataEntry], sources: &'a [DataSource]) -> Result<Self, Failure> {
         if entries.is_empty() && sources.is_empty() {
             return Err(invalid(
@@ -145,6 +191,29 @@ impl<'a> Sources<'a> {
         let entries = entries.iter().enumerate().map(|(at, entry)| Entry::of(at, entry));
         let groups = sources.iter().enumerate().map(|(at, source)| Group::of(at, source));
         Ok(Self { entries: entries.collect::<Result<_, _>>()?, groups: groups.collect::<Result<_, _>>()? })
+    }
+
+    /// What compiling the regular expressions may take at once, told from their texts.
+    pub fn patterns_may_take(&self) -> usize {
+        let finds = self.finds().filter_map(|(_, criteria)| criteria.pattern);
+        let rules = self.groups.iter().flat_map(|group| group.rules).map(|rule| rule.pattern.as_str());
+        finds.chain(rules).map(pattern::may_take).sum()
+    }
+
+    /// Finds what is wrong with the regular expressions, before anything is asked for. Each is dropped again: until it is
+    /// used, much time may pass.
+    ///
+    /// # Errors
+    /// `InvalidSpec`, naming the field.
+    pub fn check_patterns(&self) -> Result<(), Failure> {
+        let mut budget = Budget::default();
+        for (at, group) in self.groups.iter().enumerate() {
+            if let Source::Find(criteria) = &group.source {
+                criteria.compile(Place::Find(at), &mut budget)?;
+            }
+            group.renaming(at, &mut budget)?;
+        }
+        Ok(())
     }
 
     /// The variables that the spec names: these are known before Conjur is asked for anything.
@@ -235,11 +304,14 @@ impl<'a> Group<'a> {
                 return Err(invalid(message));
             }
         };
-        let rules = item.rewrite.as_deref().unwrap_or_default();
-        let renaming = Renaming::of(rules).map_err(|(rule, field, why)| {
+        Ok(Self { source, rules: item.rewrite.as_deref().unwrap_or_default() })
+    }
+
+    /// Its rules, compiled.
+    fn renaming(&self, at: usize, budget: &mut Budget) -> Result<Renaming<'a>, Failure> {
+        Renaming::of(self.rules, budget).map_err(|(rule, field, why)| {
             invalid(format!("spec.dataFrom[{at}].rewrite[{rule}].{field} can't be used: {why}"))
-        })?;
-        Ok(Self { source, renaming })
+        })
     }
 }
 
@@ -268,15 +340,11 @@ fn criteria(at: usize, find: &Find, key_from: Option<KeyFrom>) -> Result<Criteri
         return Err(invalid(message));
     }
     check_prefix(&place, find.prefix.as_deref().unwrap_or_default())?;
-    let read = |text: &String| {
-        let why = |why| invalid(format!("{place}.pattern is not a regular expression: {why}"));
-        rename::pattern(text).map_err(why)
-    };
     Ok(Criteria {
         prefix: find.prefix.as_deref().unwrap_or_default(),
         search: find.search.as_deref(),
         annotations,
-        pattern: find.pattern.as_ref().map(read).transpose()?,
+        pattern: find.pattern.as_deref(),
         key_from: key_from.unwrap_or_default(),
     })
 }
@@ -295,6 +363,11 @@ impl Resolved<'_> {
             ids.iter().map(move |id| Ask { variable: id, version: None, place })
         });
         self.sources.named().chain(found)
+    }
+
+    /// What compiling the regular expressions may take at once, told from their texts.
+    pub fn patterns_may_take(&self) -> usize {
+        self.sources.patterns_may_take()
     }
 
     /// The users and hosts whose public keys are asked for.

@@ -6,10 +6,15 @@
 //!
 //! Output and what filters make are wiped here. The engine's own copies of values are let go of with the render, and
 //! out of reach for that.
+//!
+//! The engine makes lists, maps and repetitions that it walks only where they are used, and nothing tells from outside how
+//! deep, how large or how long. So only templates that have none of that ([`is_light`]) are rendered where they are asked
+//! for; [`render`] and [`check`] of all others belong into a process that may die (`crate::heavy`).
 
 mod binary;
 mod bounds;
 mod filters;
+mod light;
 mod output;
 
 use std::{
@@ -18,15 +23,17 @@ use std::{
 };
 
 use minijinja::{Environment, Error, ErrorKind, Template, UndefinedBehavior, Value, value::ValueKind};
+use serde::{Deserialize, Serialize};
 
+pub use self::light::is_light;
 use self::{binary::Binary, filters::Explained, output::Bounded};
 use super::{Failure, secret::SECRET_LIMIT};
-use crate::{api::Reason, sensitive::Sensitive};
+use crate::{
+    api::Reason,
+    limits::{TEMPLATE_BYTES, TEMPLATE_FUEL, TEMPLATE_LIGHT_FUEL},
+    sensitive::Sensitive,
+};
 
-/// Most bytes of one template's text.
-pub const TEXT_LIMIT: usize = 262_144;
-/// How much work all templates of an object may be together: one for each step, and one for each 64 bytes handled.
-const FUEL: u64 = 1_000_000;
 /// The name under which all fetched keys are reachable, whatever they are called.
 const ALL: &str = "data";
 /// Most names that a message lists.
@@ -54,7 +61,7 @@ impl Text {
 }
 
 /// What is wrong with a template. Never holds a value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("the template of key '{key}'{}, line {line}: {what}", in_words(.from.as_deref()))]
 pub struct TemplateError {
     /// The key that the template makes.
@@ -77,13 +84,36 @@ impl From<TemplateError> for Failure {
     }
 }
 
+type Data = BTreeMap<String, Sensitive<Vec<u8>>>;
+
+/// What came of rendering templates at once.
+#[derive(Debug)]
+pub enum Light {
+    /// This.
+    Done(Data),
+    /// They are more than is done at once.
+    TooHeavy,
+}
+
+/// A fault, and whether it is that there was no more fuel.
+struct Fault {
+    error: TemplateError,
+    is_out_of_fuel: bool,
+}
+
+impl From<TemplateError> for Fault {
+    fn from(error: TemplateError) -> Self {
+        Self { error, is_out_of_fuel: false }
+    }
+}
+
 /// Finds what is wrong with templates before there are values: their size and their syntax.
 ///
 /// # Errors
 /// The first that is wrong.
-pub fn check(texts: &[Text]) -> Result<(), TemplateError> {
+pub fn check<'t>(texts: impl IntoIterator<Item = &'t Text>) -> Result<(), TemplateError> {
     let environment = environment(&Arc::default());
-    texts.iter().try_for_each(|text| compile(&environment, text).map(drop))
+    texts.into_iter().try_for_each(|text| compile(&environment, text).map(drop))
 }
 
 /// Renders templates with the fetched keys as variables: each by its name, where that is an identifier, and all of
@@ -91,10 +121,27 @@ pub fn check(texts: &[Text]) -> Result<(), TemplateError> {
 ///
 /// # Errors
 /// The first template that fails, and why.
-pub fn render(
-    texts: &[Text],
-    values: &BTreeMap<String, Sensitive<Vec<u8>>>,
-) -> Result<BTreeMap<String, Sensitive<Vec<u8>>>, TemplateError> {
+pub fn render(texts: &[Text], values: &Data) -> Result<Data, TemplateError> {
+    render_with(TEMPLATE_FUEL, texts, values).map_err(|fault| fault.error)
+}
+
+/// The same where all of them are light.
+///
+/// # Errors
+/// The same.
+pub fn render_light(texts: &[Text], values: &Data) -> Result<Light, TemplateError> {
+    let bytes = values.values().map(|value| value.expose().len()).sum();
+    if !texts.iter().all(|text| is_light(&text.text, bytes)) {
+        return Ok(Light::TooHeavy);
+    }
+    match render_with(TEMPLATE_LIGHT_FUEL, texts, values) {
+        Ok(made) => Ok(Light::Done(made)),
+        Err(fault) if fault.is_out_of_fuel => Ok(Light::TooHeavy),
+        Err(fault) => Err(fault.error),
+    }
+}
+
+fn render_with(mut fuel: u64, texts: &[Text], values: &Data) -> Result<Data, Fault> {
     let whole = Arc::<Whole>::default();
     let mut environment = environment(&whole);
     filters::begin();
@@ -105,7 +152,7 @@ pub fn render(
     let root = Value::from_pairs(
         own.map(|(key, value)| ((*key).to_owned(), value.clone())).chain([(ALL.to_owned(), all)]),
     );
-    let (mut fuel, mut space) = (FUEL, SECRET_LIMIT);
+    let mut space = SECRET_LIMIT;
     let mut rendered = BTreeMap::new();
     for text in texts {
         environment.set_fuel(Some(fuel));
@@ -124,8 +171,8 @@ fn one(
     root: &Value,
     whole: &Whole,
     space: usize,
-    values: &BTreeMap<String, Sensitive<Vec<u8>>>,
-) -> Result<(Sensitive<Vec<u8>>, u64), TemplateError> {
+    values: &Data,
+) -> Result<(Sensitive<Vec<u8>>, u64), Fault> {
     let template = compile(environment, text)?;
     let too_large = || {
         let what =
@@ -137,14 +184,17 @@ fn one(
     let mut output = Bounded::new(space);
     let used = match template.render_captured_to(root.clone(), &mut output) {
         Ok(captured) => captured.state().fuel_levels().map_or(0, |(used, _)| used),
-        Err(_) if output.is_full() => return Err(too_large()),
-        Err(error) => return Err(explain(text, &template, &error, values)),
+        Err(_) if output.is_full() => return Err(too_large().into()),
+        Err(error) => {
+            let is_out_of_fuel = error.kind() == ErrorKind::OutOfFuel;
+            return Err(Fault { error: explain(text, &template, &error, values), is_out_of_fuel });
+        }
     };
     if binary::was_taken_for_text() {
-        return Err(told(text, 1, binary::NO_TEXT.to_owned()));
+        return Err(told(text, 1, binary::NO_TEXT.to_owned()).into());
     }
     let value = match whole.end() {
-        Some(bytes) if bytes.expose().len() > space => return Err(too_large()),
+        Some(bytes) if bytes.expose().len() > space => return Err(too_large().into()),
         Some(bytes) => bytes,
         None => output.into_bytes(),
     };
@@ -153,8 +203,8 @@ fn one(
 
 fn compile<'t>(environment: &'t Environment, text: &'t Text) -> Result<Template<'t, 't>, TemplateError> {
     let source = text.text.expose();
-    if source.len() > TEXT_LIMIT {
-        let what = format!("it has {} bytes, and a template has {TEXT_LIMIT} at most", source.len());
+    if source.len() > TEMPLATE_BYTES {
+        let what = format!("it has {} bytes, and a template has {TEMPLATE_BYTES} at most", source.len());
         return Err(told(text, 1, what));
     }
     bounds::check(source).map_err(|(line, what)| told(text, line, what))?;
@@ -232,12 +282,7 @@ fn told(text: &Text, line: usize, what: String) -> TemplateError {
 }
 
 /// What went wrong in a render, told without any value.
-fn explain(
-    text: &Text,
-    template: &Template,
-    error: &Error,
-    values: &BTreeMap<String, Sensitive<Vec<u8>>>,
-) -> TemplateError {
+fn explain(text: &Text, template: &Template, error: &Error, values: &Data) -> TemplateError {
     let line = error.line().unwrap_or(1);
     if let Some(explained) = Explained::of(error) {
         return told(text, line, explained.to_owned());
@@ -268,12 +313,7 @@ fn named<'e>(text: &Text, error: &'e Error, at: usize) -> Option<&'e str> {
 }
 
 /// Which names a template uses that there are none of.
-fn missing(
-    text: &Text,
-    template: &Template,
-    line: usize,
-    values: &BTreeMap<String, Sensitive<Vec<u8>>>,
-) -> String {
+fn missing(text: &Text, template: &Template, line: usize, values: &Data) -> String {
     let there = text.text.expose().lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let mut names: Vec<_> = template.undeclared_variables(false).into_iter().collect();
     names.retain(|name| name != ALL && !values.contains_key(name) && there.contains(name.as_str()));

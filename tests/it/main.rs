@@ -3,5 +3,6 @@
 
 mod cluster;
 mod conjur;
+mod heavy;
 mod program;
 mod shape;

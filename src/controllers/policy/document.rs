@@ -14,14 +14,15 @@ use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
     cluster::take_key,
     controllers::{
-        Context, Key,
+        Context, Key, Reconcile,
         failure::LOOK_AGAIN,
         inputs::{Input, User, version},
         slim,
     },
+    heavy::Whose,
     plan::{
         Failure,
-        document::{self, Document},
+        document::Document,
         inputs,
         policy_text::{Part, PolicyText},
         role_key::role_keys,
@@ -201,7 +202,14 @@ impl Seen<'_> {
             read.text.unwrap_or_else(|| PolicyText::inline(""))
         };
         let account = &self.named.facts.settings.account;
-        let document = document::read(text.as_str(), self.branch.as_str(), account).map_err(|e| {
+        let whose = Whose {
+            kind: ConjurPolicy::KIND.as_str(),
+            namespace: self.owner.namespace.clone(),
+            name: self.owner.name.clone(),
+            generation: self.object.metadata.generation.unwrap_or_default(),
+        };
+        let read = ctx.heavy.read_document(&whose, text.as_str(), self.branch.as_str(), account).await?;
+        let document = read.map_err(|e| {
             let message = format!("{}: {}", text.at(e.line, Some(e.column)), e.message);
             Failure::stalled(Reason::PolicyInvalid, message)
         })?;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{ConjurSecret, Reason, secret::PublicKeysKind},
-    conjur::{Answer, Catalogue, Error, Freshness, Lane, Listed, VariableId, Wanted},
+    conjur::{Answer, Catalogue, Error, Freshness, Lane, VariableId, Wanted},
     controllers::{
         Context, Key, Trouble,
         clients::{Connected, Named},
@@ -114,6 +114,8 @@ impl<'a> Plan<'a> {
     ) -> Result<Gathered<'a>, Trouble> {
         let asked = Instant::now();
         let mut known: HashMap<Option<&str>, Arc<Catalogue>> = HashMap::new();
+        let patterns = self.sources.patterns_may_take();
+        ctx.heavy.run(&user.namespace, patterns, || self.sources.check_patterns()).await?;
         let (mut found, mut left_out) = (Vec::new(), LeftOut::default());
         for (place, criteria) in self.sources.finds() {
             let mut freshness = lists;
@@ -131,9 +133,18 @@ impl<'a> Plan<'a> {
                     known.insert(criteria.search, list.clone());
                     list
                 };
-                let has_value = list.below(criteria.prefix()).iter().filter(|v| v.mark().version.is_some());
-                let taken = has_value.filter(|v| criteria.take(v.id(), |name| v.annotation(name)));
-                let (ids, odd) = taken.map(Listed::id).partition::<Vec<_>, _>(|id| can_be_fetched(id));
+                let find = || -> Result<_, Failure> {
+                    let matcher = criteria.matcher(place)?;
+                    let mut found = Vec::new();
+                    for v in list.below(criteria.prefix()).iter().filter(|v| v.mark().version.is_some()) {
+                        if matcher.takes(v.id(), |name| v.annotation(name))? {
+                            found.push(v.id());
+                        }
+                    }
+                    Ok(found)
+                };
+                let taken = ctx.heavy.run(&user.namespace, patterns, find).await?;
+                let (ids, odd) = taken.into_iter().partition::<Vec<_>, _>(|id| can_be_fetched(id));
                 let ids = named.readable(ids.into_iter(), user, ctx);
                 // What is to be found may have been made just now.
                 let look_anew =
@@ -193,6 +204,7 @@ impl Gathered<'_> {
         cause: Cause,
         lane: Lane,
         read: Option<Instant>,
+        namespace: &str,
         through: &Connected,
         ctx: &Context,
     ) -> Result<Fetched, Trouble> {
@@ -202,7 +214,8 @@ impl Gathered<'_> {
         let got = self.wanted.iter().map(|wanted| got(wanted, answers.get(wanted), through, ctx));
         let got = got.collect::<Result<Vec<_>, Trouble>>()?;
         let keys = self.fetch_public_keys(through, ctx).await?;
-        let data = self.resolved.data(&got, &keys, self.plain);
+        let bytes = self.bytes(&got);
+        let data = ctx.heavy.run(namespace, bytes, || self.resolved.data(&got, &keys, self.plain)).await;
         let data = data.map_err(|problem| {
             // The client looks at missing variables by itself, and at nothing else.
             let tells_itself = matches!(problem, Problem::Missing(_)) && self.only_variables();
@@ -221,6 +234,15 @@ impl Gathered<'_> {
             failure.message = format!("{}. {more}", failure.message);
         }
         trouble
+    }
+
+    /// What making the data may take: the values once more, their JSON as often as it is looked through, and the rules.
+    fn bytes(&self, got: &[Got]) -> usize {
+        let values = got.iter().map(|got| match got {
+            Got::Value(value) => value.len(),
+            Got::NotFound(_) | Got::Forbidden(_) => 0,
+        });
+        values.sum::<usize>().saturating_add(self.resolved.patterns_may_take())
     }
 
     async fn fetch_public_keys(

@@ -15,12 +15,13 @@ use crate::{
         failure::LOOK_AGAIN,
         inputs::{Input, InputKind, Text as Kept, Texts},
     },
+    heavy::Whose,
     limits::TEMPLATE_CHAIN,
     plan::{
         Failure,
         circle::{Circle, Reader},
         inputs,
-        template::{self, Text},
+        template::Text,
     },
     sensitive::Sensitive,
 };
@@ -100,10 +101,10 @@ pub struct Templates {
     pub versions: Vec<String>,
 }
 
-/// Reads the templates of an object, and looks at what can be told without values.
+/// Reads the templates of an object.
 ///
 /// # Errors
-/// `TemplateNotFound`, naming what is missing; `TemplateInvalid`; `InvalidSpec` where two make one key; the API
+/// `TemplateNotFound`, naming what is missing; `TemplateInvalid` for one that is not text; `InvalidSpec` where two make one key; the API
 /// server's.
 pub async fn gather(
     object: &ConjurSecret,
@@ -157,7 +158,6 @@ pub async fn gather(
             secret: source.kind == InputKind::Secret,
         });
     }
-    template::check(&texts)?;
     Ok(Templates { texts: Some(texts), versions })
 }
 
@@ -180,13 +180,24 @@ fn read_text(read: Option<&Texts>, source: &Input, key: &str) -> Result<Arc<Sens
 }
 
 impl Templates {
+    /// Looks at what can be told without values.
+    ///
+    /// # Errors
+    /// `TemplateInvalid`, `SetAside`.
+    pub async fn check(&self, whose: &Whose, ctx: &Context) -> Result<(), Failure> {
+        match &self.texts {
+            Some(texts) => ctx.heavy.check_templates(whose, texts).await,
+            None => Ok(()),
+        }
+    }
+
     /// The data of the Secret: what the templates make of the values, or the values.
     ///
     /// # Errors
-    /// `TemplateInvalid`.
-    pub fn render(&self, values: Data) -> Result<Data, Failure> {
+    /// `TemplateInvalid`, `SetAside`.
+    pub async fn render(&self, whose: &Whose, values: Data, ctx: &Context) -> Result<Data, Failure> {
         match &self.texts {
-            Some(texts) => Ok(template::render(texts, &values)?),
+            Some(texts) => ctx.heavy.render_templates(whose, texts, &values).await,
             None => Ok(values),
         }
     }

@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScanError, Span, StructureStyle, Tag};
 
 use super::DocumentError;
+use crate::limits::DOCUMENT_NODES;
 
 /// Deeper documents are refused: what walks the tree calls itself once a level.
 pub(super) const MAX_DEPTH: usize = 200;
-/// 10 MiB of policy, the most a server takes, has far fewer; 10 MiB of commas would have more, at 100 bytes each.
-const MAX_NODES: usize = 1_000_000;
 
 pub(super) type NodeId = usize;
 
@@ -40,6 +39,8 @@ impl<'a> Tree<'a> {
     /// Reads one YAML document; positions in errors are 1-based, and no error quotes the text.
     pub(super) fn read(text: &'a str) -> Result<Self, DocumentError> {
         let mut builder = Builder { text, ..Builder::default() };
+        // At once as many as there can be: growing holds them twice.
+        builder.tree.nodes.reserve_exact(DOCUMENT_NODES.min(text.len() + 1));
         let options = granit_parser::options! { emit_comments: false };
         for event in Parser::new_from_str_with_options(text, options) {
             let (event, span) = event.map_err(|error| syntax_error(&error))?;
@@ -140,8 +141,11 @@ impl<'a> Builder<'a> {
         span: &Span,
     ) -> Result<NodeId, DocumentError> {
         let id = self.tree.nodes.len();
-        if id >= MAX_NODES {
-            return Err(at(&span.start, "the document has more than a million YAML nodes: split it"));
+        if id >= DOCUMENT_NODES {
+            let message = format!(
+                "the document has more than {DOCUMENT_NODES} YAML nodes: split it over several ConjurPolicies"
+            );
+            return Err(at(&span.start, &message));
         }
         let in_flow = self.open.last().is_some_and(|open| open.style == StructureStyle::Flow);
         if !in_flow && indented_by_tab(self.text, span.start.byte_offset()) {

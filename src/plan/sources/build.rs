@@ -7,11 +7,13 @@ use std::{
 
 use super::{
     Entry, Group, Place, Resolved, Source,
-    rename::{key_of, shown, unfit, unfit_as_name},
+    pattern::{Budget, Clock},
+    rename::{Renaming, key_of, shown, unfit, unfit_as_name},
     value::{self, Bytes, Property, Unfit},
 };
 use crate::{
     api::{Reason, secret::PublicKeysKind},
+    limits::REGEX_DEADLINE,
     plan::{Failure, LOOK_AGAIN},
     sensitive::Sensitive,
 };
@@ -142,22 +144,26 @@ impl Resolved<'_> {
                 &group.source,
                 matches!(group.source, Source::Extract { .. }).then(|| answers.next()).flatten(),
             ) {
-                group.extract(Place::Extract(at), variable, property.as_ref(), value, &mut builder)?;
+                let renamed = Renamed::of(at, group)?;
+                renamed.extract(Place::Extract(at), variable, property.as_ref(), value, &mut builder)?;
             }
         }
-        for ((place, group), ids) in self.find_groups().zip(&self.found) {
+        for ((at, group), ids) in self.find_groups().zip(&self.found) {
+            let (place, renamed) = (Place::Find(at), Renamed::of(at, group)?);
             for id in ids {
                 // What vanished since it was listed is left out.
                 if let Some(Got::Value(value)) = answers.next() {
                     let value = Sensitive::new(value.to_vec());
-                    builder.add(group.key_of_found(id), Origin::Variable(place, id), value)?;
+                    builder.add(renamed.key_of_found(id)?, Origin::Variable(place, id), value)?;
                 }
             }
         }
-        for ((place, group, key), lines) in self.key_groups().zip(public_keys) {
+        for ((at, group, key), lines) in self.key_groups().zip(public_keys) {
             let mut text = lines.join("\n").into_bytes();
             text.push(b'\n');
-            builder.add(group.renaming.apply(key.to_owned()), Origin::Of(place), Sensitive::new(text))?;
+            let (key, origin) =
+                (Renamed::of(at, group)?.apply(key.to_owned())?, Origin::Of(Place::PublicKeys(at)));
+            builder.add(key, origin, Sensitive::new(text))?;
         }
         if builder.data.is_empty() {
             return Err(self.no_keys().into());
@@ -165,14 +171,14 @@ impl Resolved<'_> {
         Ok(builder.data.into_iter().map(|(key, (_, value))| (key, value)).collect())
     }
 
-    fn find_groups(&self) -> impl Iterator<Item = (Place, &Group<'_>)> {
+    fn find_groups(&self) -> impl Iterator<Item = (usize, &Group<'_>)> {
         let groups = self.sources.groups.iter().enumerate();
-        groups.filter(|(_, g)| matches!(g.source, Source::Find(_))).map(|(at, g)| (Place::Find(at), g))
+        groups.filter(|(_, g)| matches!(g.source, Source::Find(_)))
     }
 
-    fn key_groups(&self) -> impl Iterator<Item = (Place, &Group<'_>, &str)> {
+    fn key_groups(&self) -> impl Iterator<Item = (usize, &Group<'_>, &str)> {
         self.sources.groups.iter().enumerate().filter_map(|(at, group)| match group.source {
-            Source::PublicKeys(keys) => Some((Place::PublicKeys(at), group, keys.key.as_str())),
+            Source::PublicKeys(keys) => Some((at, group, keys.key.as_str())),
             Source::Find(_) | Source::Extract { .. } => None,
         })
     }
@@ -268,13 +274,44 @@ fn of_json(why: Unfit, property: &Property, of_variable: &str) -> Failure {
     })
 }
 
-impl Group<'_> {
-    fn key_of_found(&self, id: &str) -> String {
-        let key = match &self.source {
+/// A source with its rules compiled, as long as its keys are made.
+struct Renamed<'g> {
+    at: usize,
+    group: &'g Group<'g>,
+    rules: Renaming<'g>,
+    clock: Clock,
+}
+
+impl<'g> Renamed<'g> {
+    fn of(at: usize, group: &'g Group<'g>) -> Result<Self, Failure> {
+        let rules = group.renaming(at, &mut Budget::default())?;
+        Ok(Self { at, group, rules, clock: Clock::start(REGEX_DEADLINE) })
+    }
+
+    /// # Errors
+    /// `InvalidSpec`: a rule makes it longer than any key may be, or the rules take too long.
+    fn apply(&self, key: String) -> Result<String, Failure> {
+        let at = self.at;
+        if self.clock.is_over() {
+            let message = format!(
+                "spec.dataFrom[{at}].rewrite takes longer than {REGEX_DEADLINE:?} on the keys of this source: write simpler \
+                 rules, or find fewer variables"
+            );
+            return Err(Failure::stalled(Reason::InvalidSpec, message));
+        }
+        let start = shown(&key);
+        self.rules.apply(key).map_err(|rule| {
+            let message = format!("spec.dataFrom[{at}].rewrite[{rule}] makes of the key {start} one that is longer than any may be");
+            Failure::stalled(Reason::InvalidSpec, message)
+        })
+    }
+
+    fn key_of_found(&self, id: &str) -> Result<String, Failure> {
+        let key = match &self.group.source {
             Source::Find(criteria) => key_of(id, criteria.prefix, criteria.key_from),
             Source::Extract { .. } | Source::PublicKeys(_) => id.to_owned(),
         };
-        self.renaming.apply(key)
+        self.apply(key)
     }
 
     /// Adds the fields of a JSON object.
@@ -305,7 +342,7 @@ impl Group<'_> {
                     "field {field} of {of_variable} {why}; give it a value, or leave it out in Conjur"
                 ))
             })?;
-            builder.add(self.renaming.apply(name), Origin::Field(place, variable, field), value)?;
+            builder.add(self.apply(name)?, Origin::Field(place, variable, field), value)?;
         }
         Ok(())
     }

@@ -1,14 +1,11 @@
 //! How keys of a Secret are made of the names of variables and fields.
 
-use regex::{Regex, RegexBuilder};
-
+use super::pattern::{Budget, Pattern};
 use crate::api::{
     condition::clip,
     secret::{KeyFrom, Rewrite},
 };
 
-/// Most memory that one expression may take: a namespace's user writes it, and all share the process.
-const PATTERN_LIMIT: usize = 1 << 20;
 /// Longest key of a Secret.
 const KEY_LIMIT: usize = 253;
 /// A key that a rule made longer than this is given up, before the next rule multiplies it.
@@ -16,35 +13,18 @@ const GROWN: usize = 4096;
 /// How much of a key a message shows.
 const SHOWN: usize = 100;
 
-/// Reads a regular expression. It takes time linear in what it is matched with.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn pattern(text: &str) -> Result<Regex, String> {
-    let built = RegexBuilder::new(text).size_limit(PATTERN_LIMIT).dfa_size_limit(PATTERN_LIMIT).build();
-    built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "it needs too much memory; use smaller repetitions".to_owned(),
-        // The last line says what it is; those before draw where.
-        other => {
-            let whole = other.to_string();
-            let last = whole.lines().last().unwrap_or_default();
-            last.strip_prefix("error: ").unwrap_or(last).to_owned()
-        }
-    })
-}
-
-/// Rules that rename keys, in order.
+/// Rules that rename keys, in order, compiled.
 #[derive(Debug, Default)]
-pub struct Renaming<'a>(Vec<(Regex, &'a str)>);
+pub struct Renaming<'a>(Vec<(Pattern, &'a str)>);
 
 impl<'a> Renaming<'a> {
-    /// Reads rules.
+    /// Compiles rules.
     ///
     /// # Errors
     /// The number of the rule that can't be, its field, and what is wrong with it.
-    pub fn of(rules: &'a [Rewrite]) -> Result<Self, (usize, &'static str, String)> {
+    pub fn of(rules: &'a [Rewrite], budget: &mut Budget) -> Result<Self, (usize, &'static str, String)> {
         let read = |(at, rule): (usize, &'a Rewrite)| {
-            let pattern = pattern(&rule.pattern).map_err(|why| (at, "pattern", why))?;
+            let pattern = Pattern::compile(&rule.pattern, budget).map_err(|why| (at, "pattern", why))?;
             check_groups(&pattern, &rule.replacement).map_err(|why| (at, "replacement", why))?;
             Ok((pattern, rule.replacement.as_str()))
         };
@@ -52,15 +32,18 @@ impl<'a> Renaming<'a> {
     }
 
     /// A key with each rule applied to it.
-    pub fn apply(&self, key: String) -> String {
-        self.0.iter().fold(key, |key, (pattern, replacement)| {
-            if key.len() > GROWN { key } else { pattern.replace_all(&key, *replacement).into_owned() }
+    ///
+    /// # Errors
+    /// The number of the rule that makes it longer than any key may be.
+    pub fn apply(&self, key: String) -> Result<String, usize> {
+        self.0.iter().enumerate().try_fold(key, |key, (at, (pattern, replacement))| {
+            pattern.replace_all(&key, replacement, GROWN).ok_or(at)
         })
     }
 }
 
 /// A group that is not there would silently be nothing: `$1_x` names the group `1_x`.
-fn check_groups(pattern: &Regex, replacement: &str) -> Result<(), String> {
+fn check_groups(pattern: &Pattern, replacement: &str) -> Result<(), String> {
     let mut rest = replacement;
     while let Some(at) = rest.find('$') {
         rest = &rest[at + 1..];
@@ -77,8 +60,8 @@ fn check_groups(pattern: &Regex, replacement: &str) -> Result<(), String> {
         // What names no group stands for itself.
         let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
         let known = match name.parse::<usize>() {
-            Ok(number) => number < pattern.captures_len(),
-            Err(_) => pattern.capture_names().flatten().any(|n| n == name),
+            Ok(number) => number < pattern.groups(),
+            Err(_) => pattern.has_group(name),
         };
         if !known {
             return Err(format!(
@@ -141,6 +124,10 @@ mod tests {
         Rewrite { pattern: pattern.into(), replacement: replacement.into() }
     }
 
+    fn renaming(rules: &[Rewrite]) -> Result<Renaming<'_>, (usize, &'static str, String)> {
+        Renaming::of(rules, &mut Budget::default())
+    }
+
     #[test]
     fn rules_are_applied_in_order() {
         for (rules, key, expected) in [
@@ -154,7 +141,7 @@ mod tests {
             (vec![rule("^.*$", "")], "a", ""),
             (vec![rule("x", "${")], "x", "${"),
         ] {
-            assert_eq!(Renaming::of(&rules).unwrap().apply(key.into()), expected, "{rules:?}");
+            assert_eq!(renaming(&rules).unwrap().apply(key.into()).unwrap(), expected, "{rules:?}");
         }
     }
 
@@ -169,7 +156,7 @@ mod tests {
             (rule("a", "${name}"), "replacement", "no group 'name'"),
         ] {
             let rules = [rule("fine", "f"), bad];
-            let (at, named, said) = Renaming::of(&rules).unwrap_err();
+            let (at, named, said) = renaming(&rules).unwrap_err();
             assert_eq!((at, named), (1, field), "{rules:?}");
             assert!(said.contains(why) && !said.contains('\n'), "{said}");
         }
@@ -178,10 +165,9 @@ mod tests {
     #[test]
     fn keys_grow_no_further_than_the_next_rule() {
         let rules: Vec<_> = (0..16).map(|_| rule("(.)", &"$1".repeat(100))).collect();
-        let grown = Renaming::of(&rules).unwrap().apply("ab".into());
-        assert!(grown.len() < 2_000_000, "{}", grown.len());
-        assert!(unfit(&grown).is_some());
-        assert!(shown(&grown).len() < 120);
+        let renaming = renaming(&rules).unwrap();
+        assert_eq!(renaming.apply("ab".into()), Err(1));
+        assert!(shown(&"k".repeat(5_000)).len() < 120);
     }
 
     #[test]
@@ -211,8 +197,8 @@ mod tests {
         #[test]
         fn any_rule_is_read_or_refused(rule_text in ".{0,30}", replacement in ".{0,20}", key in "[a-z_]{0,20}") {
             let rules = [rule(&rule_text, &replacement)];
-            if let Ok(renaming) = Renaming::of(&rules) {
-                renaming.apply(key);
+            if let Ok(renaming) = renaming(&rules) {
+                renaming.apply(key).ok();
             }
         }
     }

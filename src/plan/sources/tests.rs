@@ -298,7 +298,8 @@ fn a_spec_that_cannot_be_is_refused_naming_the_field() {
         ),
     ] {
         let (entries, sources) = read(&data, &from);
-        let failure = Sources::of(&entries, &sources).unwrap_err();
+        let read = Sources::of(&entries, &sources).and_then(|sources| sources.check_patterns());
+        let failure = read.unwrap_err();
         assert_eq!(failure.reason, Reason::InvalidSpec);
         assert!(failure.message.contains(said), "{failure}");
     }
@@ -325,7 +326,8 @@ fn all_criteria_that_are_given_must_match() {
         let (_, sources) = read(&NONE, &json!([{ "find": find }]));
         let sources = Sources::of(&[], &sources).unwrap();
         let (_, criteria) = sources.finds().next().unwrap();
-        assert_eq!(criteria.take("apps/db/password", annotation), taken, "{find}");
+        let matcher = criteria.matcher(Place::Find(0)).unwrap();
+        assert_eq!(matcher.takes("apps/db/password", annotation), Ok(taken), "{find}");
     }
 }
 

@@ -15,20 +15,30 @@ const BLOCKS_LIMIT: usize = 200;
 /// # Errors
 /// The line, and what is wrong there.
 pub(super) fn check(text: &str) -> Result<(), (usize, String)> {
-    let mut rest = text;
-    let mut blocks = 0;
-    while let Some(start) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
-        let line = 1 + text[..text.len() - rest.len() + start].matches('\n').count();
-        let is_block = rest[start..].starts_with("{%");
-        blocks += usize::from(is_block);
+    let (mut rest, mut line, mut blocks) = (text, 1, 0);
+    // Each byte is looked at once: a text may hold nothing but beginnings of tags.
+    while let Some(start) = rest.find('{') {
+        line += breaks(&rest[..start]);
+        rest = &rest[start + 1..];
+        let end = match rest.as_bytes().first() {
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            _ => continue,
+        };
+        blocks += usize::from(end == "%}");
         if blocks > BLOCKS_LIMIT {
             return Err((line, format!("it has more than {BLOCKS_LIMIT} {{% … %}}")));
         }
-        let (length, result) = tag(&rest[start + 2..], if is_block { "%}" } else { "}}" });
+        let (length, result) = tag(&rest[1..], end);
         result.map_err(|what| (line, what))?;
-        rest = &rest[start + 2 + length..];
+        line += breaks(&rest[..=length]);
+        rest = &rest[1 + length..];
     }
     Ok(())
+}
+
+fn breaks(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
 /// The length of a tag that begins here, and whether it is too deep.
@@ -95,8 +105,22 @@ mod tests {
         ] {
             assert_eq!(check(&text).is_ok(), taken, "{}", &text[..text.len().min(60)]);
         }
-        let (line, what) = check(&format!("a\nb\n{}", chain(300))).unwrap_err();
-        assert_eq!(line, 3);
+        let (line, what) = check(&format!("a\nb{{\n x \n}}{{{{ x\n}}}}\n{}", chain(300))).unwrap_err();
+        assert_eq!(line, 6);
         assert!(what.contains("steps"), "{what}");
+    }
+
+    #[test]
+    fn a_text_of_nothing_but_tags_takes_time_linear_in_it() {
+        let took = |text: &str| {
+            let start = std::time::Instant::now();
+            check(text).ok();
+            start.elapsed()
+        };
+        for piece in ["{{a}}", "{", "{{", "{ {\n", "{{'", "{{a}}\n"] {
+            let text = piece.repeat(crate::limits::TEMPLATE_BYTES / piece.len());
+            // Quadratic, it took seconds.
+            assert!(took(&text) < std::time::Duration::from_millis(300), "{piece}");
+        }
     }
 }

@@ -15,23 +15,20 @@ use super::{
     binary::{self, Binary},
     output::Bounded,
 };
-use crate::sensitive::Sensitive;
+use crate::{limits::TEMPLATE_HANDLED_BYTES, sensitive::Sensitive};
 
 /// All but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Most bytes that the filters of one render may handle. The engine's own fuel does not see what these make: a few
-/// dozen in a row, or a list that holds itself twice over and over, would take all memory there is.
-const MOST_HANDLED: usize = 16 * 1_048_576;
-
 thread_local! {
-    // A render is one run on one thread.
-    static LEFT: Cell<usize> = const { Cell::new(MOST_HANDLED) };
+    // A render is one run on one thread. The engine's own fuel does not see what these make: a few dozen in a row, or a
+    // list that holds itself twice over and over, would take all memory there is.
+    static LEFT: Cell<usize> = const { Cell::new(TEMPLATE_HANDLED_BYTES) };
 }
 
 /// From now on another render is counted.
 pub fn begin() {
-    LEFT.set(MOST_HANDLED);
+    LEFT.set(TEMPLATE_HANDLED_BYTES);
 }
 
 /// # Errors

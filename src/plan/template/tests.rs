@@ -177,7 +177,7 @@ fn syntax_is_checked_without_values_and_a_secret_text_is_not_told() {
     (bad.secret, bad.source) = (true, Some("Secret t, key url".into()));
     let told = check(&[bad]).unwrap_err().to_string();
     assert_eq!(told, "the template of key 'url' (Secret t, key url), line 2: syntax error");
-    let long = Text::inline("long", &"x".repeat(TEXT_LIMIT + 1));
+    let long = Text::inline("long", &"x".repeat(TEMPLATE_BYTES + 1));
     assert!(check(&[long]).unwrap_err().what.contains("262144 at most"));
 }
 

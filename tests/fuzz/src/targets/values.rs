@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use conjur_operator::api::secret::{DataEntry, DataSource, Decode, Extract, Find, Rewrite};
 use conjur_operator::plan::sources::{Got, Problem, Sources};
-use conjur_operator::plan::template::{self, Text};
+use conjur_operator::plan::template::{self, Light, Text};
 use conjur_operator::sensitive::Sensitive;
 
 use super::{Read, word};
@@ -26,7 +26,12 @@ pub fn templates() -> Read {
         if let Err(error) = template::check(&texts) {
             return word(&error.what);
         }
-        template::render(&texts, &values).map_or_else(|error| word(&error.what), |_| "rendered".to_owned())
+        // All others are rendered by a process that may die of them.
+        match template::render_light(&texts, &values) {
+            Ok(Light::Done(_)) => "rendered".to_owned(),
+            Ok(Light::TooHeavy) => "too heavy".to_owned(),
+            Err(error) => word(&error.what),
+        }
     })
 }
 
@@ -43,12 +48,16 @@ pub fn patterns() -> Read {
         let source =
             DataSource { find: Some(find), rewrite: Some(rewrite.collect()), ..DataSource::default() };
         let sources = [source];
-        let read = match Sources::of(&[], &sources) {
+        let read = match Sources::of(&[], &sources).and_then(|read| read.check_patterns().map(|()| read)) {
             Ok(read) => read,
             Err(failure) => return word(&failure.message),
         };
         let ids = ["apps/billing/db/password", "a", "é/ü/ñ", "0123456789/_.-", "apps//x", ""];
-        let taken = |id: &&str| read.finds().all(|(_, criteria)| criteria.take(id, |_| None));
+        let taken = |id: &&str| {
+            read.finds().all(|(place, criteria)| {
+                criteria.matcher(place).is_ok_and(|matcher| matcher.takes(id, |_| None) == Ok(true))
+            })
+        };
         let found: Vec<String> = ids.into_iter().filter(taken).map(str::to_owned).collect();
         let answers: Vec<Got> = found.iter().map(|_| Got::Value(b"v")).collect();
         match read.resolve(vec![found]).map_err(Problem::from).and_then(|read| read.data(&answers, &[], true))

@@ -1,0 +1,212 @@
+//! Heavy work: what a tenant's text makes the process do that costs more than a moment, off the workers of the runtime.
+//!
+//! Work waits for one of [`limits::HEAVY_THREADS`] places and its share of [`limits::HEAVY_BYTES`], one at a time a
+//! namespace while others wait ([`queue`]). There are two ways:
+//! - [`Heavy::run`] is for what this crate bounds itself, step by step: regular expressions, JSON.
+//! - [`Heavy::ask`] is for what nobody can bound from outside: the template engine, which builds lazily what it later walks,
+//!   and documents of megabytes. It is done by a process of its own ([`worker`], [`serve`]) with a limit of memory. A
+//!   thread can't be ended and shares its end with all others; a process can be ended, and its end is nobody else's.
+//!
+//! # The poison object
+//! In whose work a worker died is known without a note on a disk: the operator itself goes on, and holds the question in
+//! its hands. After two deaths the object's next try is alone, with all bytes to itself, and when that dies, too, the
+//! object is set aside ([`Suspects`]) until an edit, an hour, or a start of the operator. That a worker was ended by SIGKILL
+//! (the kernel, an eviction, an administrator) says nothing of the object, and counts for nothing.
+
+mod door;
+pub mod queue;
+pub mod serve;
+mod wire;
+mod worker;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{runtime::RuntimeFlavor, sync::oneshot};
+
+use self::{
+    queue::Queue,
+    wire::Message,
+    worker::{End, Workers},
+};
+use crate::{
+    limits,
+    plan::poison::{Suspects, Try},
+};
+
+/// Whose work it is, for turns and for what is known of its deaths.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Whose {
+    /// The kind of the object.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What of it an edit changes.
+    pub generation: i64,
+}
+
+/// What one piece of work may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// Memory.
+    pub bytes: usize,
+    /// Time on a processor.
+    pub time: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeavyError {
+    /// It took too long, and was ended.
+    #[error("it took longer than {0:?}, and was ended")]
+    TooLong(Duration),
+    /// The process died of it several times, the last time alone.
+    #[error("the processes that did it died of it")]
+    SetAside,
+    /// There is no process to do it, or somebody ended it: this is nobody's fault here.
+    #[error("the process that does it could not be started or was ended: {0}")]
+    NoWorker(String),
+}
+
+/// The places for heavy work, and the processes that do some of it.
+#[derive(Clone)]
+pub struct Heavy(Arc<Inner>);
+
+struct Inner {
+    queue: Mutex<Queue<oneshot::Sender<Permit>>>,
+    workers: Workers,
+    suspects: Mutex<Suspects<Whose>>,
+}
+
+impl Heavy {
+    /// `program` is this program, which is started as a worker when one is needed.
+    pub fn new(program: PathBuf) -> Self {
+        Self(Arc::new(Inner {
+            queue: Mutex::new(Queue::new(limits::HEAVY_THREADS, limits::HEAVY_BYTES)),
+            workers: Workers::new(program),
+            suspects: Mutex::default(),
+        }))
+    }
+
+    /// Does what bounds itself: at once where it is little, else when its turn has come. `bytes` is the most that it may
+    /// take.
+    pub async fn run<T>(&self, namespace: &str, bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+        if bytes <= limits::LIGHT_BYTES {
+            return work();
+        }
+        let _permit = self.permit(namespace, bytes).await;
+        off_the_workers(work)
+    }
+
+    /// Has a worker answer. Asked again after a death of the worker, until the object is set aside.
+    ///
+    /// # Errors
+    /// See [`HeavyError`].
+    async fn ask(&self, whose: &Whose, may: Allowance, question: &Message) -> Result<Message, HeavyError> {
+        loop {
+            let bytes = match lock(&self.0.suspects).next(whose, Instant::now()) {
+                Try::SetAside { .. } => return Err(HeavyError::SetAside),
+                Try::Alone => limits::HEAVY_BYTES,
+                Try::AsOthers => may.bytes,
+            };
+            let _permit = self.permit(&whose.namespace, bytes).await;
+            match off_the_workers(|| self.0.workers.ask(question, may)) {
+                Ok(answer) => {
+                    lock(&self.0.suspects).lived(whose);
+                    return Ok(answer);
+                }
+                Err(End::TooLong) => return Err(HeavyError::TooLong(may.time)),
+                Err(End::Died(how)) => {
+                    tracing::warn!(
+                        kind = whose.kind,
+                        namespace = whose.namespace,
+                        name = whose.name,
+                        "a worker process died of this object's work ({how})"
+                    );
+                    if !lock(&self.0.suspects).died(whose, how, Instant::now()) {
+                        return Err(HeavyError::NoWorker(how.to_string()));
+                    }
+                }
+                Err(End::NoWorker(why)) => return Err(HeavyError::NoWorker(why)),
+            }
+        }
+    }
+
+    /// Forgets what is known of an object that is gone.
+    pub fn forget(&self, kind: &'static str, namespace: &str, name: &str) {
+        lock(&self.0.suspects)
+            .forget(|whose| whose.kind == kind && whose.namespace == namespace && whose.name == name);
+    }
+
+    /// Ends workers that have nothing to do, for as long as it is polled.
+    pub async fn tidy(self) {
+        loop {
+            let since = Instant::now();
+            tokio::time::sleep(limits::HEAVY_WORKER_IDLE).await;
+            off_the_workers(|| self.0.workers.end_idle(since));
+        }
+    }
+
+    async fn permit(&self, namespace: &str, bytes: usize) -> Permit {
+        let (admit, admitted) = oneshot::channel();
+        lock(&self.0.queue).push(namespace, bytes, admit);
+        self.0.clone().admit();
+        match admitted.await {
+            Ok(permit) => permit,
+            // The queue lives as long as this does, and drops nothing that waits.
+            Err(_) => Permit { of: None },
+        }
+    }
+}
+
+impl Inner {
+    fn admit(self: Arc<Self>) {
+        loop {
+            let Some((namespace, bytes, admit)) = lock(&self.queue).admit() else { return };
+            // Where nobody waits any more, the permit comes back, and its place is given away in the next turn.
+            let permit = Permit { of: Some((self.clone(), namespace, bytes)) };
+            if let Err(mut unused) = admit.send(permit) {
+                unused.give_back();
+            }
+        }
+    }
+}
+
+/// A place, until it is dropped.
+struct Permit {
+    of: Option<(Arc<Inner>, String, usize)>,
+}
+
+impl Permit {
+    fn give_back(&mut self) -> Option<Arc<Inner>> {
+        let (inner, namespace, bytes) = self.of.take()?;
+        lock(&inner.queue).done(&namespace, bytes);
+        Some(inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(inner) = self.give_back() {
+            inner.admit();
+        }
+    }
+}
+
+/// Runs on this thread, whose other tasks go to another one for that time.
+fn off_the_workers<T>(work: impl FnOnce() -> T) -> T {
+    let here = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    match here {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
