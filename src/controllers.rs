@@ -373,14 +373,17 @@ async fn finish<K: Reconcile>(
             };
             let next = next.into_iter().chain(again).min();
             ctx.metrics.failed(K::KIND, failure.reason.as_str());
-            tracing::warn!(
-                kind = K::KIND.as_str(),
-                namespace = key.namespace,
-                name = key.name,
-                reason = failure.reason.as_str(),
-                "{}",
-                failure.message
-            );
+            // The connection tells of itself, once: thousands may wait for it.
+            if failure.class != Class::Connection {
+                tracing::warn!(
+                    kind = K::KIND.as_str(),
+                    namespace = key.namespace,
+                    name = key.name,
+                    reason = failure.reason.as_str(),
+                    "{}",
+                    failure.message
+                );
+            }
             let lane = if asked { Lane::Foreground } else { Lane::Refresh };
             let (state, reason) = (failure.class.state(asked), failure.reason);
             (Report { state, reason, message: failure.message, fields, lane }, next)

@@ -124,6 +124,23 @@ impl<P: Clone + Eq + Hash, T> FairQueue<P, T> {
         Some((party, item))
     }
 
+    /// The party that most items wait for.
+    pub fn longest(&self) -> Option<&P> {
+        self.turns.iter().max_by_key(|party| self.len_of(party))
+    }
+
+    /// Takes the newest item of one party back.
+    pub fn take_back(&mut self, party: &P) -> Option<T> {
+        let items = self.waiting.get_mut(party)?;
+        let item = items.pop_back()?;
+        self.len -= 1;
+        if items.is_empty() {
+            self.waiting.remove(party);
+            self.turns.retain(|other| other != party);
+        }
+        Some(item)
+    }
+
     /// Drops every item that `keep` does not want; the turns stay as they are.
     pub fn retain(&mut self, mut keep: impl FnMut(&P, &T) -> bool) {
         self.waiting.retain(|party, items| {
@@ -253,6 +270,21 @@ mod tests {
         queue.retain(|_, item| *item == 3);
         assert_eq!(drain(&mut queue), [("a", 3)]);
         assert!(queue.is_empty() && queue.turns.is_empty() && queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_back_is_the_newest_of_its_party() {
+        let mut queue = FairQueue::default();
+        for (party, item) in [("a", 1), ("b", 2), ("b", 3), ("c", 4)] {
+            queue.push(party, item);
+        }
+        assert_eq!(queue.longest(), Some(&"b"));
+        assert_eq!(
+            (queue.take_back(&"b"), queue.take_back(&"c"), queue.take_back(&"c")),
+            (Some(3), Some(4), None)
+        );
+        assert_eq!((queue.len(), drain(&mut queue)), (2, vec![("a", 1), ("b", 2)]));
+        assert_eq!((queue.longest(), queue.turns.len()), (None, 0));
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! work-conserving: a namespace that is alone gets all of the process's, one among others its turn ([`crate::fair`]).
 //! Where a budget is met, [`hit`] counts it under the name of its constant.
 
+mod bucket;
 mod hits;
 
 use std::time::Duration;
 
+pub use bucket::{Bucket, Rate};
 pub use hits::{InUse, Limit, hit, hits, in_use, used};
 
 const KIB: usize = 1024;
@@ -179,6 +181,20 @@ pub const EVENTS_BURST: u32 = 300;
 pub const EVENTS_PER_NAMESPACE: u32 = 5;
 /// Events of the process in a second.
 pub const EVENTS_PER_PROCESS: u32 = 50;
+/// Events that wait to be sent, for the process.
+pub const EVENTS_QUEUE: usize = 2_000;
+/// Events that were sent and are remembered, so that the next like one of them is counted there, for the process.
+pub const EVENTS_KEPT: usize = 2_000;
+/// The text of one Event; the API server takes no more.
+pub const EVENT_NOTE_BYTES: usize = KIB;
+/// Log lines at warn and error about one namespace at once.
+pub const LOG_FAILURES_BURST: u32 = 100;
+/// Log lines at warn and error about one namespace in a second.
+pub const LOG_FAILURES: u32 = 1;
+/// Log lines at warn and error of the process in a second; ten times as many at once.
+pub const LOG_FAILURES_PROCESS: u32 = 50;
+/// One log line.
+pub const LOG_LINE_BYTES: usize = 4 * KIB;
 
 /// Threads that run the tasks of the process; fewer where there are fewer processors, but two at least.
 pub const WORKERS: usize = 4;
@@ -204,3 +220,18 @@ pub const HTTP_DEADLINE: Duration = Duration::from_secs(15);
 pub const BAD_IDS_APART: Duration = Duration::from_secs(60);
 /// Missing and forbidden ids that a client of Conjur remembers, and looks at again by itself.
 pub const BAD_IDS: usize = 4_096;
+
+/// A document that Conjur refused, where something in Conjur may mend it: looked at, or sent, once in this time.
+pub const REFUSED_AGAIN: Duration = Duration::from_secs(600);
+/// A branch that is missing: looked for once in this time.
+pub const BRANCH_AGAIN: Duration = Duration::from_secs(60);
+/// What an identity may do with a branch, after another policy's load that may have changed it: asked for once in this time.
+pub const GIVEN_AGAIN: Duration = Duration::from_secs(10);
+/// Records of others' loads that are remembered for documents that were refused meanwhile, for the process.
+pub const RECORDS_REMEMBERED: usize = 100_000;
+/// Loads that are remembered for that, however little they made, for the process.
+pub const LOADS_REMEMBERED: usize = 1_024;
+/// A branch that Conjur says is busy is left alone for no longer than this, whatever it asks for.
+pub const BUSY_PAUSE: Duration = Duration::from_secs(300);
+/// A load waits for its turn on a branch this long, and then tries again: it, too, must end in the reconcile's time.
+pub const TURN_WAIT: Duration = Duration::from_secs(200);

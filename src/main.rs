@@ -33,8 +33,8 @@ fn run(args: RunArgs) -> Result<(), String> {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return Err("another TLS provider was installed before ours".to_owned());
     }
-    telemetry::init(args.log_format, args.log_level).map_err(one_line)?;
-    app::run(args).map_err(one_line)
+    let failures = telemetry::init(args.log_format, args.log_level).map_err(one_line)?;
+    app::run(args, failures).map_err(one_line)
 }
 
 fn crds() -> Result<(), String> {

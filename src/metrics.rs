@@ -1,12 +1,14 @@
 //! What the operator counts. Labels come from closed lists, so that no object's name, id or error text can become
 //! one: the number of time series is bounded, and nothing secret can reach the page.
 
+mod process;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelValueEncoder,
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelValueEncoder, text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -114,6 +116,8 @@ pub struct Metrics {
 
 struct Inner {
     registry: Registry,
+    /// Of the process, under names that are not the operator's.
+    process: Registry,
     reconciles: Family<ReconcileLabels, Counter>,
     durations: Family<KindLabels, Histogram, fn() -> Histogram>,
     requests: Family<RequestLabels, Counter>,
@@ -143,7 +147,11 @@ impl Metrics {
         registry.register("secret_writes", "Writes of Secrets", writes.clone());
         registry.register("failures", "Failed reconciles, by the reason in the condition", failures.clone());
         registry.register_collector(Box::new(Limits));
-        Self { inner: Arc::new(Inner { registry, reconciles, durations, requests, writes, failures }) }
+        let mut process = Registry::with_prefix("process");
+        process.register_collector(Box::new(process::Process));
+        Self {
+            inner: Arc::new(Inner { registry, process, reconciles, durations, requests, writes, failures }),
+        }
     }
 
     /// A reconcile ended, and took this long.
@@ -165,7 +173,9 @@ impl Metrics {
     /// The page, as OpenMetrics text.
     pub fn page(&self) -> Result<String, EncodeError> {
         let mut page = String::new();
-        prometheus_client::encoding::text::encode(&mut page, &self.inner.registry)?;
+        text::encode_registry(&mut page, &self.inner.registry)?;
+        text::encode_registry(&mut page, &self.inner.process)?;
+        text::encode_eof(&mut page)?;
         Ok(page)
     }
 }
@@ -233,9 +243,17 @@ mod tests {
             "# TYPE conjur_operator_failures counter",
             "# TYPE conjur_operator_limit_hits counter",
             r#"conjur_operator_limit_in_use{limit="watches"} 0"#,
+            "# TYPE process_cpu_seconds counter",
+            "# TYPE process_open_fds gauge",
             "# EOF",
         ] {
             assert!(page.lines().any(|it| it == line), "{line} is not in\n{page}");
+        }
+        for name in
+            ["process_resident_memory_bytes", "process_open_fds", "process_max_fds", "process_threads"]
+        {
+            let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+            assert!(value.is_some_and(|value| value > 0), "{name} is not in\n{page}");
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod poison;
 pub mod policy_plan;
 pub mod policy_text;
 pub mod references;
+pub mod refusal;
 pub mod removal;
 pub mod role_key;
 pub mod rollout;

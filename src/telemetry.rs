@@ -1,12 +1,17 @@
-//! What is logged, and how.
+//! What is logged, how, and how much of it.
+
+mod failures;
+mod lines;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use failures::Failures;
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,25 +28,32 @@ pub struct TelemetryError(#[from] tracing_subscriber::util::TryInitError);
 /// Logs to standard error from here on, and keeps the values in panics out of it.
 ///
 /// The level is that of our own crate. Dependencies stay at `info` even at `trace`: kube logs response bodies below
-/// that, and a Secret is such a body.
-pub fn init(format: Format, level: LevelFilter) -> Result<(), TelemetryError> {
-    subscriber(format, level, std::io::stderr).try_init()?;
+/// that, and a Secret is such a body. What is given tells of lines that were left out, where it is run.
+pub fn init(format: Format, level: LevelFilter) -> Result<Failures, TelemetryError> {
+    let failures = Failures::new();
+    subscriber(format, level, failures.clone(), std::io::stderr).try_init()?;
     std::panic::set_hook(Box::new(|panic| log_panic(panic.location())));
-    Ok(())
+    Ok(failures)
 }
 
-fn subscriber<W>(format: Format, level: LevelFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(
+    format: Format,
+    level: LevelFilter,
+    failures: Failures,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines::Lines { format, writer });
     let registry = tracing_subscriber::registry();
+    let filter = filter(level).and(failures);
     match format {
         Format::Json => {
             let json = lines.json().flatten_event(true).with_span_list(false);
-            Box::new(registry.with(json.with_filter(filter(level))))
+            Box::new(registry.with(json.with_filter(filter)))
         }
-        Format::Text => Box::new(registry.with(lines.with_ansi(false).with_filter(filter(level)))),
+        Format::Text => Box::new(registry.with(lines.with_ansi(false).with_filter(filter))),
     }
 }
 
@@ -85,7 +97,8 @@ mod tests {
     fn logged(format: Format, level: LevelFilter, action: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
-        tracing::subscriber::with_default(subscriber(format, level, move || writer.clone()), action);
+        let subscriber = subscriber(format, level, Failures::new(), move || writer.clone());
+        tracing::subscriber::with_default(subscriber, action);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -121,6 +134,30 @@ mod tests {
             (&line["message"], &line["secret"], &line["level"]),
             (&"written".into(), &"billing".into(), &"INFO".into())
         );
+    }
+
+    #[test]
+    fn failures_of_a_namespace_are_limited_and_what_was_done_is_not() {
+        let failures = Failures::new();
+        let written = Written::default();
+        let writer = written.clone();
+        let to = subscriber(Format::Text, LevelFilter::INFO, failures.clone(), move || writer.clone());
+        tracing::subscriber::with_default(to, || {
+            for n in 0..1000 {
+                tracing::warn!(namespace = "loud", n, "it failed");
+                tracing::info!(namespace = "loud", n, "it was done");
+                tracing::debug!(namespace = "loud", n, "nobody asked");
+            }
+            tracing::warn!(namespace = %"quiet", "it failed, too");
+            failures.tell_now(std::time::Instant::now());
+            failures.tell_now(std::time::Instant::now());
+        });
+        let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+        assert!((100..=110).contains(&count("it failed namespace")), "{}", count("it failed namespace"));
+        assert_eq!((count("it was done"), count("nobody asked"), count("it failed, too")), (1000, 0, 1));
+        let suppressed = 1000 - count("it failed namespace");
+        assert_eq!(count(&format!("{suppressed} more lines of failures")), 1, "told once");
     }
 
     #[test]

@@ -155,6 +155,48 @@ pub struct ConjurPolicyStatus {
     /// A load that was announced and whose outcome is not yet written down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingLoad>,
+    /// What Conjur refused, as long as nothing has changed that could mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<PolicyRefusal>,
+    /// The text of the annotation `conjur-operator.io/sync-now` that was handled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_sync_now: Option<String>,
+}
+
+/// A document that Conjur refused: what can mend it, so that it is not sent again before.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRefusal {
+    /// A hash over what was refused: the document, the spec, where it went, and as whom.
+    pub of: String,
+    /// A hash over the annotations, of which any new one, as `sync-now`, asks for another try.
+    pub asked: String,
+    /// What can mend it.
+    pub mended_by: MendedBy,
+    /// The reason that the conditions gave.
+    pub reason: String,
+    /// What they said.
+    pub message: String,
+    /// When it was sent, in seconds since 1970.
+    pub tried: i64,
+    // These two are written also where there are none: a merge patch would leave those of an earlier refusal.
+    /// Full id of the record that is not there.
+    pub record: Option<String>,
+    /// What the identity is to the branch.
+    pub has: Option<Vec<String>>,
+}
+
+/// What can mend a refusal.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MendedBy {
+    /// Nothing but another document or spec: it is not sent again before, but for `sync-now`.
+    Edit,
+    /// Another privilege, or the branch: what the identity has is asked for, and the document sent when that is another.
+    Privilege,
+    /// A record that it refers to: sent again when that was made, and every 10 minutes where it can't be seen.
+    Record,
+    /// Nobody knows: sent again every 10 minutes.
+    Time,
 }
 
 /// A load that was announced: enough to find out afterwards whether it happened.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::TryFutureExt as _;
 use kube::{Client, Config};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinError;
@@ -21,6 +22,7 @@ use crate::{
     limits,
     metrics::Metrics,
     server::{self, Listener, Ready},
+    telemetry::Failures,
 };
 
 /// What the workers may take beyond [`DRAIN`] before they are taken for wedged.
@@ -32,15 +34,34 @@ const BLOCKING: usize = 2;
 ///
 /// # Errors
 /// What ended it, in a sentence.
-pub fn run(args: RunArgs) -> Result<(), Error> {
+pub fn run(args: RunArgs, failures: Failures) -> Result<(), Error> {
     let workers = workers().map_err(Error::Runtime)?;
     let lifeline = Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build();
     let lifeline = lifeline.map_err(Error::Runtime)?;
+    let telling = lifeline.spawn(failures.tell());
     let result = lifeline.block_on(live(args, workers.handle()));
+    telling.abort();
     // Who lost the Lease must not finish anything.
     workers.shutdown_timeout(Duration::ZERO);
     lifeline.shutdown_timeout(Duration::ZERO);
     result
+}
+
+/// A soft limit of 1,024 is for programs that use `select`; this one may have as many descriptors as it is given.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        tracing::info!(limit = current, "file descriptors");
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => {
+            tracing::info!(limit = maximum, before = current, "file descriptors: raised the soft limit");
+        }
+        Err(error) => {
+            tracing::warn!(limit = current, %error, "file descriptors: the soft limit can't be raised");
+        }
+    }
 }
 
 fn workers() -> std::io::Result<Runtime> {
@@ -61,6 +82,7 @@ async fn live(args: RunArgs, workers: &Handle) -> Result<(), Error> {
         workers.spawn(Listener::bind("metrics", args.metrics_addr)).await.map_err(|e| died(&e))??;
     let no_client = |error| Error::Client(Box::new(error));
     let config = Config::infer().await.map_err(|error| no_client(kube::Error::InferConfig(error)))?;
+    raise_descriptors();
     let own = Client::try_from(config.clone()).map_err(no_client)?;
     // A client's tasks run where it is made.
     let client = {

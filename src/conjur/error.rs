@@ -51,6 +51,8 @@ pub enum Error {
         line: Option<u32>,
         /// Its column.
         column: Option<u32>,
+        /// The record that a policy document refers to and that isn't there, as a full id.
+        missing: Option<String>,
     },
     /// 409: another load of the same branch is going on.
     #[error("{message}")]
@@ -113,6 +115,14 @@ impl Error {
             | Self::Conflict { .. }
             | Self::TooLarge { .. }
             | Self::Unexpected { .. } => false,
+        }
+    }
+
+    /// The status of an answer that Conjur would not give, where there was one.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Unexpected { status, .. } => *status,
+            _ => None,
         }
     }
 
@@ -245,11 +255,13 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
         },
         400 | 405..=428 | 430..=499 => {
             let position = said.innererror;
+            let missing = missing_record(said.message.as_str()).filter(|_| position.is_none());
             Error::Invalid {
                 message: format!("{url} refused {target} with {status}{words}{}", gateway(answer)),
                 code: code_of(answer).unwrap_or_else(|| status.to_string()),
                 line: position.as_ref().and_then(|at| at.line),
                 column: position.as_ref().and_then(|at| at.column),
+                missing,
             }
         }
         300..=399 => Error::Unexpected {
@@ -261,6 +273,17 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
             message: format!("{url} answered {status} for {target}{words}"),
         },
     }
+}
+
+/// `Group 'app/later' not found in account 'demo'` is `demo:group:app/later` (recordings 70 to 73).
+pub(crate) fn missing_record(words: &str) -> Option<String> {
+    let (record, account) = words.rsplit_once("' not found in account '")?;
+    let (account, _) = account.split_once('\'')?;
+    let (kind, id) = record.split_once(" '")?;
+    let kind = kind.to_ascii_lowercase().replace([' ', '-'], "_");
+    let is_word =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    (is_word(&kind) && is_word(account) && !id.is_empty()).then(|| format!("{account}:{kind}:{id}"))
 }
 
 fn unauthenticated(answer: &Answer, said: &Said, About { url, login, privilege, .. }: About<'_>) -> String {

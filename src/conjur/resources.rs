@@ -172,6 +172,7 @@ impl Client {
                 message: format!("{role} is the caller itself, whose own key can't be rotated with a token"),
                 line: None,
                 column: None,
+                missing: None,
             });
         }
         let path =

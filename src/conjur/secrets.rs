@@ -62,6 +62,7 @@ impl Client {
                 ),
                 line: None,
                 column: None,
+                missing: None,
             }),
             _ => Err(error::from_answer(&answer, about)),
         }

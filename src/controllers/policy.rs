@@ -30,11 +30,12 @@ mod plan;
 mod progress;
 mod refusal;
 mod remove;
+mod retry;
 mod settle;
 mod turn;
 mod writes;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -45,7 +46,13 @@ use kube::{
 use serde_json::{Map, Value};
 
 pub use self::{branches::Branches, notes::Notes, writes::KeyWrites};
-use self::{document::Looked, keys::KeySecret, load::Run};
+use self::{
+    branches::Made,
+    document::{Content, Looked},
+    keys::KeySecret,
+    load::Run,
+    retry::{Earned, Refused},
+};
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     clients::{self, Connected, Named, Standing},
@@ -63,6 +70,7 @@ use crate::{
         Failure,
         access::Verb,
         branches::server,
+        full_id::lies_in,
         inputs,
         role_key::{RoleKeys, role_keys},
         schedule::{OFFSETS, Slots},
@@ -118,7 +126,7 @@ impl Reconcile for ConjurPolicy {
         document::forget(key, ctx);
         claims::forget(key, ctx);
         ctx.policy_notes.forget(key);
-        ctx.branches.forget(key);
+        ctx.branches.waiting.forget(key);
     }
 }
 
@@ -152,6 +160,8 @@ struct Seen<'a> {
     /// The same with branch and mode: what a load is good for.
     inputs: String,
     named: Named,
+    /// What Conjur refused.
+    refused: Mutex<Option<Refused>>,
 }
 
 /// What a reconcile says.
@@ -171,7 +181,8 @@ async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, T
     fields.insert("documentHash".into(), looked.hash.clone().into());
     let asked = unobserved || object.answered_hash() != Some(&looked.hash);
     let hash = looked.hash.clone();
-    match observe_and_act(object, looked, &mut fields, ctx).await {
+    let mut again = None;
+    match observe_and_act(object, looked, &mut fields, &mut again, ctx).await {
         Ok(Say::Nothing(again)) => Ok(Outcome::Untouched(again)),
         Ok(Say::Is { reason, message, again }) => {
             Ok(Outcome::Done { again, reason, message, fields, lane: Lane::Foreground })
@@ -180,7 +191,7 @@ async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, T
             // What is loaded may have drifted, and is looked at in its time though a person must act.
             let slots = object.spec.drift_check().filter(|_| object.loaded_hash() == Some(&hash));
             let slots = slots.map(|interval| drift_slots(interval, &object.uid().unwrap_or_default()));
-            let again = slots.map(|slots| slots.next_in(Timestamp::now()));
+            let again = slots.map(|slots| slots.next_in(Timestamp::now())).into_iter().chain(again).min();
             Err(Trouble { failure, asked, fields, again })
         }
     }
@@ -208,17 +219,24 @@ async fn observe_and_act(
     object: &ConjurPolicy,
     looked: Looked,
     fields: &mut Map<String, Value>,
+    again: &mut Option<Duration>,
     ctx: &Context,
 ) -> Result<Say, Failure> {
     let seen = observe(object, looked.hash.clone(), ctx)?;
-    let loads = ctx.branches.loads(&seen.server);
+    let loads = ctx.branches.waiting.loads();
+    match retry::earned(&seen, ctx).await? {
+        Earned::Yes => {}
+        Earned::NotYet => return Ok(Say::Nothing(None)),
+        Earned::No(failure, after) => {
+            *again = after;
+            return Err(failure);
+        }
+    }
     let said = match object.spec.action.unwrap_or_default() {
         PolicyAction::DryRun => plan::dry_run(&seen, looked, fields, ctx).await,
         PolicyAction::Load => act(&seen, looked, fields, ctx).await,
     };
-    if said.as_ref().is_err_and(waits_for_others) && ctx.branches.wait(Key::of(object), &seen.server, loads) {
-        ctx.wakeups.policy(ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace));
-    }
+    *again = retry::note(&seen, &said, loads, fields, ctx);
     said
 }
 
@@ -249,8 +267,12 @@ async fn act(
         };
         let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(Say::Nothing(None)) };
         let run = Run { seen, content: &content, through: &through, ctx };
-        let Some(message) = load::load(&run, &mut kept, fields).await? else { return Ok(Say::Nothing(None)) };
-        wake_those_who_wait(seen, ctx);
+        let loaded = load::load(&run, &mut kept, fields).await;
+        if loaded.is_err() && kept.announcement().is_some() {
+            seen.while_announced();
+        }
+        let Some(message) = loaded? else { return Ok(Say::Nothing(None)) };
+        wake_those_who_wait(seen, &content, fields, ctx);
         let again = seen.slots().map(|slots| ctx.policy_notes.handled(&Key::of(object), slots));
         Say::Is { reason: Reason::Loaded, message, again }
     };
@@ -269,20 +291,26 @@ fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<
     let account = &settings.account;
     let server = server(&settings.url, account);
     Ok(Seen {
-        owner: Owner {
-            kind: "ConjurPolicy",
-            api_version: ConjurPolicy::api_version(&()).into_owned(),
-            uid: object.uid().unwrap_or_default(),
-            name: key.name,
-            namespace: key.namespace,
-        },
+        owner: owner_of(object),
         inputs: load_inputs(object, &server),
+        refused: Mutex::default(),
         object,
         branch,
         hash,
         server,
         named,
     })
+}
+
+fn owner_of(object: &ConjurPolicy) -> Owner {
+    let key = Key::of(object);
+    Owner {
+        kind: "ConjurPolicy",
+        api_version: ConjurPolicy::api_version(&()).into_owned(),
+        uid: object.uid().unwrap_or_default(),
+        name: key.name,
+        namespace: key.namespace,
+    }
 }
 
 /// A hash over where and how a policy is loaded.
@@ -344,6 +372,12 @@ impl Seen<'_> {
         self.named.check_access(verb, &[branch], &user, ctx)
     }
 
+    /// Whether this namespace may learn whether a role is there. Who may write Secrets may have named it.
+    fn may_tell_of(&self, role: &str) -> bool {
+        let facts = &self.named.facts;
+        facts.access.is_none() || lies_in(role, &facts.settings.account, self.branch.as_str())
+    }
+
     /// The client; none where the connection was not tried yet, whose first try wakes us.
     ///
     /// # Errors
@@ -384,17 +418,17 @@ fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
     role_keys(role).map_err(|e| Failure::stalled(Reason::PolicyInvalid, e.to_string()))
 }
 
-/// A load makes branches, and what other documents refer to: those that failed for want of it are tried again.
-fn wake_those_who_wait(loaded: &Seen, ctx: &Context) {
-    for key in ctx.branches.loaded(&loaded.server) {
+/// A load makes branches, and what other documents refer to: those that were refused for want of it are tried again.
+fn wake_those_who_wait(loaded: &Seen, content: &Content, fields: &Map<String, Value>, ctx: &Context) {
+    let document = &content.document;
+    let roles = fields.get("createdRoles").and_then(Value::as_array).into_iter().flatten();
+    let records = document.records.iter().map(|record| record.id.as_str());
+    let made = Made {
+        server: &loaded.server,
+        records: records.chain(roles.filter_map(Value::as_str)).collect(),
+        gives: document.statements > document.records.len() + document.deletions.len(),
+    };
+    for key in ctx.branches.waiting.loaded(&made) {
         ctx.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
     }
-}
-
-/// What another policy may mend by making a branch, a record, or a grant.
-fn waits_for_others(failure: &Failure) -> bool {
-    matches!(
-        failure.reason,
-        Reason::BranchNotFound | Reason::PolicyInvalid | Reason::PolicyForbidden | Reason::NotBranchOwner
-    )
 }

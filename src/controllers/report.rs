@@ -1,45 +1,39 @@
 //! The only writer of status: conditions and fields, patched only where they differ, and Events for what a
 //! person would want to know.
 
+mod events;
+mod queue;
+
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Resource;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::{
-    events::{Event, EventType, Recorder, Reporter},
+    events::EventType,
     reflector::{ObjectRef, Store},
 };
-use kube::{Client, Resource};
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
 
 use super::{Context, Key, Reconcile};
 use crate::{
     api::{
-        MANAGER, Reason,
-        condition::{READY, State, clip, conditions, find, is_true},
+        Reason,
+        condition::{READY, State, conditions, find},
     },
     cluster,
     conjur::Lane,
     metrics::Kind,
 };
 
-/// Longest note of an Event that the API server takes, in bytes.
-const NOTE_LIMIT: usize = 1024;
-/// Events that wait to be sent; more are dropped, for they are best effort.
-const EVENT_QUEUE: usize = 256;
+pub use events::Events;
+
 /// Statuses that the memory for them is kept for when there is none.
 const ROOM: usize = 64;
-/// Sending one Event.
-const EVENT_DEADLINE: Duration = Duration::from_secs(10);
-/// So long an Event that comes again counts as one more of the same.
-const SAME_EVENT: Duration = Duration::from_secs(360);
 
 /// What is to be said of an object after a reconcile.
 #[derive(Debug)]
@@ -73,20 +67,40 @@ pub async fn report<K: Reconcile>(object: &K, report: Report, ctx: &Context) -> 
     if report.state.observes_generation() && observed != generation {
         fields.insert("observedGeneration".into(), generation.into());
     }
-    let now_ready = is_true(&new, READY);
-    let turned = find(old, READY).map(|c| (c.status.as_str(), c.reason.as_str()))
-        != find(&new, READY).map(|c| (c.status.as_str(), c.reason.as_str()));
-    let was_unready = find(old, READY).is_some_and(|c| c.status != "True");
+    let news = news::<K>(find(old, READY), find(&new, READY));
     if new != old {
         fields.insert("conditions".into(), serde_json::to_value(&new).unwrap_or_default());
     }
     write_fields(object, fields, report.lane, ctx).await?;
-    if turned && !now_ready && report.reason != Reason::Suspended {
-        ctx.events.publish(object, EventType::Warning, report.reason, "Reconcile", report.message);
-    } else if turned && was_unready {
-        ctx.events.publish(object, EventType::Normal, report.reason, "Reconcile", report.message);
+    if let Some(type_) = news {
+        ctx.events.publish(object, type_, report.reason, "Reconcile", report.message);
     }
     Ok(())
+}
+
+/// What fails for all objects of a connection at once, and is told by the connection.
+const OF_CONNECTION: [Reason; 5] = [
+    Reason::ConnectionNotReady,
+    Reason::AuthenticationFailed,
+    Reason::TlsFailed,
+    Reason::ConjurUnavailable,
+    Reason::RateLimited,
+];
+
+/// Whether a changed Ready condition is worth an Event, and of which type. That a connection fails or works again is
+/// one on the connection, and none on the thousands of objects that wait for it.
+fn news<K: Reconcile>(old: Option<&Condition>, new: Option<&Condition>) -> Option<EventType> {
+    let told = |ready: Option<&Condition>| ready.map(|c| (c.status.clone(), c.reason.clone()));
+    let new = new.filter(|_| told(old) != told(new))?;
+    let of_connection = |ready: &Condition| {
+        matches!(K::KIND, Kind::Secret | Kind::Policy)
+            && OF_CONNECTION.iter().any(|reason| reason.as_str() == ready.reason)
+    };
+    if new.status == "True" {
+        let was_unready = old.is_some_and(|old| old.status != "True" && !of_connection(old));
+        return was_unready.then_some(EventType::Normal);
+    }
+    (new.reason != Reason::Suspended.as_str() && !of_connection(new)).then_some(EventType::Warning)
 }
 
 /// Writes fields of the status, where they differ from what it says.
@@ -223,64 +237,47 @@ fn version<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
-/// Sends Events by a bounded queue; a full one drops them.
-#[derive(Clone)]
-pub struct Events(mpsc::Sender<(ObjectReference, Event)>);
-
-impl Events {
-    /// The queue, and the task that sends what is in it until all senders are gone.
-    pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
-        let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(EVENT_QUEUE);
-        let reporter = Reporter { controller: MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
-        let send = async move {
-            let mut recorders: HashMap<u64, (Recorder, Instant)> = HashMap::new();
-            while let Some((object, event)) = receiver.recv().await {
-                // A recorder counts an Event of one reason and object as one more of the last, whose note stays: two
-                // notes of one reason need two of them.
-                recorders.retain(|_, (_, used)| used.elapsed() < SAME_EVENT);
-                let mut hasher = DefaultHasher::new();
-                (&object.uid, &event.reason, &event.note).hash(&mut hasher);
-                let (recorder, used) = recorders
-                    .entry(hasher.finish())
-                    .or_insert_with(|| (Recorder::new(client.clone(), reporter.clone()), Instant::now()));
-                *used = Instant::now();
-                let sent = tokio::time::timeout(EVENT_DEADLINE, recorder.publish(&event, &object)).await;
-                if let Ok(Err(error)) = sent {
-                    tracing::debug!(%error, "an Event was not taken");
-                }
-            }
-        };
-        (Self(sender), send)
-    }
-
-    /// Queues an Event about an object.
-    pub fn publish<K: Resource<DynamicType = ()>>(
-        &self,
-        object: &K,
-        type_: EventType,
-        reason: Reason,
-        action: &str,
-        note: impl AsRef<str>,
-    ) {
-        let event = Event {
-            type_,
-            reason: reason.as_str().into(),
-            note: Some(clip(note.as_ref(), NOTE_LIMIT).to_owned()),
-            action: action.into(),
-            secondary: None,
-        };
-        if self.0.try_send((object.object_ref(&()), event)).is_err() {
-            tracing::debug!("an Event was dropped: the queue is full");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kube::runtime::{reflector, watcher};
 
     use super::*;
-    use crate::api::{ConjurSecret, ConjurSecretSpec};
+    use crate::api::{ConjurConnection, ConjurSecret, ConjurSecretSpec};
+
+    #[test]
+    fn an_event_tells_of_a_turn_and_a_failing_connection_tells_it_once() {
+        let ready = |status: &str, reason: Reason| Condition {
+            type_: READY.into(),
+            status: status.into(),
+            reason: reason.as_str().into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+        };
+        let synced = ready("True", Reason::Synced);
+        let invalid = ready("False", Reason::InvalidSpec);
+        let (waits, down) =
+            (ready("False", Reason::ConnectionNotReady), ready("False", Reason::ConjurUnavailable));
+        let suspended = ready("False", Reason::Suspended);
+        for (old, new, secret, connection) in [
+            (None, &synced, None, None),
+            (None, &invalid, Some("Warning"), Some("Warning")),
+            (Some(&synced), &invalid, Some("Warning"), Some("Warning")),
+            (Some(&invalid), &invalid, None, None),
+            (Some(&invalid), &synced, Some("Normal"), Some("Normal")),
+            (Some(&synced), &suspended, None, None),
+            (Some(&synced), &down, None, Some("Warning")),
+            (Some(&down), &waits, None, Some("Warning")),
+            (Some(&waits), &synced, None, Some("Normal")),
+            (Some(&waits), &invalid, Some("Warning"), Some("Warning")),
+            (None, &waits, None, Some("Warning")),
+        ] {
+            let said = |news: Option<EventType>| news.map(|news| format!("{news:?}"));
+            let what = format!("{:?} to {}", old.map(|old| &old.reason), new.reason);
+            assert_eq!(said(news::<ConjurSecret>(old, Some(new))).as_deref(), secret, "{what}");
+            assert_eq!(said(news::<ConjurConnection>(old, Some(new))).as_deref(), connection, "{what}");
+        }
+    }
 
     fn object(version: &str, keys: Option<i32>) -> ConjurSecret {
         let spec: ConjurSecretSpec =

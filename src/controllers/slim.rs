@@ -20,6 +20,11 @@ const READ: [&str; 3] = [SYNC_NOW_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, ROTATE
 /// Stands among the annotations of a policy in the store whose document was left out, with its hash. No annotation can
 /// have that name: a name has no space.
 const LEFT_OUT: &str = "document left out";
+/// Stands among the annotations of a policy in the store for all others on it: a hash, for any that is new asks for
+/// another try of a document that was refused.
+const OTHERS: &str = "other annotations";
+/// Where `kubectl apply` keeps the whole manifest: it changes with it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Stands among the annotations of a Secret in the store of which something was left out that a write has to keep.
 const NOT_WHOLE: &str = "not whole";
 /// Owner references and finalizers that are kept, each.
@@ -38,6 +43,20 @@ pub fn own(meta: &mut ObjectMeta) {
     let read = all.into_iter().filter(|(name, _)| READ.contains(&name.as_str()));
     let read: BTreeMap<_, _> = read.map(|(name, text)| (name, bounded(text))).collect();
     meta.annotations = Some(read).filter(|read| !read.is_empty());
+}
+
+/// The same for a policy, which is also told that other annotations of it changed.
+pub fn own_policy(meta: &mut ObjectMeta) {
+    let all = meta.annotations.iter().flatten();
+    let others: Vec<&str> = all
+        .filter(|(name, _)| !READ.contains(&name.as_str()) && *name != LAST_APPLIED)
+        .flat_map(|(name, text)| [name.as_str(), text.as_str()])
+        .collect();
+    let others = (!others.is_empty()).then(|| inputs::hash(others));
+    own(meta);
+    if let Some(others) = others {
+        meta.annotations.get_or_insert_default().insert(OTHERS.into(), others);
+    }
 }
 
 /// Slims an object that does not decode. Why not is of no use: it quotes what is there, which may be anything.
@@ -137,6 +156,21 @@ mod tests {
 
     fn size(meta: &ObjectMeta) -> usize {
         serde_json::to_string(meta).unwrap().len()
+    }
+
+    #[test]
+    fn of_a_policy_a_change_of_any_annotation_is_seen_but_for_the_manifest() {
+        let slimmed = |annotations: serde_json::Value| {
+            let mut object = meta(json!({ "name": "p", "annotations": annotations }));
+            own_policy(&mut object);
+            object.annotations
+        };
+        let bare = slimmed(json!({ (SYNC_NOW_ANNOTATION): "now", (LAST_APPLIED): "{}" }));
+        assert_eq!(bare, slimmed(json!({ (SYNC_NOW_ANNOTATION): "now", (LAST_APPLIED): "{\"a\":1}" })));
+        let one = slimmed(json!({ (SYNC_NOW_ANNOTATION): "now", "look": "again" }));
+        let two = slimmed(json!({ (SYNC_NOW_ANNOTATION): "now", "look": "x".repeat(200_000) }));
+        assert!(bare != one && one != two);
+        assert!(two.unwrap().values().map(String::len).sum::<usize>() < 100);
     }
 
     #[test]

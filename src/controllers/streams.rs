@@ -32,6 +32,7 @@ use crate::{
     },
     conjur::Lane,
     limits::LIST_PAGE,
+    metrics::Kind,
     plan::schedule::spread,
 };
 
@@ -134,7 +135,11 @@ where
             .default_backoff()
             .modify(|o| match o.0.as_mut() {
                 Ok(object) => {
-                    slim::own(object.meta_mut());
+                    if K::KIND == Kind::Policy {
+                        slim::own_policy(object.meta_mut());
+                    } else {
+                        slim::own(object.meta_mut());
+                    }
                     object.slim();
                 }
                 Err(invalid) => slim::invalid(invalid),

@@ -43,6 +43,9 @@ limits! {
     SyncNowPause = "sync_now_pause",
     EventsPerNamespace = "events_per_namespace",
     EventsPerProcess = "events_per_process",
+    EventsQueue = "events_queue",
+    LogFailures = "log_failures",
+    LogLineBytes = "log_line_bytes",
     HealthConnections = "health_connections",
     MetricsConnections = "metrics_connections",
 }

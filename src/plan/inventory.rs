@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     document::{Record, user_id},
+    full_id::{below_account, kind_of},
     load::{BranchVersion, SeenRole},
 };
 
@@ -98,6 +99,17 @@ impl Inventory {
             None => self.loads.push(load),
         }
         self.tidy();
+    }
+
+    /// A load made these hosts and users (their full ids), as its answer says: also those that were announced under
+    /// another name, or not at all, for the server reads a document as it does.
+    pub fn made(&mut self, load: InventoriedLoad, account: &str, roles: &BTreeSet<String>) {
+        let known = self.announced(&load.server, &load.branch, account);
+        let new = roles.iter().filter(|role| !known.contains(*role));
+        let records: Vec<Record> = new.filter_map(|role| role_record(role, account, &load.branch)).collect();
+        if !records.is_empty() {
+            self.announce(load, &records.iter().collect::<Vec<_>>());
+        }
     }
 
     /// Hosts and users are there, and are about to be removed: when they are not seen any more, they are gone.
@@ -251,10 +263,63 @@ fn full_id(account: &str, branch: &str, kind: &str, path: &str) -> String {
     format!("{account}:{}:{id}", kind.replace('-', "_"))
 }
 
+/// How a statement in a branch names a host or user (its full id); none for what does not lie in the branch.
+fn role_record(role: &str, account: &str, branch: &str) -> Option<Record> {
+    let id = below_account(role)?;
+    let (kind, path) = match kind_of(role) {
+        "host" if branch == "root" => ("host", id.to_owned()),
+        "host" => ("host", id.strip_prefix(branch)?.trim_start_matches('/').to_owned()),
+        "user" => {
+            let (name, at) = id.rsplit_once('@').unwrap_or((id, ""));
+            let below = if branch == "root" { at } else { at.strip_prefix(&branch.replace('/', "-"))? };
+            let below = below.trim_start_matches('-');
+            ("user", if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") })
+        }
+        _ => return None,
+    };
+    let record = Record { id: role.to_owned(), kind, path };
+    (full_id(account, branch, kind, &record.path) == role).then_some(record)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::document;
+
+    #[test]
+    fn a_role_that_only_the_answer_of_a_load_names_is_ours_all_the_same() {
+        for (branch, role, path) in [
+            ("app", "demo:host:app", Some("")),
+            ("app", "demo:host:app/web", Some("web")),
+            ("app", "demo:host:app/eu/web", Some("eu/web")),
+            ("root", "demo:host:web", Some("web")),
+            ("app", "demo:user:alice@app", Some("alice")),
+            ("app", "demo:user:alice@app-eu", Some("eu/alice")),
+            ("a/b", "demo:user:alice@a-b", Some("alice")),
+            ("root", "demo:user:alice", Some("alice")),
+            ("root", "demo:user:alice@app", Some("app/alice")),
+            ("app", "demo:host:apps/web", None),
+            ("app", "demo:user:alice", None),
+            ("app", "demo:group:app/g", None),
+            ("app", "other:host:app/web", None),
+        ] {
+            let record = role_record(role, "demo", branch);
+            assert_eq!(record.map(|r| r.path).as_deref(), path, "{role} in {branch}");
+        }
+        let mut inventory = Inventory::default();
+        announced(&mut inventory, "sha", 4, "- !variable a\n");
+        let roles = BTreeSet::from(["demo:host:app".to_owned(), "demo:host:app/web".to_owned()]);
+        inventory.made(load("sha", 4), "demo", &roles);
+        inventory.resolve("s", "app", &[version(5, "sha", "demo:host:ops")], true);
+        let policy = Some("demo:policy:app");
+        let there = roles.iter().map(|role| (role.clone(), seen("t5", policy))).collect();
+        let ours = inventory.ours("s", "app", "demo", &there);
+        assert_eq!(ours.keys().collect::<BTreeSet<_>>(), roles.iter().collect());
+        // Also where nothing else was announced.
+        let mut inventory = Inventory::default();
+        inventory.made(load("sha", 4), "demo", &roles);
+        assert!(inventory.is_open("s", "app"));
+    }
 
     fn load(document: &str, since: i64) -> InventoriedLoad {
         InventoriedLoad {

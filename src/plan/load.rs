@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::full_id::{below_account, is_at_or_below};
+use super::full_id::{below_account, has_key, lies_in};
 
 /// Key of the `createdRoles` Secret under which an announcement lies.
 pub const PENDING_KEY: &str = "pending.json";
@@ -62,21 +62,7 @@ impl Announcement {
     /// Forgets owed roles that no load of the branch can have made: whoever may write the Secret may have named them.
     pub fn keep_to_its_branch(&mut self, account: &str) {
         let branch = self.branch.clone();
-        self.owed.retain(|role| {
-            let mut parts = role.splitn(3, ':');
-            if parts.next() != Some(account) {
-                return false;
-            }
-            match (branch.as_str(), parts.next(), parts.next()) {
-                ("root", Some("host" | "user"), Some(_)) => true,
-                (branch, Some("host"), Some(id)) => is_at_or_below(id, branch, '/'),
-                (branch, Some("user"), Some(id)) => {
-                    let at = id.rsplit_once('@').map_or("", |(_, at)| at);
-                    is_at_or_below(at, &branch.replace('/', "-"), '-')
-                }
-                _ => false,
-            }
-        });
+        self.owed.retain(|role| has_key(role) && lies_in(role, account, &branch));
     }
 
     /// The versions of the branch that these loads made.

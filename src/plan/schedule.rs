@@ -64,6 +64,11 @@ impl Slots {
     }
 }
 
+/// A share (0 to 1) of some time, the same over restarts, that spreads objects over it.
+pub fn share_of(uid: &str) -> f64 {
+    f64::from(u32::try_from(fnv1a(uid) >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
+
 /// FNV-1a: a hash that stays the same over restarts and releases, for spreading only.
 fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))

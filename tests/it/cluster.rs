@@ -26,6 +26,7 @@ mod setup;
 mod sources;
 mod target;
 mod template;
+mod told;
 mod wakes;
 mod written;
 

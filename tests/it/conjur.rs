@@ -4,6 +4,7 @@ mod connections;
 mod faults;
 mod properties;
 mod recordings;
+mod refusals;
 mod suite;
 
 use conjur_operator::conjur::{Client, Config, Credentials};

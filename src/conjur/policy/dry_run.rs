@@ -87,6 +87,13 @@ pub struct Flaw {
     pub message: String,
 }
 
+impl Flaw {
+    /// The record that the document refers to and that isn't there, as a full id.
+    pub fn missing(&self) -> Option<String> {
+        error::missing_record(&self.message).filter(|_| self.line.is_none_or(|line| line == 0))
+    }
+}
+
 impl Client {
     /// What a load of `document` would do: `POST`, `PATCH` or `PUT policies/{account}/policy/{branch}?dryRun=true` (API:
     /// Dry Run; recordings 27, 32, 75, 105 to 109, 709 to 724). It makes no version.
@@ -157,7 +164,7 @@ impl Client {
 
     fn no_dry_run(&self, what: &str) -> Error {
         let message = format!("{} {what}", self.session().transport.url());
-        Error::Invalid { code: "no_dry_run".to_owned(), message, line: None, column: None }
+        Error::Invalid { code: "no_dry_run".to_owned(), message, line: None, column: None, missing: None }
     }
 }
 

@@ -1,21 +1,41 @@
 //! What the policies of one process share of a server: one load at a time per branch, and who waits for others' loads.
 
+mod turns;
+mod waiting;
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::Mutex as AsyncMutex;
+pub use self::{
+    turns::{Turn, Turns},
+    waiting::{Made, Waiting},
+};
+use crate::{limits::BUSY_PAUSE, plan::branches::Place};
 
-use crate::{controllers::Key, plan::branches::Place};
+/// A branch, as one identity loads it.
+///
+/// Not the branch alone: whoever knows its name could ask for a turn there with a login of their own, and keep the turn
+/// as long as their own limits let their requests take. Loads of one branch by two identities exclude each other in
+/// Conjur (409), and what an announcement claims is of its own identity's loads only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loader {
+    /// The branch.
+    pub place: Place,
+    /// The login that the server confirmed.
+    pub identity: String,
+}
 
-/// One load at a time per branch of a server's account, over all objects.
+/// One load at a time per branch and identity, over all objects; and who waits.
 #[derive(Default)]
 pub struct Branches {
-    locks: Mutex<HashMap<Place, Weak<AsyncMutex<()>>>>,
-    waiting: Mutex<Waiting>,
-    pauses: Mutex<HashMap<(String, String), Pause>>,
+    /// Whose turn it is.
+    pub turns: Turns,
+    /// Who waits for what others load.
+    pub waiting: Waiting,
+    pauses: Mutex<HashMap<Loader, Pause>>,
 }
 
 /// A branch that Conjur said is busy.
@@ -25,74 +45,21 @@ struct Pause {
     message: String,
 }
 
-#[derive(Default)]
-struct Waiting {
-    /// By server: how many loads succeeded.
-    loads: HashMap<String, u64>,
-    /// Who failed for want of what another policy may make, and on which server.
-    policies: HashMap<Key, String>,
-}
-
 impl Branches {
-    /// The lock of a branch.
-    pub fn lock(&self, url: &str, account: &str, branch: &str) -> Arc<AsyncMutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let key = Place::new(url, account, branch);
-        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::new(AsyncMutex::new(()));
-        locks.insert(key, Arc::downgrade(&lock));
-        lock
-    }
-
-    /// Conjur said that this branch of a server is busy, and how long it is to be left alone.
-    pub fn pause_for(&self, server: &str, branch: &str, pause: Duration, message: &str) {
-        let pause = Pause { until: Instant::now() + pause, message: message.to_owned() };
-        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        pauses.insert((server.to_owned(), branch.to_owned()), pause);
+    /// Conjur said that this branch is busy, and how long it is to be left alone.
+    pub fn pause_for(&self, loader: &Loader, pause: Duration, message: &str) {
+        let Some(until) = Instant::now().checked_add(pause.min(BUSY_PAUSE)) else { return };
+        let pause = Pause { until, message: message.to_owned() };
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner).insert(loader.clone(), pause);
     }
 
     /// For how long a branch is still to be left alone, and what Conjur said.
-    pub fn pause(&self, server: &str, branch: &str) -> Option<(Duration, String)> {
+    pub fn pause(&self, loader: &Loader) -> Option<(Duration, String)> {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         pauses.retain(|_, pause| pause.until > now);
-        let pause = pauses.get(&(server.to_owned(), branch.to_owned()))?;
+        let pause = pauses.get(loader)?;
         Some((pause.until - now, pause.message.clone()))
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many loads into a server have succeeded.
-    pub fn loads(&self, server: &str) -> u64 {
-        self.waiting().loads.get(server).copied().unwrap_or_default()
-    }
-
-    /// A policy waits for what others load, and last looked when so many loads had succeeded. Says whether it is to look
-    /// again, for there was one meanwhile.
-    pub fn wait(&self, policy: Key, server: &str, looked: u64) -> bool {
-        let mut waiting = self.waiting();
-        if waiting.loads.get(server).copied().unwrap_or_default() > looked {
-            return true;
-        }
-        waiting.policies.insert(policy, server.to_owned());
-        false
-    }
-
-    /// A load succeeded: who is to look again.
-    pub fn loaded(&self, server: &str) -> Vec<Key> {
-        let mut waiting = self.waiting();
-        *waiting.loads.entry(server.to_owned()).or_default() += 1;
-        waiting.policies.extract_if(|_, of| of == server).map(|(key, _)| key).collect()
-    }
-
-    /// A policy is gone.
-    pub fn forget(&self, policy: &Key) {
-        self.waiting().policies.remove(policy);
     }
 }
 
@@ -100,45 +67,31 @@ impl Branches {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_branch_has_one_lock_however_its_address_is_spelled() {
-        let branches = Branches::default();
-        let mine = branches.lock("https://conjur/api", "demo", "app");
-        let _held = mine.lock().await;
-        for (url, branch, free) in [
-            ("https://conjur/api/", "app", false),
-            ("https://CONJUR:443/api", "app", false),
-            ("https://conjur/api", "app/eu", true),
-            ("https://other/api", "app", true),
-        ] {
-            assert_eq!(branches.lock(url, "demo", branch).try_lock().is_ok(), free, "{url} {branch}");
-        }
-    }
-
-    #[test]
-    fn who_failed_before_or_during_a_load_of_another_looks_again() {
-        let branches = Branches::default();
-        let key = |name: &str| Key { namespace: "n".into(), name: name.into() };
-        let looked = branches.loads("s");
-        assert!(!branches.wait(key("before"), "s", looked));
-        assert!(!branches.wait(key("elsewhere"), "other", 0));
-        assert_eq!(branches.loaded("s"), [key("before")]);
-        assert!(branches.wait(key("during"), "s", looked), "its failure came after the load that mended it");
-        assert_eq!(branches.loaded("s"), []);
-        branches.forget(&key("elsewhere"));
-        assert_eq!(branches.loaded("other"), []);
+    fn loader(branch: &str, identity: &str) -> Loader {
+        Loader { place: Place::new("https://conjur", "demo", branch), identity: identity.into() }
     }
 
     #[test]
     fn a_branch_that_conjur_says_is_busy_is_left_alone_for_that_time() {
         let branches = Branches::default();
-        branches.pause_for("s", "app", Duration::from_secs(60), "busy");
-        let (rest, message) = branches.pause("s", "app").unwrap();
+        let ours = loader("app", "host/ops");
+        branches.pause_for(&ours, Duration::from_secs(60), "busy");
+        let (rest, message) = branches.pause(&ours).unwrap();
         assert!(rest > Duration::from_secs(50) && rest <= Duration::from_secs(60), "{rest:?}");
         assert_eq!(message, "busy");
-        assert_eq!(branches.pause("s", "app/eu"), None);
-        assert_eq!(branches.pause("other", "app"), None);
-        branches.pause_for("s", "app", Duration::ZERO, "busy");
-        assert_eq!(branches.pause("s", "app"), None);
+        assert_eq!(branches.pause(&loader("app/eu", "host/ops")), None);
+        assert_eq!(branches.pause(&loader("app", "host/other")), None, "another is not held up by it");
+        branches.pause_for(&ours, Duration::ZERO, "busy");
+        assert_eq!(branches.pause(&ours), None);
+    }
+
+    #[test]
+    fn a_pause_has_an_end_whatever_is_asked_for() {
+        let branches = Branches::default();
+        let ours = loader("app", "host/ops");
+        for asked in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(31_536_000)] {
+            branches.pause_for(&ours, asked, "busy");
+            assert!(branches.pause(&ours).unwrap().0 <= BUSY_PAUSE, "{asked:?}");
+        }
     }
 }

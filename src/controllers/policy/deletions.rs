@@ -119,7 +119,7 @@ impl Run<'_> {
             Ownership::Owner => {}
             Ownership::NotOwner => return Ok(None),
             Ownership::NoBranch => {
-                return Err(super::refusal::branch_not_found(branch, &self.through.identity));
+                return Err(self.no_branch(branch));
             }
         }
         let made_by = format!("{}:policy:{branch}", self.through.account);

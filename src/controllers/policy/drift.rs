@@ -34,11 +34,18 @@ pub async fn check(
     if ready.is_some_and(|c| c.reason == Reason::Planned.as_str() || c.status != "True") {
         fields.insert("plan".into(), Value::Null);
     }
-    let Some(slots) = seen.slots() else { return Ok(Say::Is { reason, message, again: None }) };
+    let slots = seen.slots();
     // What kept it from being looked at, or loaded again, may be over.
     let failed = ready.is_some_and(|c| c.status != "True");
-    if !ctx.policy_notes.slot_is_due(&key, slots) && !failed {
-        return Ok(Say::Is { reason, message, again: Some(slots.next_in(Timestamp::now())) });
+    let due = slots.is_some_and(|slots| failed || ctx.policy_notes.slot_is_due(&key, slots));
+    let next = slots.map(|slots| slots.next_in(Timestamp::now()));
+    if !due {
+        if !seen.is_asked_to_look() {
+            return Ok(Say::Is { reason, message, again: next });
+        }
+        if let Some(rest) = ctx.policy_notes.asked(&key) {
+            return Ok(Say::Nothing(Some(rest)));
+        }
     }
     let content = seen.content(looked.text, ctx).await?;
     let Some(through) = seen.through(Verb::Plan, ctx)? else { return Ok(Say::Nothing(None)) };
@@ -64,7 +71,7 @@ pub async fn check(
         },
         Planned::Unsupported(why) | Planned::NotOwner(why) => (Reason::Loaded, unchecked(seen, &why)),
     };
-    Ok(Say::Is { reason, message, again: Some(ctx.policy_notes.handled(&key, slots)) })
+    Ok(Say::Is { reason, message, again: slots.map(|slots| ctx.policy_notes.handled(&key, slots)) })
 }
 
 const UNCHECKED: &str = "; whether it still does can't be checked: ";
@@ -112,7 +119,7 @@ async fn drifted(
         return Ok(Some((Reason::PolicyDrifted, message)));
     }
     let Some(loaded) = load::load(run, kept, fields).await? else { return Ok(None) };
-    super::wake_those_who_wait(seen, ctx);
+    super::wake_those_who_wait(seen, run.content, fields, ctx);
     // Each load makes a version: one that changes nothing is not repeated for ever.
     let left = match run.plan().await {
         Ok(Planned::Is(left)) if !left.is_empty() => Some(left),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{load::Run, look, refusal::branch_not_found};
+use super::{load::Run, look};
 use crate::{
     api::{Reason, secret::DeletionPolicy},
     conjur::{Lane, Ownership},
@@ -166,7 +166,7 @@ impl Run<'_> {
         let seen = self.seen;
         let owns = self.through.client.owns_branch(&seen.branch).await.map_err(|e| self.failed(e))?;
         // Before anything is sent: the branch may be made in between, and nothing would be written down.
-        let no_branch = || branch_not_found(&seen.branch, &self.through.identity);
+        let no_branch = || self.no_branch(&seen.branch);
         if owns == Ownership::NoBranch {
             return Err(no_branch());
         }
@@ -176,6 +176,7 @@ impl Run<'_> {
                  load, and {} doesn't. Let somebody grant it the role that owns the branch, or set deletionPolicy: Retain",
                 seen.branch, self.through.identity
             );
+            self.lacks(&seen.branch, self.what_it_has(&seen.branch).await);
             return Err(Failure::stalled(Reason::NotBranchOwner, message));
         }
         let mut kept = Kept::read(&seen.owner, self.ctx).await?;
@@ -191,19 +192,23 @@ impl Run<'_> {
                 Err(crate::conjur::Error::NotFound { .. }) => return Err(no_branch()),
                 Err(error) => return Err(self.failed(error)),
             };
-            let load = InventoriedLoad {
-                server: seen.server.clone(),
-                branch: seen.branch.as_str().to_owned(),
-                document: seen.hash.clone(),
-                loader: self.our_role(),
-                since: newest(&versions),
-                times: None,
-                absent: BTreeMap::new(),
-            };
-            inventory.announce(load, &absent);
+            inventory.announce(self.inventoried(newest(&versions)), &absent);
         }
         kept.write(inventory, &seen.owner, self.ctx).await?;
         Ok(Some(Recorded { kept, before }))
+    }
+
+    /// The entry of a load of the document that is made after a version of the branch.
+    fn inventoried(&self, since: i64) -> InventoriedLoad {
+        InventoriedLoad {
+            server: self.seen.server.clone(),
+            branch: self.seen.branch.as_str().to_owned(),
+            document: self.seen.hash.clone(),
+            loader: self.our_role(),
+            since,
+            times: None,
+            absent: BTreeMap::new(),
+        }
     }
 
     /// The load certainly did not happen.
@@ -215,17 +220,19 @@ impl Run<'_> {
     }
 
     /// A load of the branch happened: writes down when.
-    pub async fn resolve_inventory(&self) -> Result<(), Failure> {
+    /// `made`: the hosts and users that its answer named.
+    pub async fn resolve_inventory(&self, version: i64, made: &BTreeSet<String>) -> Result<(), Failure> {
         if !self.deletes() {
             return Ok(());
         }
         let seen = self.seen;
         let mut kept = Kept::read(&seen.owner, self.ctx).await?;
-        if !kept.inventory.is_open(&seen.server, seen.branch.as_str()) {
+        let mut inventory = kept.inventory.clone();
+        inventory.made(self.inventoried(version - 1), &self.through.account, made);
+        if !inventory.is_open(&seen.server, seen.branch.as_str()) {
             return Ok(());
         }
         let versions = look::versions(self.through, &seen.branch).await.map_err(|e| self.failed(e))?;
-        let mut inventory = kept.inventory.clone();
         inventory.resolve(&seen.server, seen.branch.as_str(), &versions, true);
         kept.write(inventory, &seen.owner, self.ctx).await
     }

@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 pub use self::stored::{rotate_and_store, see_that_all_are_stored};
 use super::{Seen, claims, inventory, keys_of, look};
 use crate::{
-    api::{OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
+    api::{ADOPT_ANNOTATION, OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
     cluster,
     conjur::{Error, Lane, RoleId},
     controllers::{Context, Key, clients::Connected},
@@ -183,6 +183,35 @@ impl KeySecret {
         })
     }
 
+    /// Whether nothing but an announcement is in the Secret.
+    pub fn holds_nothing_else(&self) -> bool {
+        // One that was given to us is somebody's, also when it is empty.
+        let ours = self.secret.as_ref().filter(|secret| !secret.annotations().contains_key(ADOPT_ANNOTATION));
+        let data = ours.and_then(|secret| secret.data.as_ref());
+        data.is_some_and(|data| data.keys().all(|key| key == PENDING_KEY))
+    }
+
+    /// Removes the Secret, as it was last written: no key is in it, and none is owed. Where somebody has changed it since,
+    /// the announcement is taken back in it instead.
+    ///
+    /// # Errors
+    /// As [`KeySecret::write`].
+    pub async fn delete(&mut self, seen: &Seen<'_>, ctx: &Context) -> Result<(), Failure> {
+        let Some(secret) = self.secret.as_ref().filter(|_| self.holds_nothing_else()) else { return Ok(()) };
+        match ctx.cluster.delete_secret(secret, Lane::Foreground).await {
+            Ok(()) => {
+                self.secret.iter_mut().for_each(wipe);
+                (self.secret, self.announcement) = (None, None);
+                Ok(())
+            }
+            Err(cluster::Error::Conflict(_)) => {
+                self.read_again(seen, ctx).await?;
+                self.write(seen, None, &BTreeMap::new(), ctx).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The Secret as it should be: all keys that are in it, the new ones, and the announcement.
     fn next(
         &self,
@@ -270,14 +299,17 @@ impl KeySecret {
         if stored.is_empty() {
             return Ok(());
         }
-        let there = look::existing(&stored, through, ctx).await?;
+        // What is asked of others' branches is told to nobody: their roles count as not there, whether they are or not.
+        let asked = stored.iter().filter(|role| seen.may_tell_of(role)).cloned().collect();
+        let there = look::existing(&asked, through, ctx).await?;
         let not_there = stored.iter().filter(|role| !there.contains_key(*role));
         let logins: Vec<String> = not_there.filter_map(|role| login_of(role)).collect();
         if logins.is_empty() {
             return Ok(());
         }
         let message = format!(
-            "Secret {}/{} keeps the keys of {}, which were made on another server or account and may still work there: name \
+            "Secret {}/{} keeps the keys of {}, which were made on another server or account, or in a branch that is not loaded \
+             here, and may still work there: name \
              another Secret in spec.createdRoles.secretName, or remove those keys",
             seen.owner.namespace,
             self.name.as_deref().unwrap_or_default(),

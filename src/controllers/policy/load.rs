@@ -8,18 +8,15 @@ use kube::runtime::events::EventType;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Seen, claims,
-    document::Content,
-    keys::KeySecret,
-    progress,
-    refusal::{branch_not_found, not_owner},
+    Seen, branches::Loader, claims, document::Content, keys::KeySecret, progress, refusal::not_owner,
 };
 use crate::{
     api::{Reason, policy::LoadMode},
     conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch, RoleId},
     controllers::{Context, Outcome, clients::Connected, report},
     plan::{
-        Failure,
+        Class, Failure,
+        branches::Place,
         load::{Announcement, newest},
     },
     sensitive::Sensitive,
@@ -67,7 +64,7 @@ pub async fn load(
             (format!("loaded as version {version} of branch {}{again}", seen.branch), version)
         }
     };
-    run.resolve_inventory().await?;
+    run.resolve_inventory(version, &roles.answered).await?;
     run.say_loaded(fields, version, &made, kept, &roles);
     // First this and then the announcement goes: a crash in between must not load it again.
     report::write_fields(seen.object, fields.clone(), Lane::Foreground, ctx).await?;
@@ -98,6 +95,8 @@ pub enum Before {
 pub struct Roles {
     /// Made by us, their keys stored.
     pub created: BTreeSet<String>,
+    /// Made by us, as the answer of this load says.
+    pub answered: BTreeSet<String>,
     /// Announced at some time: what of them has no key in the end was not made by us.
     pub announced: BTreeSet<String>,
     /// Announced, there, and perhaps ours: nobody can tell any more.
@@ -108,7 +107,7 @@ pub struct Roles {
 
 impl Roles {
     /// Those of `known` that this policy made, so that their keys must be there.
-    fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
+    pub fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
         known.retain(|role| {
             !self.gone.contains(role)
                 && (kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role))
@@ -131,6 +130,15 @@ impl Run<'_> {
         error.into()
     }
 
+    /// A branch, as we load it.
+    pub fn loader(&self, branch: &PolicyBranch) -> Loader {
+        let settings = &self.seen.named.facts.settings;
+        Loader {
+            place: Place::new(&settings.url, &settings.account, branch.as_str()),
+            identity: self.through.identity.to_string(),
+        }
+    }
+
     pub fn our_role(&self) -> String {
         let role = RoleId::from_login(&self.through.account, &self.through.identity);
         role.map(|r| r.to_string()).unwrap_or_default()
@@ -141,8 +149,9 @@ impl Run<'_> {
         let ownership = self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))?;
         match ownership {
             Ownership::Owner => Ok(()),
-            Ownership::NoBranch => Err(branch_not_found(branch, &self.through.identity)),
+            Ownership::NoBranch => Err(self.no_branch(branch)),
             Ownership::NotOwner => {
+                self.lacks(branch, self.what_it_has(branch).await);
                 Err(not_owner(self.content, branch, &self.through.identity, &self.through.account))
             }
         }
@@ -188,12 +197,19 @@ impl Run<'_> {
             Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {
                 let failure = self.refused(error).await;
-                self.retract(carried, kept, roles).await?;
+                self.retract(carried, failure.class, kept, roles).await?;
                 self.take_back(recorded).await?;
                 Err(failure)
             }
             Err(LoadError::Unknown(error)) => {
-                let failure = self.failed(error);
+                if let Some(failure) = self.failed_at_document(&error, &announced, kept, roles).await? {
+                    return Err(failure);
+                }
+                let mut failure = self.failed(error);
+                if failure.class == Class::Stalled {
+                    // Whatever the answer was: the next look finds out what became of it.
+                    failure = Failure::transient(Reason::ConjurUnavailable, failure.message);
+                }
                 let message = format!(
                     "{}. Whether the document was loaded is found out before it is tried again",
                     failure.message
@@ -264,6 +280,7 @@ impl Run<'_> {
     async fn retract(
         &self,
         carried: Option<Announcement>,
+        class: Class,
         kept: &mut KeySecret,
         roles: &Roles,
     ) -> Result<(), Failure> {
@@ -276,6 +293,10 @@ impl Run<'_> {
         fields.insert("createdRoles".into(), some_roles(&known));
         report::write_fields(self.seen.object, fields, Lane::Foreground, self.ctx).await?;
         if kept.announcement().is_some() && kept.announcement() != carried.as_ref() {
+            // One that is tried again soon keeps its place.
+            if carried.is_none() && class == Class::Stalled && kept.holds_nothing_else() {
+                return kept.delete(self.seen, self.ctx).await;
+            }
             kept.write(self.seen, carried, &BTreeMap::new(), self.ctx).await?;
         }
         Ok(())
@@ -297,6 +318,7 @@ impl Run<'_> {
             kept.name_if_unnamed(self.seen);
         }
         roles.created.extend(keys.keys().cloned());
+        roles.answered.extend(keys.keys().cloned());
         let mut left = announced;
         left.owed.retain(|role| !keys.contains_key(role));
         if !keys.is_empty() {
@@ -337,6 +359,6 @@ impl Run<'_> {
 }
 
 /// Null, which removes the field, where there are none.
-fn some_roles(roles: &BTreeSet<String>) -> Value {
+pub fn some_roles(roles: &BTreeSet<String>) -> Value {
     if roles.is_empty() { Value::Null } else { json!(roles) }
 }

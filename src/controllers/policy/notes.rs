@@ -2,8 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{claims::Claims, document::Documents};
 use crate::{
     controllers::Key,
+    limits::SYNC_NOW_PAUSE,
     plan::{policy_plan::Difference, schedule::Slots},
 };
 
@@ -22,6 +23,7 @@ pub struct Notes {
     /// Whose the branches are.
     pub claims: Claims,
     looks: Mutex<HashMap<Key, Look>>,
+    refused: Mutex<HashMap<Key, Refused>>,
     /// The servers whose dry runs were seen to name what would change.
     telling: Mutex<HashSet<String>>,
 }
@@ -37,7 +39,59 @@ struct Look {
     unmendable: Option<Difference>,
 }
 
+/// Of a policy that Conjur refused.
+#[derive(Default)]
+struct Refused {
+    /// When it was last sent or looked at, and how long before that it counts as looked at.
+    looked: Option<(Instant, Duration)>,
+    /// When another try was last asked for.
+    asked: Option<Instant>,
+    /// The document at which the server failed at the last try.
+    failed_at: Option<String>,
+}
+
 impl Notes {
+    fn refused(&self) -> MutexGuard<'_, HashMap<Key, Refused>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another try of a refused document is asked for, which counts once in a few seconds: how long it has to wait.
+    pub fn asked(&self, key: &Key) -> Option<Duration> {
+        let mut refused = self.refused();
+        let noted = refused.entry(key.clone()).or_default();
+        let rest =
+            noted.asked.and_then(|at| SYNC_NOW_PAUSE.checked_sub(at.elapsed())).filter(|r| !r.is_zero());
+        if rest.is_none() {
+            noted.asked = Some(Instant::now());
+        }
+        rest
+    }
+
+    /// How long ago a refused document was last sent or looked at; `before` says it of one that this process did not.
+    pub fn refused_since(&self, key: &Key, before: impl FnOnce() -> Duration) -> Duration {
+        let mut refused = self.refused();
+        let noted = refused.entry(key.clone()).or_default();
+        let (at, more) = noted.looked.get_or_insert_with(|| (Instant::now(), before()));
+        at.elapsed().saturating_add(*more)
+    }
+
+    /// A document was refused just now, or looked at in vain.
+    pub fn refused_now(&self, key: &Key) {
+        self.refused().entry(key.clone()).or_default().looked = Some((Instant::now(), Duration::ZERO));
+    }
+
+    /// The server failed at a document. Says whether it did so before.
+    pub fn server_failed(&self, key: &Key, document: &str) -> bool {
+        let mut refused = self.refused();
+        let noted = refused.entry(key.clone()).or_default();
+        noted.failed_at.replace(document.to_owned()).as_deref() == Some(document)
+    }
+
+    /// A policy is not refused any more.
+    pub fn forget_refusal(&self, key: &Key) {
+        self.refused().remove(key);
+    }
+
     fn with<T>(&self, key: &Key, change: impl FnOnce(&mut Look) -> T) -> T {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         change(looks.entry(key.clone()).or_default())
@@ -94,5 +148,6 @@ impl Notes {
     /// Forgets an object.
     pub fn forget(&self, key: &Key) {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.forget_refusal(key);
     }
 }

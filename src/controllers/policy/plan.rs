@@ -43,7 +43,12 @@ pub async fn dry_run(
     let key = Key::of(seen.object);
     let slots = seen.slots();
     if !is_due(seen, &key, ctx) {
-        return Ok(Say::Nothing(slots.map(|slots| slots.next_in(Timestamp::now()))));
+        if !seen.is_asked_to_look() {
+            return Ok(Say::Nothing(slots.map(|slots| slots.next_in(Timestamp::now()))));
+        }
+        if let Some(rest) = ctx.policy_notes.asked(&key) {
+            return Ok(Say::Nothing(Some(rest)));
+        }
     }
     let content = seen.content(looked.text, ctx).await?;
     let Some(through) = seen.through(Verb::Plan, ctx)? else { return Ok(Say::Nothing(None)) };
@@ -109,8 +114,11 @@ impl Run<'_> {
                 Ok(Planned::Unsupported(why))
             }
             Ok(DryRun::Invalid(flaws)) => Err(match flaws.first() {
-                Some(flaw) => self.invalid(flaw.line.filter(|line| *line > 0), flaw.column, &flaw.message),
-                None => self.invalid(None, None, "it does not say why"),
+                Some(flaw) => {
+                    let line = flaw.line.filter(|line| *line > 0);
+                    self.invalid("policy_invalid", (line, flaw.column), flaw.missing(), &flaw.message)
+                }
+                None => self.invalid("policy_invalid", (None, None), None, "it does not say why"),
             }),
             Err(Error::Invalid { code, message, .. }) if code == "no_dry_run" => {
                 Ok(Planned::Unsupported(message))
@@ -118,7 +126,7 @@ impl Run<'_> {
             Err(error @ Error::Unexpected { status: Some(500), .. }) => {
                 match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
                     Ownership::NotOwner => Ok(Planned::NotOwner(self.not_shown())),
-                    Ownership::Owner | Ownership::NoBranch => Err(self.failed(error)),
+                    Ownership::Owner | Ownership::NoBranch => Err(self.server_failed(error)),
                 }
             }
             Err(error) => Err(self.refused(error).await),

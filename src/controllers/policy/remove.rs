@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use kube::{Resource, ResourceExt, runtime::events::EventType, runtime::reflector::ObjectRef};
 
-use super::{inventory::Kept, keys::failed, look, server};
+use super::{inventory::Kept, keys::failed, look, owner_of, server};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
@@ -203,17 +203,6 @@ fn wake_those_who_wait(gone: &ConjurPolicy, ctx: &Context) {
         {
             ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
         }
-    }
-}
-
-fn owner_of(object: &ConjurPolicy) -> Owner {
-    let key = Key::of(object);
-    Owner {
-        kind: "ConjurPolicy",
-        api_version: ConjurPolicy::api_version(&()).into_owned(),
-        uid: object.uid().unwrap_or_default(),
-        name: key.name,
-        namespace: key.namespace,
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use super::{
@@ -14,14 +15,14 @@ use super::{
     look,
 };
 use crate::{
-    api::Reason,
+    api::{ConjurPolicy, Reason},
     conjur::{Error, PolicyBranch},
-    controllers::Key,
+    controllers::{Key, clients},
     plan::{
         Failure,
         access::Verb,
         load::{Announcement, BranchVersion, Resolution, SeenRole, resolve},
-        secret::wipe,
+        secret::{is_written_for, wipe},
     },
 };
 
@@ -65,17 +66,15 @@ impl Run<'_> {
             ),
             ..failure
         })?;
-        let settings = &self.seen.named.facts.settings;
-        let lock = self.ctx.branches.lock(&settings.url, &settings.account, branch.as_str());
         // Ours is held. Nobody waits for a second one.
         let _also_there = if branch == self.seen.branch {
             None
         } else {
-            let taken = |_| {
+            let taken = || {
                 let message = format!("another ConjurPolicy is being loaded into branch {branch}");
                 Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message)
             };
-            Some(lock.try_lock().map_err(taken)?)
+            Some(self.ctx.branches.turns.try_take(&self.loader(&branch)).ok_or_else(taken)?)
         };
         announced.keep_to_its_branch(&self.through.account);
         roles.announced.extend(announced.owed.iter().cloned());
@@ -154,17 +153,32 @@ impl Run<'_> {
             let namespace = other.namespace().unwrap_or_default();
             if let Some(mut secret) = self.ctx.cluster.read_secret(&namespace, &keys.secret_name).await? {
                 // Not by its connection, which may be gone: a role of the same id on another server is another one.
-                let loaded = other.status.as_ref().and_then(|s| s.observed_inputs.as_ref());
-                let announced = keys::announced_in(&secret).and_then(Result::ok).map(|a| a.server);
-                if loaded == Some(&super::load_inputs(&other, &self.seen.server))
-                    || announced.as_ref() == Some(&self.seen.server)
-                {
+                if self.keeps_keys(&other, &secret) {
                     stored.extend(claimed.into_iter().filter(|role| holds_key(&secret, role)).cloned());
                 }
                 wipe(&mut secret);
             }
         }
         Ok(stored)
+    }
+
+    /// Whether a Secret is what the operator wrote for another policy that loads the same branch of the same server: who
+    /// may write Secrets in a namespace may have written any, so that a name alone says nothing.
+    fn keeps_keys(&self, other: &ConjurPolicy, secret: &Secret) -> bool {
+        let server = &self.seen.server;
+        let key = Key::of(other);
+        let announced = keys::announced_in(secret).and_then(Result::ok);
+        let announced =
+            announced.is_some_and(|a| a.server == *server && a.branch == self.seen.branch.as_str());
+        let loaded = other.status.as_ref().and_then(|s| s.observed_inputs.as_ref());
+        let granted = clients::named(&other.spec.connection_ref, &key, self.ctx).map_or(true, |named| {
+            named.check_access(Verb::Load, &[&other.spec.branch], &key, self.ctx).is_ok()
+        });
+        granted
+            && (announced || loaded == Some(&super::load_inputs(other, server)))
+            && keys::made_on(secret) == Some(server)
+            && secret.immutable != Some(true)
+            && is_written_for(&secret.metadata, &super::owner_of(other))
     }
 
     /// The same for a document that makes no roles, whose announcement lies in the status.

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
-use tokio::{sync::OwnedMutexGuard, time::timeout};
+use tokio::time::timeout;
 
-use super::{claims, document, load::Run, observe, progress};
+use super::{branches::Turn, claims, document, load::Run, observe, progress};
 use crate::{
     api::Reason,
+    limits::TURN_WAIT,
     plan::{Failure, access::Verb},
 };
-
-/// A reconcile waits no longer for its turn: its own load, too, must end before it is cut off.
-const LONGEST_WAIT: Duration = Duration::from_secs(200);
 
 impl Run<'_> {
     /// Waits for its turn; none where something else is asked for by then, which is looked at anew.
@@ -22,12 +20,11 @@ impl Run<'_> {
     /// # Errors
     /// `LoadInProgress` where that takes too long, or where Conjur asked for a pause that is not over; all that this
     /// policy is refused for by then.
-    pub async fn turn(&self) -> Result<Option<OwnedMutexGuard<()>>, Failure> {
+    pub async fn turn(&self) -> Result<Option<Turn>, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
         self.see_that_the_pause_is_over()?;
-        let spec = &seen.named.facts.settings;
-        let lock = ctx.branches.lock(&spec.url, &spec.account, seen.branch.as_str());
-        if let Ok(ours) = lock.clone().try_lock_owned() {
+        let loader = self.loader(&seen.branch);
+        if let Some(ours) = ctx.branches.turns.try_take(&loader) {
             // Another may have had its turn while the document was read.
             claims::check(seen, ctx)?;
             return Ok(Some(ours));
@@ -37,7 +34,7 @@ impl Run<'_> {
             "another ConjurPolicy is being loaded into branch {}; waiting for it, since {since}",
             seen.branch
         );
-        let wait = timeout(LONGEST_WAIT, lock.lock_owned());
+        let wait = timeout(TURN_WAIT, ctx.branches.turns.take(&loader, &seen.owner.namespace));
         let Ok(ours) = progress::shown(wait, seen, Reason::LoadInProgress, &message, ctx).await else {
             return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message));
         };
@@ -51,7 +48,7 @@ impl Run<'_> {
 
     /// Conjur's `Retry-After` is for the branch: no change of any object shortens it.
     fn see_that_the_pause_is_over(&self) -> Result<(), Failure> {
-        match self.ctx.branches.pause(&self.seen.server, self.seen.branch.as_str()) {
+        match self.ctx.branches.pause(&self.loader(&self.seen.branch)) {
             Some((rest, message)) => Err(Failure::waiting(Reason::LoadInProgress, rest, message)),
             None => Ok(()),
         }

@@ -22,6 +22,7 @@ mod refused;
 mod removal;
 mod replace;
 mod replicas;
+mod retries;
 mod states;
 mod tenants;
 mod together;

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
-use super::{Kept, Run, owner_of, server};
+use super::{super::owner_of, Kept, Run, server};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{

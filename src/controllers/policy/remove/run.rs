@@ -6,10 +6,11 @@ use super::{Done, Kept, Run, failed, look, server};
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
-    controllers::Key,
+    controllers::{Key, policy::branches::Loader},
     plan::{
         Failure,
         access::Verb,
+        branches::Place,
         full_id::has_key,
         removal::{self, Removal},
     },
@@ -54,8 +55,11 @@ impl Run<'_> {
             for branch in &branches {
                 let branch = PolicyBranch::new(branch)
                     .map_err(|e| Failure::stalled(Reason::InventoryUnreadable, format!("inventory: {e}")))?;
-                let lock = self.ctx.branches.lock(&settings.url, &settings.account, branch.as_str());
-                let _one_at_a_time = lock.lock().await;
+                let loader = Loader {
+                    place: Place::new(&settings.url, &settings.account, branch.as_str()),
+                    identity: self.through.identity.to_string(),
+                };
+                let _one_at_a_time = self.ctx.branches.turns.take(&loader, &self.owner.namespace).await;
                 waits = self.branch(&server, &branch, kept, done).await?.or(waits);
             }
             // What was made in one branch may have hung on what was made in another.

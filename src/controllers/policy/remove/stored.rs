@@ -14,6 +14,7 @@ use crate::{
     },
     plan::{
         Failure,
+        full_id::lies_in,
         load::PENDING_KEY,
         role_key::RoleKeys,
         secret::{refuse_unless_ours, wipe},
@@ -97,7 +98,14 @@ impl Run<'_> {
         done: &Done,
     ) -> Result<(BTreeSet<String>, usize), Failure> {
         let (inventory, account) = (&kept.inventory, &self.through.account);
-        let seen = look::existing(&roles.keys().cloned().collect(), self.through, self.ctx).await?;
+        // Who may write Secrets may have named any role: others' branches are not asked of, so that nothing is told of them.
+        let mut granted = inventory.branches(server);
+        granted.insert(self.object.spec.branch.clone());
+        let is_granted = |role: &str| {
+            self.named.facts.access.is_none() || granted.iter().any(|b| lies_in(role, account, b))
+        };
+        let roles: BTreeMap<&String, &RoleKeys> = roles.iter().filter(|(role, _)| is_granted(role)).collect();
+        let seen = look::existing(&roles.keys().copied().cloned().collect(), self.through, self.ctx).await?;
         let mut known = Known { seen: seen.into_keys().collect(), ..Known::default() };
         known.removed = inventory.removing.get(server).cloned().unwrap_or_default();
         for branch in &done.invisible {
@@ -115,7 +123,7 @@ impl Run<'_> {
         }
         policies.extend(branches);
         let homes: BTreeMap<&String, Option<String>> =
-            roles.keys().map(|r| (r, home(r, &policies))).collect();
+            roles.keys().map(|r| (*r, home(r, &policies))).collect();
         if made_here {
             let unsure = homes.iter().filter(|(role, _)| {
                 let role: &str = role;
