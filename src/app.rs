@@ -2,7 +2,7 @@
 
 mod lifeline;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use kube::{Client, core::DeserializeGuard, runtime::reflector};
@@ -11,11 +11,12 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     api::{ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret},
     cli::RunArgs,
-    cluster::Cluster,
+    cluster::{Cluster, api_server},
+    conjur::reach::Reach,
     controllers::{
         Context,
         clients::Clients,
-        connection::ClusterAudiences,
+        connection::Audiences,
         drive,
         inputs::Inputs,
         memory::Memory,
@@ -83,6 +84,11 @@ async fn act(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let reach = Reach::new(args.allow_hosts.clone(), args.deny_hosts.clone());
+    let mut api_server = BTreeSet::new();
+    api_server::learn(&client, &mut api_server, &reach).await;
+    let _api_server =
+        AbortOnDropHandle::new(tokio::spawn(api_server::keep_up(client.clone(), api_server, reach.clone())));
     let (wakeups, woken) = Wakeups::new();
     let (connections, connections_writer) = reflector::store::<DeserializeGuard<ConjurConnection>>();
     let (cluster_connections, cluster_connections_writer) =
@@ -124,7 +130,8 @@ async fn act(
         connections: connections.clone(),
         cluster_connections: cluster_connections.clone(),
         namespaces: namespaces.clone(),
-        audiences: ClusterAudiences::default(),
+        audiences: Audiences::new(args.allowed_audiences.clone()),
+        reach,
         secrets: secrets.clone(),
         policies: policies.clone(),
         owned: owned.clone(),

@@ -7,6 +7,7 @@ use clap::builder::{
 };
 use tracing::level_filters::LevelFilter;
 
+use crate::conjur::reach::Pattern;
 use crate::heavy;
 use crate::server::ListenAddress;
 use crate::telemetry::Format;
@@ -59,6 +60,26 @@ pub struct RunArgs {
     #[arg(long, env = "CONJUR_OPERATOR_MAX_CONCURRENT", default_value = "32", value_name = "N")]
     pub max_concurrent: NonZeroUsize,
 
+    /// Hosts that connections of namespaces may lead to beyond the default, which denies loopback, link-local and metadata
+    /// addresses; networks as 10.0.0.0/8, names as *.corp.example
+    #[arg(long, env = "CONJUR_OPERATOR_ALLOW_HOSTS", value_name = "PATTERN|CIDR", value_delimiter = ',')]
+    pub allow_hosts: Vec<Pattern>,
+
+    /// Hosts that connections of namespaces may not lead to; this wins over --allow-hosts
+    #[arg(long, env = "CONJUR_OPERATOR_DENY_HOSTS", value_name = "PATTERN|CIDR", value_delimiter = ',')]
+    pub deny_hosts: Vec<Pattern>,
+
+    /// Whom the tokens of ServiceAccounts may be for that connections of namespaces log in with
+    #[arg(
+        long,
+        env = "CONJUR_OPERATOR_ALLOWED_AUDIENCES",
+        value_name = "AUDIENCE",
+        value_delimiter = ',',
+        default_value = "conjur",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub allowed_audiences: Vec<String>,
+
     /// Namespace of the Lease [default: POD_NAMESPACE, or else the client's own namespace]
     #[arg(long, env = "CONJUR_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     lease_namespace: Option<String>,
@@ -109,18 +130,23 @@ mod tests {
         assert_eq!((args.log_format, args.log_level), (Format::Json, LevelFilter::INFO));
         assert_eq!(args.max_concurrent.get(), 32);
         assert_eq!(args.lease_name, "conjur-operator");
+        assert_eq!((args.allow_hosts, args.deny_hosts), (Vec::new(), Vec::new()));
+        assert_eq!(args.allowed_audiences, ["conjur"]);
     }
 
     #[test]
     fn every_flag_is_taken() {
         let flags = "--leader-elect --metrics-addr 127.0.0.1:1 --health-addr [::1]:2 --log-format text --log-level trace \
-                     --max-concurrent 4 --lease-namespace ns --lease-name op";
+                     --max-concurrent 4 --lease-namespace ns --lease-name op --allow-hosts 127.0.0.0/8,::1 \
+                     --allow-hosts *.corp.example --deny-hosts 10.0.0.0/8 --allowed-audiences conjur,vault";
         let args = run(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert!(args.leader_elect);
         assert_eq!(args.metrics_addr.to_string(), "127.0.0.1:1");
         assert_eq!(args.health_addr.to_string(), "[::1]:2");
         assert_eq!((args.log_format, args.log_level), (Format::Text, LevelFilter::TRACE));
         assert_eq!(args.max_concurrent.get(), 4);
+        assert_eq!((args.allow_hosts.len(), args.deny_hosts.len()), (3, 1));
+        assert_eq!(args.allowed_audiences, ["conjur", "vault"]);
         assert_eq!((args.lease_namespace("own").as_str(), args.lease_name.as_str()), ("ns", "op"));
     }
 
@@ -133,6 +159,9 @@ mod tests {
             ["--log-level", "off"],
             ["--log-format", "xml"],
             ["--lease-name", ""],
+            ["--allow-hosts", "10.0.0.0/33"],
+            ["--deny-hosts", "https://x"],
+            ["--allowed-audiences", ""],
         ] {
             assert!(run(&flags).is_err(), "{flags:?}");
         }

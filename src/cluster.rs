@@ -4,6 +4,7 @@
 //! between is a conflict and never lost. What was sent is wiped from our buffers; copies inside the HTTP stack
 //! are out of reach.
 
+pub mod api_server;
 mod keys;
 mod workloads;
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`config`], [`address`] | whom to talk to, as who, how much; addresses |
 //! | [`id`] | names, and how they are written into a URL |
+//! | [`reach`] | where the connections of a namespace may lead |
 //! | [`error`] | what an answer means |
 //! | `budget`, `share` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
 //! | `words` | what a server says, cut where it enters |
@@ -93,6 +94,7 @@ pub mod observe;
 mod pace;
 mod pages;
 pub mod policy;
+pub mod reach;
 pub mod resources;
 pub mod roles;
 mod scan;

@@ -48,7 +48,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     clients::Clients,
-    connection::ClusterAudiences,
+    connection::Audiences,
     inputs::Inputs,
     memory::Memory,
     policy::{Branches, KeyWrites, Notes},
@@ -63,7 +63,7 @@ use crate::{
         condition::{Conditioned, State},
     },
     cluster::Cluster,
-    conjur::{Lane, share},
+    conjur::{Lane, reach::Reach, share},
     heavy::Heavy,
     metrics::{Kind, Metrics, ReconcileOutcome},
     plan::{Class, Failure, secret::FingerprintKey},
@@ -86,8 +86,10 @@ pub struct Context {
     pub cluster_connections: Store<DeserializeGuard<ClusterConjurConnection>>,
     /// Metadata of the namespaces, for the labels that access rules select by.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// The cluster's own audiences, which no token may be for.
-    pub audiences: ClusterAudiences,
+    /// Whom tokens of ServiceAccounts may be for.
+    pub audiences: Audiences,
+    /// Where the connections of namespaces may lead.
+    pub reach: Arc<Reach>,
     /// The ConjurSecrets there are.
     pub secrets: Store<DeserializeGuard<ConjurSecret>>,
     /// The ConjurPolicies there are.

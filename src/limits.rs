@@ -131,6 +131,17 @@ pub const HTTP1_HEADERS: usize = 100;
 /// A connection to Conjur that nothing used for this long is closed.
 pub const SOCKET_IDLE: Duration = Duration::from_secs(15);
 
+/// Names of hosts that connections of namespaces look up at once, for the process: each holds a thread.
+pub const LOOKUPS: usize = 24;
+/// The same for a namespace.
+pub const LOOKUPS_PER_NAMESPACE: usize = 2;
+/// How long a connection waits for a name to be looked up; then it goes by what was found before.
+pub const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
+/// The audiences of the Kubernetes API server's own are asked for again after this time.
+pub const OWN_AUDIENCES_AGAIN: Duration = Duration::from_secs(3600);
+/// The addresses of the Kubernetes API server are looked at again after this time.
+pub const API_SERVER_AGAIN: Duration = Duration::from_secs(600);
+
 /// A connection's `tokenRefreshInterval`: at least and at most.
 pub const TOKEN_REFRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
 /// A connection's `limits.timeout`: at least and at most.

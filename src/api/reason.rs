@@ -95,6 +95,10 @@ reasons! {
     AuthenticationFailed,
     /// The server's certificate is not trusted, or TLS failed otherwise.
     TlsFailed,
+    /// The connection leads to a host that the connections of a namespace may not lead to.
+    HostDenied,
+    /// The namespace, or the whole operator, has as many clients of Conjur as it may have at once.
+    TooManyClients,
     /// The object does not decode; the API server holds something that the schema would refuse.
     InvalidObject,
     /// The spec asks for something that can't be.

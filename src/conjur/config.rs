@@ -13,6 +13,7 @@ use super::address;
 use super::budget::Party;
 use super::error::Error;
 use super::id::{self, RoleId};
+use super::reach::Area;
 use crate::sensitive::Sensitive;
 
 /// Where the JWTs of [`Credentials::Jwt`] come from. Asked anew for each authentication, so that it may give the
@@ -229,6 +230,8 @@ pub struct Config {
     /// are not shown, as in `key login of Secret billing/conjur`. Once the server has confirmed the login,
     /// they say it.
     pub shown_login: Option<String>,
+    /// Where it may lead, judged at each connect; everywhere without it.
+    pub reach: Option<Area>,
     /// How old a token may become. It is renewed at three quarters of its own life at the latest.
     pub token_refresh_interval: Duration,
     /// How much to ask of the server.
@@ -247,6 +250,7 @@ impl Config {
             client_identity: None,
             credentials,
             shown_login: None,
+            reach: None,
             token_refresh_interval: Duration::from_secs(300),
             limits: Limits::default(),
             party: Party::from(""),

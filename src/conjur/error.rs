@@ -18,6 +18,12 @@ pub enum Error {
         /// What is wrong with which field.
         message: String,
     },
+    /// The host is one that the connections of a namespace may not lead to. Says the same whatever is there.
+    #[error("{message}")]
+    HostDenied {
+        /// Which, and who decides that.
+        message: String,
+    },
     /// 401: the credentials, or a token made of them a moment ago, are not accepted. Or 403 where one logs in: they are
     /// right, and the authenticator does not let them in.
     #[error("{message}")]
@@ -104,7 +110,8 @@ impl Error {
     /// Whether the connection is at fault rather than what was asked for: every other call would fail as well.
     pub fn is_connection(&self) -> bool {
         match self {
-            Self::Unauthenticated { .. }
+            Self::HostDenied { .. }
+            | Self::Unauthenticated { .. }
             | Self::RateLimited { .. }
             | Self::Unavailable { .. }
             | Self::Tls { .. } => true,

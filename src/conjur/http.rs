@@ -15,6 +15,7 @@ use super::budget::Party;
 use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
 use super::pace::{Gate, Lane, Pace, Parties, Permit, Pull};
+use super::reach::{self, Area, Resolver};
 use super::share::{Reading, Share};
 use super::sockets::{Socket, Sockets};
 use super::{Config, scan, tls, words};
@@ -86,6 +87,7 @@ pub(crate) struct Transport {
     fresh: reqwest::Client,
     base: String,
     own_roots: bool,
+    reach: Option<Area>,
     gate: Arc<Gate>,
     pace: Pace,
     sockets: Sockets,
@@ -121,6 +123,9 @@ impl Transport {
                 // Without TLS the system's roots need not be there, nor be read.
                 builder = builder.tls_certs_only([]);
             }
+            if let Some(area) = &config.reach {
+                builder = builder.dns_resolver(Resolver::new(area.clone(), &config.url));
+            }
             if let Some(identity) = &presented {
                 builder = builder.identity(identity.clone());
             }
@@ -136,6 +141,7 @@ impl Transport {
             pooled: build(connections)?,
             fresh: build(0)?,
             own_roots: config.ca_bundle.is_some(),
+            reach: config.reach.clone(),
             gate: Gate::new(connections),
             pace: Pace::new(config.limits.requests_per_second),
             sockets: Sockets::new(),
@@ -295,6 +301,10 @@ impl Transport {
                 self.base
             )))
         })?;
+        // An address is never resolved, and a name not where there is a proxy.
+        if let Some(reach) = &self.reach {
+            reach.check(&url, &self.base).map_err(Fault::before_sending)?;
+        }
         let client = if call.repeatable { &self.pooled } else { &self.fresh };
         let mut request = client.request(call.method.clone(), url).timeout(timeout);
         for (name, value) in &call.headers {
@@ -340,7 +350,9 @@ impl Transport {
         let url = &self.base;
         let maybe_sent = !error.is_connect() && !error.is_builder();
         let tls = tls::find(&error).cloned().or_else(|| tls::alert_in(&root_cause(&error)));
-        let (outcome, error, again) = if let Some(tls) = tls {
+        let (outcome, error, again) = if reach::is_denied(&error) {
+            (Outcome::Unreachable, reach::denied(url), false)
+        } else if let Some(tls) = tls {
             (Outcome::Tls, Error::Tls { message: tls::explain(url, &tls, self.own_roots) }, false)
         } else if error.is_builder() {
             let message = format!("a request to {url} could not be made: {}", root_cause(&error));

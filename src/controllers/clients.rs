@@ -309,7 +309,7 @@ impl Entry {
 
 fn longest(failure: &Failure) -> Duration {
     match failure.reason {
-        Reason::AuthenticationFailed => LONGEST_REFUSED,
+        Reason::AuthenticationFailed | Reason::HostDenied => LONGEST_REFUSED,
         _ => LONGEST_UNREACHABLE,
     }
 }

@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::Map;
 
-pub use self::{gather::ClusterAudiences, users::Tell};
+pub use self::{gather::Audiences, users::Tell};
 use self::{
     gather::Ingredients,
     users::{listen_for_found, wake_users},
@@ -238,7 +238,7 @@ fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
     }
     let class = match failure.reason {
         // The user must act, and the server may be mended without us noticing: it is tried again all the same.
-        Reason::AuthenticationFailed | Reason::TlsFailed => Class::Stalled,
+        Reason::AuthenticationFailed | Reason::TlsFailed | Reason::HostDenied => Class::Stalled,
         _ if failure.class == Class::Connection => Class::Transient,
         _ => failure.class,
     };

@@ -31,6 +31,7 @@ impl From<conjur::Error> for Failure {
     fn from(error: conjur::Error) -> Self {
         let message = error.to_string();
         let (class, reason) = match error {
+            conjur::Error::HostDenied { .. } => (Class::Connection, Reason::HostDenied),
             conjur::Error::Unauthenticated { .. } => (Class::Connection, Reason::AuthenticationFailed),
             conjur::Error::RateLimited { .. } => (Class::Connection, Reason::RateLimited),
             conjur::Error::Unavailable { .. } => (Class::Connection, Reason::ConjurUnavailable),

@@ -36,6 +36,8 @@ limits! {
     ListBytes = "list_bytes",
     ListsKeptBytes = "lists_kept_bytes",
     WordsBytes = "words_bytes",
+    Lookups = "lookups",
+    LookupsPerNamespace = "lookups_per_namespace",
     Clients = "clients",
     ClientsPerNamespace = "clients_per_namespace",
     Sockets = "sockets",

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use super::Failure;
 use crate::api::Reason;
 
+const FIELD: &str = "spec.auth.jwt.serviceAccountRef.audiences";
+
 /// The audiences that the API server itself takes, and its issuer, by a token that it gave without being asked for
 /// an audience.
 ///
@@ -37,6 +39,25 @@ pub fn of_the_cluster(token: &str) -> Result<BTreeSet<String>, &'static str> {
     Ok(audiences.into_iter().chain([claims.iss]).collect())
 }
 
+/// Refuses audiences that the operator's administrator does not let the connections of namespaces ask for.
+///
+/// # Errors
+/// `InvalidSpec`, naming the audience and what would allow it.
+pub fn check_allowed(wanted: &[String], allowed: &[String]) -> Result<(), Failure> {
+    match wanted.iter().find(|audience| !allowed.contains(audience)) {
+        None => Ok(()),
+        Some(other) => Err(Failure::stalled(
+            Reason::InvalidSpec,
+            format!(
+                "{FIELD}: '{other}' is not an audience that connections of a namespace may ask for; use one that they may, such \
+                 as {}. The operator's administrator can allow others with --allowed-audiences (allowedAudiences in the \
+                 chart's values)",
+                allowed.join(" or ")
+            ),
+        )),
+    }
+}
+
 /// Refuses audiences that are the cluster's own.
 ///
 /// # Errors
@@ -45,14 +66,11 @@ pub fn check(wanted: &[String], cluster: &BTreeSet<String>) -> Result<(), Failur
     let same = |a: &str, b: &str| a.trim_end_matches('/') == b.trim_end_matches('/');
     match wanted.iter().find(|w| w.trim().is_empty() || cluster.iter().any(|c| same(c, w))) {
         None if !wanted.is_empty() => Ok(()),
-        None => {
-            let message = "spec.auth.jwt.serviceAccountRef.audiences needs an entry, such as conjur";
-            Err(Failure::stalled(Reason::InvalidSpec, message))
-        }
+        None => Err(Failure::stalled(Reason::InvalidSpec, format!("{FIELD} needs an entry, such as conjur"))),
         Some(own) => Err(Failure::stalled(
             Reason::InvalidSpec,
             format!(
-                "spec.auth.jwt.serviceAccountRef.audiences: '{own}' is an audience of this cluster's API server, so that the \
+                "{FIELD}: '{own}' is an audience of this cluster's API server, so that the \
                  token would let Conjur in there; use one of Conjur's own, such as conjur"
             ),
         )),
@@ -75,6 +93,31 @@ mod tests {
         assert!(check(&["conjur"]).is_ok());
         for refused in [&["https://api"][..], &["conjur", "https://issuer"], &["https://api/"], &[], &[" "]] {
             assert!(check(refused).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn only_allowed_audiences_are_asked_for() {
+        let texts = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let allowed = texts(&["conjur", "conjur-eu"]);
+        for (wanted, expected) in [
+            (&["conjur"][..], true),
+            (&["conjur", "conjur-eu"], true),
+            (&["sts.amazonaws.com"], false),
+            (&["conjur", "sts.amazonaws.com"], false),
+            (&["Conjur"], false),
+            (&["conjur/"], false),
+            (&["conjur "], false),
+            (&["*"], false),
+        ] {
+            let answer = check_allowed(&texts(wanted), &allowed);
+            assert_eq!(answer.is_ok(), expected, "{wanted:?}");
+            if let Err(failure) = answer {
+                assert!(
+                    failure.message.contains("allowedAudiences")
+                        && failure.message.contains("such as conjur or conjur-eu")
+                );
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod odd;
 mod outage;
 mod policy;
 mod quiet;
+mod reach;
 mod recovery;
 mod refresh;
 mod rollout;

@@ -1,6 +1,14 @@
 //! What a client is made of, read from the cluster.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use url::Url;
 
 use crate::{
     api::{
@@ -13,11 +21,10 @@ use crate::{
     cluster::{self, Cluster},
     conjur::{self, ClientIdentity, Config, Credentials, Limits, address},
     controllers::{Context, facts::Facts, failure::LOOK_AGAIN, inputs::Input},
+    limits,
     plan::{Failure, audience, inputs},
     sensitive::Sensitive,
 };
-use futures::FutureExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// What a client is made of.
 pub struct Ingredients {
@@ -63,10 +70,19 @@ pub async fn gather(facts: &Facts, ctx: &Context) -> Result<Ingredients, Failure
             format!("spec.url: {error}, such as https://conjur.example.com"),
         )
     })?;
+    let reach = match facts.access {
+        None => Some(ctx.reach.of_party(&facts.id.namespace)),
+        // Of administrators, who may lead it anywhere.
+        Some(_) => None,
+    };
+    if let Some(reach) = &reach {
+        reach.check_base(&url)?;
+    }
     let mut reader = Reader { facts, ctx, sources: Vec::new(), shown_login: None };
-    let credentials = reader.credentials().await?;
+    let credentials = reader.credentials(&url).await?;
     let mut config = Config::new(url, &settings.account, credentials);
     config.shown_login = reader.shown_login.take();
+    config.reach = reach;
     config.ca_bundle = match (&settings.tls.ca_bundle, &settings.tls.ca_bundle_from) {
         (Some(pem), _) => Some(pem.clone().into_bytes()),
         (None, Some(from)) => Some(reader.bundle(from).await?),
@@ -106,7 +122,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn credentials(&mut self) -> Result<Credentials, Failure> {
+    async fn credentials(&mut self, url: &Url) -> Result<Credentials, Failure> {
         let auth = &self.facts.settings.auth;
         if let Some(auth) = &auth.api_key {
             self.api_key(auth).await
@@ -114,7 +130,7 @@ impl Reader<'_> {
             let password = self.text(&auth.password_secret_ref).await?;
             Ok(Credentials::Password { login: auth.login.clone(), password })
         } else if let Some(auth) = &auth.jwt {
-            self.jwt(auth).await
+            self.jwt(auth, url).await
         } else if let Some(auth) = &auth.certificate {
             let identity = self.identity(&auth.certificate_secret_ref).await?;
             let (service_id, host_id) = (auth.service_id.clone(), auth.host_id.clone());
@@ -141,11 +157,18 @@ impl Reader<'_> {
         Ok(Credentials::ApiKey { login, api_key: self.text(&auth.api_key_secret_ref).await? })
     }
 
-    async fn jwt(&mut self, auth: &JwtAuth) -> Result<Credentials, Failure> {
+    async fn jwt(&mut self, auth: &JwtAuth, url: &Url) -> Result<Credentials, Failure> {
         if self.facts.has_tenants() && self.facts.tenant.is_none() {
             return Ok(Credentials::Anonymous);
         }
+        if url.scheme() != "https" && !self.ctx.reach.is_allowed_loopback(url) {
+            let message = "spec.url: the token of a ServiceAccount is sent over https only";
+            return Err(Failure::stalled(Reason::InvalidSpec, message));
+        }
         let account = &auth.service_account_ref;
+        if self.facts.access.is_none() {
+            audience::check_allowed(&account.audiences, &self.ctx.audiences.allowed)?;
+        }
         let namespace = self.facts.namespace_of(account.namespace.as_deref()).to_owned();
         let not_there = |error| match error {
             cluster::Error::NotFound(_) => Failure::waiting(
@@ -160,7 +183,7 @@ impl Reader<'_> {
         };
         let (cluster, audiences) = (&self.ctx.cluster, &account.audiences);
         let own = self.ctx.audiences.get(cluster, &namespace, &account.name).await.map_err(not_there)?;
-        audience::check(audiences, own)?;
+        audience::check(audiences, &own)?;
         // Whether there is a token to be had shows here, and not as a login that fails.
         cluster.request_token(&namespace, &account.name, audiences).await.map_err(not_there)?;
         self.sources.push(format!("{namespace}/{}", account.name));
@@ -243,23 +266,38 @@ fn token_source(cluster: Cluster, namespace: String, account: ServiceAccountRef)
     }
 }
 
-/// The audiences that are the cluster's own, asked for once.
-#[derive(Default)]
-pub struct ClusterAudiences(tokio::sync::OnceCell<BTreeSet<String>>);
+/// Whom tokens of ServiceAccounts may be for.
+pub struct Audiences {
+    /// Whom connections of namespaces may ask for.
+    allowed: Vec<String>,
+    /// The cluster's own, which nobody may ask for, and when they were asked for.
+    own: tokio::sync::Mutex<Option<(Instant, Arc<BTreeSet<String>>)>>,
+}
 
-impl ClusterAudiences {
+impl Audiences {
+    /// Those that connections of namespaces may ask for.
+    pub fn new(allowed: Vec<String>) -> Self {
+        Self { allowed, own: tokio::sync::Mutex::default() }
+    }
+
     async fn get(
         &self,
         cluster: &Cluster,
         namespace: &str,
         account: &str,
-    ) -> Result<&BTreeSet<String>, cluster::Error> {
-        let ask = async {
-            // Without audiences, the token is for the API server's own. It is looked at, and goes nowhere.
-            let token = cluster.request_token(namespace, account, &[]).await?;
-            audience::of_the_cluster(token.expose()).map_err(|why| cluster::Error::Failed(why.to_owned()))
-        };
-        self.0.get_or_try_init(|| ask).await
+    ) -> Result<Arc<BTreeSet<String>>, cluster::Error> {
+        let mut own = self.own.lock().await;
+        if let Some((at, known)) = &*own
+            && at.elapsed() < limits::OWN_AUDIENCES_AGAIN
+        {
+            return Ok(known.clone());
+        }
+        // Without audiences, the token is for the API server's own. It is looked at, and goes nowhere.
+        let token = cluster.request_token(namespace, account, &[]).await?;
+        let found = audience::of_the_cluster(token.expose());
+        let found = Arc::new(found.map_err(|why| cluster::Error::Failed(why.to_owned()))?);
+        *own = Some((Instant::now(), found.clone()));
+        Ok(found)
     }
 }
 

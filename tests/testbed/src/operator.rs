@@ -21,6 +21,8 @@ pub struct OperatorOptions {
     pub name: String,
     /// `--log-level`.
     pub log_level: String,
+    /// `--allow-hosts`: where connections of namespaces may lead beyond the default. The Conjurs of tests are on loopback.
+    pub allow_hosts: String,
     /// Further arguments of `run`.
     pub args: Vec<String>,
     /// Further environment variables.
@@ -36,6 +38,7 @@ impl OperatorOptions {
             release: release.clone(),
             name: "conjur-operator-0".to_owned(),
             log_level: "info".to_owned(),
+            allow_hosts: "127.0.0.0/8,::1".to_owned(),
             args: vec!["--log-format".to_owned(), "text".to_owned()],
             env: vec![],
             way: None,
@@ -93,6 +96,9 @@ impl Operator {
             [("--health-addr", &health), ("--metrics-addr", &metrics), ("--log-level", &options.log_level)]
         {
             args.extend([flag.to_owned(), value.clone()]);
+        }
+        if !options.allow_hosts.is_empty() {
+            args.extend(["--allow-hosts".to_owned(), options.allow_hosts]);
         }
         args.extend(options.args);
         let mut env = vec![

@@ -24,6 +24,7 @@ fn secret(text: &str) -> Sensitive<String> {
 fn name(error: &Error) -> String {
     match error {
         Error::Config { .. } => "Config",
+        Error::HostDenied { .. } => "HostDenied",
         Error::Unauthenticated { .. } => "Unauthenticated",
         Error::Forbidden { .. } => "Forbidden",
         Error::NotFound { .. } => "NotFound",
