@@ -25,10 +25,11 @@ demo-stop: cargo ## End what `KEEP=1 make demo` left running
 	@$(BINARIES)/demo stop
 
 test: cargo programs ## All tests: unit, recordings, cluster
-	cargo test --workspace
+	@cargo build --release --bin conjur-operator
+	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator cargo test --workspace
 
 test-fast: cargo ## The tests that need no control plane
-	cargo test --workspace --exclude testbed --exclude bench -- --skip cluster::
+	cargo test --workspace --exclude testbed --exclude bench --exclude attack --exclude fuzz -- --skip cluster::
 	cargo test --package testbed --lib
 
 # The operator alone, with the features that it is shipped with; what measures it, apart.

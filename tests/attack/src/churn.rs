@@ -1,38 +1,78 @@
-//! What attackers do with their objects: they edit, ask for a sync at once, remove and make anew, all the time.
+//! What attackers do with their objects: they make them, edit, ask for a sync at once, remove and make anew.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use futures::{StreamExt as _, stream};
 use rand::Rng as _;
 use serde_json::{Value, json};
 
 use crate::apply;
-use crate::kinds::Attack;
+use crate::kinds::Kind;
 use crate::victims::hurry;
 use crate::world::World;
 
+/// New objects in a second, over all attackers: what the control plane takes beside everything else.
+const MADE_EACH_SECOND: u32 = 120;
 /// Changes in a second, over all attackers.
-const EACH_SECOND: u32 = 40;
+const CHANGED_EACH_SECOND: u32 = 40;
 
-/// Goes on until then; says what was done. A refused change is the attackers' own trouble.
-pub async fn until(world: &World, attacks: Vec<Attack>, until: Instant) -> Result<Vec<String>> {
-    let mut told: Vec<String> = attacks.iter().map(|attack| attack.told.clone()).collect();
-    let objects: Vec<&Value> = attacks.iter().flat_map(|attack| &attack.objects).collect();
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / EACH_SECOND);
+/// Makes all objects and goes on until then; says what was done. A refused change is the attackers' own trouble.
+pub async fn until(world: &World, attacks: &[(Kind, Vec<Value>)], until: Instant) -> Vec<String> {
+    let objects = in_turns(attacks);
+    let begun = AtomicUsize::new(0);
+    let taken: Vec<AtomicUsize> = attacks.iter().map(|_| AtomicUsize::new(0)).collect();
+    let making = stream::iter(&objects).map(|(of, object)| {
+        let taken = &taken[*of];
+        async move {
+            if apply::make(&world.client, object).await.is_ok() {
+                taken.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let making = async {
+        let mut tick = tokio::time::interval(Duration::from_secs(1) / MADE_EACH_SECOND);
+        let mut making = making.buffered(8);
+        while Instant::now() < until && making.next().await.is_some() {
+            begun.fetch_add(1, Ordering::Relaxed);
+            tick.tick().await;
+        }
+    };
+    let ((), changed) = tokio::join!(making, change(world, &objects, &begun, until));
+    let told = attacks.iter().zip(&taken).map(|((kind, all), taken)| {
+        format!("{} {}/{}", kind.name(), taken.load(Ordering::Relaxed), all.len())
+    });
+    vec![format!("objects made: {}", told.collect::<Vec<_>>().join(", ")), changed]
+}
+
+/// All objects with the number of their kind: one of each kind, then the next of each.
+fn in_turns(attacks: &[(Kind, Vec<Value>)]) -> Vec<(usize, &Value)> {
+    let longest = attacks.iter().map(|(_, objects)| objects.len()).max().unwrap_or_default();
+    let turn =
+        |at: usize| attacks.iter().enumerate().filter_map(move |(of, (_, all))| Some((of, all.get(at)?)));
+    (0..longest).flat_map(turn).collect()
+}
+
+async fn change(world: &World, objects: &[(usize, &Value)], begun: &AtomicUsize, until: Instant) -> String {
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / CHANGED_EACH_SECOND);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut done, mut refused) = (0_usize, 0_usize);
-    while Instant::now() < until && !objects.is_empty() {
+    while Instant::now() < until {
         tick.tick().await;
+        let there = begun.load(Ordering::Relaxed).min(objects.len());
+        if there == 0 {
+            continue;
+        }
         let (which, what) = {
             let mut random = rand::rng();
-            (random.random_range(0..objects.len()), random.random_range(0..20))
+            (random.random_range(0..there), random.random_range(0..20))
         };
-        let outcome = act(world, objects[which], what).await;
+        let outcome = act(world, objects[which].1, what).await;
         done += 1;
         refused += usize::from(outcome.is_err());
     }
-    told.push(format!("{done} edits, sync-nows, removals and new objects; {refused} refused"));
-    Ok(told)
+    format!("{done} edits, sync-nows, removals and new objects; {refused} refused")
 }
 
 async fn act(world: &World, object: &Value, what: u32) -> Result<()> {

@@ -7,14 +7,15 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 
 pub use answers::Mode;
 
 /// A running one; it ends when this is dropped.
 pub struct Hostile {
     address: SocketAddr,
-    task: JoinHandle<()>,
+    /// Its own, so that what it does delays nobody who measures.
+    runtime: Option<Runtime>,
 }
 
 /// What was asked, as far as it matters.
@@ -29,10 +30,13 @@ pub struct Request {
 
 impl Hostile {
     /// Starts one, on a free port of the loopback interface.
-    pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("a hostile server")?;
-        let address = listener.local_addr()?;
-        let task = tokio::spawn(async move {
+    pub fn start() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").context("a hostile server")?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        runtime.spawn(async move {
+            let Ok(listener) = TcpListener::from_std(socket) else { return };
             loop {
                 if let Ok((stream, _)) = listener.accept().await {
                     tokio::spawn(async move {
@@ -42,7 +46,7 @@ impl Hostile {
                 }
             }
         });
-        Ok(Self { address, task })
+        Ok(Self { address, runtime: Some(runtime) })
     }
 
     /// Its address for a mode.
@@ -53,7 +57,9 @@ impl Hostile {
 
 impl Drop for Hostile {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::apply::{make, make_all, namespace};
-use crate::say;
 use crate::world::World;
 
 /// A kind of attack.
@@ -52,7 +51,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> String {
+    /// Its name in namespaces and reports.
+    pub fn name(self) -> String {
         format!("{self:?}").to_lowercase()
     }
 }
@@ -68,15 +68,6 @@ pub struct Plan {
     pub before: Vec<Value>,
     /// The hostile objects.
     pub objects: Vec<Value>,
-}
-
-/// Objects that are there, and what to say of them.
-#[derive(Debug)]
-pub struct Attack {
-    /// Those that are edited, hurried and made anew.
-    pub objects: Vec<Value>,
-    /// For the report.
-    pub told: String,
 }
 
 /// The plan of a kind.
@@ -106,16 +97,14 @@ fn plan(kind: Kind, world: &World, count: usize) -> Plan {
     plan
 }
 
-/// Makes everything of these kinds: first what is referred to, then all hostile objects in turns.
-pub async fn prepare(world: &World, kinds: &[Kind], count: usize) -> Result<Vec<Attack>> {
+/// Makes what the objects of these kinds refer to, and gives the objects of each.
+pub async fn prepare(world: &World, kinds: &[Kind], count: usize) -> Result<Vec<(Kind, Vec<Value>)>> {
     let mut attacks = Vec::new();
-    let plans: Vec<(Kind, Plan)> = kinds.iter().map(|kind| (*kind, plan(*kind, world, count))).collect();
-    for (kind, plan) in &plans {
-        for name in &plan.namespaces {
-            make(&world.client, &namespace(name, "attacker")).await?;
-        }
+    for kind in kinds {
+        let plan = plan(*kind, world, count);
         let mut policy = String::new();
         for name in &plan.namespaces {
+            make(&world.client, &namespace(name, "attacker")).await?;
             writeln!(policy, "- !policy attack/{name}")?;
         }
         for (id, _) in &plan.variables {
@@ -127,15 +116,7 @@ pub async fn prepare(world: &World, kinds: &[Kind], count: usize) -> Result<Vec<
         }
         let (taken, refused) = make_all(&world.client, &plan.before).await;
         anyhow::ensure!(taken == plan.before.len(), "{kind:?}: {refused:?}");
-    }
-    say("  what the attackers refer to is there; now their objects");
-    for (kind, plan) in plans {
-        let (taken, refused) = make_all(&world.client, &plan.objects).await;
-        let refused = refused.map(|error| format!("; {error:#}").chars().take(160).collect::<String>());
-        let told =
-            format!("{}: {taken} of {}{}", kind.name(), plan.objects.len(), refused.unwrap_or_default());
-        say(format!("  {told}"));
-        attacks.push(Attack { objects: plan.objects, told });
+        attacks.push((*kind, plan.objects));
     }
     Ok(attacks)
 }

@@ -149,8 +149,9 @@ async fn both(
 ) -> Result<(Times, Vec<String>)> {
     let until = Instant::now() + time;
     let attackers = async {
-        let attackers = kinds::prepare(world, &options.kinds, options.objects).await?;
-        churn::until(world, attackers, until).await
+        let attacks = kinds::prepare(world, &options.kinds, options.objects).await?;
+        say("  what the attackers refer to is there; now their objects");
+        anyhow::Ok(churn::until(world, &attacks, until).await)
     };
     let (times, told) = tokio::join!(victims.measure(world, time), attackers);
     Ok((times?, told?))

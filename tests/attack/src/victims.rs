@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use conjur_operator::api::{ConjurSecret, condition};
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use kube::api::{Api, WatchEvent, WatchParams};
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use testbed::{DevConjur, wait_for};
 use tokio::sync::Mutex;
 
-use crate::apply::{change, make, make_all, namespace, ours, remove, secret};
+use crate::apply::{change, config_map, make, make_all, namespace, ours, remove, secret};
 use crate::world::World;
 
 /// Namespaces of each group, and objects of each.
@@ -68,6 +68,8 @@ pub struct Times {
     pub new: [Vec<f64>; 2],
     /// From a changed value to its Secret, by group.
     pub changed: [Vec<f64>; 2],
+    /// From a new ConfigMap to the watch that tells of it: what the control plane itself takes.
+    pub floor: Vec<f64>,
 }
 
 /// What 95 of 100 took at most.
@@ -91,7 +93,7 @@ impl Times {
     /// For a person.
     pub fn told(&self) -> String {
         let told = self.all().map(|(what, times)| format!("{what} {:.2} s ({})", p95(times), times.len()));
-        told.join(", ")
+        format!("{}; the control plane {:.2} s", told.join(", "), p95(&self.floor))
     }
 }
 
@@ -193,18 +195,20 @@ impl Victims {
     pub async fn measure(&self, world: &World, time: Duration) -> Result<Times> {
         let began = Instant::now();
         let mut times = Times::default();
-        let mut running = FuturesUnordered::new();
+        let (mut running, mut bare) = (FuturesUnordered::new(), FuturesUnordered::new());
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         let mut turn = 0;
-        while began.elapsed() < time || !running.is_empty() {
+        while began.elapsed() < time || !running.is_empty() || !bare.is_empty() {
             tokio::select! {
                 _ = tick.tick(), if began.elapsed() < time => {
                     turn += 1;
+                    bare.push(floor(&world.client));
                     for group in Group::BOTH {
                         running.push(self.one(world, group, turn, true));
                         running.push(self.one(world, group, turn, false));
                     }
                 }
+                Some(took) = bare.next() => times.floor.push(took?),
                 Some(done) = running.next() => {
                     let (new, group, seconds) = done?;
                     let of = if new { &mut times.new } else { &mut times.changed };
@@ -236,6 +240,18 @@ async fn newcomer(client: &Client, group: Group, turn: usize) -> Result<f64> {
     let began = Instant::now();
     make(client, &object).await?;
     let took = until(&api, &name, began, is_ready).await?;
+    remove(client, &object).await?;
+    Ok(took)
+}
+
+/// A new ConfigMap until a watch tells of it.
+async fn floor(client: &Client) -> Result<f64> {
+    let name = format!("floor{}", jiff::Timestamp::now().as_nanosecond());
+    let object = config_map("default", &name, "k", "v");
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let began = Instant::now();
+    make(client, &object).await?;
+    let took = until(&api, &name, began, |_| true).await?;
     remove(client, &object).await?;
     Ok(took)
 }

@@ -49,7 +49,7 @@ impl World {
             ..operator
         };
         let operator = Operator::start(&binary, &plane, operator).await.context("starting the operator")?;
-        let hostile = Hostile::start().await?;
+        let hostile = Hostile::start()?;
         Ok(Self { plane, conjur, hostile, client, release, operator, memory })
     }
 
