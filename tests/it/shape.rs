@@ -1,5 +1,7 @@
 //! The shape of the source: imports point one way, and what is generated is current.
 
+mod pages;
+
 use std::{
     fs,
     path::{Path, PathBuf},
