@@ -20,6 +20,7 @@ use crate::{
         clients::{self, Connected, Named, Standing},
         failure::LOOK_AGAIN,
     },
+    limits::REFUSED_AGAIN,
     plan::{Failure, access::Verb, secret::Owner},
 };
 
@@ -93,15 +94,15 @@ pub async fn reconcile(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, 
             Ok(Outcome::Untouched(None))
         }
         Ok(None) => Ok(Outcome::Untouched(None)),
-        Err(failure) => Err(Failure {
-            message: format!(
+        Err(failure) => {
+            let message = format!(
                 "it is being deleted, and what it made is still in Conjur: {}. To leave Conjur as it is, set deletionPolicy to \
                  Retain",
                 failure.message
-            ),
-            ..failure
+            );
+            // What keeps it may be mended in Conjur, which tells nobody.
+            Err(Trouble { again: Some(REFUSED_AGAIN), ..Failure { message, ..failure }.into() })
         }
-        .into()),
     }
 }
 

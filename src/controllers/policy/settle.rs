@@ -94,7 +94,7 @@ impl Run<'_> {
             there.extend(look::each(&absent, self.through, self.ctx).await?);
         }
         let found = resolve(&announced, &there, &versions);
-        let elsewhere = self.stored_elsewhere(&found.rotate).await?;
+        let elsewhere = self.stored_elsewhere(&found.rotate, announced.version).await?;
         let mut left = announced;
         for role in found.rotate.difference(&elsewhere) {
             left.owed.remove(role);
@@ -135,7 +135,11 @@ impl Run<'_> {
 
     /// Those of the roles whose keys another ConjurPolicy keeps: it loaded the very same document as the same
     /// identity, so that its load looks like ours.
-    async fn stored_elsewhere(&self, roles: &BTreeSet<String>) -> Result<BTreeSet<String>, Failure> {
+    async fn stored_elsewhere(
+        &self,
+        roles: &BTreeSet<String>,
+        absent_at: i64,
+    ) -> Result<BTreeSet<String>, Failure> {
         let mut stored = BTreeSet::new();
         if roles.is_empty() {
             return Ok(stored);
@@ -153,29 +157,35 @@ impl Run<'_> {
             let namespace = other.namespace().unwrap_or_default();
             if let Some(mut secret) = self.ctx.cluster.read_secret(&namespace, &keys.secret_name).await? {
                 // Not by its connection, which may be gone: a role of the same id on another server is another one.
-                if self.keeps_keys(&other, &secret) {
-                    stored.extend(claimed.into_iter().filter(|role| holds_key(&secret, role)).cloned());
-                }
+                let kept = claimed.into_iter().filter(|role| {
+                    holds_key(&secret, role) && self.keeps_key(&other, &secret, role, absent_at)
+                });
+                stored.extend(kept.cloned());
                 wipe(&mut secret);
             }
         }
         Ok(stored)
     }
 
-    /// Whether a Secret is what the operator wrote for another policy that loads the same branch of the same server: who
-    /// may write Secrets in a namespace may have written any, so that a name alone says nothing.
-    fn keeps_keys(&self, other: &ConjurPolicy, secret: &Secret) -> bool {
+    /// Whether a Secret is what the operator wrote for another policy when that one made a role which was absent at a version
+    /// of the branch. Who may write Secrets in a namespace may have written any, and a key that is left of a role which was
+    /// made anew since is dead; so the other's status counts, where only the operator writes: a later version of its own. A
+    /// load that was stored and then cut off before the status said so is only in its Secret.
+    fn keeps_key(&self, other: &ConjurPolicy, secret: &Secret, role: &str, absent_at: i64) -> bool {
         let server = &self.seen.server;
         let key = Key::of(other);
-        let announced = keys::announced_in(secret).and_then(Result::ok);
-        let announced =
-            announced.is_some_and(|a| a.server == *server && a.branch == self.seen.branch.as_str());
-        let loaded = other.status.as_ref().and_then(|s| s.observed_inputs.as_ref());
+        let announced = keys::announced_in(secret).and_then(Result::ok).is_some_and(|a| {
+            a.server == *server && a.branch == self.seen.branch.as_str() && !a.owed.contains(role)
+        });
+        let loaded = other.status.as_ref().is_some_and(|s| {
+            s.observed_inputs.as_ref() == Some(&super::load_inputs(other, server))
+                && s.version.is_some_and(|version| version > absent_at)
+        });
         let granted = clients::named(&other.spec.connection_ref, &key, self.ctx).map_or(true, |named| {
             named.check_access(Verb::Load, &[&other.spec.branch], &key, self.ctx).is_ok()
         });
         granted
-            && (announced || loaded == Some(&super::load_inputs(other, server)))
+            && (announced || loaded)
             && keys::made_on(secret) == Some(server)
             && secret.immutable != Some(true)
             && is_written_for(&secret.metadata, &super::owner_of(other))

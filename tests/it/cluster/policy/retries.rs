@@ -122,7 +122,7 @@ fn what_somebody_mends_in_conjur_is_noticed_at_once_by_sync_now() {
             assert_eq!(status(&p).last_handled_sync_now.as_deref(), Some("mended"), "{name}");
             assert_eq!(status(&p).refusal, None, "{name}");
         }
-        assert_eq!(loads(&bench), sent + 3);
+        assert_eq!(loads(&bench), sent + 4, "and that of the owner");
         bench.keep_secret(bench.conjur.api_key_of("host/owned/web").unwrap());
     });
 }

@@ -215,6 +215,45 @@ fn a_forged_announcement_hands_over_no_key_of_a_branch_that_is_not_granted() {
 }
 
 #[test]
+fn a_forged_secret_for_keys_tells_nothing_of_roles_that_are_not_granted() {
+    test(|bench| async move {
+        bench.root(TREE).await;
+        for key in bench.conjur.load("victim", "- !host a\n").await.unwrap().into_values() {
+            bench.keep_secret(key);
+        }
+        let name = shared_connection(&bench, &["mine"]).await;
+        let mut said = Vec::new();
+        for id in ["a", "b"] {
+            let forged = json!({
+                "apiVersion": "v1", "kind": "Secret",
+                "metadata": {
+                    "name": "roles",
+                    "labels": { "conjur-operator.io/managed": "true" },
+                    "annotations": { "conjur-operator.io/owner": "ConjurPolicy/p" },
+                },
+                "stringData": {
+                    format!("host.victim_2f{id}.login"): format!("host/victim/{id}"),
+                    format!("host.victim_2f{id}.api-key"): "forged",
+                },
+            });
+            bench.apply(&forged.to_string()).await;
+            let more = deletes(&format!("branch: mine\n{}", keys_in("roles")));
+            bench.apply(&through(&name, "p", &more, "- !host mine\n")).await;
+            let message = bench.says::<ConjurPolicy>("p", "InvalidSpec").await;
+            said.push(message.replace(&format!("host/victim/{id}"), "host/victim/?"));
+            // Nor is anything told when the object goes.
+            delete(&bench, "p").await;
+            gone(&bench, "p").await;
+            bench.kubectl(&["delete", "secret", "roles", "--ignore-not-found"]).await;
+        }
+        assert_eq!(said[0], said[1]);
+        assert_eq!(asked_of(&bench, "victim"), 0);
+        assert!(!bench.conjur.exists("host", "mine/mine"), "refused before the load");
+        end(&bench, &name).await;
+    });
+}
+
+#[test]
 fn a_role_that_another_server_said_it_made_is_not_rotated_in_a_branch_that_is_not_granted() {
     test(|bench| async move {
         bench.root(&TREE.replace("victim", "billing")).await;

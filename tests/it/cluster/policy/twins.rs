@@ -57,6 +57,31 @@ fn a_twins_key_is_not_rotated() {
 }
 
 #[test]
+fn a_dead_key_in_the_secret_of_another_is_not_taken_for_that_of_a_role_that_was_made_anew() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let document = "- !host old\n- !host web\n";
+        bench.apply(&policy("q", &keys_in("q-roles"), document)).await;
+        bench.ready::<ConjurPolicy>("q").await;
+        bench.keep_secret(bench.conjur.api_key_of("host/billing/web").unwrap());
+        // Somebody deletes the host, whose key stays where it was stored.
+        let api_key = Sensitive::new(bench.conjur.api_key_of("host/ops").unwrap());
+        let credentials = Credentials::ApiKey { login: "host/ops".into(), api_key };
+        let ops = Client::new(Config::new(bench.conjur.url().parse().unwrap(), "demo", credentials)).unwrap();
+        let branch = PolicyBranch::new("billing").unwrap();
+        let delete = b"- !delete {record: !host web}\n";
+        ops.load_policy(&branch, LoadMode::Update, delete).await.unwrap();
+        assert!(!bench.conjur.exists("host", "billing/web"));
+        // p makes it anew with the very same document, and the answer is lost.
+        bench.conjur.fault(super::load_fault(1, conjur_dev::When::After, conjur_dev::Effect::Reset));
+        bench.apply(&policy("p", &keys_in("p-roles"), document)).await;
+        bench.ready::<ConjurPolicy>("p").await;
+        keys_work(&bench, "p-roles", &["web"]).await;
+        old_host_is_untouched(&bench);
+    });
+}
+
+#[test]
 fn a_load_that_was_refused_for_another_does_not_claim_what_a_twin_makes() {
     test(|bench| async move {
         billing(&bench).await;
