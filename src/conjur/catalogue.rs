@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use tokio::time::Instant;
 
+pub(super) use self::kept::IN_MEMORY;
 use self::kept::Shelf;
 use super::budget::Taken;
 use super::error::Error;

@@ -1,22 +1,25 @@
 //! The transport: few connections, deadlines, bounded bodies, and repeats only where repeating is safe.
 
+mod answer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-};
+use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, redirect};
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
+pub(crate) use self::answer::Answer;
+#[cfg(test)]
+pub(crate) use self::answer::retry_after;
 use super::budget::Party;
 use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
 use super::pace::{Gate, Lane, Pace, Parties, Permit, Pull};
 use super::reach::{self, Area, Resolver};
-use super::share::{Reading, Share};
+use super::share::Reading;
 use super::sockets::{Socket, Sockets};
 use super::{Config, scan, tls, words};
 use crate::limits;
@@ -45,17 +48,6 @@ pub(crate) struct Call {
     pub limit: usize,
     /// Whether sending it twice does no harm.
     pub repeatable: bool,
-}
-
-/// An answer, read to its end.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub endpoint: Endpoint,
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Sensitive<Vec<u8>>,
-    /// Of the budget of bytes in flight, where it is large.
-    pub share: Option<Share>,
 }
 
 /// An answer whose body is still to come.
@@ -163,8 +155,8 @@ impl Transport {
     }
 
     /// Who pays for a call's answer: for whom it is made, where that is one of many who share the connection.
-    pub(crate) fn payer(&self, call: &Call) -> Party {
-        let first = call.parties.first();
+    pub(crate) fn payer(&self, parties: &Parties) -> Party {
+        let first = parties.first();
         if first.is_empty() { Arc::clone(&self.party) } else { first }
     }
 
@@ -217,7 +209,7 @@ impl Transport {
         }
         // What can't be asked for again is worth waiting for: a load's answer has the keys of what it made.
         let patience = if call.repeatable { limits::ANSWERS_PATIENCE } else { call.timeout };
-        let mut reading = Reading::new(&self.payer(call), patience);
+        let mut reading = Reading::new(&self.payer(&call.parties), patience);
         let full = |_| self.crowded(call, start);
         reading.up_to(expected.min(most), most).await.map_err(full)?;
         let mut body = Sensitive::new(Vec::with_capacity(expected.min(most)));
@@ -371,49 +363,6 @@ impl Transport {
         tracing::debug!(endpoint = call.endpoint.as_str(), %error, "a request to Conjur failed");
         Fault { error, maybe_sent, again }
     }
-}
-
-impl Answer {
-    pub(crate) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    pub(crate) fn is_html(&self) -> bool {
-        self.header(&CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html"))
-    }
-
-    pub(crate) fn encoding(&self) -> Option<&str> {
-        self.header(&CONTENT_ENCODING).filter(|encoding| *encoding != "identity")
-    }
-
-    /// A 404 of Conjur has a JSON body; one without is a route, or a server, that isn't Conjur's.
-    pub(crate) fn is_conjur_404(&self) -> bool {
-        super::error::message_of(self).is_some()
-    }
-
-    /// `Retry-After`, in seconds or as a date, which is compared with the server's own clock; never longer than
-    /// [`RETRY_AFTER`](limits::RETRY_AFTER).
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let text = self.header(&RETRY_AFTER)?.trim();
-        retry_after(text, self.header(&DATE))
-    }
-}
-
-/// What a `Retry-After` asks for, given the answer's `Date`.
-pub(crate) fn retry_after(text: &str, now: Option<&str>) -> Option<Duration> {
-    let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
-        // More digits than a number has room for are only a longer pause.
-        let seconds = text.parse().unwrap_or(u64::MAX);
-        return Some(Duration::from_secs(seconds).min(limits::RETRY_AFTER));
-    }
-    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
-    let pause = date(text)?.duration_since(now.and_then(date)?);
-    Duration::try_from(pause).ok().map(|pause| pause.min(limits::RETRY_AFTER))
 }
 
 /// 100 to 200 ms, then twice that.

@@ -10,12 +10,14 @@ use futures::Stream;
 use futures::stream;
 use serde::Deserialize;
 
+use super::catalogue::IN_MEMORY;
 use super::error::Error;
 use super::id::{self, RoleId};
 use super::observe::Endpoint;
-use super::pages::{Pages, Turn, asks_for_less, lost};
+use super::pages::{Pages, Turn, asks_for_less, lost, no_room};
 use super::resources::{Page, Resource};
 use super::session::{json, longer};
+use super::share::keep_list;
 use super::{Client, stream as body};
 use crate::limits::{ID_BYTES, LIST_BYTES, Limit, hit};
 
@@ -97,10 +99,14 @@ impl Client {
                     Turn::More | Turn::Last => {
                         // One that is too long to be asked for costs only itself.
                         page.retain(|one| one.id.len() <= ID_BYTES && seen.insert(hash(one)));
-                        bytes += page.iter().map(Resource::bytes).sum::<usize>();
+                        let more = page.iter().map(Resource::bytes).sum::<usize>();
+                        bytes += more;
                         if bytes > LIST_BYTES {
                             return Err(self.too_large(listing));
                         }
+                        // Who asks may keep the pages until its work is done.
+                        let memory = IN_MEMORY.try_take(&self.session().payer(), more);
+                        keep_list(memory.ok_or_else(|| no_room(&listing.target(), self.session()))?);
                         return Ok(Some((
                             page,
                             ((turn == Turn::More).then_some((pages, seen, bytes)), hash),

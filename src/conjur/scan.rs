@@ -76,6 +76,12 @@ impl Scan {
         self.leaves_out = mark == b':' && self.kept.get(self.text.0..self.text.1) == Some(LEFT_OUT);
     }
 
+    /// Whether it begins like nothing that is read here: neither a list nor a record.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        let first = self.kept.iter().find(|byte| !byte.is_ascii_whitespace());
+        first.is_some_and(|first| !matches!(first, b'[' | b'{'))
+    }
+
     /// How much of memory it takes to read it, about.
     pub(crate) fn weight(&self) -> usize {
         self.kept.len().saturating_add(self.marks.saturating_mul(MARK))

@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 
 use super::authn::{Backoff, Token, Tokens};
+use super::budget::Party;
 use super::error::{self, About, Error};
 use super::http::{Answer, Call, Fault, Opened, Transport};
 use super::observe::{Endpoint, Observer};
@@ -40,6 +41,11 @@ impl Session {
     /// The same, on behalf of others.
     pub(crate) fn on_behalf_of(&self, parties: Parties) -> Self {
         Self { parties, ..self.clone() }
+    }
+
+    /// Who pays for what is kept of answers.
+    pub(crate) fn payer(&self) -> Party {
+        self.transport.payer(&self.parties)
     }
 
     /// A GET of `path` in the foreground, with the usual limits.

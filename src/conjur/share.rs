@@ -17,12 +17,19 @@ pub(super) static ALL: LazyLock<Arc<Budget>> =
     LazyLock::new(|| Budget::new(Limit::AnswersBytes, ANSWERS_BYTES));
 
 tokio::task_local! {
-    static HELD: RefCell<Vec<Arc<Share>>>;
+    static HELD: RefCell<Vec<Held>>;
 }
 
 /// A part of the budget; given back on drop.
 #[derive(Debug)]
 pub(crate) struct Share(Taken);
+
+/// What counts until the work that runs is done.
+#[expect(dead_code, reason = "what is in it is only kept, and dropped")]
+enum Held {
+    Value(Arc<Share>),
+    List(Taken),
+}
 
 /// What an answer that is being read takes of the budget.
 pub(crate) struct Reading {
@@ -102,7 +109,12 @@ pub async fn until_done<F: Future>(work: F) -> F::Output {
 /// Keeps a share for the work that runs now, if there is one that says when it is done.
 pub(super) fn keep(share: &Arc<Share>) {
     // Outside of any such work nothing is kept beyond the value itself.
-    HELD.try_with(|held| held.borrow_mut().push(Arc::clone(share))).ok();
+    HELD.try_with(|held| held.borrow_mut().push(Held::Value(Arc::clone(share)))).ok();
+}
+
+/// The same for what it keeps of a list.
+pub(super) fn keep_list(memory: Taken) {
+    HELD.try_with(|held| held.borrow_mut().push(Held::List(memory))).ok();
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ where
     let Opened { mut response, start, socket: _socket } = opened;
     let status = response.status().as_u16();
     let (mut read, mut scan) = (0, Scan::keeping());
-    let payer = transport.payer(call);
+    let payer = transport.payer(&call.parties);
     let mut reading = Reading::new(&payer, ANSWERS_PATIENCE);
     let mut place: Option<Taken> = None;
     let too_large = |limit: usize| {
@@ -52,6 +52,9 @@ where
             }
         }
         scan.push(&chunk);
+        if scan.is_hopeless() {
+            break;
+        }
         if scan.weight() > call.limit {
             return Err(too_large(call.limit));
         }

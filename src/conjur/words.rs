@@ -5,7 +5,7 @@
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::limits::{ID_BYTES, WORDS_BYTES};
+use crate::limits::{ID_BYTES, Limit, WORDS_BYTES, hit};
 
 /// A text of a server, already cut.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +23,11 @@ impl Words {
 
 /// `text` on one line, cut to [`WORDS_BYTES`].
 pub(crate) fn words(text: &str) -> String {
-    cut(text, WORDS_BYTES)
+    let words = cut(text, WORDS_BYTES);
+    if words.ends_with('…') {
+        hit(Limit::WordsBytes);
+    }
+    words
 }
 
 /// `text` on one line, cut to `most` bytes (at least 3), which an ellipsis tells. Control characters and line breaks become one space,

@@ -11,8 +11,8 @@ use crate::conjur::budget::Budget;
 use crate::conjur::pace::lock;
 use crate::limits::{self, LIST_BYTES, LISTS_KEPT_BYTES, Limit};
 
-/// Lists that are being walked, or used by somebody, those that are kept among them.
-pub(super) static IN_MEMORY: LazyLock<Arc<Budget>> =
+/// Lists that are being walked, or used by somebody, those that are kept among them: of variables, and of other records.
+pub(in crate::conjur) static IN_MEMORY: LazyLock<Arc<Budget>> =
     LazyLock::new(|| Budget::new(Limit::ListBytes, LISTS_KEPT_BYTES + LIST_BYTES));
 
 static KEPT: LazyLock<Mutex<Kept<Outcome>>> = LazyLock::new(|| Mutex::new(Kept::new(LISTS_KEPT_BYTES)));

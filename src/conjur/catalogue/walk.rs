@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use super::kept::IN_MEMORY;
+use super::IN_MEMORY;
 use super::{Listed, Mark};
 use crate::conjur::budget::Taken;
 use crate::conjur::error::{self, Error};
@@ -17,7 +17,7 @@ use crate::conjur::http::Call;
 use crate::conjur::id;
 use crate::conjur::observe::Endpoint;
 use crate::conjur::pace::Lane;
-use crate::conjur::pages::{Pages, Turn, asks_for_less, lost};
+use crate::conjur::pages::{Pages, Turn, asks_for_less, lost, no_room};
 use crate::conjur::resources::Page;
 use crate::conjur::session::{BODY_LIMIT, Session, longer, unreadable};
 use crate::limits::{ID_BYTES, LIST_BYTES, Limit, PAGE_BYTES, hit};
@@ -152,13 +152,7 @@ fn too_large(session: &Session) -> Error {
 
 /// Who finds no room in the memory for lists gives up for now: what it holds already others may wait for.
 fn crowded<T>(session: &Session, taken: Option<T>) -> Result<T, Error> {
-    taken.ok_or_else(|| {
-        hit(Limit::ListBytes);
-        let url = session.transport.url();
-        let message =
-            format!("the list of variables at {url} was given up: other lists fill the memory for them");
-        Error::Unavailable { message }
-    })
+    taken.ok_or_else(|| no_room("the list of variables", session))
 }
 
 async fn page(

@@ -227,6 +227,30 @@ async fn a_list_whose_pages_never_end_is_given_up() {
     }
 }
 
+/// A policy's work keeps what it lists until it is done: so long that counts, and no longer.
+#[tokio::test]
+async fn what_is_listed_counts_until_the_work_that_keeps_it_is_done() {
+    use futures::TryStreamExt;
+    let server = server().await;
+    mount(&server, "GET", "^/resources/demo/host$", |_: &Request| {
+        let hosts: Vec<_> = (0..500)
+            .map(|at| json!({ "id": format!("demo:host:{at}"), "owner": "o", "created_at": "t" }))
+            .collect();
+        json(200, serde_json::to_string(&hosts).unwrap())
+    })
+    .await;
+    let client = client(Config { party: "lists".into(), ..config(&server.uri()) });
+    let listing = Listing::of_kind("host");
+    let held = || crate::conjur::catalogue::IN_MEMORY.held_by("lists");
+    share::until_done(async {
+        let listed: Vec<_> = client.list_pages(&listing, 1000).try_collect().await.unwrap();
+        assert_eq!(listed.iter().map(Vec::len).sum::<usize>(), 500);
+        assert!(held() > 500 * std::mem::size_of::<Resource>(), "{}", held());
+    })
+    .await;
+    assert_eq!(held(), 0);
+}
+
 #[tokio::test]
 async fn a_list_of_megabytes_of_annotations_is_given_up() {
     let server = server().await;
