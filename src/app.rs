@@ -147,6 +147,7 @@ async fn act(
         turns: Turns::default(),
         key_writes,
         heavy,
+        rollout_restart: args.rollout_restart,
         metrics,
     });
     let connection_controller = streams::controller(

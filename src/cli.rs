@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use clap::ArgAction;
 use clap::builder::{
     BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser as _,
 };
@@ -80,6 +81,17 @@ pub struct RunArgs {
     )]
     pub allowed_audiences: Vec<String>,
 
+    /// Restart workloads for ConjurSecrets that ask for it; `false` where the operator has no right to
+    #[arg(
+        long,
+        env = "CONJUR_OPERATOR_ROLLOUT_RESTART",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub rollout_restart: bool,
+
     /// Namespace of the Lease [default: POD_NAMESPACE, or else the client's own namespace]
     #[arg(long, env = "CONJUR_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     lease_namespace: Option<String>,
@@ -132,13 +144,15 @@ mod tests {
         assert_eq!(args.lease_name, "conjur-operator");
         assert_eq!((args.allow_hosts, args.deny_hosts), (Vec::new(), Vec::new()));
         assert_eq!(args.allowed_audiences, ["conjur"]);
+        assert!(args.rollout_restart);
     }
 
     #[test]
     fn every_flag_is_taken() {
         let flags = "--leader-elect --metrics-addr 127.0.0.1:1 --health-addr [::1]:2 --log-format text --log-level trace \
                      --max-concurrent 4 --lease-namespace ns --lease-name op --allow-hosts 127.0.0.0/8,::1 \
-                     --allow-hosts *.corp.example --deny-hosts 10.0.0.0/8 --allowed-audiences conjur,vault";
+                     --allow-hosts *.corp.example --deny-hosts 10.0.0.0/8 --allowed-audiences conjur,vault \
+                     --rollout-restart false";
         let args = run(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert!(args.leader_elect);
         assert_eq!(args.metrics_addr.to_string(), "127.0.0.1:1");
@@ -147,6 +161,7 @@ mod tests {
         assert_eq!(args.max_concurrent.get(), 4);
         assert_eq!((args.allow_hosts.len(), args.deny_hosts.len()), (3, 1));
         assert_eq!(args.allowed_audiences, ["conjur", "vault"]);
+        assert!(!args.rollout_restart);
         assert_eq!((args.lease_namespace("own").as_str(), args.lease_name.as_str()), ("ns", "op"));
     }
 
@@ -162,6 +177,7 @@ mod tests {
             ["--allow-hosts", "10.0.0.0/33"],
             ["--deny-hosts", "https://x"],
             ["--allowed-audiences", ""],
+            ["--rollout-restart", "perhaps"],
         ] {
             assert!(run(&flags).is_err(), "{flags:?}");
         }

@@ -310,8 +310,15 @@ impl Cluster {
         };
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
-        let answer =
-            call(&what, api.create_token_request(service_account, &PostParams::default(), &request)).await?;
+        let params = PostParams::default();
+        let answer = call(&what, api.create_token_request(service_account, &params, &request));
+        let answer = answer.await.map_err(|error| match error {
+            Error::Forbidden(message) => Error::Forbidden(format!(
+                "{message}; the operator's administrator allows it by the name of the ServiceAccount in \
+                 rbac.tokenRequest.serviceAccountNames of the chart"
+            )),
+            error => error,
+        })?;
         let token = answer.status.map(|status| status.token).unwrap_or_default();
         if token.is_empty() {
             return Err(Error::Failed(format!("the API server gave no token to: {what}")));

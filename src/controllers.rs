@@ -120,6 +120,8 @@ pub struct Context {
     pub key_writes: Arc<KeyWrites>,
     /// Does what is heavy.
     pub heavy: Heavy,
+    /// Whether workloads are restarted for objects that ask for it.
+    pub rollout_restart: bool,
     /// Counts what happens.
     pub metrics: Metrics,
 }

@@ -90,7 +90,9 @@ impl World {
 
     async fn make() -> World {
         let plane = ControlPlane::shared().await;
-        let release = plane.install_chart(&Chart::default()).await.unwrap();
+        // The tests log in with tokens of ServiceAccounts of this name, and of no other.
+        let values = serde_json::json!({ "rbac": { "tokenRequest": { "serviceAccountNames": ["app"] } } });
+        let release = plane.install_chart(&Chart { values, ..Chart::default() }).await.unwrap();
         let mut options = OperatorOptions::under(&release);
         // All tests run at trace, so that each can look for its secrets in the log.
         options.log_level = "trace".into();

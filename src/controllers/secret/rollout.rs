@@ -19,6 +19,10 @@ use crate::{
     },
 };
 
+/// What stands behind the message of an object that asks for restarts where there are none.
+const SWITCHED_OFF: &str = "; no workload is restarted, since spec.rolloutRestart is switched off for the whole operator: \
+     its administrator can allow it (rolloutRestart.enabled of the chart, --rollout-restart)";
+
 impl Seen {
     /// The revision of the Secret's data, by what we wrote last or by what the watch shows; none where none is asked for.
     pub fn revision(&self, ctx: &Context) -> Option<String> {
@@ -70,11 +74,13 @@ pub async fn follow(
     let Some(revision) = written.or(revision).filter(|_| !object.spec.rollouts().is_empty()) else {
         return Ok(outcome);
     };
-    let Outcome::Done { again, reason, message, mut fields, lane } = outcome else { return Ok(outcome) };
+    let Outcome::Done { again, reason, mut message, mut fields, lane } = outcome else { return Ok(outcome) };
     fields.insert("revision".into(), json!(revision));
     let uid = object.uid().unwrap_or_default();
     let rolled_out = object.status.as_ref().and_then(|s| s.rolled_out.as_deref());
-    if Lineage::of(&uid).is_pending(Some(&revision), rolled_out)
+    if !ctx.rollout_restart {
+        message.push_str(SWITCHED_OFF);
+    } else if Lineage::of(&uid).is_pending(Some(&revision), rolled_out)
         && let Err(failure) = restart(object, key, &revision, lane, ctx).await
     {
         ctx.memory.change(key, |m| m.only_rollout = true);
@@ -82,6 +88,7 @@ pub async fn follow(
         return Err(Trouble { failure, asked: false, fields, again: None });
     }
     ctx.memory.change(key, |m| m.only_rollout = false);
+    // Also where it is switched off: on again, it is to restart nothing for what changed in between.
     fields.insert("rolledOut".into(), json!(revision));
     Ok(Outcome::Done { again, reason, message, fields, lane })
 }

@@ -17,11 +17,11 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use testbed::wait_for;
+use testbed::{Operator, OperatorOptions, wait_for};
 
 use super::{
     Bench, SOON, alone,
-    setup::{change, connected, edit, project, put, states, synced},
+    setup::{change, condition, connected, edit, project, put, states, synced},
     target::merging,
     test,
 };
@@ -288,5 +288,33 @@ fn a_restart_survives_the_operators_end_and_its_start_makes_none() {
         bench.ready::<ConjurSecret>("db").await;
         assert_eq!(web(&bench).await, 1);
         assert_ne!(bench.api::<Secret>().get("db").await.unwrap().uid(), None);
+    });
+}
+
+#[test]
+fn an_operator_that_restarts_nothing_says_so_and_restarts_nothing_afterwards() {
+    alone(|bench, mut shared| async move {
+        shared.terminate().await.unwrap();
+        let mut options = OperatorOptions::under(&bench.world.release);
+        "restarts-nothing".clone_into(&mut options.name);
+        options.args.push("--rollout-restart=false".to_owned());
+        let binary = env!("CARGO_BIN_EXE_conjur-operator");
+        let operator = Operator::start(binary, bench.world.plane, options).await.unwrap();
+        done(&bench, &json!({})).await;
+        let value = bench.set("apps/a");
+        let object = synced(&bench, "db", "changed").await;
+        bench.holds("db", &[("a", &value)]).await;
+        let (ready, _, message) = condition(&object, "Ready").unwrap();
+        assert!(ready == "True" && message.contains("rolloutRestart.enabled of the chart"), "{message}");
+        operator.terminate().await.unwrap();
+
+        // What changed meanwhile is no reason to restart once it is allowed.
+        shared.restart().await.unwrap();
+        let object = synced(&bench, "db", "allowed").await;
+        assert!(!condition(&object, "Ready").unwrap().2.contains("switched off"));
+        assert_eq!(web(&bench).await, 0);
+        bench.set("apps/a");
+        synced(&bench, "db", "changed again").await;
+        assert_eq!(web(&bench).await, 1);
     });
 }

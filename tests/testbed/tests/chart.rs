@@ -1,6 +1,10 @@
 //! The chart, rendered and installed by Helm on a real API server.
 
-use serde_json::json;
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
 use testbed::{Chart, ControlPlane, repository};
 
 fn chart_folder() -> String {
@@ -21,7 +25,12 @@ async fn the_chart_installs_upgrades_and_grants_what_the_operator_needs_and_no_m
         ("list", "configmaps", "billing", true),
         ("patch", "conjursecrets.conjur-operator.io/status", "billing", true),
         ("create", "events.events.k8s.io", "billing", true),
-        ("update", "leases.coordination.k8s.io", "conjur-system", true),
+        ("create", "leases.coordination.k8s.io", "conjur-system", true),
+        ("update", "leases.coordination.k8s.io", "conjur-system", false),
+        ("list", "leases.coordination.k8s.io", "conjur-system", false),
+        ("create", "events", "billing", false),
+        ("create", "serviceaccounts/token", "billing", false),
+        ("patch", "deployments.apps", "billing", true),
         ("update", "leases.coordination.k8s.io", "billing", false),
         ("update", "conjursecrets.conjur-operator.io", "billing", false),
         ("get", "pods", "billing", false),
@@ -32,6 +41,16 @@ async fn the_chart_installs_upgrades_and_grants_what_the_operator_needs_and_no_m
         args.extend([resource, "--subresource", subresource, "--namespace", namespace, "--as", &user]);
         let answer = cluster.kubectl(&args).await;
         assert_eq!(answer.is_ok(), allowed, "{verb} {resource}/{subresource} in {namespace}: {answer:?}");
+    }
+
+    for (name, allowed) in [("conjur-operator", true), ("kube-controller-manager", false)] {
+        for verb in ["get", "update"] {
+            let lease = format!("leases.coordination.k8s.io/{name}");
+            let answer = cluster
+                .kubectl(&["auth", "can-i", verb, &lease, "--namespace", "conjur-system", "--as", &user])
+                .await;
+            assert_eq!(answer.is_ok(), allowed, "{verb} {lease}: {answer:?}");
+        }
     }
 
     // Pod Security looks at the Pods that the Deployment makes.
@@ -62,7 +81,14 @@ async fn what_the_chart_does_not_know_is_refused_and_what_it_knows_is_rendered()
         }
         cluster.helm(&args).await
     };
-    for wrong in ["image.registry=x", "logLevel=loud", "replicaCounts=2"] {
+    for wrong in [
+        "image.registry=x",
+        "logLevel=loud",
+        "replicaCounts=2",
+        "rbac.tokenRequest.names[0]=app",
+        "rbac.tokenRequest.serviceAccountNames[0]=a/b",
+        "rolloutRestart.on=true",
+    ] {
         assert!(template(&[wrong]).await.is_err(), "{wrong} was taken");
     }
     let error = template(&["replicaCount=2", "leaderElection.enabled=false"]).await.unwrap_err().to_string();
@@ -94,6 +120,7 @@ async fn what_the_chart_does_not_know_is_refused_and_what_it_knows_is_rendered()
         "extraVolumeMounts[0].mountPath=/more",
         "fullnameOverride=full",
         "crds.keep=false",
+        "rolloutRestart.enabled=false",
     ])
     .await
     .unwrap();
@@ -117,6 +144,7 @@ async fn what_the_chart_does_not_know_is_refused_and_what_it_knows_is_rendered()
         "\"--allow-hosts=*.corp.example\"",
         "\"--deny-hosts=10.6.6.6\"",
         "\"--allowed-audiences=conjur-eu\"",
+        "--rollout-restart=false",
         "- --one-more",
         "name: HTTPS_PROXY",
         "- name: more",
@@ -132,6 +160,101 @@ async fn what_the_chart_does_not_know_is_refused_and_what_it_knows_is_rendered()
     let none = template(&["crds.enabled=false", "rbac.create=false", "rbac.aggregate=false"]).await.unwrap();
     for unexpected in ["CustomResourceDefinition", "ClusterRole"] {
         assert!(!none.contains(unexpected), "`{unexpected}` is there in\n{none}");
+    }
+    cluster.stop().await.unwrap();
+}
+
+/// What the chart's roles grant with some values: `group/resource [names]: verbs`, the Role's below `lease`.
+async fn rights(cluster: &ControlPlane, values: &[&str]) -> BTreeSet<String> {
+    let folder = chart_folder();
+    let mut args = vec!["template", "conjur-operator", &folder, "--show-only", "templates/rbac.yaml"];
+    for value in values {
+        args.extend(["--set", value]);
+    }
+    let yaml = cluster.helm(&args).await.unwrap();
+    let json = cluster.kubectl_with(&["create", "--dry-run=client", "-o", "json", "-f", "-"], &yaml).await;
+    let json = json.unwrap();
+    let roles = serde_json::Deserializer::from_str(&json).into_iter::<Value>();
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let mut found = BTreeSet::new();
+    for role in roles.map(Result::unwrap) {
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            let names = texts(&rule["resourceNames"]).join(" ");
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    let kind = role["kind"].as_str().unwrap();
+                    let verbs = texts(&rule["verbs"]).join(" ");
+                    found.insert(format!("{kind} {group}/{resource} [{names}]: {verbs}"));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn each_set_of_values_grants_what_it_needs_and_nothing_else() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let ours = "ClusterRole conjur-operator.io";
+    let expected: BTreeSet<String> = [
+        "clusterconjurconnections []: get list watch",
+        "conjurconnections []: get list watch",
+        "conjursecrets []: get list watch",
+        "conjurpolicies []: get list watch",
+        "clusterconjurconnections/status []: patch",
+        "conjurconnections/status []: patch",
+        "conjursecrets/status []: patch",
+        "conjurpolicies/status []: patch",
+        "conjurpolicies []: patch",
+        "conjursecrets/finalizers []: update",
+        "conjurpolicies/finalizers []: update",
+    ]
+    .map(|right| format!("{ours}/{right}"))
+    .into_iter()
+    .chain(
+        [
+            "ClusterRole /secrets []: get list watch create update patch delete",
+            "ClusterRole /configmaps []: get list watch",
+            "ClusterRole /namespaces []: get list watch",
+            "ClusterRole apps/deployments []: patch",
+            "ClusterRole apps/statefulsets []: patch",
+            "ClusterRole apps/daemonsets []: patch",
+            "ClusterRole events.k8s.io/events []: create patch",
+            "ClusterRole discovery.k8s.io/endpointslices [kubernetes]: get",
+            "Role coordination.k8s.io/leases [conjur-operator]: get update",
+            "Role coordination.k8s.io/leases []: create",
+        ]
+        .map(str::to_owned),
+    )
+    .collect();
+    let named = [
+        "ClusterRole /serviceaccounts []: list watch",
+        "ClusterRole /serviceaccounts/token [app web]: create",
+    ];
+    let all = [named[0], "ClusterRole /serviceaccounts/token []: create"];
+    let by_name = "rbac.tokenRequest.serviceAccountNames={app,web}";
+    // The values, what they add, and what they take away.
+    for (values, more, less) in [
+        (vec![], &[][..], ""),
+        (vec![by_name], &named[..], ""),
+        (vec!["rbac.tokenRequest.allServiceAccounts=true"], &all[..], ""),
+        (vec![by_name, "rbac.tokenRequest.allServiceAccounts=true"], &all[..], ""),
+        (vec![by_name, "rbac.tokenRequest.enabled=false"], &[][..], ""),
+        (vec!["rolloutRestart.enabled=false"], &[][..], " apps/"),
+        (vec!["leaderElection.enabled=false"], &[][..], "leases"),
+    ] {
+        let mut expected = expected.clone();
+        expected.extend(more.iter().map(|right| (*right).to_owned()));
+        expected.retain(|right| less.is_empty() || !right.contains(less));
+        let found = rights(&cluster, &values).await;
+        let (too_much, missing): (Vec<_>, Vec<_>) =
+            (found.difference(&expected).collect(), expected.difference(&found).collect());
+        assert!(
+            too_much.is_empty() && missing.is_empty(),
+            "{values:?}\ntoo much: {too_much:#?}\nmissing: {missing:#?}"
+        );
     }
     cluster.stop().await.unwrap();
 }
