@@ -17,17 +17,15 @@ use crate::{
         Context,
         clients::Clients,
         connection::Audiences,
-        drive,
         inputs::Inputs,
         memory::Memory,
         namespaces,
         policy::{Branches, KeyWrites, Notes},
         report::Events,
         report::Statuses,
-        streams,
+        runner, streams,
         streams::{Shown, Wakeups},
         sync_now::SyncNows,
-        turns::Turns,
     },
     heavy::Heavy,
     leader::{AcquireError, Lost},
@@ -144,30 +142,17 @@ async fn act(
         branches: Branches::default(),
         policy_notes: Notes::default(),
         sync_nows: SyncNows::default(),
-        turns: Turns::default(),
         key_writes,
         heavy,
         rollout_restart: args.rollout_restart,
         metrics,
     });
-    let connection_controller = streams::controller(
-        client.clone(),
-        (connections.clone(), connections_writer),
-        woken.connections,
-        &shutdown,
-        ctx.clone(),
-    );
-    let cluster_connection_controller = streams::controller(
-        client.clone(),
-        (cluster_connections.clone(), cluster_connections_writer),
-        woken.cluster_connections,
-        &shutdown,
-        ctx.clone(),
-    );
-    let secret_controller =
-        streams::controller(client.clone(), (secrets, secrets_writer), woken.secrets, &shutdown, ctx.clone());
-    let policy_controller =
-        streams::controller(client, (policies, policies_writer), woken.policies, &shutdown, ctx.clone());
+    let wakes_connections =
+        streams::wakes(client.clone(), connections_writer, woken.connections, ctx.clone());
+    let wakes_cluster_connections =
+        streams::wakes(client.clone(), cluster_connections_writer, woken.cluster_connections, ctx.clone());
+    let wakes_secrets = streams::wakes(client.clone(), secrets_writer, woken.secrets, ctx.clone());
+    let wakes_policies = streams::wakes(client, policies_writer, woken.policies, ctx.clone());
     // What is looked up must be there before the first object that looks it up, or it would say "not found".
     let ready = async {
         let (a, b, c, d) = tokio::join!(
@@ -181,8 +166,12 @@ async fn act(
     let all = async {
         let connections = async {
             tokio::join!(
-                drive(connection_controller, ctx.clone()),
-                drive(cluster_connection_controller, ctx.clone())
+                Box::pin(runner::run::<ConjurConnection>(wakes_connections, ctx.clone(), shutdown.clone())),
+                Box::pin(runner::run::<ClusterConjurConnection>(
+                    wakes_cluster_connections,
+                    ctx.clone(),
+                    shutdown.clone()
+                ))
             )
         };
         let users = async {
@@ -190,7 +179,10 @@ async fn act(
                 ready = ready => if !ready { return },
                 () = shutdown.cancelled() => return,
             }
-            tokio::join!(drive(secret_controller, ctx.clone()), drive(policy_controller, ctx.clone()));
+            tokio::join!(
+                Box::pin(runner::run::<ConjurSecret>(wakes_secrets, ctx.clone(), shutdown.clone())),
+                Box::pin(runner::run::<ConjurPolicy>(wakes_policies, ctx.clone(), shutdown.clone()))
+            );
         };
         tokio::join!(connections, users);
     };

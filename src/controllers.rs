@@ -1,4 +1,4 @@
-//! The reconcilers, and what they share: [`Context`], [`Reconcile`] and [`drive`].
+//! The reconcilers, and what they share: [`Context`] and [`Reconcile`].
 //!
 //! Read every controller in one direction: `reconcile` → `observe` → `act`.
 
@@ -12,6 +12,7 @@ pub mod memory;
 pub mod namespaces;
 pub mod policy;
 pub mod report;
+pub mod runner;
 pub mod secret;
 pub mod slim;
 pub mod streams;
@@ -20,14 +21,13 @@ pub mod turns;
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     fmt::Debug,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use k8s_openapi::{
     api::core::v1::{Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -35,16 +35,10 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta, object::HasStatus},
-    runtime::{
-        Controller,
-        controller::{self, Action},
-        reflector::Store,
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use tokio::task::JoinError;
-use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     clients::Clients,
@@ -55,18 +49,19 @@ use self::{
     report::{Events, Report, Statuses},
     streams::Wakeups,
     sync_now::SyncNows,
-    turns::{Line, Turns},
+    turns::Line,
 };
 use crate::{
     api::{
-        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, Reason,
+        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
         condition::{Conditioned, State},
     },
     cluster::Cluster,
     conjur::{Lane, reach::Reach, share},
     heavy::Heavy,
+    limits::RUNNING_OTHERS,
     metrics::{Kind, Metrics, ReconcileOutcome},
-    plan::{Class, Failure, secret::FingerprintKey},
+    plan::{Class, Failure, schedule::SyncNow, secret::FingerprintKey},
 };
 
 /// Stalled objects are looked at again after this long, for what was mended may not announce itself.
@@ -114,8 +109,6 @@ pub struct Context {
     pub policy_notes: Notes,
     /// Which `sync-now` texts were handled.
     pub sync_nows: SyncNows,
-    /// How many objects of a connection are worked on at once.
-    pub turns: Turns,
     /// Our own writes of Secrets that keep keys.
     pub key_writes: Arc<KeyWrites>,
     /// Does what is heavy.
@@ -140,6 +133,11 @@ impl Key {
     pub fn of<K: Resource>(object: &K) -> Self {
         Self { namespace: ResourceExt::namespace(object).unwrap_or_default(), name: object.name_any() }
     }
+
+    /// Of an object that is referred to.
+    pub fn of_ref<K: Resource>(object: ObjectRef<K>) -> Self {
+        Self { namespace: object.namespace.unwrap_or_default(), name: object.name }
+    }
 }
 
 /// A kind that the operator brings about.
@@ -158,6 +156,8 @@ pub trait Reconcile:
     const KIND: Kind;
     /// How long one reconcile may take.
     const DEADLINE: Duration;
+    /// How many objects of the kind are worked on at once.
+    const AT_ONCE: usize = RUNNING_OTHERS;
 
     /// Looks at the object, and does what is due. Every effect may be repeated.
     fn reconcile(&self, ctx: &Context) -> impl Future<Output = Result<Outcome, Trouble>> + Send;
@@ -245,65 +245,17 @@ impl<F: Into<Failure>> From<F> for Trouble {
     }
 }
 
-/// Runs a controller until it is told to stop and its reconciles have ended.
-pub async fn drive<K: Reconcile>(controller: Controller<DeserializeGuard<K>>, ctx: Arc<Context>) {
-    let backoffs = Arc::new(Backoffs::default());
-    let on_gone = (backoffs.clone(), ctx.clone());
-    controller
-        .run(
-            move |object, ctx| {
-                let backoffs = backoffs.clone();
-                // A task of its own: at each wake of one, the controller polls all that it runs.
-                let task = tokio::spawn(async move { in_turn(&object, &ctx, &backoffs).await });
-                AbortOnDropHandle::new(task)
-                    .map(|done| Ok::<_, Infallible>(done.unwrap_or_else(|error| aborted(&error))))
-            },
-            |_, never, _| match *never {},
-            ctx,
-        )
-        .for_each(|result| {
-            if let Err(controller::Error::ObjectNotFound(gone)) = &result {
-                let key =
-                    Key { namespace: gone.namespace.clone().unwrap_or_default(), name: gone.name.clone() };
-                on_gone.0.forget(&key);
-                on_gone.1.statuses.forget(K::KIND, &key);
-                on_gone.1.sync_nows.forget(K::KIND, &key);
-                K::gone(&key, &on_gone.1);
-            }
-            std::future::ready(())
-        })
-        .await;
-}
-
-/// What a reconcile's panic says could hold a value: those of its work are caught in it, this is for what is around it.
-fn aborted(error: &JoinError) -> Action {
-    tracing::error!(
-        panic = error.is_panic(),
-        "a task that reconciles an object was ended; it is begun again"
-    );
-    Action::requeue(LONGEST_BACKOFF)
-}
-
-/// One reconcile of one object, when its turn has come.
-async fn in_turn<K: Reconcile>(object: &DeserializeGuard<K>, ctx: &Context, backoffs: &Backoffs) -> Action {
-    let _turn = match object.0.as_ref().ok().and_then(K::line) {
-        Some(line) => ctx.turns.wait(line).await,
-        None => None,
-    };
-    // Not the object that the wait began with: another reconcile of it may have ended since, and its status been shown.
-    match ctx.statuses.freshest(&Key::of(object), K::store(ctx)) {
-        // Boxed: what waits for its turn is to hold none of this.
-        Some(Ok(object)) => Box::pin(attempt(&object, ctx, backoffs)).await,
-        Some(Err(invalid)) => streams::report_invalid::<K>(&invalid, ctx).await,
-        // At once, for the controller to find out: a list that was begun anew tells of nothing that is gone.
-        None => Action::requeue(Duration::ZERO),
-    }
-}
-
-/// One reconcile of one object: guard, deadline, report, backoff.
-async fn attempt<K: Reconcile>(object: &K, ctx: &Context, backoffs: &Backoffs) -> Action {
+/// One reconcile of one object: guard, deadline, report, backoff. When it is to run again, where nothing wakes it before.
+async fn attempt<K: Reconcile>(object: &K, ctx: &Context, backoffs: &Backoffs) -> Option<Duration> {
     let started = Instant::now();
     let key = Key::of(object);
+    let text = object.annotations().get(SYNC_NOW_ANNOTATION).map(String::as_str);
+    // A deletion is an edit, too: it moves the generation.
+    let look = ctx.sync_nows.look((K::KIND, &key), text, object.meta().generation, jiff::Timestamp::now());
+    if let SyncNow::In(rest) = look {
+        // All that is due is done by it then. What would be done now would count as an answer to it.
+        return Some(rest);
+    }
     // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
     let reconcile = Box::pin(share::until_done(async {
         // What is being deleted refers to nothing any more, and has to go all the same.
@@ -353,10 +305,10 @@ async fn finish<K: Reconcile>(
     result: Result<Outcome, Trouble>,
     ctx: &Context,
     backoffs: &Backoffs,
-) -> Action {
+) -> Option<Duration> {
     let (to_say, next) = match result {
         Ok(Outcome::Untouched(again)) => {
-            return again.map_or_else(Action::await_change, Action::requeue);
+            return again;
         }
         Ok(Outcome::Suspended) => {
             let message = "suspended: set spec.suspend to false to go on".to_owned();
@@ -394,10 +346,10 @@ async fn finish<K: Reconcile>(
         }
     };
     match report::report(object, to_say, ctx).await {
-        Ok(()) => next.map_or_else(Action::await_change, Action::requeue),
+        Ok(()) => next,
         Err(error) => {
             tracing::warn!(kind = K::KIND.as_str(), namespace = key.namespace, name = key.name, "{error}");
-            Action::requeue(backoffs.failed(key))
+            Some(backoffs.failed(key))
         }
     }
 }

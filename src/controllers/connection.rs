@@ -103,8 +103,8 @@ enum Checked {
     },
 }
 
-/// Sees that one identity of a connection works, if that is due. Its users are woken where it is news.
-async fn check(facts: &Facts, ctx: &Context) -> Result<Checked, Failure> {
+/// Sees that one identity of a connection works, if that is due or `asked` for. Its users are woken where it is news.
+async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Failure> {
     let user = match &facts.tenant {
         None => User::Connection(facts.id.clone()),
         Some(tenant) => User::Tenant(facts.id.clone(), tenant.clone()),
@@ -117,10 +117,11 @@ async fn check(facts: &Facts, ctx: &Context) -> Result<Checked, Failure> {
     ctx.inputs.want(&user, &gather::referred(facts));
     if let Some(rest) = ctx.clients.rests(facts)
         && !ctx.inputs.changed(&user)
+        && !asked
     {
         return Ok(Checked::Rests(rest));
     }
-    let changed = ctx.inputs.take_changed(&user);
+    let changed = ctx.inputs.take_changed(&user) || asked;
     let known = ctx.clients.checked_at(facts).filter(|_| facts.tenant.is_some() || facts.is_observed());
     let rest = known.and_then(|at| CHECK_AGAIN.checked_sub(at.elapsed()));
     if let (Some(rest), false) = (rest, changed) {
@@ -128,7 +129,7 @@ async fn check(facts: &Facts, ctx: &Context) -> Result<Checked, Failure> {
     }
     let Ingredients { config, inputs } = gather::gather(facts, ctx).await?;
     let existing = ctx.clients.existing(facts, &inputs);
-    if let (Some(rest), Some(_)) = (rest, &existing) {
+    if let (Some(rest), Some(_), false) = (rest, &existing, asked) {
         return Ok(Checked::Rests(rest));
     }
     let client = if let Some(client) = existing {
@@ -167,7 +168,8 @@ fn not_let_in(error: Error) -> Failure {
 
 /// Checks the connection's own identity, and says what came of it.
 async fn check_and_say<K: Reconcile>(object: &K, facts: &Facts, ctx: &Context) -> Result<Outcome, Trouble> {
-    let checked = check(facts, ctx).await.map_err(|failure| fail(facts, failure, ctx))?;
+    let asked = ctx.sync_nows.take(K::KIND, &Key::of(object));
+    let checked = check(facts, asked, ctx).await.map_err(|failure| fail(facts, failure, ctx))?;
     let Checked::Works { client, identity, inputs } = checked else {
         let Checked::Rests(rest) = checked else { return Ok(Outcome::Untouched(None)) };
         return Ok(Outcome::Untouched(Some(rest)));
@@ -199,7 +201,7 @@ async fn check_tenants(facts: &Facts, outcome: Outcome, ctx: &Context) -> Outcom
         if theirs.tenant.is_none() {
             continue;
         }
-        match check(&theirs, ctx).await {
+        match check(&theirs, false, ctx).await {
             Ok(Checked::Rests(rest)) => soonest = Some(soonest.map_or(rest, |s| s.min(rest))),
             Ok(Checked::Works { .. }) => {}
             Err(failure) => {

@@ -42,6 +42,7 @@ use crate::{
     },
     conjur::Lane,
     heavy::Whose,
+    limits::RUNNING_SECRETS,
     metrics::Kind,
     plan::{
         self, Class, Failure,
@@ -54,6 +55,7 @@ use crate::{
 impl Reconcile for ConjurSecret {
     const KIND: Kind = Kind::Secret;
     const DEADLINE: Duration = Duration::from_secs(120);
+    const AT_ONCE: usize = RUNNING_SECRETS;
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
         // The garbage collector takes the Secret before the object where that is deleted in the foreground: made again,
@@ -89,7 +91,7 @@ impl Reconcile for ConjurSecret {
                     // It may have changed after it was looked at.
                     ctx.wakeups.secret(ObjectRef::new(&key.name).within(&key.namespace));
                 }
-                result.map_err(|trouble| looked_at(self, &key, trouble, ctx))
+                result.map_err(|trouble| looked_at(self, trouble))
             }
         }
     }
@@ -135,21 +137,16 @@ impl Reconcile for ConjurSecret {
 }
 
 /// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled, and what
-/// was missing before is not what is wrong now. One that came a moment after another is still to be handled.
-fn looked_at(object: &ConjurSecret, key: &Key, mut trouble: Trouble, ctx: &Context) -> Trouble {
+/// was missing before is not what is wrong now.
+fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
     if matches!(trouble.failure.class, Class::Stalled | Class::Waiting(_)) {
         let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
-        let rest = ctx.sync_nows.rest(Kind::Secret, key, sync_now.map(String::as_str), Timestamp::now());
-        match rest {
-            None => _ = trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now)),
-            Some(rest) => trouble.again = Some(rest),
-        }
+        trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now));
         trouble.fields.entry("missing").or_insert(Value::Null);
     }
     if trouble.failure.class == Class::Stalled {
         // What only the user can mend may lie in Conjur: a value that a template can't take, a key that is none.
-        trouble.again =
-            Some(trouble.again.map_or(object.spec.interval(), |again| again.min(object.spec.interval())));
+        trouble.again = Some(object.spec.interval());
     }
     trouble
 }
@@ -279,7 +276,6 @@ impl Seen {
             observed_generation: status.observed_generation,
             sync_now: object.annotations().get(SYNC_NOW_ANNOTATION).map(String::as_str),
             handled_sync_now: status.last_handled_sync_now.as_deref(),
-            sync_now_at: ctx.sync_nows.at(Kind::Secret, &self.key),
             inputs: &inputs,
             handled_inputs: status.observed_inputs.as_deref(),
             ready: is_true(conditions, READY),
@@ -299,10 +295,6 @@ impl Seen {
         cause: Cause,
         ctx: &Context,
     ) -> Result<Outcome, Trouble> {
-        if cause == Cause::SyncNow {
-            let text = object.annotations().get(SYNC_NOW_ANNOTATION);
-            ctx.sync_nows.handled(Kind::Secret, &self.key, text.map(String::as_str), Timestamp::now());
-        }
         if self.made_once {
             // A crash may have left it between the two.
             Box::pin(target::remove_former(&self, object, Lane::Foreground, ctx)).await?;

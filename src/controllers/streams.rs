@@ -1,16 +1,14 @@
 //! What wakes the controllers: watches, each failing alone, and wakeups from one controller to another.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt, TryStreamExt, future::ready};
+use futures::{Stream, StreamExt, TryStreamExt, future::ready, stream::BoxStream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
     core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta, error_boundary::InvalidObject},
     runtime::{
-        Config, Controller, Predicate, PredicateConfig, WatchStreamExt,
-        controller::Action,
-        predicates,
+        Predicate, PredicateConfig, WatchStreamExt, predicates,
         reflector::{self, ObjectRef, Store},
         watcher::{self, watcher},
     },
@@ -19,7 +17,6 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Key, Reconcile, STALLED_AGAIN, facts::ConnectionId, memory::Memory, policy::KeyWrites, slim,
@@ -116,18 +113,16 @@ impl Wakeups {
     }
 }
 
-/// A controller of a kind, its store, and the wakeups that reach it.
-pub fn controller<K>(
+/// What wakes the objects of a kind: its watch, which fills the store, and the wakeups that reach it.
+pub fn wakes<K>(
     client: Client,
-    store: (Store<DeserializeGuard<K>>, reflector::store::Writer<DeserializeGuard<K>>),
+    writer: reflector::store::Writer<DeserializeGuard<K>>,
     mut woken: UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
-    stop: &CancellationToken,
     ctx: Arc<Context>,
-) -> Controller<DeserializeGuard<K>>
+) -> BoxStream<'static, Key>
 where
     K: Reconcile,
 {
-    let (reader, writer) = store;
     // Whoever depends on an object that is gone must learn of it now, not when the object would have been due.
     let (sender, mut deleted) = unbounded_channel();
     let main =
@@ -159,16 +154,12 @@ where
                 predicates::generation.combine(predicates::annotations),
                 PredicateConfig::default(),
             );
+    let main = main.filter_map(|object| ready(object.ok().map(|object| Key::of(&object))));
     let woken = futures::stream::select(
         futures::stream::poll_fn(move |cx| woken.poll_recv(cx)),
         futures::stream::poll_fn(move |cx| deleted.poll_recv(cx)),
     );
-    Controller::for_stream(main, reader)
-        // What runs at once is bounded where it costs something: requests to Conjur, writes to the API server.
-        // Waiting for a batch must hold nobody up.
-        .with_config(Config::default().concurrency(0))
-        .reconcile_on(woken)
-        .graceful_shutdown_on(stop.clone().cancelled_owned())
+    futures::stream::select(main, woken.map(Key::of_ref)).boxed()
 }
 
 /// What a watch of Secrets shows.
@@ -251,7 +242,7 @@ fn isolated<T, E: std::fmt::Display>(kind: &str, result: Result<T, E>) -> Option
 }
 
 /// Tells of an object that does not decode, in its own status; the others go on.
-pub async fn report_invalid<K: Reconcile>(invalid: &InvalidObject, ctx: &Context) -> Action {
+pub async fn report_invalid<K: Reconcile>(invalid: &InvalidObject, ctx: &Context) -> Option<Duration> {
     let (namespace, name) = (
         invalid.metadata.namespace.clone().unwrap_or_default(),
         invalid.metadata.name.clone().unwrap_or_default(),
@@ -282,5 +273,5 @@ pub async fn report_invalid<K: Reconcile>(invalid: &InvalidObject, ctx: &Context
     if let Err(error) = written {
         tracing::warn!(kind = K::KIND.as_str(), namespace, name, "{error}");
     }
-    Action::requeue(STALLED_AGAIN)
+    Some(STALLED_AGAIN)
 }

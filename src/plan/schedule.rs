@@ -97,8 +97,6 @@ pub struct Observed<'a> {
     pub sync_now: Option<&'a str>,
     /// `status.lastHandledSyncNow`.
     pub handled_sync_now: Option<&'a str>,
-    /// When this process last handled one; none where it did not.
-    pub sync_now_at: Option<Timestamp>,
     /// The hash over what it refers to, now.
     pub inputs: &'a str,
     /// `status.observedInputs`.
@@ -188,10 +186,9 @@ pub fn due(seen: &Observed, slots: Option<Slots>, now: Timestamp) -> Due {
         seen.handled_slot.is_some_and(|handled| slots.current(now) > handled)
             || seen.look_again.is_some_and(|at| now >= at)
     };
-    let sync_now = sync_now(seen.sync_now, seen.handled_sync_now, seen.sync_now_at, now);
     if seen.generation != seen.observed_generation {
         Due::Now(Cause::Generation)
-    } else if sync_now == SyncNow::Due {
+    } else if seen.sync_now.is_some() && seen.sync_now != seen.handled_sync_now {
         Due::Now(Cause::SyncNow)
     } else if Some(seen.inputs) != seen.handled_inputs && !seen.made_once {
         Due::Now(Cause::Inputs)
@@ -204,15 +201,10 @@ pub fn due(seen: &Observed, slots: Option<Slots>, now: Timestamp) -> Due {
     } else if seen.only_rollout {
         Due::Now(Cause::Rollout)
     } else {
-        let slot = slots.map(|slots| {
+        slots.map_or(Due::WhenWoken, |slots| {
             let look_again = seen.look_again.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-            look_again.into_iter().fold(slots.next_in(now), Duration::min)
-        });
-        let pause = match sync_now {
-            SyncNow::In(rest) => Some(rest),
-            SyncNow::Nothing | SyncNow::Due => None,
-        };
-        slot.into_iter().chain(pause).min().map_or(Due::WhenWoken, Due::In)
+            Due::In(look_again.into_iter().fold(slots.next_in(now), Duration::min))
+        })
     }
 }
 
@@ -232,7 +224,6 @@ mod tests {
             observed_generation: Some(3),
             sync_now: None,
             handled_sync_now: None,
-            sync_now_at: None,
             inputs: "a",
             handled_inputs: Some("a"),
             ready: true,
@@ -320,24 +311,6 @@ mod tests {
         ] {
             assert_eq!(sync_now(text, handled, at, now), expected, "{text:?} {handled:?} {at:?}");
         }
-    }
-
-    #[test]
-    fn a_sync_now_in_the_pause_waits_for_its_end_with_or_without_slots_and_holds_up_no_other_cause() {
-        let slots = Slots::new(Duration::from_secs(3600), "uid", OFFSETS);
-        let now = at(1_800_000_000);
-        let seen = || Observed {
-            sync_now: Some("b"),
-            handled_sync_now: Some("a"),
-            sync_now_at: Some(at(1_799_999_998)),
-            ..settled()
-        };
-        for slots in [Some(slots), None] {
-            assert_eq!(due(&seen(), slots, now), Due::In(Duration::from_secs(3)));
-            assert_eq!(due(&seen(), slots, at(1_800_000_003)), Due::Now(Cause::SyncNow));
-        }
-        assert_eq!(due(&Observed { generation: Some(4), ..seen() }, None, now), Due::Now(Cause::Generation));
-        assert_eq!(due(&Observed { retrying: true, ..seen() }, None, now), Due::Now(Cause::Unfinished));
     }
 
     proptest! {

@@ -1,0 +1,150 @@
+//! Runs the objects of a kind: what wakes them comes in, each has its [turn](super::turns), and a task of its own.
+//!
+//! - An object never runs twice at once; what wakes it meanwhile runs it again afterwards.
+//! - Nothing runs before the store has listed: what is looked up is there.
+//! - An object that is not in the store any more is gone, and what is remembered of it is forgotten.
+//! - Told to stop, nothing new is begun, and what runs is waited for.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{FutureExt, Stream, StreamExt};
+use kube::runtime::reflector::ObjectRef;
+use tokio::{
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Backoffs, Context, Key, LONGEST_BACKOFF, Reconcile, attempt, streams,
+    turns::{Line, Turns},
+};
+
+/// No time lies further ahead.
+const LONGEST: Duration = Duration::from_secs(180 * 86_400);
+/// So many that are woken at once are taken together.
+const TOGETHER: usize = 1_000;
+
+/// What came of a run.
+enum Ran {
+    /// It is to run again after the time; where there is none, when something wakes it.
+    Again(Option<Duration>),
+    /// There is no such object.
+    Gone,
+}
+
+struct Runner<K> {
+    ctx: Arc<Context>,
+    backoffs: Arc<Backoffs>,
+    turns: Turns,
+    jobs: JoinSet<Ran>,
+    running: HashMap<Id, Arc<Key>>,
+    kind: std::marker::PhantomData<fn() -> K>,
+}
+
+/// Runs the objects that are named by `woken`, until told to stop and what runs has ended.
+pub async fn run<K: Reconcile>(
+    woken: impl Stream<Item = Key> + Send,
+    ctx: Arc<Context>,
+    stop: CancellationToken,
+) {
+    let mut woken = std::pin::pin!(woken);
+    let store = K::store(&ctx).clone();
+    let mut listed = std::pin::pin!(store.wait_until_ready());
+    let mut runner = Runner::<K> {
+        ctx: ctx.clone(),
+        backoffs: Arc::default(),
+        turns: Turns::new(K::AT_ONCE),
+        jobs: JoinSet::new(),
+        running: HashMap::new(),
+        kind: std::marker::PhantomData,
+    };
+    let (mut ready, mut stopping) = (false, false);
+    loop {
+        if ready && !stopping {
+            runner.begin();
+        }
+        if stopping && runner.jobs.is_empty() {
+            return;
+        }
+        let next_due = runner.turns.next_due().filter(|_| ready && !stopping);
+        tokio::select! {
+            Some(ended) = runner.jobs.join_next_with_id() => runner.ended(ended),
+            key = woken.next(), if !stopping => match key {
+                Some(key) => {
+                    let now = Instant::now();
+                    runner.turns.wake(key, now);
+                    // Whose turn it is is found out once for all that came.
+                    for _ in 1..TOGETHER {
+                        let Some(Some(key)) = woken.next().now_or_never() else { break };
+                        runner.turns.wake(key, now);
+                    }
+                }
+                // Its senders are gone: the process ends.
+                None => stopping = true,
+            },
+            () = tokio::time::sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
+            result = &mut listed, if !ready => match result {
+                Ok(()) => ready = true,
+                Err(_) => stopping = true,
+            },
+            () = stop.cancelled(), if !stopping => stopping = true,
+        }
+    }
+}
+
+impl<K: Reconcile> Runner<K> {
+    fn begin(&mut self) {
+        let ctx = &self.ctx;
+        self.turns.line_up(Instant::now(), |key| line_of::<K>(key, ctx));
+        while let Some(key) = self.turns.begin() {
+            let (theirs, ctx, backoffs) = (Arc::clone(&key), self.ctx.clone(), self.backoffs.clone());
+            let id = self.jobs.spawn(async move { once::<K>(&theirs, &ctx, &backoffs).await }).id();
+            self.running.insert(id, key);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Ran), JoinError>) {
+        let (id, ran) = match ended {
+            Ok((id, ran)) => (id, ran),
+            Err(error) => (error.id(), aborted(&error)),
+        };
+        let Some(key) = self.running.remove(&id) else { return };
+        let again = match ran {
+            Ran::Again(again) => again,
+            Ran::Gone => {
+                self.backoffs.forget(&key);
+                self.ctx.statuses.forget(K::KIND, &key);
+                self.ctx.sync_nows.forget(K::KIND, &key);
+                K::gone(&key, &self.ctx);
+                None
+            }
+        };
+        self.turns.ended(&key, again.map(|after| Instant::now() + after.min(LONGEST)));
+    }
+}
+
+/// What a reconcile's panic says could hold a value: those of its work are caught in it, this is for what is around it.
+fn aborted(error: &JoinError) -> Ran {
+    tracing::error!(
+        panic = error.is_panic(),
+        "a task that reconciles an object was ended; it is begun again"
+    );
+    Ran::Again(Some(LONGEST_BACKOFF))
+}
+
+/// The line that an object waits in, as it is now.
+fn line_of<K: Reconcile>(key: &Key, ctx: &Context) -> Option<Line> {
+    let at = ObjectRef::new(&key.name);
+    let at = if key.namespace.is_empty() { at } else { at.within(&key.namespace) };
+    K::store(ctx).get(&at)?.0.as_ref().ok()?.line()
+}
+
+/// One reconcile of one object, now that its turn has come: as it is now.
+async fn once<K: Reconcile>(key: &Key, ctx: &Context, backoffs: &Backoffs) -> Ran {
+    match ctx.statuses.freshest(key, K::store(ctx)) {
+        Some(Ok(object)) => Ran::Again(attempt(&object, ctx, backoffs).await),
+        Some(Err(invalid)) => Ran::Again(streams::report_invalid::<K>(&invalid, ctx).await),
+        None => Ran::Gone,
+    }
+}
