@@ -274,7 +274,8 @@ impl Reader<'_> {
 
     fn note(&mut self, node: NodeId, id: &str, tag: &str) {
         let kind = RECORD_KINDS.into_iter().find(|kind| *kind == tag);
-        let path = self.paths.get(node).and_then(|path| path.as_deref()).map(|path| path.trim_matches('/'));
+        let path =
+            self.paths.get(node).and_then(|path| path.as_deref()).map(|path| path.trim_start_matches('/'));
         let (Some(kind), Some(path)) = (kind, path) else { return };
         let relative = match self.branch {
             None => Some(path),

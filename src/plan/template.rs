@@ -14,6 +14,7 @@
 mod binary;
 mod bounds;
 mod filters;
+mod json;
 mod light;
 mod output;
 
@@ -181,6 +182,7 @@ fn one(
     };
     whole.begin(is_one_expression(environment, text.text.expose()));
     binary::begin();
+    json::begin(text.text.expose());
     let mut output = Bounded::new(space);
     let used = match template.render_captured_to(root.clone(), &mut output) {
         Ok(captured) => captured.state().fuel_levels().map_or(0, |(used, _)| used),
@@ -192,6 +194,9 @@ fn one(
     };
     if binary::was_taken_for_text() {
         return Err(told(text, 1, binary::NO_TEXT.to_owned()).into());
+    }
+    if json::null_was_taken() {
+        return Err(told(text, 1, json::NULL.to_owned()).into());
     }
     let value = match whole.end() {
         Some(bytes) if bytes.expose().len() > space => return Err(too_large().into()),
@@ -268,6 +273,9 @@ fn environment<'e>(whole: &Arc<Whole>) -> Environment<'e> {
         if let Some(text) = value.as_str() {
             return Ok(out.write_str(text)?);
         }
+        if json::is_null(value) {
+            return Err(filters::explained(json::NULL));
+        }
         match value.kind() {
             ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),
             // What is no text is written as JSON, as `property` does.
@@ -288,11 +296,15 @@ fn explain(text: &Text, template: &Template, error: &Error, values: &Data) -> Te
         return told(text, line, explained.to_owned());
     }
     let what = match error.kind() {
-        ErrorKind::UndefinedError => missing(text, template, line, values),
+        ErrorKind::UndefinedError => {
+            meant(text, line, values).unwrap_or_else(|| missing(text, template, line, values))
+        }
         ErrorKind::OutOfFuel => "it is too much work: loop over less, or make less of it".to_owned(),
-        ErrorKind::InvalidOperation => "a value does not have the form that is needed here; of one that is \
-             not text, take the base64 with b64encode, or the fields with fromjson"
-            .to_owned(),
+        ErrorKind::InvalidOperation => meant(text, line, values).unwrap_or_else(|| {
+            "a value does not have the form that is needed here; of one that is not text, take the base64 with \
+             b64encode, or the fields with fromjson; of a number that is kept as it is written, take float"
+                .to_owned()
+        }),
         kind @ (ErrorKind::UnknownFilter | ErrorKind::UnknownTest) => {
             named(text, error, 1).map_or_else(|| kind.to_string(), |name| format!("{kind} '{name}'"))
         }
@@ -309,14 +321,41 @@ fn explain(text: &Text, template: &Template, error: &Error, values: &Data) -> Te
 fn named<'e>(text: &Text, error: &'e Error, at: usize) -> Option<&'e str> {
     let name = error.detail()?.split(' ').nth(at)?;
     let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    (is_name && text.text.expose().contains(name)).then_some(name)
+    (is_name && !text.secret && text.text.expose().contains(name)).then_some(name)
+}
+
+/// The key that is probably meant where it is no identifier, so that `db-user` is taken for `db` less `user`.
+fn meant(text: &Text, line: usize, values: &Data) -> Option<String> {
+    if text.secret {
+        return None;
+    }
+    let there = text.text.expose().lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let stands = |key: &str| {
+        there.match_indices(key).any(|(at, _)| {
+            let before = there[..at].chars().next_back();
+            let after = there[at + key.len()..].chars().next();
+            // In quotes it is what it should be.
+            !before.is_some_and(|c| is_word(c) || matches!(c, '"' | '\'' | '.' | '-'))
+                && !after.is_some_and(|c| is_word(c) || matches!(c, '"' | '\''))
+        })
+    };
+    // `a.b` is also a field of `a`, where that is there.
+    let reads = |key: &str| key.split_once('.').is_some_and(|(first, _)| values.contains_key(first));
+    let key = values.keys().find(|key| key.contains(['-', '.']) && !reads(key) && stands(key))?;
+    let (first, _) = key.split_once(['-', '.'])?;
+    let missing = if values.contains_key(first) { String::new() } else { format!("'{first}' is missing; ") };
+    Some(format!("{missing}the key '{key}' is no identifier: write data[\"{key}\"]"))
 }
 
 /// Which names a template uses that there are none of.
 fn missing(text: &Text, template: &Template, line: usize, values: &Data) -> String {
     let there = text.text.expose().lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let mut names: Vec<_> = template.undeclared_variables(false).into_iter().collect();
-    names.retain(|name| name != ALL && !values.contains_key(name) && there.contains(name.as_str()));
+    // A text from a Secret is itself what nobody may read.
+    names.retain(|name| {
+        !text.secret && name != ALL && !values.contains_key(name) && there.contains(name.as_str())
+    });
     names.sort();
     let mut keys: Vec<_> = values.keys().take(NAMED).map(|key| format!("'{key}'")).collect();
     if values.len() > NAMED {

@@ -69,7 +69,7 @@ pub async fn bring_about(
         check_merge(desired)?;
         ctx.fingerprints.of_merge(desired)
     } else {
-        check_type(&desired.type_, &desired.data)?;
+        check_type(&desired.type_, &desired.data, object.spec.target().template.is_some())?;
         ctx.fingerprints.of_desired(desired, &seen.owner)
     };
     let data = desired.revision_key.is_some().then(|| ctx.fingerprints.of_data(&desired.data));

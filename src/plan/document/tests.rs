@@ -90,6 +90,31 @@ fn an_alias_makes_what_it_names_once_and_where_it_is_first_met() {
 }
 
 #[test]
+fn an_anchor_on_a_plain_value_names_nothing_and_what_refers_to_it_is_named_like_the_branch() {
+    let document = "- !host {id: &n web}\n- !variable\n  id: *n\n- !host {id: *n}\n";
+    let read = below("app", document);
+    let ids: Vec<_> = read.records.iter().map(|record| (record.id.as_str(), record.path.as_str())).collect();
+    assert_eq!(ids, [("demo:host:app/web", "web"), ("demo:variable:app", ""), ("demo:host:app", "")]);
+    assert_eq!(made("x", "- &h !host a\n- !policy {id: p, body: [*h]}\n"), ["host:x/a"], "a record's does");
+}
+
+#[test]
+fn an_alias_without_an_anchor_is_no_value_and_a_tab_in_brackets_is_white_space() {
+    let document = "- !variable v\n- !permit\n  role: !group g\n  privileges: [read]\n  resource: *variables\n- !host a\n";
+    assert_eq!(made("x", document), ["host:x/a"]);
+    for document in ["- !host {\tid: a }\n", "- !host { id:\ta,\tannotations: {\tk: v } }\n"] {
+        assert_eq!(made("x", document), ["host:x/a"], "{document}");
+    }
+}
+
+#[test]
+fn a_slash_at_the_end_of_an_id_is_part_of_it() {
+    let read = below("app", "- !host a/\n- !variable b//c/\n");
+    let ids: Vec<_> = read.records.iter().map(|record| (record.id.as_str(), record.path.as_str())).collect();
+    assert_eq!(ids, [("demo:host:app/a/", "a/"), ("demo:variable:app/b//c/", "b//c/")]);
+}
+
+#[test]
 fn the_line_of_a_role_is_that_of_its_statement() {
     let document = "# comment\n- !policy\n  id: p\n  body:\n  - !user\n    id: u\n- &h\n  - !host a\n- *h\n";
     let lines: Vec<u32> = below("x", document).roles.iter().map(|role| role.line).collect();

@@ -41,7 +41,7 @@ impl<'a> Tree<'a> {
         let mut builder = Builder { text, ..Builder::default() };
         // At once as many as there can be: growing holds them twice.
         builder.tree.nodes.reserve_exact(DOCUMENT_NODES.min(text.len() + 1));
-        let options = granit_parser::options! { emit_comments: false };
+        let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
         for event in Parser::new_from_str_with_options(text, options) {
             let (event, span) = event.map_err(|error| syntax_error(&error))?;
             builder.event(event, &span)?;
@@ -96,6 +96,8 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, _, anchor, tag) => {
                 // The parser says `~` where nothing is written; a server says nothing.
                 let text = if span.is_empty() { Cow::Borrowed("") } else { text };
+                // An anchor on a plain value names nothing for a server; one on a record does.
+                let anchor = if tag.as_deref().and_then(local_name).is_some() { anchor } else { 0 };
                 self.add(Shape::Scalar(text), anchor, tag.as_deref(), span)?;
             }
             Event::SequenceStart(style, anchor, tag) => {
@@ -111,12 +113,22 @@ impl<'a> Builder<'a> {
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
                 Some(id) => self.attach(*id),
-                None => return Err(at(&span.start, "this alias names no anchor before it")),
+                // Of a plain value's anchor, which a server ignores: see below.
+                None => self.nothing(span)?,
             },
+            // For a server it is no value, as if nothing stood there; no statement can be that.
+            Event::UnresolvedAlias(_) if self.open.last().is_some_and(|open| open.key.is_some()) => {
+                self.nothing(span)?;
+            }
+            Event::UnresolvedAlias(_) => return Err(at(&span.start, "this alias names no anchor before it")),
             // Stream and document ends carry nothing; comments and anchor events were not asked for.
             _ => {}
         }
         Ok(())
+    }
+
+    fn nothing(&mut self, span: &Span) -> Result<(), DocumentError> {
+        self.add(Shape::Scalar(Cow::Borrowed("")), 0, None, span).map(drop)
     }
 
     fn open(

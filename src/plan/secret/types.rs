@@ -21,7 +21,11 @@ pub fn mints(type_: &str) -> bool {
 ///
 /// # Errors
 /// `InvalidSpec` for a missing key, or a type that mints credentials; `InvalidValue` for a key whose value can't be.
-pub fn check_type(type_: &str, data: &BTreeMap<String, Sensitive<Vec<u8>>>) -> Result<(), Failure> {
+pub fn check_type(
+    type_: &str,
+    data: &BTreeMap<String, Sensitive<Vec<u8>>>,
+    is_templated: bool,
+) -> Result<(), Failure> {
     if mints(type_) {
         let message = format!(
             "spec.target.type: Secrets of the type {type_} mint or grant credentials of the cluster; use Opaque or another type"
@@ -33,12 +37,12 @@ pub fn check_type(type_: &str, data: &BTreeMap<String, Sensitive<Vec<u8>>>) -> R
             need(type_, data, "tls.crt")?;
             need(type_, data, "tls.key")
         }
-        "kubernetes.io/dockerconfigjson" => need_object(type_, data, ".dockerconfigjson"),
-        "kubernetes.io/dockercfg" => need_object(type_, data, ".dockercfg"),
+        "kubernetes.io/dockerconfigjson" => need_object(type_, data, ".dockerconfigjson", is_templated),
+        "kubernetes.io/dockercfg" => need_object(type_, data, ".dockercfg", is_templated),
         "kubernetes.io/ssh-auth" => {
             need(type_, data, "ssh-privatekey")?;
             if data["ssh-privatekey"].expose().is_empty() {
-                return Err(invalid(type_, "ssh-privatekey", "is empty"));
+                return Err(invalid(type_, "ssh-privatekey", "is empty", is_templated));
             }
             Ok(())
         }
@@ -54,7 +58,12 @@ fn need(type_: &str, data: &BTreeMap<String, Sensitive<Vec<u8>>>, key: &str) -> 
 }
 
 /// The API server takes any JSON object.
-fn need_object(type_: &str, data: &BTreeMap<String, Sensitive<Vec<u8>>>, key: &str) -> Result<(), Failure> {
+fn need_object(
+    type_: &str,
+    data: &BTreeMap<String, Sensitive<Vec<u8>>>,
+    key: &str,
+    is_templated: bool,
+) -> Result<(), Failure> {
     need(type_, data, key)?;
     let value = data[key].expose();
     // Only looked through, nothing of it is kept: the values hold passwords.
@@ -62,7 +71,7 @@ fn need_object(type_: &str, data: &BTreeMap<String, Sensitive<Vec<u8>>>, key: &s
     if opens && serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok() {
         return Ok(());
     }
-    Err(invalid(type_, key, "is not a JSON object"))
+    Err(invalid(type_, key, "is not a JSON object", is_templated))
 }
 
 fn missing(type_: &str, key: &str) -> Failure {
@@ -72,7 +81,14 @@ fn missing(type_: &str, key: &str) -> Failure {
     Failure::stalled(Reason::InvalidSpec, message)
 }
 
-fn invalid(type_: &str, key: &str, what: &str) -> Failure {
+fn invalid(type_: &str, key: &str, what: &str, is_templated: bool) -> Failure {
+    if is_templated {
+        let message = format!(
+            "what the template of the key {key} makes {what}, as a Secret of the type {type_} needs it; correct the template: \
+             a value that stands in JSON is written with tojson, without quotes around it. The Secret is not touched"
+        );
+        return Failure::stalled(Reason::TemplateInvalid, message);
+    }
     let message = format!(
         "the value of the key {key} {what}, as a Secret of the type {type_} needs it; correct it in Conjur: it is looked \
          at again within 10 minutes, and at once with the annotation {SYNC_NOW_ANNOTATION}. The Secret is not touched"
@@ -87,7 +103,25 @@ mod tests {
     fn checked(type_: &str, data: &[(&str, &str)]) -> Result<(), (Reason, String)> {
         let data =
             data.iter().map(|(k, v)| ((*k).to_owned(), Sensitive::new(v.as_bytes().to_vec()))).collect();
-        check_type(type_, &data).map_err(|f| (f.reason, f.message))
+        check_type(type_, &data, false).map_err(|f| (f.reason, f.message))
+    }
+
+    #[test]
+    fn what_a_template_made_is_the_templates_fault() {
+        for (type_, key, value) in [
+            (
+                "kubernetes.io/dockerconfigjson",
+                ".dockerconfigjson",
+                r#"{"auths": {"r": {"password": "hunter"2"}}}"#,
+            ),
+            ("kubernetes.io/dockercfg", ".dockercfg", "[]"),
+            ("kubernetes.io/ssh-auth", "ssh-privatekey", ""),
+        ] {
+            let data = [(key.to_owned(), Sensitive::new(value.as_bytes().to_vec()))].into();
+            let failure = check_type(type_, &data, true).unwrap_err();
+            assert_eq!(failure.reason, Reason::TemplateInvalid);
+            assert!(failure.message.contains("tojson") && !failure.message.contains("hunter"), "{failure}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::{
     binary::{self, Binary},
+    json::{self, Number},
     output::Bounded,
 };
 use crate::{limits::TEMPLATE_HANDLED_BYTES, sensitive::Sensitive};
@@ -51,7 +52,10 @@ pub fn add_to(environment: &mut Environment) {
         .add_filter("b64encode", |value: &Value| Ok::<_, Error>(BASE64.encode(bytes(value, "b64encode")?)));
     environment.add_filter("b64decode", b64decode);
     environment.add_filter("tojson", |value: &Value| Ok::<_, Error>(json(value)?.expose().clone()));
-    environment.add_filter("fromjson", fromjson);
+    environment.add_filter("fromjson", |value: &Value| json::read(&text(value, "fromjson")?));
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_test("none", json::is_null);
     environment.add_filter("urlencode", |value: &Value| {
         Ok::<_, Error>(percent_encode(&bytes(value, "urlencode")?, RESERVED).to_string())
     });
@@ -100,6 +104,13 @@ fn bytes<'v>(value: &'v Value, filter: &str) -> Result<Cow<'v, [u8]>, Error> {
         handle(bytes.len())?;
         return Ok(bytes.into());
     }
+    if json::is_null(value) {
+        return Err(explained(json::NULL));
+    }
+    if let Some(text) = Number::of(value) {
+        handle(text.len())?;
+        return Ok(text.as_bytes().into());
+    }
     match value.kind() {
         ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),
         ValueKind::Number | ValueKind::Bool => Ok(json(value)?.expose().clone().into_bytes().into()),
@@ -120,28 +131,18 @@ fn text<'v>(value: &'v Value, filter: &str) -> Result<Cow<'v, str>, Error> {
 
 /// Compact JSON.
 pub fn json(value: &Value) -> Result<Sensitive<String>, Error> {
-    if value.is_undefined() {
-        return Err(Error::from(ErrorKind::UndefinedError));
-    }
     let mut output = Bounded::new(LEFT.get());
-    // A binary value inside is seen where it is turned into text.
-    let written = serde_json::to_writer(&mut output, value);
-    if output.is_full() {
-        return Err(Error::from(ErrorKind::OutOfFuel));
-    }
-    let no_json = || explained("this can't be written as JSON");
-    written.map_err(|_| no_json())?;
+    json::write(value, &mut output)?;
     let mut bytes = output.into_bytes();
     handle(bytes.expose().len())?;
-    String::from_utf8(std::mem::take(bytes.expose_mut())).map(Sensitive::new).map_err(|_| no_json())
+    let text = String::from_utf8(std::mem::take(bytes.expose_mut()));
+    text.map(Sensitive::new).map_err(|_| explained("this can't be written as JSON"))
 }
 
-fn fromjson(value: &Value) -> Result<Value, Error> {
-    let text = text(value, "fromjson")?;
-    serde_json::from_str(&text).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        explained(format!("the value is not JSON (at line {line}, column {column} of the value)"))
-    })
+/// What stands for what is missing, for null, and with `true` for all that is empty.
+fn default(value: &Value, other: Option<Value>, lax: Option<bool>) -> Value {
+    let is_nothing = value.is_undefined() || json::is_null(value) || lax == Some(true) && !value.is_true();
+    if is_nothing { other.unwrap_or_else(|| Value::from("")) } else { value.clone() }
 }
 
 fn b64decode(value: &Value) -> Result<Value, Error> {

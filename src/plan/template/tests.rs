@@ -77,6 +77,153 @@ fn templates_give_what_they_say() {
     }
 }
 
+const ODD: &str = r#"{"big": 12345678901234567890123, "huge": 123456789012345678901234567890123456789012,
+    "e": 1e3, "E": 1E+2, "v": 1.10, "f": 2.5, "z": -0, "zz": -0.0, "tiny": 0.1e-7, "long": 0.12345678901234567890123,
+    "max": 1e400, "n": 3, "neg": -9223372036854775809, "token": null, "list": [1.10, 1e3, null, 7], "d": 1, "d": 2.50}"#;
+
+fn odd(template: &str) -> Result<String, TemplateError> {
+    let rendered = render(&[Text::inline("out", template)], &values(&[("x", ODD.as_bytes())]))?;
+    Ok(String::from_utf8(rendered["out"].expose().clone()).unwrap())
+}
+
+#[test]
+fn numbers_of_json_are_written_as_they_were() {
+    for (template, expected) in [
+        ("{{ (x | fromjson).big }}", "12345678901234567890123"),
+        ("{{ (x | fromjson).huge }}", "123456789012345678901234567890123456789012"),
+        ("{{ (x | fromjson).e }} {{ (x | fromjson).E }}", "1e3 1E+2"),
+        ("{{ (x | fromjson).v ~ 'x' }}", "1.10x"),
+        ("{{ (x | fromjson).v | string }}", "1.10"),
+        ("{{ (x | fromjson).z }} {{ (x | fromjson).zz }}", "-0 -0.0"),
+        ("{{ (x | fromjson).tiny }} {{ (x | fromjson).long }}", "0.1e-7 0.12345678901234567890123"),
+        ("{{ (x | fromjson).max }} {{ (x | fromjson).neg }}", "1e400 -9223372036854775809"),
+        ("{{ (x | fromjson).list | tojson }}", "[1.10,1e3,null,7]"),
+        ("{{ (x | fromjson).list | tojson | fromjson | tojson }}", "[1.10,1e3,null,7]"),
+        ("{{ (x | fromjson).list }}", "[1.10,1e3,null,7]"),
+        ("{{ (x | fromjson).list[:2] | join(' ') }}", "1.10 1e3"),
+        ("{{ (x | fromjson).v | b64encode }}", "MS4xMA=="),
+        ("{{ (x | fromjson).d }}", "2.50"),
+        ("{% set j = x | fromjson %}{{ j.n + 1 }} {{ j.v }} {{ j.e }}", "4 1.10 1e3"),
+        (
+            "{% set j = x | fromjson %}{% if j.n == 3 and j.v > 1 and j.v < 2 and j.e == 1000 %}{{ j.v }}{% endif %}",
+            "1.10",
+        ),
+        (
+            "{% set j = x | fromjson %}{{ j.v * 2 }} {{ j.f * 2 }} {{ j.big }}",
+            "2.2 5.0 12345678901234567890123",
+        ),
+        ("{% set j = x | fromjson %}{{ j.e | int }} {{ j.v | float }}", "1000 1.10"),
+        ("{% for v in (x | fromjson).list %}{{ v | default('-') }};{% endfor %}", "1.10;1e3;-;7;"),
+        ("{% for k, v in (x | fromjson) | items %}{% if k == 'v' %}{{ v }}{% endif %}{% endfor %}", "1.10"),
+    ] {
+        assert_eq!(odd(template).unwrap_or_else(|e| panic!("{template}: {e}")), expected, "{template}");
+    }
+}
+
+#[test]
+fn a_null_becomes_no_text_but_through_default_or_as_json() {
+    for template in [
+        "{{ (x | fromjson).token }}",
+        "{{ (x | fromjson).token ~ '' }}",
+        "{{ (x | fromjson).token | upper }}",
+        "{{ (x | fromjson).token | b64encode }}",
+        "{{ (x | fromjson).token | string }}",
+        "{{ (x | fromjson).list | join(',') }}",
+        "{{ none }}",
+        "{% for v in (x | fromjson).list %}{{ v }}{% endfor %}",
+        "{% set t = 'a' ~ (x | fromjson).token %}fine",
+    ] {
+        let error = odd(template).unwrap_err();
+        assert!(error.what.contains("null") && error.what.contains("default("), "{template}: {error}");
+    }
+    for (template, expected) in [
+        ("{{ (x | fromjson).token | default('y') }}", "y"),
+        ("{{ (x | fromjson).token | d }}", ""),
+        ("{{ (x | fromjson).token | tojson }}", "null"),
+        ("{{ (x | fromjson).token is none }}{{ (x | fromjson).n is none }}", "truefalse"),
+        ("{% if (x | fromjson).token == none %}none{% endif %}", "none"),
+        ("{% if not (x | fromjson).token %}empty{% endif %}", "empty"),
+        ("{{ '' | default('y') }}{{ '' | default('y', true) }}{{ 0 | default('y') }}", "y0"),
+    ] {
+        assert_eq!(odd(template).unwrap_or_else(|e| panic!("{template}: {e}")), expected, "{template}");
+    }
+}
+
+#[test]
+fn json_of_any_shape_costs_what_its_bound_says() {
+    let read = |json: String| {
+        let values = values(&[("x", json.as_bytes())]);
+        render(&[Text::inline("out", "{{ x | fromjson | tojson | length }}")], &values).map(drop)
+    };
+    let list = |items: usize| format!("[{}0]", "0,".repeat(items - 1));
+    assert!(read(list(50_000)).is_ok());
+    assert!(read(list(500_000)).unwrap_err().what.contains("more than 100000 values"));
+    assert!(read("[".repeat(90) + &"]".repeat(90)).is_ok());
+    assert!(read("[".repeat(100_000) + &"]".repeat(100_000)).unwrap_err().what.contains("levels deep"));
+    assert!(
+        read("{\"a\":".repeat(5_000) + "1" + &"}".repeat(5_000)).unwrap_err().what.contains("levels deep")
+    );
+}
+
+#[test]
+fn a_text_from_a_secret_is_quoted_in_no_fault() {
+    let values = values(&[("canary-key", b"1"), ("user", b"alice")]);
+    for template in [
+        "{{ canary }}",
+        "{{ canary-key }}",
+        "{{ user | canary }}",
+        "{{ user is canary }}",
+        "{{ canary() }}",
+        "{% canary %}",
+        "{{ 'canary' canary }}",
+        "{{ user | fromjson | canary }}",
+    ] {
+        let text =
+            Text { secret: true, source: Some("Secret t, key k".into()), ..Text::inline("out", template) };
+        let error = check([&text]).and_then(|()| render(&[text], &values).map(drop)).unwrap_err();
+        assert!(
+            !error.to_string().replace("'canary-key', 'user'", "").contains("canary"),
+            "{template}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_is_no_identifier_is_told_how_to_be_written() {
+    let values = values(&[("db-user", b"alice"), ("tls.crt", b"CERT"), ("a", b"1"), ("a-b", b"2")]);
+    for (template, said) in [
+        ("{{ db-user }}", "'db' is missing; the key 'db-user' is no identifier: write data[\"db-user\"]"),
+        ("x\n{{ tls.crt }}", "'tls' is missing; the key 'tls.crt' is no identifier: write data[\"tls.crt\"]"),
+        ("{{ a-b }}", "the key 'a-b' is no identifier: write data[\"a-b\"]"),
+        ("{{ missing }} {{ data['db-user'] }}", "'missing' is missing; the fetched keys:"),
+    ] {
+        let error = render(&[Text::inline("out", template)], &values).unwrap_err();
+        assert!(error.what.starts_with(said), "{template}: {error}");
+    }
+}
+
+proptest::proptest! {
+    /// JSON of any shape comes back as it was, but for white space and the order of fields.
+    #[test]
+    fn json_comes_back_as_it_was(number in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", text in ".{0,20}") {
+        let json = format!("[{number},{}]", serde_json::to_string(&text).unwrap());
+        let values = values(&[("x", json.as_bytes())]);
+        for template in ["{{ x | fromjson | tojson }}", "{% if 1 < 2 %}{{ x | fromjson | tojson }}{% endif %}"] {
+            let made = render(&[Text::inline("out", template)], &values).unwrap();
+            proptest::prop_assert_eq!(std::str::from_utf8(made["out"].expose()).unwrap(), &json);
+        }
+    }
+
+    /// Whatever a light template says, and with whatever values: an answer, at once, on this thread.
+    #[test]
+    fn any_light_template_is_done_or_refused(pieces in proptest::collection::vec("[a-z]{1,3}|\\{\\{|\\}\\}|\\{%|%\\}| if | endif |\\||[()\\[\\]'\"~.,:=<-]|trim|default|fromjson|split|x| ", 0..40), value in ".{0,40}") {
+        let (text, values) = (pieces.concat(), values(&[("x", value.as_bytes())]));
+        let texts = [Text::inline("out", &text)];
+        check(&texts).ok();
+        render_light(&texts, &values).ok();
+    }
+}
+
 #[test]
 fn a_template_that_is_one_expression_may_be_binary() {
     for template in ["{{ bin }}", "{{bin}}\n", "{{- b64 | b64decode -}}", "{{ data['bin'] }}\r\n"] {
