@@ -136,6 +136,7 @@ async fn attack(world: &World, options: &Options) -> Result<Report> {
     if seen.ended.is_some() {
         seen.ended = Some(how_it_ended(world).await?);
     }
+    seen.killed = world.memory.as_ref().map(memory::MemoryGroup::killed).transpose()?.unwrap_or_default();
     report.attacked(&busy, &seen, told, options);
     Ok(report)
 }

@@ -84,9 +84,10 @@ impl Report {
         self.row(
             "memory at its peak",
             &format!("{bound} MiB"),
-            format!("{:.0} MiB", seen.peak),
+            format!("{:.0} MiB; {} workers", seen.peak, seen.workers),
             seen.peak <= bound,
         );
+        self.row("killed for their memory", "none", seen.killed.to_string(), seen.killed == 0);
         let descriptors = format!("{}; {} threads", seen.descriptors, seen.threads);
         self.row(
             "file descriptors",
@@ -163,7 +164,7 @@ fn figures(times: &Times, seen: &Seen) -> Value {
         times.all().into_iter().map(|(what, times)| (what.to_owned(), json!(times))).collect();
     json!({
         "seconds": times, "probes": seen.probes, "missed": seen.missed, "slowestProbe": seen.slowest,
-        "holders": seen.holders, "leaseAge": seen.lease_age, "peakMiB": seen.peak, "threads": seen.threads,
+        "holders": seen.holders, "leaseAge": seen.lease_age, "peakMiB": seen.peak, "workers": seen.workers, "killedForMemory": seen.killed, "threads": seen.threads,
         "descriptors": seen.descriptors, "loggedMiB": seen.logged, "cpuSeconds": seen.cpu, "ended": seen.ended,
     })
 }

@@ -33,8 +33,13 @@ pub struct Seen {
     pub lease_age: f64,
     /// How the process ended, where it did.
     pub ended: Option<String>,
-    /// The most that was resident, in MiB; of the process's whole life.
+    /// The most that was resident, in MiB: of the process in its whole life, or of it and those that it started, each
+    /// second.
     pub peak: f64,
+    /// The most processes that it had started at once.
+    pub workers: usize,
+    /// Processes of its control group that were killed for their memory, workers among them.
+    pub killed: u64,
     /// The most threads.
     pub threads: usize,
     /// The most open file descriptors.
@@ -114,7 +119,10 @@ impl Watch {
                 died.send_replace(Some(end));
                 break;
             };
-            seen.peak = seen.peak.max(cost.peak);
+            let workers: Vec<Cost> = children(pid).into_iter().filter_map(|pid| Cost::of(pid).ok()).collect();
+            let together = cost.resident + workers.iter().map(|worker| worker.resident).sum::<f64>();
+            seen.peak = seen.peak.max(cost.peak).max(together);
+            seen.workers = seen.workers.max(workers.len());
             seen.cpu = cost.cpu.saturating_sub(before).as_secs_f64();
             seen.threads = seen.threads.max(entries(pid, "task"));
             seen.descriptors = seen.descriptors.max(entries(pid, "fd"));
@@ -184,6 +192,15 @@ fn probe(health: SocketAddr) -> std::io::Result<String> {
     let mut start = [0; 64];
     let read = stream.read(&mut start)?;
     Ok(String::from_utf8_lossy(&start[..read]).lines().next().unwrap_or_default().to_owned())
+}
+
+/// The processes that one has started and that live.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 fn entries(pid: u32, of: &str) -> usize {

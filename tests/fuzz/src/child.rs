@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -18,6 +19,8 @@ const MEMORY: usize = 64 << 20;
 const TIME: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
 /// The stack of a thread of the operator; what is not optimized needs more.
 const STACK: usize = if cfg!(debug_assertions) { 8 << 20 } else { 2 << 20 };
+/// Where the last panic was.
+static PLACE: Mutex<String> = Mutex::new(String::new());
 /// Most inputs that are kept for changing, beside the corpus.
 const KEPT: usize = 500;
 
@@ -25,7 +28,11 @@ const KEPT: usize = 500;
 pub fn run(target: &'static Target, corpus: &Path, failures: &Path, time: Duration, seed: u64) -> Result<()> {
     let (corpus, failures) = (seeds(corpus)?, failures.to_owned());
     // A panic is told with its input, and not twice.
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|panic| {
+        if let (Some(at), Ok(mut place)) = (panic.location(), PLACE.lock()) {
+            *place = at.to_string();
+        }
+    }));
     let worker = std::thread::Builder::new().stack_size(STACK);
     let worker = worker.spawn(move || fuzz(target, corpus, &failures, time, seed)).context("a thread")?;
     match worker.join() {
@@ -99,7 +106,8 @@ fn one(read: &mut dyn FnMut(&[u8]) -> String, input: &[u8]) -> (Result<String, S
     ALLOCATOR.set_limit(usize::MAX).ok();
     let answer = answer.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words").to_owned()
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
+        format!("{text}, at {}", PLACE.lock().map(|place| place.clone()).unwrap_or_default())
     });
     (answer, used().saturating_sub(before))
 }
