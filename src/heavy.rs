@@ -33,7 +33,7 @@ use self::{
     worker::{End, Workers},
 };
 use crate::{
-    limits,
+    limits::{self, InUse, Limit},
     plan::poison::{Suspects, Try},
 };
 
@@ -100,6 +100,7 @@ impl Heavy {
             return work();
         }
         let _permit = self.permit(namespace, bytes).await;
+        let _in_use = in_use(bytes);
         off_the_workers(work)
     }
 
@@ -115,12 +116,20 @@ impl Heavy {
                 Try::AsOthers => may.bytes,
             };
             let _permit = self.permit(&whose.namespace, bytes).await;
+            let _in_use = in_use(bytes);
             match off_the_workers(|| self.0.workers.ask(question, may)) {
                 Ok(answer) => {
                     lock(&self.0.suspects).lived(whose);
                     return Ok(answer);
                 }
-                Err(End::TooLong) => return Err(HeavyError::TooLong(may.time)),
+                Err(End::TooLong) => {
+                    limits::hit(if may.time == limits::DOCUMENT_DEADLINE {
+                        Limit::DocumentDeadline
+                    } else {
+                        Limit::TemplatesDeadline
+                    });
+                    return Err(HeavyError::TooLong(may.time));
+                }
                 Err(End::Died(how)) => {
                     tracing::warn!(
                         kind = whose.kind,
@@ -153,15 +162,23 @@ impl Heavy {
     }
 
     async fn permit(&self, namespace: &str, bytes: usize) -> Permit {
-        let (admit, admitted) = oneshot::channel();
+        let (admit, mut admitted) = oneshot::channel();
         lock(&self.0.queue).push(namespace, bytes, admit);
         self.0.clone().admit();
+        if let Ok(permit) = admitted.try_recv() {
+            return permit;
+        }
+        limits::hit(Limit::HeavyThreads);
         match admitted.await {
             Ok(permit) => permit,
             // The queue lives as long as this does, and drops nothing that waits.
             Err(_) => Permit { of: None },
         }
     }
+}
+
+fn in_use(bytes: usize) -> (InUse, InUse) {
+    (InUse::of(Limit::HeavyThreads, 1), InUse::of(Limit::HeavyBytes, bytes))
 }
 
 impl Inner {

@@ -242,7 +242,7 @@ mod tests {
             "# TYPE conjur_operator_secret_writes counter",
             "# TYPE conjur_operator_failures counter",
             "# TYPE conjur_operator_limit_hits counter",
-            r#"conjur_operator_limit_in_use{limit="watches"} 0"#,
+            r#"conjur_operator_limit_in_use{limit="metrics_connections"} 0"#,
             "# TYPE process_cpu_seconds counter",
             "# TYPE process_open_fds gauge",
             "# EOF",

@@ -28,7 +28,6 @@ limits! {
     RegexBytes = "regex_bytes",
     RegexObjectBytes = "regex_object_bytes",
     DocumentBytes = "document_bytes",
-    DocumentNodes = "document_nodes",
     AnswersBytes = "answers_bytes",
     AnswerBytes = "answer_bytes",
     Streams = "streams",
@@ -41,7 +40,6 @@ limits! {
     Clients = "clients",
     ClientsPerNamespace = "clients_per_namespace",
     Sockets = "sockets",
-    Watches = "watches",
     SyncNowPause = "sync_now_pause",
     EventsPerNamespace = "events_per_namespace",
     EventsPerProcess = "events_per_process",
@@ -65,7 +63,6 @@ impl Limit {
                 | Self::ListsKeptBytes
                 | Self::Clients
                 | Self::Sockets
-                | Self::Watches
                 | Self::HealthConnections
                 | Self::MetricsConnections
         )

@@ -2,7 +2,11 @@
 //! the source and the line within that.
 
 use super::Failure;
-use crate::{api::Reason, limits::DOCUMENT_BYTES, sensitive::Sensitive};
+use crate::{
+    api::Reason,
+    limits::{self, DOCUMENT_BYTES, Limit},
+    sensitive::Sensitive,
+};
 
 /// One source, as it was read.
 pub struct Part {
@@ -45,6 +49,7 @@ impl PolicyText {
         let lacks = |part: &Part| part.bytes.expose().last().is_some_and(|last| *last != b'\n');
         let size: usize = parts.iter().map(|part| part.bytes.expose().len() + usize::from(lacks(part))).sum();
         if size > DOCUMENT_BYTES {
+            limits::hit(Limit::DocumentBytes);
             let message = format!(
                 "the sources of spec.documentFrom have {size} bytes in all, and Conjur takes {DOCUMENT_BYTES} (10 MiB) at once: split \
                  the document over several ConjurPolicies"

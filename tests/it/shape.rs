@@ -106,3 +106,12 @@ fn every_reason_is_documented() {
         assert!(text.contains(&format!("| `{reason}` |")), "docs/reasons.md does not tell of {reason}");
     }
 }
+
+#[test]
+fn every_limit_that_is_counted_is_met_somewhere() {
+    let uses = sources("").into_iter().filter(|(path, _)| !path.ends_with("limits/hits.rs"));
+    let text: String = uses.map(|(_, text)| text).collect();
+    for limit in conjur_operator::limits::Limit::ALL {
+        assert!(text.contains(&format!("Limit::{limit:?}")), "nothing counts {limit:?}");
+    }
+}

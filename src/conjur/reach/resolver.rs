@@ -9,7 +9,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
 use super::{Area, plain, port_of};
-use crate::limits;
+use crate::limits::{self, Limit};
 
 /// Resolves the host of one client.
 pub(crate) struct Resolver {
@@ -76,6 +76,11 @@ async fn look_up(
     deadline: Duration,
 ) -> Result<Vec<IpAddr>, Box<dyn StdError + Send + Sync>> {
     let (own, all, name) = (party.turns.clone(), party.reach.lookups.clone(), name.to_owned());
+    for (turns, limit) in [(&own, Limit::LookupsPerNamespace), (&all, Limit::Lookups)] {
+        if turns.available_permits() == 0 {
+            limits::hit(limit);
+        }
+    }
     let work = async move {
         let turn = (own.acquire_owned().await?, all.acquire_owned().await?);
         // A task of its own: the thread is not free before the system has answered, whoever still waits for that.

@@ -9,7 +9,9 @@ use regex_automata::{
     util::{interpolate, syntax},
 };
 
-use crate::limits::{REGEX_BYTES, REGEX_GROUP_BYTES, REGEX_NESTING, REGEX_OBJECT_BYTES, REGEX_SMALL_BYTES};
+use crate::limits::{
+    self, Limit, REGEX_BYTES, REGEX_GROUP_BYTES, REGEX_NESTING, REGEX_OBJECT_BYTES, REGEX_SMALL_BYTES,
+};
 
 /// What is left of an object's bytes for compiled expressions.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,7 @@ impl Pattern {
         let regex = built.map_err(|error| in_words(&error))?;
         let bytes = regex.memory_usage();
         if bytes > REGEX_BYTES {
+            limits::hit(Limit::RegexBytes);
             return Err(TOO_LARGE.to_owned());
         }
         // To tell where groups begin and end, each state keeps two places a group; a state has some 32 bytes.
@@ -51,6 +54,7 @@ impl Pattern {
             );
         }
         budget.0 = budget.0.checked_sub(bytes).ok_or_else(|| {
+            limits::hit(Limit::RegexObjectBytes);
             format!(
                 "the regular expressions of this object need more than {REGEX_OBJECT_BYTES} bytes together; use smaller \
                  repetitions and fewer classes such as \\w and \\pL, or split the object"
