@@ -118,6 +118,8 @@ pub const CLIENTS: usize = 2_000;
 pub const CLIENTS_PER_NAMESPACE: usize = 16;
 /// A client of Conjur that nothing used for this long is forgotten.
 pub const CLIENT_IDLE: Duration = Duration::from_secs(600);
+/// A client of Conjur that was used this lately does not make room for another, nor is a refused one tried before.
+pub const CLIENT_BUSY: Duration = Duration::from_secs(60);
 /// Connections to all Conjur servers together; each client that has something to do has at least one.
 pub const SOCKETS: usize = 384;
 /// Connecting to Conjur, the look-up of its name and the TLS handshake included.

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::{ConnectionKind, ConnectionRef, Reason, connection::AccessMode},
     conjur,
+    limits::{self, InUse, Limit},
     plan::{
         Class, Failure,
         access::{self, Consumer, Verb},
@@ -99,6 +100,15 @@ struct Entry {
     checked_at: Option<Instant>,
     /// An earlier client of the connection worked or failed: objects may wait for this one.
     tried_before: bool,
+    /// Whose part of the budget a client is.
+    party: String,
+    /// When an object that may use it wanted to, last.
+    used: Option<Instant>,
+    /// An object wants it, and there is no client.
+    needed: bool,
+    /// When the client was made.
+    made: Option<Instant>,
+    share: Option<InUse>,
 }
 
 /// By uid of the connection, and tenant.
@@ -121,16 +131,11 @@ impl Clients {
         self.with(|entries| entries.get_mut(&Slot::of(facts)).and_then(look))
     }
 
-    /// What is known of a connection as it is in the store. A tenant that is new is tried from now on.
+    /// What is known of a connection as it is in the store. Nothing is begun by it.
     pub fn standing(&self, facts: &Facts) -> Standing {
         let slot = Slot::of(facts);
         let known = self.with(|entries| {
-            let Some(entry) = entries.get(&slot).filter(|e| e.generation == facts.generation) else {
-                if facts.tenant.is_some() {
-                    entries.insert(slot.clone(), Entry::untried(facts));
-                }
-                return None;
-            };
+            let entry = entries.get(&slot).filter(|e| e.generation == facts.generation)?;
             if let Some(failure) = &entry.failing {
                 return Some(Standing::Failing(failure.clone()));
             }
@@ -145,11 +150,97 @@ impl Clients {
                 })
             }))
         });
-        known.unwrap_or_else(|| {
-            if facts.tenant.is_some() {
-                self.wakeups.connection(&facts.id);
+        known.unwrap_or(Standing::Untried)
+    }
+
+    /// An object that may use a connection wants to: where it has no client, it is tried, and wakes its users.
+    pub fn wanted(&self, facts: &Facts) {
+        let wake = self.with(|entries| {
+            let entry = entries.entry(Slot::of(facts)).or_insert_with(|| Entry::untried(facts));
+            if entry.generation != facts.generation && facts.tenant.is_some() {
+                let tried_before =
+                    entry.tried_before || entry.failing.is_some() || entry.checked_at.is_some();
+                *entry = Entry { tried_before, ..Entry::untried(facts) };
             }
-            Standing::Untried
+            entry.used = Some(Instant::now());
+            let waits = entry.client.is_none() && entry.failing.is_none();
+            waits && !std::mem::replace(&mut entry.needed, waits)
+        });
+        if wake {
+            self.wakeups.connection(&facts.id);
+        }
+    }
+
+    /// Whether an object wants a connection that has no client.
+    pub fn is_needed(&self, facts: &Facts) -> bool {
+        self.entry(facts, |entry| Some(entry.needed && entry.client.is_none())).unwrap_or_default()
+    }
+
+    /// Lets go of a client that nothing used for a while. Whether there is none then.
+    pub fn let_go_if_idle(&self, facts: &Facts) -> bool {
+        let idle = |at: Option<Instant>| at.is_none_or(|at| at.elapsed() >= limits::CLIENT_IDLE);
+        self.entry(facts, |entry| {
+            if entry.failing.is_none() && idle(entry.used) && idle(entry.made) {
+                entry.let_go();
+            }
+            Some(entry.client.is_none())
+        })
+        .unwrap_or(true)
+    }
+
+    /// Makes room for a client: those that nothing used just now go first, and then one of whoever has most.
+    ///
+    /// # Errors
+    /// `TooManyClients`.
+    pub fn admit(&self, facts: &Facts) -> Result<(), Failure> {
+        if facts.access.is_some() && facts.tenant.is_none() {
+            // Of administrators.
+            return Ok(());
+        }
+        let (own, party) = (Slot::of(facts), facts.party());
+        let admitted = self.with(|entries| {
+            let held: Vec<_> = entries
+                .iter()
+                .filter(|(slot, entry)| entry.client.is_some() && **slot != own)
+                .map(|(slot, entry)| Held { slot, party: &entry.party, used: entry.used.max(entry.made) })
+                .collect();
+            let gone = make_room(&held, &party, Instant::now()).map(Option::<&Slot>::cloned);
+            if let Ok(Some(slot)) = &gone
+                && let Some(entry) = entries.get_mut(slot)
+            {
+                entry.let_go();
+            }
+            gone.map(drop)
+        });
+        admitted.map_err(|limit| {
+            limits::hit(limit);
+            let message = match limit {
+                Limit::ClientsPerNamespace => format!(
+                    "namespace {party} uses {} connections to Conjur at once, which is all that it may; this one has its turn \
+                     when another is not used. One connection serves any number of objects",
+                    limits::CLIENTS_PER_NAMESPACE
+                ),
+                _ => format!(
+                    "{} connections to Conjur are used at once, which is all that the operator keeps; this one has its turn \
+                     when another is not used",
+                    limits::CLIENTS
+                ),
+            };
+            Failure::waiting(Reason::TooManyClients, limits::CLIENT_BUSY, message)
+        })
+    }
+
+    /// Forgets a namespace's identity that nothing used for a while. Whether it did.
+    pub fn forget_if_idle(&self, facts: &Facts) -> bool {
+        self.with(|entries| {
+            let idle = entries.get(&Slot::of(facts)).is_some_and(|entry| {
+                entry.used.is_none_or(|at| at.elapsed() >= limits::CLIENT_IDLE)
+                    && entry.made.is_none_or(|at| at.elapsed() >= limits::CLIENT_IDLE)
+            });
+            if idle {
+                entries.remove(&Slot::of(facts));
+            }
+            idle
         })
     }
 
@@ -176,12 +267,15 @@ impl Clients {
 
     /// Puts a client into the pool, in place of an earlier one of the connection.
     pub fn put(&self, facts: &Facts, inputs: String, client: conjur::Client) {
-        let entry = Entry { inputs, client: Some(client), ..Entry::untried(facts) };
+        let share = Some(InUse::of(Limit::Clients, 1));
+        let made = Some(Instant::now());
+        let entry = Entry { inputs, client: Some(client), made, share, ..Entry::untried(facts) };
         self.with(|entries| {
             let former = entries.get(&Slot::of(facts));
+            let used = former.and_then(|e| e.used);
             let tried_before =
                 former.is_some_and(|e| e.tried_before || e.failing.is_some() || e.checked_at.is_some());
-            entries.insert(Slot::of(facts), Entry { tried_before, ..entry });
+            entries.insert(Slot::of(facts), Entry { tried_before, used, ..entry });
         });
     }
 
@@ -282,7 +376,16 @@ impl Entry {
             not_before: None,
             checked_at: None,
             tried_before: false,
+            party: facts.party(),
+            used: None,
+            needed: false,
+            made: None,
+            share: None,
         }
+    }
+
+    fn let_go(&mut self) {
+        (self.client, self.share, self.needed) = (None, None, false);
     }
 
     fn fail(&mut self, failure: &Failure) -> Duration {
@@ -305,6 +408,41 @@ impl Entry {
     fn asked_to_wait(&self) -> Option<Duration> {
         self.not_before?.checked_duration_since(Instant::now())
     }
+}
+
+/// A client that is there.
+struct Held<'a, S> {
+    slot: &'a S,
+    party: &'a str,
+    used: Option<Instant>,
+}
+
+/// Which client goes so that a party can have one more; none where there is room.
+fn make_room<'a, S>(held: &[Held<'a, S>], party: &str, now: Instant) -> Result<Option<&'a S>, Limit> {
+    let is_idle = |one: &&Held<'a, S>| {
+        one.used.is_none_or(|at| now.saturating_duration_since(at) >= limits::CLIENT_BUSY)
+    };
+    let oldest =
+        |all: &mut dyn Iterator<Item = &Held<'a, S>>| all.min_by_key(|one| one.used).map(|one| one.slot);
+    let count = |of: &str| held.iter().filter(|one| one.party == of).count();
+    let own = count(party);
+    if own >= limits::CLIENTS_PER_NAMESPACE {
+        let gone = oldest(&mut held.iter().filter(|one| one.party == party).filter(is_idle));
+        return gone.map(Some).ok_or(Limit::ClientsPerNamespace);
+    }
+    if held.len() < limits::CLIENTS {
+        return Ok(None);
+    }
+    if let Some(gone) = oldest(&mut held.iter().filter(is_idle)) {
+        return Ok(Some(gone));
+    }
+    let mut counts = HashMap::<&str, usize>::new();
+    for one in held {
+        *counts.entry(one.party).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > own + 1);
+    let (largest, _) = most.ok_or(Limit::Clients)?;
+    oldest(&mut held.iter().filter(|one| one.party == largest)).map(Some).ok_or(Limit::Clients)
 }
 
 fn longest(failure: &Failure) -> Duration {
@@ -382,6 +520,13 @@ impl Named {
     /// # Errors
     /// `AccessDenied`, saying which rule or mode is missing.
     pub fn check_access(&self, verb: Verb, ids: &[&str], user: &Key, ctx: &Context) -> Result<(), Failure> {
+        self.judge_access(verb, ids, user, ctx)?;
+        // Not before: no token is asked for, and nobody logs in, for who may not use it.
+        ctx.clients.wanted(&self.facts);
+        Ok(())
+    }
+
+    fn judge_access(&self, verb: Verb, ids: &[&str], user: &Key, ctx: &Context) -> Result<(), Failure> {
         let mode = self.facts.settings.access_mode;
         let forbidden = match verb {
             Verb::Read => (mode == AccessMode::WriteOnly).then_some("no variable may be read through it"),
@@ -447,6 +592,67 @@ pub fn not_ready(facts: &Facts, why: &Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_most_clients_makes_room_and_those_in_use_come_last() {
+        let now = Instant::now() + Duration::from_secs(3600);
+        let held = |party: &'static str, count: usize, ago: u64| {
+            (0..count).map(move |nth| {
+                (
+                    party,
+                    now.checked_sub(
+                        Duration::from_secs(ago) + Duration::from_millis(u64::try_from(nth).unwrap()),
+                    ),
+                )
+            })
+        };
+        let asked = |all: Vec<(&'static str, Option<Instant>)>, party: &str| {
+            let slots: Vec<usize> = (0..all.len()).collect();
+            let held: Vec<_> = all
+                .iter()
+                .zip(&slots)
+                .map(|((party, used), slot)| Held { slot, party, used: *used })
+                .collect();
+            make_room(&held, party, now).map(|gone| gone.map(|at| all[*at].0))
+        };
+        assert_eq!(asked(held("a", 15, 0).collect(), "a"), Ok(None));
+        assert_eq!(asked(held("a", 16, 0).collect(), "a"), Err(Limit::ClientsPerNamespace));
+        assert_eq!(asked(held("a", 16, 0).collect(), "b"), Ok(None));
+        assert_eq!(asked(held("a", 16, 600).collect(), "a"), Ok(Some("a")));
+        assert_eq!(asked([("a", None)].into_iter().chain(held("a", 15, 0)).collect(), "a"), Ok(Some("a")));
+        let names: Vec<&'static str> = (0..limits::CLIENTS / 10).map(|n| &*format!("ns{n}").leak()).collect();
+        let full = |ago| names.iter().flat_map(move |name| held(name, 10, ago)).collect::<Vec<_>>();
+        assert!(asked(full(0), "new").unwrap().is_some_and(|gone| gone.starts_with("ns")));
+        assert_eq!(asked(full(0), names[0]), Err(Limit::Clients));
+        assert!(asked(full(600), names[0]).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_client_is_tried_for_who_may_use_it_and_made_again_when_it_was_let_go() {
+        let connection: crate::api::ConjurConnection = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "c", "namespace": "n", "uid": "u", "generation": 1 },
+            "spec": { "url": "http://conjur", "account": "demo", "auth": {} }
+        }))
+        .unwrap();
+        let facts = Facts::from(&connection);
+        let (wakeups, mut woken) = Wakeups::new();
+        let clients = Clients::new(wakeups);
+        assert!(matches!(clients.standing(&facts), Standing::Untried));
+        assert!(woken.connections.try_recv().is_err(), "looking begins nothing");
+        clients.wanted(&facts);
+        clients.wanted(&facts);
+        assert!(woken.connections.try_recv().is_ok() && woken.connections.try_recv().is_err());
+        assert!(clients.is_needed(&facts));
+        let config =
+            conjur::Config::new("http://conjur".parse().unwrap(), "demo", conjur::Credentials::Anonymous);
+        clients.put(&facts, "i".into(), conjur::Client::new(config).unwrap());
+        assert_eq!(clients.works(&facts, Some("alice")), Some(Tell::Works));
+        assert!(!clients.is_needed(&facts) && !clients.let_go_if_idle(&facts), "it was used just now");
+        clients.with(|entries| entries.values_mut().for_each(Entry::let_go));
+        assert!(matches!(clients.standing(&facts), Standing::Untried));
+        clients.wanted(&facts);
+        assert!(woken.connections.try_recv().is_ok() && clients.is_needed(&facts));
+    }
 
     #[test]
     fn a_server_that_asks_to_wait_is_not_asked_before() {

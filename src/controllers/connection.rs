@@ -29,12 +29,15 @@ use crate::{
         condition::{READY, is_true},
     },
     conjur::{Client, Error, Lane},
+    limits,
     metrics::Kind,
     plan::{self, Class, Failure},
 };
 
 /// A connection that works is looked at this often, for a fault that no call has met.
 const CHECK_AGAIN: Duration = Duration::from_secs(600);
+/// The same for one that nothing uses.
+const CHECK_UNUSED: Duration = Duration::from_secs(1800);
 /// How long the check of one identity may take.
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -123,9 +126,18 @@ async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Fai
     }
     let changed = ctx.inputs.take_changed(&user) || asked;
     let known = ctx.clients.checked_at(facts).filter(|_| facts.tenant.is_some() || facts.is_observed());
-    let rest = known.and_then(|at| CHECK_AGAIN.checked_sub(at.elapsed()));
-    if let (Some(rest), false) = (rest, changed) {
+    let needed = ctx.clients.is_needed(facts);
+    // Where each namespace has an identity of its own, this one tells of the server for all of them.
+    let for_all = facts.has_tenants() && facts.tenant.is_none();
+    let every = if !for_all && ctx.clients.let_go_if_idle(facts) { CHECK_UNUSED } else { CHECK_AGAIN };
+    let rest = known.and_then(|at| every.checked_sub(at.elapsed()));
+    if let (Some(rest), false) = (rest, changed || needed) {
         return Ok(Checked::Rests(rest));
+    }
+    if let Err(failure) = ctx.clients.admit(facts) {
+        // What nothing uses, and worked, can wait.
+        let can_wait = known.is_some() && !needed && !asked;
+        return if can_wait { Ok(Checked::Rests(limits::CLIENT_BUSY)) } else { Err(failure) };
     }
     let Ingredients { config, inputs } = gather::gather(facts, ctx).await?;
     let existing = ctx.clients.existing(facts, &inputs);
@@ -199,6 +211,10 @@ async fn check_tenants(facts: &Facts, outcome: Outcome, ctx: &Context) -> Outcom
     for tenant in ctx.clients.tenants(facts) {
         let theirs = facts.clone().for_user(&tenant);
         if theirs.tenant.is_none() {
+            continue;
+        }
+        if ctx.clients.forget_if_idle(&theirs) {
+            ctx.inputs.want(&User::Tenant(facts.id.clone(), tenant), &[]);
             continue;
         }
         match check(&theirs, false, ctx).await {

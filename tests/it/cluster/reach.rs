@@ -1,6 +1,6 @@
 //! Where connections lead, whom they take along, and what they read for it: nothing that is not the namespace's own.
 
-use conjur_operator::api::ConjurConnection;
+use conjur_operator::api::{ConjurConnection, ConjurPolicy, ConjurSecret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api,
@@ -12,7 +12,7 @@ use testbed::wait_for;
 use super::{
     Bench, SOON, alone,
     login::{jwt, lets_service_accounts_in, service_account},
-    setup::{LOGIN, api_requests, connection, put, try_put, variables},
+    setup::{LOGIN, api_requests, connection, project, put, try_put, variables},
     test,
 };
 
@@ -74,6 +74,32 @@ fn a_connection_asks_for_allowed_audiences_only_and_its_token_stays_off_the_open
         put(&bench, &connection(&bench, "conjur", &json!({ "auth": jwt("app", "conjur") }))).await;
         bench.ready::<ConjurConnection>("conjur").await;
         bench.conjur.stop().await;
+    });
+}
+
+#[test]
+fn a_namespace_without_a_rule_costs_no_token_and_no_login() {
+    test(|bench| async move {
+        let bench = lets_service_accounts_in(&bench, &[(&bench.namespace, "app")]).await;
+        service_account(&bench, "app").await;
+        let access =
+            json!([{ "namespaces": { "names": ["somebody-else"] }, "read": ["**"], "branches": ["**"] }]);
+        let name = super::access::shared(&bench, &jwt("app", "conjur"), &access).await;
+        let reference = json!({ "name": name, "kind": "ClusterConjurConnection" });
+        put(&bench, &project("s", &[("v", "v")], &json!({ "connectionRef": reference }))).await;
+        let policy = json!({
+            "apiVersion": "conjur-operator.io/v1alpha1", "kind": "ConjurPolicy", "metadata": { "name": "p" },
+            "spec": { "connectionRef": reference, "branch": "apps", "document": "- !variable made\n" },
+        });
+        put(&bench, &policy).await;
+        bench.says::<ConjurSecret>("s", "AccessDenied").await;
+        bench.says::<ConjurPolicy>("p", "AccessDenied").await;
+        assert!(
+            !api_requests(&bench).iter().any(testbed::ApiRequest::is_token_request),
+            "a token was asked for"
+        );
+        assert_eq!(bench.conjur.count(conjur_dev::Kind::Authenticate), 0);
+        super::access::end(&bench, &name).await;
     });
 }
 
@@ -151,19 +177,18 @@ fn a_reference_that_came_past_the_schema_does_not_leave_its_namespace() {
             )
             .await;
         let own = json!({ "name": "conjur-login", "key": "api-key" });
-        let theirs = json!({ "namespace": "kube-system", "name": "theirs", "key": "api-key" });
-        let outside = json!({ "name": "../../kube-system/secrets/theirs", "key": "api-key" });
-        let bundle =
-            json!({ "kind": "Secret", "namespace": "kube-system", "name": "theirs", "key": "api-key" });
+        let theirs = json!({ "namespace": "kube-system", "name": "elsewhere-of-others", "key": "api-key" });
+        let outside = json!({ "name": "../../kube-system/secrets/elsewhere-of-others", "key": "api-key" });
+        let bundle = json!({ "kind": "Secret", "namespace": "kube-system", "name": "elsewhere-of-others", "key": "api-key" });
         let mut made = Vec::new();
         for (at, spec) in [
             json!({ "auth": { "apiKey": { "login": LOGIN, "apiKeySecretRef": theirs } } }),
             json!({ "auth": { "apiKey": { "loginSecretRef": theirs, "apiKeySecretRef": own } } }),
             json!({ "auth": { "password": { "login": "alice", "passwordSecretRef": theirs } } }),
-            json!({ "auth": { "certificate": { "serviceID": "s", "certificateSecretRef": { "namespace": "kube-system", "name": "theirs" } } } }),
+            json!({ "auth": { "certificate": { "serviceID": "s", "certificateSecretRef": { "namespace": "kube-system", "name": "elsewhere-of-others" } } } }),
             json!({ "auth": { "jwt": { "serviceID": "s", "serviceAccountRef": { "namespace": "kube-system", "name": "default", "audiences": ["conjur"] } } } }),
             json!({ "tls": { "caBundleFrom": bundle } }),
-            json!({ "tls": { "clientCertificateSecretRef": { "namespace": "kube-system", "name": "theirs" } } }),
+            json!({ "tls": { "clientCertificateSecretRef": { "namespace": "kube-system", "name": "elsewhere-of-others" } } }),
             json!({ "auth": { "apiKey": { "login": LOGIN, "apiKeySecretRef": outside } } }),
             json!({ "limits": { "timeout": "100h" } }),
             json!({ "url": format!("{}/a/%2e%2e/b", bench.conjur.url()) }),
@@ -183,7 +208,9 @@ fn a_reference_that_came_past_the_schema_does_not_leave_its_namespace() {
         let asked = bench.world.plane.api_requests_by(&user).unwrap();
         let theirs: Vec<_> = asked
             .iter()
-            .filter(|r| r.uri.contains("theirs") || r.is_token_request() && r.namespace == "kube-system")
+            .filter(|r| {
+                r.uri.contains("elsewhere-of-others") || r.is_token_request() && r.namespace == "kube-system"
+            })
             .collect();
         assert!(theirs.is_empty(), "{theirs:#?}");
         assert!(bench.conjur.requests().is_empty(), "something was sent");
