@@ -185,7 +185,7 @@ async fn no_document_ends_or_holds_up_who_asks() {
         (format!("- \"{}\"\n", "\\n".repeat(4_000_000)), true),
         (format!("{}\n", "? ".repeat(1_000_000)), false),
         ("\u{feff}- a: b\n  c: d\n".repeat(100_000), false),
-        ((0..60_000).map(|n| format!("- &b{n} !host h{n}\n")).collect::<Vec<_>>().concat(), true),
+        ((0..20_000).map(|n| format!("- &b{n} !host h{n}\n")).collect::<Vec<_>>().concat(), true),
         (format!("- !!binary {}\n", "QUJD".repeat(2_000_000)), true),
     ];
     for (at, (document, is_read)) in documents.into_iter().enumerate() {

@@ -28,9 +28,40 @@ pub(super) struct Node<'a> {
     pub(super) shape: Shape<'a>,
 }
 
+/// Nodes in pieces of one size: a list that grows as a whole holds all of them twice while it does.
+#[derive(Default)]
+pub(super) struct Nodes<'a> {
+    full: Vec<Vec<Node<'a>>>,
+    last: Vec<Node<'a>>,
+}
+
+/// Nodes of one piece.
+const PIECE: usize = 4_096;
+
+impl<'a> Nodes<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.full.len() * PIECE + self.last.len()
+    }
+
+    pub(super) fn get(&self, id: NodeId) -> Option<&Node<'a>> {
+        self.full.get(id / PIECE).unwrap_or(&self.last).get(id % PIECE)
+    }
+
+    fn get_mut(&mut self, id: NodeId) -> Option<&mut Node<'a>> {
+        self.full.get_mut(id / PIECE).unwrap_or(&mut self.last).get_mut(id % PIECE)
+    }
+
+    fn push(&mut self, node: Node<'a>) {
+        self.last.push(node);
+        if self.last.len() == PIECE {
+            self.full.push(std::mem::take(&mut self.last));
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Tree<'a> {
-    pub(super) nodes: Vec<Node<'a>>,
+    pub(super) nodes: Nodes<'a>,
     /// None where the document holds nothing but comments.
     pub(super) root: Option<NodeId>,
 }
@@ -39,8 +70,6 @@ impl<'a> Tree<'a> {
     /// Reads one YAML document; positions in errors are 1-based, and no error quotes the text.
     pub(super) fn read(text: &'a str) -> Result<Self, DocumentError> {
         let mut builder = Builder { text, ..Builder::default() };
-        // At once as many as there can be: growing holds them twice.
-        builder.tree.nodes.reserve_exact(DOCUMENT_NODES.min(text.len() + 1));
         let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
         for event in Parser::new_from_str_with_options(text, options) {
             let (event, span) = event.map_err(|error| syntax_error(&error))?;
