@@ -70,6 +70,12 @@ pub const DOCUMENT_NODES: usize = 400_000;
 pub const ANSWERS_BYTES: usize = 48 * MIB;
 /// An answer up to this size counts for nothing: the connections bound how many there are.
 pub const ANSWER_SMALL: usize = 64 * KIB;
+/// Texts of templates and documents that are read from the API server at once, for the process.
+pub const TEXT_READERS: usize = 1;
+/// Texts of templates and documents that were read, until what came of them is done, for the process.
+pub const TEXTS_BYTES: usize = 32 * MIB;
+/// A text up to this takes nothing of [`TEXTS_BYTES`].
+pub const TEXT_SMALL: usize = 128 * KIB;
 /// How long a large answer waits for its part of [`ANSWERS_BYTES`] before it is given up for now.
 pub const ANSWERS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a large answer or a stream may take while others wait for what it holds.

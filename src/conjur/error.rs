@@ -231,7 +231,8 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
     let endpoint = answer.endpoint;
     let said =
         serde_json::from_slice::<Body>(answer.body.expose()).ok().map(|body| body.error).unwrap_or_default();
-    let words = if endpoint.is_secret() || said.message.as_str().is_empty() {
+    // Only of a policy is there more to say than the status does; elsewhere a server's words could be anything.
+    let words = if !endpoint.is_policy() || said.message.as_str().is_empty() {
         String::new()
     } else {
         format!(": {}", said.message.as_str())

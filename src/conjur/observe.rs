@@ -128,6 +128,11 @@ impl Endpoint {
         )
     }
 
+    /// Whether it is about a policy document, of which a refusal says what is wrong and where.
+    pub(crate) const fn is_policy(self) -> bool {
+        matches!(self, Self::PolicyLoad | Self::PolicyDryRun | Self::EffectivePolicy)
+    }
+
     /// Whether the text of a refusal could quote a value, a token or a key. Nothing of such a body goes into an error.
     pub(crate) const fn is_secret(self) -> bool {
         matches!(

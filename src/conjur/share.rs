@@ -11,10 +11,18 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::budget::{Budget, Party, Taken};
-use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES, Limit};
+use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_SMALL, TEXTS_BYTES};
 
 pub(super) static ALL: LazyLock<Arc<Budget>> =
     LazyLock::new(|| Budget::new(Limit::AnswersBytes, ANSWERS_BYTES));
+
+/// Who reads long texts from elsewhere than Conjur: they are in memory several times over while they are decoded, and
+/// how long they are is known only then.
+static READERS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextReaders, TEXT_READERS));
+/// Such texts, from when they were read until what came of them is done with.
+static TEXTS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextsBytes, TEXTS_BYTES));
+/// The readers' turns are short: who waits longer than this lets go, and comes again.
+const READER_PATIENCE: Duration = Duration::from_secs(60);
 
 tokio::task_local! {
     static HELD: RefCell<Vec<Held>>;
@@ -29,6 +37,7 @@ pub(crate) struct Share(Taken);
 enum Held {
     Value(Arc<Share>),
     List(Taken),
+    Text(Taken),
 }
 
 /// What an answer that is being read takes of the budget.
@@ -117,6 +126,27 @@ pub(super) fn keep_list(memory: Taken) {
     HELD.try_with(|held| held.borrow_mut().push(Held::List(memory))).ok();
 }
 
+/// Waits for a party's turn to read texts, which lasts until it is dropped; none where the wait was too long.
+pub(crate) async fn reader(party: &str) -> Option<Taken> {
+    READERS.take(&party.into(), 1, READER_PATIENCE).await
+}
+
+/// Counts a text that was read until the work that runs now is done: itself, and its copy in a request. False where there
+/// is no room for it: then it must be let go of, and is read again later. Nothing waits here, for it is in memory already.
+pub(crate) fn hold(party: &str, length: usize) -> bool {
+    if length <= TEXT_SMALL {
+        return true;
+    }
+    let taken = TEXTS.try_take(&party.into(), length.saturating_mul(2));
+    let has_room = taken.is_some();
+    if let Some(taken) = taken {
+        HELD.try_with(|held| held.borrow_mut().push(Held::Text(taken))).ok();
+    } else {
+        crate::limits::hit(Limit::TextsBytes);
+    }
+    has_room
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +199,26 @@ mod tests {
         })
         .await;
         assert!(!rest());
+    }
+
+    #[tokio::test]
+    async fn long_texts_count_until_the_work_is_done_and_short_ones_never() {
+        until_done(async {
+            assert!(hold("texts-a", TEXTS_BYTES / 2));
+            assert!(!hold("texts-a", TEXTS_BYTES / 2), "there is no room for a second one");
+            assert!(hold("texts-a", TEXT_SMALL));
+            assert!(hold("texts-b", TEXTS_BYTES / 16), "another party is sure of a part");
+        })
+        .await;
+        until_done(async { assert!(hold("texts-a", TEXTS_BYTES / 2)) }).await;
+    }
+
+    #[tokio::test]
+    async fn one_reads_at_a_time() {
+        let first = reader("readers-a").await;
+        let mut next = Box::pin(reader("readers-b"));
+        assert!(futures::FutureExt::now_or_never(&mut next).is_none());
+        drop(first);
+        assert!(next.await.is_some());
     }
 }

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use crate::{
     api::Reason,
-    cluster, conjur,
+    cluster,
+    conjur::{self, share},
     plan::{Class, Failure},
 };
 
 pub use crate::plan::LOOK_AGAIN;
+
+/// What found no room in memory is looked at again after this.
+const ROOM_AGAIN: Duration = Duration::from_secs(10);
 
 impl From<cluster::Error> for Failure {
     fn from(error: cluster::Error) -> Self {
@@ -25,6 +29,22 @@ impl From<cluster::Error> for Failure {
             | cluster::Error::Failed(_) => Failure::transient(Reason::ApiServerError, message),
         }
     }
+}
+
+/// Takes room for a text of an object that was read from the cluster, until its reconcile ends.
+///
+/// # Errors
+/// There is none now: other objects have long texts, too.
+pub fn take_room(namespace: &str, what: &str, length: usize) -> Result<(), Failure> {
+    if share::hold(namespace, length) {
+        return Ok(());
+    }
+    let message = format!(
+        "{what} are long, and those of other objects take all the memory that there is for them; it is tried again in \
+         {} s",
+        ROOM_AGAIN.as_secs()
+    );
+    Err(Failure::waiting(Reason::ApiServerError, ROOM_AGAIN, message))
 }
 
 impl From<conjur::Error> for Failure {

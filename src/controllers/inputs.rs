@@ -39,6 +39,7 @@ use super::{Key, facts::ConnectionId, streams::Wakeups};
 use crate::{
     api::SourceKind,
     cluster::{self, Cluster},
+    conjur::share,
     limits::{LIST_PAGE, UNWATCHED_AGAIN},
 };
 
@@ -252,6 +253,7 @@ impl Inputs {
         let mut kept = kept.lock().await;
         let seen = self.state().seen(input);
         if !kept.serve(keys, seen.as_deref(), asked) {
+            let _turn = share::reader(&input.namespace).await;
             *kept = Texts::read(input, kept.with(keys), cluster).await?;
         }
         self.state().note_kept(input, kept.bytes());

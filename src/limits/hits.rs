@@ -29,6 +29,8 @@ limits! {
     RegexObjectBytes = "regex_object_bytes",
     DocumentBytes = "document_bytes",
     AnswersBytes = "answers_bytes",
+    TextReaders = "text_readers",
+    TextsBytes = "texts_bytes",
     AnswerBytes = "answer_bytes",
     Streams = "streams",
     ListRecords = "list_records",
@@ -58,6 +60,8 @@ impl Limit {
             Self::HeavyThreads
                 | Self::HeavyBytes
                 | Self::AnswersBytes
+                | Self::TextReaders
+                | Self::TextsBytes
                 | Self::Streams
                 | Self::ListBytes
                 | Self::ListsKeptBytes

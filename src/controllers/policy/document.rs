@@ -13,9 +13,10 @@ use super::Seen;
 use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
     cluster::take_key,
+    conjur::share,
     controllers::{
         Context, Key, Reconcile,
-        failure::LOOK_AGAIN,
+        failure::{LOOK_AGAIN, take_room},
         inputs::{Input, User, version},
         slim,
     },
@@ -117,17 +118,22 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
 /// # Errors
 /// `DocumentNotFound`, naming what is missing; `PolicyInvalid` where it is too large or not UTF-8; the API server's.
 pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failure> {
+    let key = Key::of(object);
     let Some(sources) = &object.spec.document_from else {
         let whole = match slim::left_out(object) {
-            Some(_) => read_whole(object, ctx).await?,
+            Some(_) => {
+                let _turn = share::reader(&key.namespace).await;
+                read_whole(object, ctx).await?
+            }
             None => None,
         };
         let document = whole.as_ref().unwrap_or(object).spec.document.as_deref().unwrap_or_default();
+        take_room(&key.namespace, "the texts of the document", document.len())?;
         let hash = inputs::document_hash(document.as_bytes());
         return Ok(Looked { hash, text: Some(PolicyText::inline(document)) });
     };
-    let key = Key::of(object);
     ctx.policy_notes.documents.forget(&key);
+    let turn = share::reader(&key.namespace).await;
     let (mut parts, mut versions) = (Vec::with_capacity(sources.len()), Vec::with_capacity(sources.len()));
     for (index, source) in sources.iter().enumerate() {
         let (meta, bytes) = read_source(index, source, &key.namespace, ctx).await?;
@@ -135,6 +141,8 @@ pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
         parts.push(Part { what: what(source), secret: source.kind == SourceKind::Secret, bytes });
     }
     let text = PolicyText::join(&parts)?;
+    take_room(&key.namespace, "the texts of the document", text.as_str().len())?;
+    drop((parts, turn));
     let hash = inputs::document_hash(text.as_str().as_bytes());
     let known = Known { sources: sources.clone(), versions, hash: hash.clone() };
     ctx.policy_notes.documents.with(|all| all.insert(key, known));
@@ -238,21 +246,33 @@ impl Content {
     pub fn check_roles(&self, object: &ConjurPolicy) -> Result<(), Failure> {
         for role in &self.document.roles {
             let at = self.text.at(role.line, None);
+            // What a Secret says is not quoted.
+            let secret = self.text.is_secret();
+            let made = if secret { "a host or user" } else { role.id.as_str() };
             if object.spec.created_roles.is_none() {
                 let message = format!(
-                    "{at}: this makes {}, and Conjur gives its API key only once. Say where the keys go: spec.createdRoles: \
-                     {{secretName: <name of a new Secret>}}",
-                    role.id
+                    "{at}: this makes {made}, and Conjur gives its API key only once. Say where the keys go: \
+                     spec.createdRoles: {{secretName: <name of a new Secret>}}"
                 );
                 return Err(Failure::stalled(Reason::CreatedRolesRequired, message));
             }
-            role_keys(&role.id).map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{at}: {e}")))?;
+            role_keys(&role.id).map_err(|e| {
+                let why = if secret {
+                    "the id of a host or user can't be the key of a Secret".to_owned()
+                } else {
+                    e.to_string()
+                };
+                Failure::stalled(Reason::PolicyInvalid, format!("{at}: {why}"))
+            })?;
             if role.owner_outside_branch {
                 let message = format!(
-                    "{at}: {} would be owned from outside the branch ({}), so that its key could never be recovered here. \
+                    "{at}: {made} would be owned from outside the branch ({}), so that its key could never be recovered here. \
                      Leave out that owner, or load it where its owner lives",
-                    role.id,
-                    role.owner.as_deref().unwrap_or("by an enclosing policy's owner"),
+                    match role.owner.as_deref() {
+                        Some(_) if secret => "by the owner given there",
+                        Some(owner) => owner,
+                        None => "by an enclosing policy's owner",
+                    },
                 );
                 return Err(Failure::stalled(Reason::NotBranchOwner, message));
             }

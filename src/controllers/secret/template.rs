@@ -12,7 +12,7 @@ use crate::{
     api::{ConjurSecret, Reason, SourceKind, secret::TemplateSource},
     controllers::{
         Context, Key,
-        failure::LOOK_AGAIN,
+        failure::{LOOK_AGAIN, take_room},
         inputs::{Input, InputKind, Text as Kept, Texts},
     },
     heavy::Whose,
@@ -158,6 +158,8 @@ pub async fn gather(
             secret: source.kind == InputKind::Secret,
         });
     }
+    let length = texts.iter().map(|text| text.text.expose().len()).sum();
+    take_room(&key.namespace, "the texts of the templates", length)?;
     Ok(Templates { texts: Some(texts), versions })
 }
 

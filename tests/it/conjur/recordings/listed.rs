@@ -9,6 +9,7 @@ pub const LISTED: &[(&[u32], &str)] = &[
     (&[12, 541, 556, 508], "credentials are always sent where a call needs them"),
     (&[542, 553, 565, 567, 554, 688, 509], "the client doesn't mix up tokens and passwords"),
     (&[16], "an empty key is refused before it is sent"),
+    (&[41], "a login with a slash and without host/ is refused before it is sent"),
     (&[19, 39, 122, 123, 530, 531], "a path or method that the API doesn't have"),
     (&[109, 110], "the client writes dryRun=true, and nothing else"),
     (&[130, 131, 132], "the effective policy is asked for as a whole"),
