@@ -60,7 +60,7 @@ pub struct ConjurConnectionSpec {
     /// Required. The Conjur account.
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(validation = Rule::new(r"!self.matches('[:/\\\\?#%]') && self != '.' && self != '..'")
-        .message("a Conjur account has no ':', '/', '\\', '?', '#' or '%', and is neither '.' nor '..'"))]
+        .message("a Conjur account has neither ':' nor '/', none of '\\', '?', '#' and '%', and is not '.' or '..'"))]
     pub account: String,
     /// TLS settings. Default: the roots of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +124,7 @@ pub struct ClusterConjurConnectionSpec {
     /// Required. The Conjur account.
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(validation = Rule::new(r"!self.matches('[:/\\\\?#%]') && self != '.' && self != '..'")
-        .message("a Conjur account has no ':', '/', '\\', '?', '#' or '%', and is neither '.' nor '..'"))]
+        .message("a Conjur account has neither ':' nor '/', none of '\\', '?', '#' and '%', and is not '.' or '..'"))]
     pub account: String,
     /// TLS settings. Default: the roots of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
