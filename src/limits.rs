@@ -67,13 +67,13 @@ pub const DOCUMENT_BYTES: usize = 10 * MIB;
 pub const DOCUMENT_NODES: usize = 400_000;
 
 /// Large answers that are read or worked on, and the values in them until they are written, for the process.
-pub const ANSWERS_BYTES: usize = 48 * MIB;
+pub const ANSWERS_BYTES: usize = 32 * MIB;
 /// An answer up to this size counts for nothing: the connections bound how many there are.
 pub const ANSWER_SMALL: usize = 64 * KIB;
 /// Texts of templates and documents that are read from the API server at once, for the process.
 pub const TEXT_READERS: usize = 1;
 /// Texts of templates and documents that were read, until what came of them is done, for the process.
-pub const TEXTS_BYTES: usize = 32 * MIB;
+pub const TEXTS_BYTES: usize = 24 * MIB;
 /// A text up to this takes nothing of [`TEXTS_BYTES`].
 pub const TEXT_SMALL: usize = 128 * KIB;
 /// How long a large answer waits for its part of [`ANSWERS_BYTES`] before it is given up for now.
@@ -92,7 +92,7 @@ pub const LIST_RECORDS: usize = 1_000_000;
 pub const LISTS_KEPT_BYTES: usize = 32 * MIB;
 /// One list of a server: bytes of what is kept of it. All lists that are being walked or used by somebody take together at
 /// most as much again as [`LISTS_KEPT_BYTES`].
-pub const LIST_BYTES: usize = 32 * MIB;
+pub const LIST_BYTES: usize = 16 * MIB;
 /// A server's words, as they enter a message.
 pub const WORDS_BYTES: usize = 512;
 /// An id in a server's answer.
@@ -187,7 +187,7 @@ pub const TEMPLATE_CHAIN: usize = 64;
 /// An id that a list brings is left out where it is longer.
 pub const FOUND_ID_BYTES: usize = 1024;
 /// Texts of templates that are kept between two uses, for the process.
-pub const TEXTS_KEPT_BYTES: usize = 32 * MIB;
+pub const TEXTS_KEPT_BYTES: usize = 16 * MIB;
 /// Texts of templates that are kept between two uses, for a namespace.
 pub const TEXTS_KEPT_PER_NAMESPACE: usize = 4 * MIB;
 /// Objects look at new labels of their namespace at most once in this time.
