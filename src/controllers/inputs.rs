@@ -124,6 +124,8 @@ struct State {
 /// The watch of a kind; there is none until somebody refers to one of them.
 struct Watch {
     shown: Shown,
+    /// It failed at least once.
+    failed: bool,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -299,7 +301,7 @@ impl Inputs {
                     InputKind::ServiceAccount => this.follow::<ServiceAccount>(kind).await,
                 }
             });
-            Watch { shown: Shown::default(), _task: AbortOnDropHandle::new(task) }
+            Watch { shown: Shown::default(), failed: false, _task: AbortOnDropHandle::new(task) }
         });
     }
 
@@ -325,6 +327,9 @@ impl Inputs {
                             "a watch failed and is tried again; until it works, what objects refer to is read when they \
                              are refreshed: {error}"
                         );
+                        if let Some(watch) = self.state().watches.get_mut(&kind) {
+                            watch.failed = true;
+                        }
                     }
                     // It may not be permitted, for ever.
                     if looked.elapsed() >= UNWATCHED_AGAIN && !self.is_watched(kind) {
@@ -336,8 +341,13 @@ impl Inputs {
         }
     }
 
+    /// Whether what is of a kind has to be read each time to know whether it changed: its watch failed, and never listed.
+    pub fn cannot_be_watched(&self, kind: InputKind) -> bool {
+        self.state().watches.get(&kind).is_some_and(|watch| watch.failed && !watch.shown.is_listed())
+    }
+
     /// Whether the watch of a kind has listed it.
-    pub fn is_watched(&self, kind: InputKind) -> bool {
+    fn is_watched(&self, kind: InputKind) -> bool {
         self.state().watches.get(&kind).is_some_and(|watch| watch.shown.is_listed())
     }
 
