@@ -231,8 +231,8 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
     let endpoint = answer.endpoint;
     let said =
         serde_json::from_slice::<Body>(answer.body.expose()).ok().map(|body| body.error).unwrap_or_default();
-    // Only of a policy is there more to say than the status does; elsewhere a server's words could be anything.
-    let words = if !endpoint.is_policy() || said.message.as_str().is_empty() {
+    // Elsewhere there is no more to say than the status does, and a server's words could be anything.
+    let words = if !endpoint.says_why() || said.message.as_str().is_empty() {
         String::new()
     } else {
         format!(": {}", said.message.as_str())

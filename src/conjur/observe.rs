@@ -128,9 +128,10 @@ impl Endpoint {
         )
     }
 
-    /// Whether it is about a policy document, of which a refusal says what is wrong and where.
-    pub(crate) const fn is_policy(self) -> bool {
-        matches!(self, Self::PolicyLoad | Self::PolicyDryRun | Self::EffectivePolicy)
+    /// Whether a refusal says more than its status does: what is wrong with a document and where, or what a password
+    /// must have.
+    pub(crate) const fn says_why(self) -> bool {
+        matches!(self, Self::PolicyLoad | Self::PolicyDryRun | Self::EffectivePolicy | Self::ChangePassword)
     }
 
     /// Whether the text of a refusal could quote a value, a token or a key. Nothing of such a body goes into an error.

@@ -17,6 +17,9 @@ use crate::{limits, plan::poison::Died};
 /// How often it is looked at how long a worker has been at it.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How many new workers are started for one question.
+const STARTS: u32 = 3;
+
 /// How a question ended without an answer.
 #[derive(Debug)]
 pub enum End {
@@ -65,9 +68,15 @@ impl Workers {
             }
         }
         let none = |error: io::Error| End::NoWorker(error.to_string());
-        let mut worker = Worker::start(&self.program, may.bytes).map_err(none)?;
-        let answer = worker.ask(question, may.time)?;
-        Ok((worker, answer))
+        let mut tries = 1;
+        loop {
+            let mut worker = Worker::start(&self.program, may.bytes).map_err(none)?;
+            match worker.ask(question, may.time) {
+                // One that ended before it had the question says nothing of it: another may be luckier.
+                Err(End::NoWorker(_)) if tries < STARTS => tries += 1,
+                answer => return answer.map(|answer| (worker, answer)),
+            }
+        }
     }
 
     fn take(&self, bytes: usize) -> Option<Worker> {

@@ -149,7 +149,7 @@ fn authn(step: &Step, parts: &[&str], query: &Pairs) -> Option<Act> {
             let role: RoleId = full.parse().ok()?;
             (step.role.as_deref() != Some(role.login().as_str())).then_some(Act::Rotate(role))
         }
-        ("POST", [login, "authenticate"]) if !step.body.is_empty() => {
+        ("POST", [login, "authenticate"]) if !step.body.is_empty() && may_be_sent(&decoded(login)) => {
             let api_key = Sensitive::new(String::from_utf8(step.body.clone()).ok()?);
             Some(Act::Authenticate(Credentials::ApiKey { login: decoded(login), api_key }))
         }
@@ -278,4 +278,9 @@ fn create_host(step: &Step, mut pairs: Pairs) -> Option<Act> {
     });
     let annotations = annotations.collect();
     step.role.is_none().then(|| Act::CreateHost { token: token.to_owned(), id, annotations })
+}
+
+/// Whether the client takes it for a login at all.
+fn may_be_sent(login: &str) -> bool {
+    !login.contains('/') || login.starts_with("host/")
 }

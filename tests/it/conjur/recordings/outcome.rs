@@ -293,7 +293,7 @@ fn failure(step: &Step, act: &Act) -> Result {
             let body = step.json().unwrap();
             let flaws = body["errors"].as_array().unwrap().iter();
             return Ok(flaws
-                .map(|flaw| json!([flaw["line"], flaw["column"], flaw["message"]]))
+                .map(|flaw| json!([flaw["line"], flaw["column"], on_one_line(&flaw["message"])]))
                 .collect::<Vec<_>>()
                 .into());
         }
@@ -336,4 +336,9 @@ fn failed_batch(step: &Step, result: &Result, requests: &[Request]) -> Vec<Strin
         found.push(format!("{step}: the bad one was not found: {answers:?}"));
     }
     found
+}
+
+/// A server's words, as the client keeps them.
+fn on_one_line(words: &Value) -> Value {
+    words.as_str().map_or_else(|| words.clone(), |words| words.replace('\n', " ").into())
 }
