@@ -137,6 +137,7 @@ async fn act(
         wakeups,
         statuses: Statuses::default(),
         events,
+        specs: Arc::default(),
         memory,
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),

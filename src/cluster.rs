@@ -22,10 +22,14 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::keys::take_key;
-use crate::{api::MANAGER, conjur::Lane, plan::secret::wipe, sensitive::Sensitive};
+use crate::{
+    api::MANAGER,
+    gate::{Gate, Lane, Parties, Permit, Pull},
+    plan::secret::wipe,
+    sensitive::Sensitive,
+};
 
 /// One call to the API server; watches are bounded by themselves.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -74,20 +78,18 @@ pub struct Written {
     pub resource_version: String,
 }
 
-/// Kubernetes IO, with the writes in flight bounded in two lanes.
+/// Kubernetes IO, with the writes in flight bounded: in two lanes, and each namespace in its turn.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    all: Arc<Semaphore>,
-    refresh: Arc<Semaphore>,
+    writes: Arc<Gate>,
 }
 
 impl Cluster {
     /// With at most `max_concurrent` writes in flight; refreshes leave a quarter of them to new and changed objects.
     pub fn new(client: Client, max_concurrent: usize) -> Self {
         let all = max_concurrent.max(2);
-        let refresh = (all - (all / 4).max(1)).max(1);
-        Self { client, all: Arc::new(Semaphore::new(all)), refresh: Arc::new(Semaphore::new(refresh)) }
+        Self { client, writes: Gate::with_refreshes(all, all - (all / 4).max(1)) }
     }
 
     /// The client, for watches and events.
@@ -130,7 +132,7 @@ impl Cluster {
     /// `AlreadyExists` where one is there.
     pub async fn create_secret(&self, mut secret: Secret, lane: Lane) -> Result<Written, Error> {
         let what = describe("create", &secret);
-        let _permits = self.permit(lane).await?;
+        let _permit = self.permit(lane, secret.metadata.namespace.as_deref()).await;
         let request =
             Request::new(self.secrets(&secret).resource_url()).create(&post_params(), body(&secret)?);
         wipe(&mut secret);
@@ -162,7 +164,7 @@ impl Cluster {
     /// `Conflict` where it was changed since, `NotFound` where it is gone.
     pub async fn replace_secret(&self, mut secret: Secret, lane: Lane) -> Result<Written, Error> {
         let what = describe("replace", &secret);
-        let _permits = self.permit(lane).await?;
+        let _permit = self.permit(lane, secret.metadata.namespace.as_deref()).await;
         let request = Request::new(self.secrets(&secret).resource_url());
         let request = request.replace(&secret.name_any(), &post_params(), body(&secret)?);
         wipe(&mut secret);
@@ -182,7 +184,7 @@ impl Cluster {
         lane: Lane,
     ) -> Result<Written, Error> {
         let what = describe("merge into", &secret);
-        let _permits = self.permit(lane).await?;
+        let _permit = self.permit(lane, secret.metadata.namespace.as_deref()).await;
         let params = PatchParams { field_manager: Some(manager.to_owned()), force, ..PatchParams::default() };
         let request = Request::new(self.secrets(&secret).resource_url());
         let request = request.patch(&secret.name_any(), &params, &Patch::Apply(&secret));
@@ -196,7 +198,7 @@ impl Cluster {
     /// `Conflict` where it was changed since; that it is gone already is success.
     pub async fn delete_secret(&self, secret: &Secret, lane: Lane) -> Result<(), Error> {
         let what = describe("delete", secret);
-        let _permits = self.permit(lane).await?;
+        let _permit = self.permit(lane, secret.metadata.namespace.as_deref()).await;
         let preconditions =
             Preconditions { uid: secret.uid(), resource_version: secret.metadata.resource_version.clone() };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
@@ -206,7 +208,8 @@ impl Cluster {
         }
     }
 
-    /// Changes the status of an object by merge patch, and gives the object back as it is then.
+    /// Changes the status of an object by merge patch. Its resource version afterwards: of the object, which may be
+    /// large, nothing else comes back.
     ///
     /// # Errors
     /// `NotFound` where it is gone.
@@ -214,17 +217,19 @@ impl Cluster {
         &self,
         api: &Api<K>,
         name: &str,
-        status: Value,
+        status: &Value,
         lane: Lane,
-    ) -> Result<K, Error>
+    ) -> Result<String, Error>
     where
-        K: Resource + Clone + Debug + DeserializeOwned,
+        K: Resource,
     {
         let what = format!("write the status of {}/{name}", api.resource_url());
-        let _permits = self.permit(lane).await?;
+        let _permit = self.permit(lane, api.namespace()).await;
         let body = serde_json::json!({ "status": status });
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        call(&what, api.patch_status(name, &params, &Patch::Merge(body))).await
+        let request = Request::new(api.resource_url());
+        let request = request.patch_subresource("status", name, &params, &Patch::Merge(body));
+        Ok(self.write(&what, request).await?.resource_version)
     }
 
     /// Whether an object that has this uid still has a finalizer; a watch may be late to show that it is gone.
@@ -280,7 +285,7 @@ impl Cluster {
             let version = object.metadata.resource_version;
             let body =
                 serde_json::json!({ "metadata": { "finalizers": finalizers, "resourceVersion": version } });
-            let _permits = self.permit(Lane::Foreground).await?;
+            let _permit = self.permit(Lane::Foreground, api.namespace()).await;
             let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
             match call(&what, api.patch_metadata(name, &params, &Patch::Merge(body))).await {
                 Ok(_) => return Ok(!going),
@@ -326,7 +331,7 @@ impl Cluster {
         Ok(Sensitive::new(token))
     }
 
-    /// Sends a write of a Secret. Only metadata comes back: the values know the way already.
+    /// Sends a write. Only metadata comes back: what was written is known, and values went the way once already.
     async fn write(
         &self,
         what: &str,
@@ -345,13 +350,10 @@ impl Cluster {
         Api::namespaced(self.client.clone(), secret.metadata.namespace.as_deref().unwrap_or_default())
     }
 
-    async fn permit(&self, lane: Lane) -> Result<(Option<SemaphorePermit<'_>>, SemaphorePermit<'_>), Error> {
-        let closed = |_| Error::Failed("the operator is shutting down".into());
-        let refresh = match lane {
-            Lane::Refresh => Some(self.refresh.acquire().await.map_err(closed)?),
-            Lane::Foreground => None,
-        };
-        Ok((refresh, self.all.acquire().await.map_err(closed)?))
+    /// The right to have one write in flight. Each namespace has its turn.
+    async fn permit(&self, lane: Lane, namespace: Option<&str>) -> Permit {
+        let party = namespace.unwrap_or_default().into();
+        self.writes.enter(lane, Pull::Quick, &Parties::of([party])).await
     }
 }
 

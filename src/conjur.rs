@@ -9,7 +9,7 @@
 //! | [`id`] | names, and how they are written into a URL |
 //! | [`reach`] | where the connections of a namespace may lead |
 //! | [`error`] | what an answer means |
-//! | `budget`, `share` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
+//! | `share` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
 //! | `words` | what a server says, cut where it enters |
 //! | `pace`, `sockets`, `http`, `tls`, `scan`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
 //! | `authn`, `session` | the token, and a call with one |
@@ -74,14 +74,13 @@ use std::sync::Arc;
 use self::authn::Backoff;
 use self::catalogue::Catalogues;
 use self::observe::Unobserved;
-use self::pace::Parties;
 use self::session::Session;
 use self::variables::{Collector, Timing};
+use crate::gate::Parties;
 
 pub mod account;
 pub mod address;
 mod authn;
-pub mod budget;
 pub mod catalogue;
 pub mod check;
 pub mod config;
@@ -118,11 +117,11 @@ pub use self::hosts::{CreatedHost, HostFactoryToken};
 pub use self::id::{InvalidId, PolicyBranch, RoleId, VariableId};
 pub use self::listing::Listing;
 pub use self::observe::{Endpoint, Observer, Outcome};
-pub use self::pace::Lane;
 pub use self::policy::{Changes, DryRun, Flaw, Item, LoadMode, Loaded, Ownership, PolicyVersion};
 pub use self::resources::{Annotation, Page, Permission, Resource, SecretVersion, WhoAmI};
 pub use self::roles::{Members, Membership, Role};
 pub use self::variables::{Answer, Freshness, Value, Wanted};
+pub use crate::gate::Lane;
 
 /// A client of one server as one identity. Clones share everything but whom they call for.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ pub mod report;
 pub mod runner;
 pub mod secret;
 pub mod slim;
+pub mod specs;
 pub mod streams;
 pub mod sync_now;
 pub mod turns;
@@ -34,7 +35,10 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta, object::HasStatus},
+    core::{
+        DeserializeGuard, PartialObjectMeta,
+        object::{HasSpec, HasStatus},
+    },
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -47,6 +51,7 @@ use self::{
     memory::Memory,
     policy::{Branches, KeyWrites, Notes},
     report::{Events, Report, Statuses},
+    specs::Specs,
     streams::Wakeups,
     sync_now::SyncNows,
     turns::Line,
@@ -99,6 +104,8 @@ pub struct Context {
     pub statuses: Statuses,
     /// Sends Events.
     pub events: Events,
+    /// Which specs stay in memory.
+    pub specs: Arc<Specs>,
     /// What we remember of the Secrets we wrote.
     pub memory: Arc<Memory>,
     /// Makes fingerprints of Secrets.
@@ -143,6 +150,7 @@ impl Key {
 /// A kind that the operator brings about.
 pub trait Reconcile:
     Resource<DynamicType = ()>
+    + HasSpec<Spec: Serialize>
     + HasStatus<Status: Conditioned + Serialize + DeserializeOwned>
     + Clone
     + DeserializeOwned
@@ -191,6 +199,9 @@ pub trait Reconcile:
     /// Leaves out what the store need not keep, thousands of times, and gives back the room that lists took while they
     /// were decoded.
     fn slim(&mut self) {}
+
+    /// Leaves all out of a long spec but what is looked at while it is another object's turn.
+    fn shorten(spec: &mut Self::Spec);
 
     /// Refuses references to what can't be a name, before anything is asked for by them.
     ///
@@ -258,6 +269,15 @@ async fn attempt<K: Reconcile>(object: &K, ctx: &Context, backoffs: &Backoffs) -
     }
     // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
     let reconcile = Box::pin(share::until_done(async {
+        let whole;
+        let object = if slim::shortened(object.meta()).is_some() {
+            // What comes in its place wakes it.
+            let Some(found) = specs::whole(object, ctx).await? else { return Ok(Outcome::Untouched(None)) };
+            whole = Box::new(found);
+            &whole
+        } else {
+            object
+        };
         // What is being deleted refers to nothing any more, and has to go all the same.
         if object.meta().deletion_timestamp.is_none() {
             object.check_references()?;

@@ -108,20 +108,57 @@ impl<P: Clone + Eq + Hash, T> FairQueue<P, T> {
     }
 
     /// Takes the oldest item of the first party that `may` have its turn now. Parties that may not keep their place.
-    pub fn pop_if(&mut self, mut may: impl FnMut(&P, &T) -> bool) -> Option<(P, T)> {
-        let at = self.turns.iter().position(|party| {
-            self.waiting.get(party).and_then(VecDeque::front).is_some_and(|item| may(party, item))
-        })?;
-        let party = self.turns.remove(at)?;
-        let items = self.waiting.get_mut(&party)?;
-        let item = items.pop_front()?;
-        self.len -= 1;
-        if items.is_empty() {
-            self.waiting.remove(&party);
-        } else {
-            self.turns.push_back(party.clone());
+    pub fn pop_if(&mut self, may: impl FnMut(&P, &T) -> bool) -> Option<(P, T)> {
+        self.pop_live(|_| false, may)
+    }
+
+    /// The same where items may be dead: whoever put them in went away. A dead item that is next of its party is dropped,
+    /// and costs the party nothing of its turn. Each is looked at once, however many wait.
+    pub fn pop_live(
+        &mut self,
+        is_dead: impl Fn(&T) -> bool,
+        mut may: impl FnMut(&P, &T) -> bool,
+    ) -> Option<(P, T)> {
+        let mut at = 0;
+        while let Some(party) = self.turns.get(at) {
+            let Some(items) = self.waiting.get_mut(party) else {
+                self.turns.remove(at);
+                continue;
+            };
+            while items.front().is_some_and(&is_dead) {
+                items.pop_front();
+                self.len -= 1;
+            }
+            let Some(next) = items.front() else {
+                self.waiting.remove(party);
+                self.turns.remove(at);
+                continue;
+            };
+            if !may(party, next) {
+                at += 1;
+                continue;
+            }
+            let (party, item) = (self.turns.remove(at)?, items.pop_front()?);
+            self.len -= 1;
+            if items.is_empty() {
+                self.waiting.remove(&party);
+            } else {
+                self.turns.push_back(party.clone());
+            }
+            return Some((party, item));
         }
-        Some((party, item))
+        None
+    }
+
+    /// Whether an item of one party waits that is not dead.
+    pub fn any_of(&self, party: &P, is_dead: impl Fn(&T) -> bool) -> bool {
+        self.waiting.get(party).is_some_and(|items| items.iter().any(|item| !is_dead(item)))
+    }
+
+    /// Whether an item of another party than `party` waits that is not dead.
+    pub fn any_of_others(&self, party: &P, is_dead: impl Fn(&T) -> bool) -> bool {
+        let others = self.waiting.iter().filter(|(other, _)| *other != party);
+        others.flat_map(|(_, items)| items).any(|item| !is_dead(item))
     }
 
     /// The party that most items wait for.
@@ -192,22 +229,25 @@ impl<P: Clone + Eq + Hash, T> Lanes<P, T> {
     }
 
     /// Takes the next item that `may` have its turn now, and whether it is urgent.
-    pub fn pop_if(&mut self, mut may: impl FnMut(bool, &P, &T) -> bool) -> Option<(bool, P, T)> {
+    pub fn pop_if(&mut self, may: impl FnMut(bool, &P, &T) -> bool) -> Option<(bool, P, T)> {
+        self.pop_live(|_| false, may)
+    }
+
+    /// The same where items may be dead, as with [`FairQueue::pop_live`].
+    pub fn pop_live(
+        &mut self,
+        is_dead: impl Fn(&T) -> bool,
+        mut may: impl FnMut(bool, &P, &T) -> bool,
+    ) -> Option<(bool, P, T)> {
         let first = self.urgent_is_next();
         for urgent in [first, !first] {
-            if let Some((party, item)) = self.lane_mut(urgent).pop_if(|party, item| may(urgent, party, item))
-            {
+            let lane = self.lane_mut(urgent);
+            if let Some((party, item)) = lane.pop_live(&is_dead, |party, item| may(urgent, party, item)) {
                 self.took(urgent);
                 return Some((urgent, party, item));
             }
         }
         None
-    }
-
-    /// Drops every item that `keep` does not want.
-    pub fn retain(&mut self, mut keep: impl FnMut(&P, &T) -> bool) {
-        self.urgent.retain(&mut keep);
-        self.other.retain(keep);
     }
 
     /// How many items wait.
@@ -262,6 +302,26 @@ mod tests {
     }
 
     #[test]
+    fn who_went_away_costs_its_party_no_turn_and_is_looked_at_once() {
+        let mut queue = FairQueue::default();
+        for (party, item) in [("a", 1), ("a", 2), ("b", 1), ("c", 3), ("a", 1), ("c", 1)] {
+            queue.push(party, item);
+        }
+        let looked = std::cell::Cell::new(0);
+        let is_dead = |item: &u32| {
+            looked.set(looked.get() + 1);
+            *item == 1
+        };
+        assert!(queue.any_of_others(&"a", |item| *item == 1));
+        assert_eq!(queue.pop_live(is_dead, |party, _| *party != "a"), Some(("c", 3)));
+        assert_eq!(queue.pop_live(is_dead, |_, _| true), Some(("a", 2)));
+        assert!(!queue.any_of_others(&"b", |item| *item == 1));
+        assert_eq!(queue.pop_live(is_dead, |_, _| true), None);
+        assert!(queue.is_empty() && queue.turns.is_empty() && queue.waiting.is_empty());
+        assert!(looked.get() <= 8, "{}", looked.get());
+    }
+
+    #[test]
     fn what_is_not_kept_leaves_no_turn_behind() {
         let mut queue = FairQueue::default();
         for (party, item) in [("a", 1), ("b", 2), ("a", 3)] {
@@ -307,8 +367,9 @@ mod tests {
         assert_eq!(order.iter().map(|(_, party, _)| *party).collect::<Vec<_>>()[2..], ["hostile", "victim"]);
         assert_eq!(lanes.pop_if(|urgent, _, _| !urgent), None);
         assert_eq!(lanes.pop_if(|_, _, _| true), Some((true, "hostile", 3)), "alone it gets every turn");
-        lanes.retain(|_, item| *item == 50);
-        assert_eq!((lanes.len(), lanes.is_empty()), (1, false));
+        assert_eq!((lanes.len(), lanes.is_empty()), (96, false));
+        let next = lanes.pop_live(|item| *item < 50, |_, _, _| true);
+        assert_eq!((next, lanes.len()), (Some((true, "hostile", 50)), 49));
     }
 
     #[test]

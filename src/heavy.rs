@@ -21,7 +21,7 @@ mod worker;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     limits::{self, InUse, Limit},
+    lock::lock,
     plan::poison::{Suspects, Try},
 };
 
@@ -222,8 +223,4 @@ fn off_the_workers<T>(work: impl FnOnce() -> T) -> T {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

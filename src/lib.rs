@@ -11,15 +11,18 @@
 #[allow(clippy::duplicated_attributes, reason = "each printed column has a type and a path of its own")]
 pub mod api;
 pub mod app;
+mod budget;
 pub mod cli;
 pub mod cluster;
 pub mod conjur;
 pub mod controllers;
 pub mod fair;
+mod gate;
 pub mod heartbeat;
 pub mod heavy;
 pub mod leader;
 pub mod limits;
+mod lock;
 pub mod metrics;
 pub mod plan;
 pub mod segments;

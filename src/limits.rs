@@ -167,8 +167,18 @@ pub const BATCH_BYTES: (u32, u32) = (256, 10_240);
 
 /// Watches of the API server, for the process.
 pub const WATCHES: usize = 64;
-/// Objects that one page of a list of the API server holds: each may have over a megabyte.
-pub const LIST_PAGE: u32 = 100;
+/// Objects of the operator's own kinds that one page of a list of the API server holds: each may have over a megabyte.
+pub const LIST_PAGE: u32 = 20;
+/// The same where only metadata is listed, which may have a few hundred kilobytes.
+pub const META_PAGE: u32 = 50;
+/// One object: a spec up to this, as JSON, stays in memory and counts for nothing.
+pub const SPEC_SMALL_BYTES: usize = KIB;
+/// One object: what may stay in memory of a long spec, by which others find it.
+pub const SPEC_HEAD_BYTES: usize = 8 * KIB;
+/// Longer specs that stay in memory, decoded, for the process.
+pub const SPECS_KEPT_BYTES: usize = 24 * MIB;
+/// Longer specs that do not, and are read when an object has its turn, until its work is done, for the process.
+pub const SPECS_READ_BYTES: usize = 8 * MIB;
 /// ConfigMaps, Secrets or ServiceAccounts whose versions are kept though nobody names them, for each kind: 32 bytes each.
 pub const WATCHED_OBJECTS: usize = 500_000;
 /// A source that may not be watched is read again this often.

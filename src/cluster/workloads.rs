@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Cluster, Error, call};
 use crate::{
     api::{MANAGER, secret::RolloutKind},
-    conjur::Lane,
+    gate::Lane,
 };
 
 impl Cluster {
@@ -33,7 +33,7 @@ impl Cluster {
         lane: Lane,
     ) -> Result<(), Error> {
         let patch = json!({ "spec": { "template": { "metadata": { "annotations": { annotation.0: annotation.1 } } } } });
-        let _permits = self.permit(lane).await?;
+        let _permit = self.permit(lane, Some(namespace)).await;
         match kind {
             RolloutKind::Deployment => self.patch::<Deployment>(namespace, name, patch).await,
             RolloutKind::StatefulSet => self.patch::<StatefulSet>(namespace, name, patch).await,

@@ -11,7 +11,7 @@ use super::error::{self, About, Error};
 use super::http::Call;
 use super::id;
 use super::observe::Endpoint;
-use super::pace::Lane;
+use crate::gate::Lane;
 use crate::sensitive::Sensitive;
 
 impl Client {

@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 use super::Credentials;
 use super::error::{self, Error};
 use super::http::{Answer, Call, Transport};
-use super::pace::Lane;
 use super::words::Words;
+use crate::gate::Lane;
 use crate::sensitive::Sensitive;
 
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(

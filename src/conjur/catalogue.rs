@@ -16,12 +16,13 @@ use tokio::time::Instant;
 
 pub(super) use self::kept::IN_MEMORY;
 use self::kept::Shelf;
-use super::budget::Taken;
 use super::error::Error;
-use super::pace::{Lane, Parties, lock};
 use super::session::Session;
 use super::variables::Freshness;
 use super::{Client, catalogue};
+use crate::budget::Taken;
+use crate::gate::{Lane, Parties};
+use crate::lock::lock;
 
 /// What the list says of the variables that a client sees, in the order of their ids.
 #[derive(Debug)]

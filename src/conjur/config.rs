@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use url::Url;
 
 use super::address;
-use super::budget::Party;
 use super::error::Error;
 use super::id::{self, RoleId};
 use super::reach::Area;
+use crate::budget::Party;
 use crate::sensitive::Sensitive;
 
 /// Where the JWTs of [`Credentials::Jwt`] come from. Asked anew for each authentication, so that it may give the

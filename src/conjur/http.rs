@@ -14,14 +14,15 @@ use zeroize::Zeroize;
 pub(crate) use self::answer::Answer;
 #[cfg(test)]
 pub(crate) use self::answer::retry_after;
-use super::budget::Party;
 use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
-use super::pace::{Gate, Lane, Pace, Parties, Permit, Pull};
+use super::pace::Pace;
 use super::reach::{self, Area, Resolver};
 use super::share::Reading;
 use super::sockets::{Socket, Sockets};
 use super::{Config, scan, tls, words};
+use crate::budget::Party;
+use crate::gate::{Gate, Lane, Parties, Permit, Pull};
 use crate::limits;
 use crate::sensitive::Sensitive;
 

@@ -10,10 +10,10 @@ use super::authn::ways::secret_body;
 use super::error::{self, Error};
 use super::http::{self, Call};
 use super::observe::Endpoint;
-use super::pace::Lane;
 use super::session::Session;
 use super::variables::{Fetched, Value};
 use super::{Client, id};
+use crate::gate::Lane;
 use crate::limits::SECRET_BYTES;
 
 impl Client {

@@ -8,12 +8,12 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 
 use super::authn::{Backoff, Token, Tokens};
-use super::budget::Party;
 use super::error::{self, About, Error};
 use super::http::{Answer, Call, Fault, Opened, Transport};
 use super::observe::{Endpoint, Observer};
-use super::pace::{Lane, Parties, Permit};
 use super::{Config, Limits, stream};
+use crate::budget::Party;
+use crate::gate::{Lane, Parties, Permit};
 
 pub(crate) use crate::limits::ANSWER_BYTES as BODY_LIMIT;
 

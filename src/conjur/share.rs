@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::budget::{Budget, Party, Taken};
+use crate::budget::{Budget, Party, Taken};
 use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_SMALL, TEXTS_BYTES};
 
 pub(super) static ALL: LazyLock<Arc<Budget>> =
@@ -38,6 +38,7 @@ enum Held {
     Value(Arc<Share>),
     List(Taken),
     Text(Taken),
+    Spec(Taken),
 }
 
 /// What an answer that is being read takes of the budget.
@@ -124,6 +125,11 @@ pub(super) fn keep(share: &Arc<Share>) {
 /// The same for what it keeps of a list.
 pub(super) fn keep_list(memory: Taken) {
     HELD.try_with(|held| held.borrow_mut().push(Held::List(memory))).ok();
+}
+
+/// The same for the spec of an object that was read for it.
+pub(crate) fn keep_spec(memory: Taken) {
+    HELD.try_with(|held| held.borrow_mut().push(Held::Spec(memory))).ok();
 }
 
 /// Waits for a party's turn to read texts, which lasts until it is dropped; none where the wait was too long.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::pace::lock;
 use crate::limits::{self, Limit, SOCKET_IDLE, SOCKETS};
+use crate::lock::lock;
 
 /// So long may a connection live that is not used any more: the pool looks for such ones as often as they may be idle.
 const LIFE: Duration = SOCKET_IDLE.saturating_mul(2);

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::budget::{Budget, Taken};
 use super::error::{About, Error};
 use super::http::{Call, Opened, Transport};
 use super::scan::Scan;
 use super::share::Reading;
+use crate::budget::{Budget, Taken};
 use crate::limits::{ANSWERS_PATIENCE, Limit, STREAM_BYTES, STREAM_SMALL, STREAMS, hit};
 
 pub(super) static ALL: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::Streams, STREAMS));

@@ -61,6 +61,12 @@ macro_rules! reconcile {
                 &ctx.$store
             }
 
+            fn shorten(spec: &mut Self::Spec) {
+                if let Some(bundle) = spec.tls.as_mut().and_then(|tls| tls.ca_bundle.as_mut()) {
+                    *bundle = String::new();
+                }
+            }
+
             fn gone(key: &Key, ctx: &Context) {
                 let kind = if Self::KIND == Kind::Connection {
                     ConnectionKind::ConjurConnection

@@ -40,7 +40,7 @@ use crate::{
     api::SourceKind,
     cluster::{self, Cluster},
     conjur::share,
-    limits::{LIST_PAGE, UNWATCHED_AGAIN},
+    limits::{META_PAGE, UNWATCHED_AGAIN},
 };
 
 /// What kind of thing is referred to.
@@ -310,7 +310,7 @@ impl Inputs {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Send + 'static,
     {
         let api = Api::<PartialObjectMeta<K>>::all(self.client.clone());
-        let config = watcher::Config::default().page_size(LIST_PAGE);
+        let config = watcher::Config::default().page_size(META_PAGE);
         let mut events = watcher(api, config).default_backoff().boxed();
         let (mut failing, mut looked) = (false, Instant::now());
         loop {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::{slim, streams::Wakeups};
 use crate::{
     api::{ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef},
-    limits::{LABELS_PAUSE, LIST_PAGE},
+    limits::{LABELS_PAUSE, META_PAGE},
 };
 
 /// After a change so long is waited for another: tools set labels one by one.
@@ -107,7 +107,7 @@ pub async fn watch(
     policies: Store<DeserializeGuard<ConjurPolicy>>,
     wakeups: Wakeups,
 ) {
-    let config = watcher::Config::default().page_size(LIST_PAGE);
+    let config = watcher::Config::default().page_size(META_PAGE);
     let mut events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config)
         .default_backoff()
         .modify(|namespace| slim::namespace(&mut namespace.metadata))

@@ -60,7 +60,7 @@ use super::{
 };
 use crate::{
     api::{
-        ConjurPolicy, Reason,
+        ConjurPolicy, ConjurPolicySpec, Reason,
         condition::{READY, find, is_true},
         policy::{LoadMode, PolicyAction},
     },
@@ -115,6 +115,10 @@ impl Reconcile for ConjurPolicy {
         if let Some(conditions) = self.status.as_mut().and_then(|status| status.conditions.as_mut()) {
             conditions.shrink_to_fit();
         }
+    }
+
+    fn shorten(spec: &mut ConjurPolicySpec) {
+        spec.document_from = None;
     }
 
     fn check_references(&self) -> Result<(), Failure> {

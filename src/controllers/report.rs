@@ -114,20 +114,38 @@ pub async fn write_fields<K: Reconcile>(
     ctx: &Context,
 ) -> Result<(), cluster::Error> {
     let key = Key::of(object);
-    let standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_default();
+    let mut standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_default();
     fields.retain(|name, value| standing.get(name).unwrap_or(&Value::Null) != value);
     if fields.is_empty() {
         return Ok(());
     }
     let api = K::api(ctx.cluster.client(), &key.namespace);
     // Each call has a deadline of its own; waiting for its turn behind thousands of other writes is no fault.
-    match ctx.cluster.patch_status(&api, &key.name, Value::Object(fields), lane).await {
-        Ok(written) => {
-            ctx.statuses.remember(&key, &written);
+    let fields = Value::Object(fields);
+    match ctx.cluster.patch_status(&api, &key.name, &fields, lane).await {
+        Ok(version) => {
+            merge(&mut standing, fields);
+            ctx.statuses.remember(K::KIND, &key, &version, standing);
             Ok(())
         }
         Err(cluster::Error::NotFound(_)) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Fields over a status, as the API server merges them: null takes one away.
+fn merge(status: &mut Value, fields: Value) {
+    let Value::Object(fields) = fields else { return };
+    if !status.is_object() {
+        *status = Value::Object(Map::new());
+    }
+    let Value::Object(status) = status else { return };
+    for (name, value) in fields {
+        if value.is_null() {
+            status.remove(&name);
+        } else {
+            status.insert(name, value);
+        }
     }
 }
 
@@ -181,11 +199,9 @@ impl Statuses {
         (written.version > version(object)).then(|| written.status.clone())
     }
 
-    fn remember<K: Reconcile>(&self, key: &Key, now: &K) {
-        if let Some(status) = now.status_json() {
-            let written = Written { version: version(now), status, needed: true };
-            self.lock().written.insert((K::KIND, key.clone()), written);
-        }
+    fn remember(&self, kind: Kind, key: &Key, version: &str, status: Value) {
+        let written = Written { version: number(version), status, needed: true };
+        self.lock().written.insert((kind, key.clone()), written);
     }
 
     /// A change came by the watch of a kind, and is in its store: what we wrote before it need not be kept.
@@ -234,7 +250,11 @@ impl Unseen {
 
 /// Resource versions of one object are ordered as numbers (guaranteed since Kubernetes 1.35, so long before).
 fn version<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+    object.meta().resource_version.as_deref().map_or(0, number)
+}
+
+fn number(version: &str) -> u64 {
+    version.parse().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -293,6 +313,18 @@ mod tests {
     }
 
     #[test]
+    fn a_written_field_replaces_and_null_takes_away() {
+        let mut status =
+            serde_json::json!({ "keys": 1, "missing": ["a"], "conditions": [{ "type": "Ready" }] });
+        merge(&mut status, serde_json::json!({ "keys": 2, "missing": null, "revision": "r" }));
+        let all = serde_json::json!({ "keys": 2, "conditions": [{ "type": "Ready" }], "revision": "r" });
+        assert_eq!(status, all);
+        let mut none = Value::Null;
+        merge(&mut none, serde_json::json!({ "keys": 2 }));
+        assert_eq!(none, serde_json::json!({ "keys": 2 }));
+    }
+
+    #[test]
     fn what_we_wrote_last_stands_until_the_store_has_it() {
         let (store, mut writer) = reflector::store::<DeserializeGuard<ConjurSecret>>();
         let (statuses, key) = (Statuses::default(), Key { namespace: "billing".into(), name: "db".into() });
@@ -307,7 +339,7 @@ mod tests {
         };
         show(object("7", None));
         assert_eq!(keys(), Some(None));
-        statuses.remember(&key, &object("9", Some(2)));
+        statuses.remember(Kind::Secret, &key, "9", serde_json::json!({ "keys": 2 }));
         assert_eq!(keys(), Some(Some(2)));
         statuses.settle(Kind::Secret, &key);
         show(object("8", None));

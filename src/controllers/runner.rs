@@ -116,6 +116,7 @@ impl<K: Reconcile> Runner<K> {
                 self.backoffs.forget(&key);
                 self.ctx.statuses.forget(K::KIND, &key);
                 self.ctx.sync_nows.forget(K::KIND, &key);
+                self.ctx.specs.forget(K::KIND, &key);
                 K::gone(&key, &self.ctx);
                 None
             }

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     api::{
-        ConjurSecret, Reason, SYNC_NOW_ANNOTATION,
+        ConjurSecret, ConjurSecretSpec, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
         secret::RefreshPolicy,
     },
@@ -122,6 +122,17 @@ impl Reconcile for ConjurSecret {
         self.spec.data_from.iter_mut().for_each(Vec::shrink_to_fit);
         let statuses = self.status.iter_mut();
         statuses.flat_map(|status| &mut status.conditions).for_each(Vec::shrink_to_fit);
+    }
+
+    fn shorten(spec: &mut ConjurSecretSpec) {
+        spec.data = None;
+        spec.data_from = None;
+        spec.rollout_restart = None;
+        if let Some(target) = &mut spec.target {
+            target.labels = None;
+            target.annotations = None;
+            target.template = None;
+        }
     }
 
     fn check_references(&self) -> Result<(), Failure> {

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::error_boundary::InvalidObject;
+use kube::{ResourceExt, core::error_boundary::InvalidObject};
 
+use super::Reconcile;
 use crate::{
     api::{
         ALLOW_DELETIONS_ANNOTATION, ConjurPolicy, FINALIZER, GROUP, MANAGED_BY_LABEL, ROTATE_KEYS_ANNOTATION,
@@ -27,6 +28,9 @@ const OTHERS: &str = "other annotations";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Stands among the annotations of a Secret in the store of which something was left out that a write has to keep.
 const NOT_WHOLE: &str = "not whole";
+/// Stands among the annotations of an object in the store of whose spec only the head is kept, with the length of the whole
+/// as JSON.
+const SHORTENED: &str = "spec left out";
 /// Owner references and finalizers that are kept, each.
 const REFERENCES: usize = 8;
 
@@ -136,6 +140,17 @@ pub fn policy(object: &mut ConjurPolicy) {
         *document = String::new();
         object.metadata.annotations.get_or_insert_default().insert(LEFT_OUT.into(), hash);
     }
+}
+
+/// Leaves all but the head out of the spec of an object that goes into the store; `length` is that of the whole.
+pub fn shorten<K: Reconcile>(object: &mut K, length: usize) {
+    K::shorten(object.spec_mut());
+    object.annotations_mut().insert(SHORTENED.into(), length.to_string());
+}
+
+/// How long the spec of an object is of which only the head is there; none where all is there.
+pub fn shortened(meta: &ObjectMeta) -> Option<usize> {
+    meta.annotations.as_ref()?.get(SHORTENED)?.parse().ok()
 }
 
 /// Hash of the document that was left out of a policy; none where it is there.

@@ -19,7 +19,12 @@ use tokio::{
 };
 
 use super::{
-    Context, Key, Reconcile, STALLED_AGAIN, facts::ConnectionId, memory::Memory, policy::KeyWrites, slim,
+    Context, Key, Reconcile, STALLED_AGAIN,
+    facts::ConnectionId,
+    memory::Memory,
+    policy::KeyWrites,
+    slim,
+    specs::{Fits, Specs},
 };
 use crate::{
     api::{
@@ -28,7 +33,7 @@ use crate::{
         condition::{State, conditions},
     },
     conjur::Lane,
-    limits::LIST_PAGE,
+    limits::{LIST_PAGE, META_PAGE},
     metrics::Kind,
     plan::schedule::spread,
 };
@@ -125,25 +130,19 @@ where
 {
     // Whoever depends on an object that is gone must learn of it now, not when the object would have been due.
     let (sender, mut deleted) = unbounded_channel();
+    let specs = ctx.specs.clone();
     let main =
         watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default().page_size(LIST_PAGE))
             .default_backoff()
-            .modify(|o| match o.0.as_mut() {
-                Ok(object) => {
-                    if K::KIND == Kind::Policy {
-                        slim::own_policy(object.meta_mut());
-                    } else {
-                        slim::own(object.meta_mut());
-                    }
-                    object.slim();
-                }
-                Err(invalid) => slim::invalid(invalid),
-            })
+            .modify(move |object| slim_down(object, &specs))
             .reflect(writer)
             .inspect_ok(move |event| {
                 match event {
                     watcher::Event::Apply(object) => ctx.statuses.shown(K::KIND, object),
-                    watcher::Event::Delete(object) => drop(sender.send(ObjectRef::from_obj(object))),
+                    watcher::Event::Delete(object) => {
+                        ctx.specs.forget(K::KIND, &Key::of(object));
+                        drop(sender.send(ObjectRef::from_obj(object)));
+                    }
                     // A list comes in no order, and may have begun before what was written since.
                     watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
                 }
@@ -162,6 +161,24 @@ where
     futures::stream::select(main, woken.map(Key::of_ref)).boxed()
 }
 
+/// Leaves out of an object that goes into the store what need not lie there.
+fn slim_down<K: Reconcile>(guarded: &mut DeserializeGuard<K>, specs: &Specs) {
+    let object = match guarded.0.as_mut() {
+        Ok(object) => object,
+        Err(invalid) => return slim::invalid(invalid),
+    };
+    if K::KIND == Kind::Policy {
+        slim::own_policy(object.meta_mut());
+    } else {
+        slim::own(object.meta_mut());
+    }
+    object.slim();
+    if specs.keep(object) == Fits::No {
+        let metadata = object.meta().clone();
+        guarded.0 = Err(InvalidObject { error: String::new(), metadata });
+    }
+}
+
 /// What a watch of Secrets shows.
 pub enum Shown {
     /// One was made, changed or deleted.
@@ -177,7 +194,7 @@ pub fn owned_secrets(
 ) -> impl Stream<Item = Shown> + Send {
     let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
     let mut listed = false;
-    watcher(Api::<PartialObjectMeta<Secret>>::all(client), config.page_size(LIST_PAGE))
+    watcher(Api::<PartialObjectMeta<Secret>>::all(client), config.page_size(META_PAGE))
         .default_backoff()
         .modify(|o| slim::secret(&mut o.metadata))
         .reflect(writer)
@@ -269,7 +286,7 @@ pub async fn report_invalid<K: Reconcile>(invalid: &InvalidObject, ctx: &Context
     } else {
         Api::namespaced_with(client, &namespace, &resource)
     };
-    let written = ctx.cluster.patch_status(&api, &name, status, Lane::Foreground).await;
+    let written = ctx.cluster.patch_status(&api, &name, &status, Lane::Foreground).await;
     if let Err(error) = written {
         tracing::warn!(kind = K::KIND.as_str(), namespace, name, "{error}");
     }

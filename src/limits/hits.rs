@@ -31,6 +31,8 @@ limits! {
     AnswersBytes = "answers_bytes",
     TextReaders = "text_readers",
     TextsBytes = "texts_bytes",
+    SpecsKeptBytes = "specs_kept_bytes",
+    SpecsReadBytes = "specs_read_bytes",
     AnswerBytes = "answer_bytes",
     Streams = "streams",
     ListRecords = "list_records",
@@ -62,6 +64,8 @@ impl Limit {
                 | Self::AnswersBytes
                 | Self::TextReaders
                 | Self::TextsBytes
+                | Self::SpecsKeptBytes
+                | Self::SpecsReadBytes
                 | Self::Streams
                 | Self::ListBytes
                 | Self::ListsKeptBytes

@@ -13,8 +13,8 @@ use crate::conjur::config::host_login;
 use crate::conjur::error::{self, About, Error};
 use crate::conjur::http::{Answer, Call, Transport};
 use crate::conjur::observe::Endpoint;
-use crate::conjur::pace::{Lane, Parties};
 use crate::conjur::{Credentials, id};
+use crate::gate::{Lane, Parties};
 use crate::limits::TOKEN_BYTES;
 use crate::sensitive::Sensitive;
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 use tokio::time::Instant;
 
 use super::Outcome;
-use crate::conjur::budget::Budget;
-use crate::conjur::pace::lock;
+use crate::budget::Budget;
 use crate::limits::{self, LIST_BYTES, LISTS_KEPT_BYTES, Limit};
+use crate::lock::lock;
 
 /// Lists that are being walked, or used by somebody, those that are kept among them: of variables, and of other records.
 pub(in crate::conjur) static IN_MEMORY: LazyLock<Arc<Budget>> =

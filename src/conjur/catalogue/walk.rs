@@ -11,15 +11,15 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::IN_MEMORY;
 use super::{Listed, Mark};
-use crate::conjur::budget::Taken;
+use crate::budget::Taken;
 use crate::conjur::error::{self, Error};
 use crate::conjur::http::Call;
 use crate::conjur::id;
 use crate::conjur::observe::Endpoint;
-use crate::conjur::pace::Lane;
 use crate::conjur::pages::{Pages, Turn, asks_for_less, lost, no_room};
 use crate::conjur::resources::Page;
 use crate::conjur::session::{BODY_LIMIT, Session, longer, unreadable};
+use crate::gate::Lane;
 use crate::limits::{ID_BYTES, LIST_BYTES, Limit, PAGE_BYTES, hit};
 
 #[derive(Deserialize)]

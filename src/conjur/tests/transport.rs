@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::conjur::pace::lock;
+use crate::lock::lock;
 
 /// Gives the answers in order, the last one for ever.
 fn in_order(answers: Vec<ResponseTemplate>) -> impl Fn(&Request) -> ResponseTemplate + Send + Sync + 'static {

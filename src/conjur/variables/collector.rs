@@ -18,8 +18,9 @@ use super::{Answer, Freshness, Wanted};
 use crate::conjur::Limits;
 use crate::conjur::catalogue::Catalogues;
 use crate::conjur::error::Error;
-use crate::conjur::pace::{Lane, lock};
 use crate::conjur::share;
+use crate::gate::Lane;
+use crate::lock::lock;
 
 /// The collector's clockwork.
 #[derive(Debug, Clone, Copy)]

@@ -16,8 +16,9 @@ use super::wire::{Batch, Source};
 use super::{Answer, Fetched, Freshness, Value, Wanted};
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
-use crate::conjur::pace::{Lane, Parties, lock};
 use crate::conjur::{Limits, variables::bad::LookTiming};
+use crate::gate::{Lane, Parties};
+use crate::lock::lock;
 use crate::sensitive::Sensitive;
 
 /// Answers as the recordings do: all or nothing.

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::isolate::{Group, Member, Party};
 use super::{Answer, Wanted};
-use crate::conjur::pace::Lane;
 use crate::fair::Lanes;
+use crate::gate::Lane;
 
 /// Where a caller waits for its answers.
 pub(super) type Waiter = mpsc::UnboundedSender<(Wanted, Answer)>;

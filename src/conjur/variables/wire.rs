@@ -14,9 +14,9 @@ use crate::conjur::error::{self, Error};
 use crate::conjur::http::{self, Call};
 use crate::conjur::id::{self, VariableId};
 use crate::conjur::observe::Endpoint;
-use crate::conjur::pace::{Lane, Parties};
 use crate::conjur::session::{BODY_LIMIT, Session, unreadable};
 use crate::conjur::share::Share;
+use crate::gate::{Lane, Parties};
 use crate::limits::BATCH_ANSWER_BYTES;
 use crate::sensitive::Sensitive;
 

@@ -17,6 +17,7 @@ use crate::{
     controllers::{
         Context, Key,
         facts::{ConnectionId, Facts},
+        slim,
     },
 };
 
@@ -73,6 +74,10 @@ pub fn wake_users(id: &ConnectionId, tenant: Option<&str>, tell: Tell, ctx: &Con
 
 /// Whether an object names one of these variables, or its status says that it misses one, as what it found.
 fn waits_for(object: &ConjurSecret, ids: &HashSet<&str>) -> bool {
+    if slim::shortened(&object.metadata).is_some() {
+        // What it names is not known here.
+        return object.status.iter().any(|status| status.missing.is_some());
+    }
     let extracts = object.spec.sources().iter().filter_map(|source| source.extract.as_ref());
     let mut named =
         object.spec.entries().iter().map(|e| &e.variable).chain(extracts.map(|extract| &extract.variable));

@@ -59,7 +59,8 @@ impl Run<'_> {
     async fn is_still_asked_for(&self) -> Result<bool, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
         let at = ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace);
-        let Some(newest) = ctx.policies.get(&at).and_then(|policy| policy.0.as_ref().ok().cloned()) else {
+        let Some(mut newest) = ctx.policies.get(&at).and_then(|policy| policy.0.as_ref().ok().cloned())
+        else {
             return Ok(false);
         };
         let (was, is) = (seen.object.meta(), newest.meta());
@@ -69,6 +70,8 @@ impl Run<'_> {
         {
             return Ok(false);
         }
+        // The same generation has the same spec, of which the store may have only the head.
+        newest.spec.clone_from(&seen.object.spec);
         let now = observe(&newest, seen.hash.clone(), ctx)?;
         now.check_access(Verb::Load, ctx)?;
         claims::check(&now, ctx)?;

@@ -10,14 +10,15 @@ use tokio::time::Instant;
 
 use super::{Ask, Subscribers, Timing};
 use crate::conjur::error::Error;
-use crate::conjur::pace::{Gate, Lane, Parties, lock};
 use crate::conjur::variables::bad::{BadIds, Look};
 use crate::conjur::variables::cut::Adaptive;
 use crate::conjur::variables::isolate::{self, Group, Party, Seen};
 use crate::conjur::variables::waiting::{Cut, Waiters, Waiting};
 use crate::conjur::variables::wire::Source;
 use crate::conjur::variables::{Answer, Freshness, Wanted};
+use crate::gate::{Gate, Lane, Parties};
 use crate::limits::BAD_IDS_APART;
+use crate::lock::lock;
 
 /// A request under way.
 struct Running {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Apart, Cut, Entry, Place, Rest, Waiters, Waiting};
-use crate::conjur::pace::Lane;
 use crate::conjur::variables::Wanted;
 use crate::conjur::variables::cut::BatchLimits;
 use crate::conjur::variables::isolate::{Member, Party};
+use crate::gate::Lane;
 
 impl Waiting {
     /// The next request, if there is one that may go now: one id alone, what is left of a batch, or a batch that is full

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::pace::lock;
 use crate::fair::FairQueue;
 use crate::limits::{self, Limit};
+use crate::lock::lock;
 
 /// To whom a connection belongs.
 pub type Party = Arc<str>;
@@ -86,7 +86,8 @@ impl Budget {
     pub(crate) fn try_take(self: &Arc<Self>, party: &Party, amount: usize) -> Option<Taken> {
         let amount = amount.min(self.all);
         let mut state = lock(&self.state);
-        if state.waiting.len_of(party) > 0 || !may(self.all, state.taken, &state.held, party, amount) {
+        let waits = state.waiting.any_of(party, |(_, sender)| sender.is_closed());
+        if waits || !may(self.all, state.taken, &state.held, party, amount) {
             return None;
         }
         state.take(party, amount);
@@ -117,9 +118,7 @@ impl Budget {
 
     /// Whether somebody else than `party` waits.
     fn others_wait(&self, party: &Party) -> bool {
-        let mut state = lock(&self.state);
-        state.waiting.retain(|_, (_, sender)| !sender.is_closed());
-        state.waiting.len() > state.waiting.len_of(party)
+        lock(&self.state).waiting.any_of_others(party, |(_, sender)| sender.is_closed())
     }
 
     fn hand_out(self: &Arc<Self>) {
@@ -132,9 +131,11 @@ impl Budget {
     fn next(self: &Arc<Self>) -> Option<(oneshot::Sender<Taken>, Taken)> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        state.waiting.retain(|_, (_, sender)| !sender.is_closed());
         let State { taken, held, waiting } = state;
-        let next = waiting.pop_if(|party, (amount, _)| may(self.all, *taken, held, party, *amount));
+        let next = waiting.pop_live(
+            |(_, sender)| sender.is_closed(),
+            |party, (amount, _)| may(self.all, *taken, held, party, *amount),
+        );
         let (party, (amount, sender)) = next?;
         state.take(&party, amount);
         self.count(amount, true);
