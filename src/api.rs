@@ -78,7 +78,9 @@ pub enum ConnectionKind {
 }
 
 /// Where text may lie that an object refers to.
-#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(
+    schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
+)]
 pub enum SourceKind {
     /// A ConfigMap.
     ConfigMap,

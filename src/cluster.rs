@@ -27,6 +27,7 @@ pub use self::keys::take_key;
 use crate::{
     api::MANAGER,
     gate::{Gate, Lane, Parties, Permit, Pull},
+    limits::API_READS,
     plan::secret::wipe,
     sensitive::Sensitive,
 };
@@ -78,18 +79,20 @@ pub struct Written {
     pub resource_version: String,
 }
 
-/// Kubernetes IO, with the writes in flight bounded: in two lanes, and each namespace in its turn.
+/// Kubernetes IO, with the reads and writes in flight bounded, each namespace in its turn; writes in two lanes.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
     writes: Arc<Gate>,
+    reads: Arc<Gate>,
 }
 
 impl Cluster {
     /// With at most `max_concurrent` writes in flight; refreshes leave a quarter of them to new and changed objects.
     pub fn new(client: Client, max_concurrent: usize) -> Self {
         let all = max_concurrent.max(2);
-        Self { client, writes: Gate::with_refreshes(all, all - (all / 4).max(1)) }
+        let writes = Gate::with_refreshes(all, all - (all / 4).max(1));
+        Self { client, writes, reads: Gate::new(API_READS) }
     }
 
     /// The client, for watches and events.
@@ -103,6 +106,7 @@ impl Cluster {
     /// Any but `NotFound`, which is `None`.
     pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
         let what = format!("read Secret {namespace}/{name}");
+        let _permit = self.read_permit(Some(namespace)).await;
         call(&what, Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name)).await
     }
 
@@ -112,6 +116,7 @@ impl Cluster {
     /// Any but `NotFound`, which is `None`.
     pub async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, Error> {
         let what = format!("read ConfigMap {namespace}/{name}");
+        let _permit = self.read_permit(Some(namespace)).await;
         call(&what, Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name)).await
     }
 
@@ -123,6 +128,7 @@ impl Cluster {
     where
         K: Resource + Clone + Debug + DeserializeOwned,
     {
+        let _permit = self.read_permit(api.namespace()).await;
         call(&format!("read {}/{name}", api.resource_url()), api.get_opt(name)).await
     }
 
@@ -146,6 +152,7 @@ impl Cluster {
     pub async fn try_create_secret(&self, mut secret: Secret) -> Result<(), Error> {
         let what = describe("create", &secret);
         let params = PostParams { dry_run: true, ..post_params() };
+        let _permit = self.permit(Lane::Foreground, secret.metadata.namespace.as_deref()).await;
         let answer = call(&what, self.secrets(&secret).create(&params, &secret)).await;
         wipe(&mut secret);
         match answer {
@@ -247,6 +254,7 @@ impl Cluster {
         K: Resource + Clone + Debug + DeserializeOwned,
     {
         let what = format!("read the finalizers of {}/{name}", api.resource_url());
+        let _permit = self.read_permit(api.namespace()).await;
         let object = call(&what, api.get_metadata_opt(name)).await?;
         Ok(object.is_some_and(|object| {
             object.metadata.uid.as_deref() == Some(uid) && object.finalizers().iter().any(|f| f == finalizer)
@@ -271,7 +279,9 @@ impl Cluster {
         let what = format!("write the finalizers of {}/{name}", api.resource_url());
         let mut tries = 0;
         loop {
+            let permit = self.read_permit(api.namespace()).await;
             let Some(object) = call(&what, api.get_metadata_opt(name)).await? else { return Ok(false) };
+            drop(permit);
             if object.metadata.uid.as_deref() != Some(uid) {
                 return Ok(false);
             }
@@ -316,6 +326,7 @@ impl Cluster {
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
         let params = PostParams::default();
+        let _permit = self.read_permit(Some(namespace)).await;
         let answer = call(&what, api.create_token_request(service_account, &params, &request));
         let answer = answer.await.map_err(|error| match error {
             Error::Forbidden(message) => Error::Forbidden(format!(
@@ -348,6 +359,12 @@ impl Cluster {
 
     fn secrets(&self, secret: &Secret) -> Api<Secret> {
         Api::namespaced(self.client.clone(), secret.metadata.namespace.as_deref().unwrap_or_default())
+    }
+
+    /// The right to have one read in flight: what is read is in memory several times over while it is decoded.
+    async fn read_permit(&self, namespace: Option<&str>) -> Permit {
+        let party = namespace.unwrap_or_default().into();
+        self.reads.enter(Lane::Foreground, Pull::Quick, &Parties::of([party])).await
     }
 
     /// The right to have one write in flight. Each namespace has its turn.

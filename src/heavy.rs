@@ -109,7 +109,12 @@ impl Heavy {
     ///
     /// # Errors
     /// See [`HeavyError`].
-    async fn ask(&self, whose: &Whose, may: Allowance, question: &Message) -> Result<Message, HeavyError> {
+    async fn ask(
+        &self,
+        whose: &Whose,
+        may: Allowance,
+        question: impl Fn() -> Result<Message, HeavyError>,
+    ) -> Result<Message, HeavyError> {
         loop {
             let bytes = match lock(&self.0.suspects).next(whose, Instant::now()) {
                 Try::SetAside { .. } => return Err(HeavyError::SetAside),
@@ -118,7 +123,8 @@ impl Heavy {
             };
             let _permit = self.permit(&whose.namespace, bytes).await;
             let _in_use = in_use(bytes);
-            match off_the_workers(|| self.0.workers.ask(question, may)) {
+            let question = question()?;
+            match off_the_workers(|| self.0.workers.ask(&question, may)) {
                 Ok(answer) => {
                     lock(&self.0.suspects).lived(whose);
                     return Ok(answer);

@@ -75,7 +75,9 @@ pub const TEXT_READERS: usize = 1;
 /// Texts of templates and documents that were read, until what came of them is done, for the process.
 pub const TEXTS_BYTES: usize = 24 * MIB;
 /// A text up to this takes nothing of [`TEXTS_BYTES`].
-pub const TEXT_SMALL: usize = 128 * KIB;
+pub const TEXT_SMALL: usize = 8 * KIB;
+/// How long a text waits for its part of [`TEXTS_BYTES`] before it is given up for now.
+pub const TEXTS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a large answer waits for its part of [`ANSWERS_BYTES`] before it is given up for now.
 pub const ANSWERS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a large answer or a stream may take while others wait for what it holds.
@@ -167,6 +169,8 @@ pub const BATCH_BYTES: (u32, u32) = (256, 10_240);
 
 /// Watches of the API server, for the process.
 pub const WATCHES: usize = 64;
+/// Reads of single objects of the API server at once, for the process: each may have over a megabyte.
+pub const API_READS: usize = 8;
 /// Objects of the operator's own kinds that one page of a list of the API server holds: each may have over a megabyte.
 pub const LIST_PAGE: u32 = 20;
 /// The same where only metadata is listed, which may have a few hundred kilobytes.

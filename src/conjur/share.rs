@@ -11,7 +11,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::budget::{Budget, Party, Taken};
-use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_SMALL, TEXTS_BYTES};
+use crate::limits::{
+    ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_SMALL, TEXTS_BYTES, TEXTS_PATIENCE,
+};
 
 pub(super) static ALL: LazyLock<Arc<Budget>> =
     LazyLock::new(|| Budget::new(Limit::AnswersBytes, ANSWERS_BYTES));
@@ -137,20 +139,37 @@ pub(crate) async fn reader(party: &str) -> Option<Taken> {
     READERS.take(&party.into(), 1, READER_PATIENCE).await
 }
 
-/// Counts a text that was read until the work that runs now is done: itself, and its copy in a request. False where there
-/// is no room for it: then it must be let go of, and is read again later. Nothing waits here, for it is in memory already.
-pub(crate) fn hold(party: &str, length: usize) -> bool {
+/// Room for a text, itself and its copy in a request.
+pub(crate) struct Room {
+    taken: Option<Taken>,
+    length: usize,
+}
+
+impl Room {
+    /// Counts a text of this length until the work that runs now is done. False where it is longer than the room.
+    pub(crate) fn hold(self, length: usize) -> bool {
+        let fits = length <= self.length;
+        if let Some(taken) = self.taken.filter(|_| fits) {
+            HELD.try_with(|held| held.borrow_mut().push(Held::Text(taken))).ok();
+        }
+        fits
+    }
+}
+
+/// Room for a text that was read, if there is some now. Nothing waits here, for the text is in memory already: where there
+/// is none, it must be let go of before [`room`] is waited for.
+pub(crate) fn room_now(party: &str, length: usize) -> Option<Room> {
     if length <= TEXT_SMALL {
-        return true;
+        return Some(Room { taken: None, length: TEXT_SMALL });
     }
-    let taken = TEXTS.try_take(&party.into(), length.saturating_mul(2));
-    let has_room = taken.is_some();
-    if let Some(taken) = taken {
-        HELD.try_with(|held| held.borrow_mut().push(Held::Text(taken))).ok();
-    } else {
-        crate::limits::hit(Limit::TextsBytes);
-    }
-    has_room
+    let taken = TEXTS.try_take(&party.into(), length.saturating_mul(2))?;
+    Some(Room { taken: Some(taken), length })
+}
+
+/// The same when a party's turn has come; none where the wait was too long.
+pub(crate) async fn room(party: &str, length: usize) -> Option<Room> {
+    let taken = TEXTS.take(&party.into(), length.saturating_mul(2), TEXTS_PATIENCE).await?;
+    Some(Room { taken: Some(taken), length })
 }
 
 #[cfg(test)]
@@ -209,13 +228,18 @@ mod tests {
 
     #[tokio::test]
     async fn long_texts_count_until_the_work_is_done_and_short_ones_never() {
+        let hold = |party: &str, length| room_now(party, length).is_some_and(|room| room.hold(length));
+        let mut waits = Box::pin(room("texts-a", TEXTS_BYTES / 4));
         until_done(async {
             assert!(hold("texts-a", TEXTS_BYTES / 2));
             assert!(!hold("texts-a", TEXTS_BYTES / 2), "there is no room for a second one");
             assert!(hold("texts-a", TEXT_SMALL));
             assert!(hold("texts-b", TEXTS_BYTES / 16), "another party is sure of a part");
+            assert!(futures::FutureExt::now_or_never(&mut waits).is_none());
         })
         .await;
+        let room = waits.await.unwrap();
+        assert!(!room.hold(TEXTS_BYTES / 4 + 1), "it has grown meanwhile");
         until_done(async { assert!(hold("texts-a", TEXTS_BYTES / 2)) }).await;
     }
 

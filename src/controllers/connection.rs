@@ -63,7 +63,7 @@ macro_rules! reconcile {
 
             fn shorten(spec: &mut Self::Spec) {
                 if let Some(bundle) = spec.tls.as_mut().and_then(|tls| tls.ca_bundle.as_mut()) {
-                    *bundle = String::new();
+                    *bundle = "".into();
                 }
             }
 

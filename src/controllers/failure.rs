@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+
 use crate::{
     api::Reason,
+    budget::Taken,
     cluster,
     conjur::{self, share},
     plan::{Class, Failure},
@@ -31,20 +34,41 @@ impl From<cluster::Error> for Failure {
     }
 }
 
-/// Takes room for a text of an object that was read from the cluster, until its reconcile ends.
+/// Reads texts of an object from the cluster, which count against the budget until its reconcile ends. `read` gives their
+/// length, too. Where there is no room for them they are let go of, and read again when there is.
 ///
 /// # Errors
-/// There is none now: other objects have long texts, too.
-pub fn take_room(namespace: &str, what: &str, length: usize) -> Result<(), Failure> {
-    if share::hold(namespace, length) {
-        return Ok(());
+/// Those of `read`; there is no room for long: other objects have long texts, too.
+pub async fn read_in_room<'a, T>(
+    namespace: &str,
+    what: &str,
+    read: impl Fn() -> BoxFuture<'a, Result<(T, usize), Failure>>,
+) -> Result<T, Failure> {
+    let (texts, length) = read().await?;
+    if share::room_now(namespace, length).is_some_and(|room| room.hold(length)) {
+        return Ok(texts);
     }
+    drop(texts);
+    let room = share::room(namespace, length).await.ok_or_else(|| no_room(what))?;
+    let (texts, length) = read().await?;
+    if room.hold(length) { Ok(texts) } else { Err(no_room(what)) }
+}
+
+/// The turn of a namespace to read a long text, until it is dropped.
+///
+/// # Errors
+/// It did not come for long.
+pub(crate) async fn turn_to_read(namespace: &str, what: &str) -> Result<Taken, Failure> {
+    share::reader(namespace).await.ok_or_else(|| no_room(what))
+}
+
+/// What there is to say where something long of an object can't be in memory now.
+pub fn no_room(what: &str) -> Failure {
     let message = format!(
-        "{what} are long, and those of other objects take all the memory that there is for them; it is tried again in \
-         {} s",
+        "{what} is long, and others take all the memory that there is for long ones; this is tried again in {} s",
         ROOM_AGAIN.as_secs()
     );
-    Err(Failure::waiting(Reason::ApiServerError, ROOM_AGAIN, message))
+    Failure::waiting(Reason::ApiServerError, ROOM_AGAIN, message)
 }
 
 impl From<conjur::Error> for Failure {

@@ -255,7 +255,10 @@ impl Inputs {
         let mut kept = kept.lock().await;
         let seen = self.state().seen(input);
         if !kept.serve(keys, seen.as_deref(), asked) {
-            let _turn = share::reader(&input.namespace).await;
+            let Some(_turn) = share::reader(&input.namespace).await else {
+                let message = format!("the texts of others are read before {input}; this is tried again");
+                return Err(cluster::Error::Failed(message));
+            };
             *kept = Texts::read(input, kept.with(keys), cluster).await?;
         }
         self.state().note_kept(input, kept.bytes());

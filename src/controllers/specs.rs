@@ -10,9 +10,12 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Context, Key, Reconcile, slim};
+use super::{
+    Context, Key, Reconcile,
+    failure::{no_room, turn_to_read},
+    slim,
+};
 use crate::{
-    api::Reason,
     budget::{Budget, Taken},
     conjur::share,
     limits::{Limit, SPEC_HEAD_BYTES, SPEC_SMALL_BYTES, SPECS_KEPT_BYTES, SPECS_READ_BYTES, hit},
@@ -25,8 +28,6 @@ use crate::{
 const DECODED: usize = 4;
 /// How long an object waits for room to be read before it lets go, and comes again.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What found no room is looked at again after this.
-const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is kept of the specs.
 pub struct Specs {
@@ -98,8 +99,8 @@ pub async fn whole<K: Reconcile>(object: &K, ctx: &Context) -> Result<Option<K>,
     let key = Key::of(object);
     let party = key.namespace.as_str().into();
     let room = ctx.specs.read.take(&party, length.saturating_mul(DECODED), PATIENCE).await;
-    share::keep_spec(room.ok_or_else(no_room)?);
-    let turn = share::reader(&key.namespace).await.ok_or_else(no_room)?;
+    share::keep_spec(room.ok_or_else(|| no_room("the spec"))?);
+    let turn = turn_to_read(&key.namespace, "the spec").await?;
     let found: Option<K> = ctx.cluster.read(&K::api(ctx.cluster.client(), &key.namespace), &key.name).await?;
     drop(turn);
     let same = |found: &K| {
@@ -111,15 +112,6 @@ pub async fn whole<K: Reconcile>(object: &K, ctx: &Context) -> Result<Option<K>,
         object.slim();
         object
     }))
-}
-
-fn no_room() -> Failure {
-    let message = format!(
-        "the spec is long, and those of other objects take all the memory that there is for long ones; it is tried again in \
-         {} s",
-        AGAIN.as_secs()
-    );
-    Failure::waiting(Reason::ApiServerError, AGAIN, message)
 }
 
 /// How long something is as JSON.

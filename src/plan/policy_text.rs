@@ -1,6 +1,8 @@
 //! The text of a policy document: inline, or joined of several sources, so that what is wrong with it can be told by
 //! the source and the line within that.
 
+use std::sync::Arc;
+
 use super::Failure;
 use crate::{
     api::Reason,
@@ -15,7 +17,7 @@ pub struct Part {
     /// Whether it is a Secret's, so that nothing may quote it.
     pub secret: bool,
     /// Its bytes.
-    pub bytes: Sensitive<Vec<u8>>,
+    pub bytes: Arc<Sensitive<Vec<u8>>>,
 }
 
 /// A document, ready to be read and sent.
@@ -51,7 +53,7 @@ impl PolicyText {
         if size > DOCUMENT_BYTES {
             limits::hit(Limit::DocumentBytes);
             let message = format!(
-                "the sources of spec.documentFrom have {size} bytes in all, and Conjur takes {DOCUMENT_BYTES} (10 MiB) at once: split \
+                "the sources of spec.documentFrom have over {DOCUMENT_BYTES} bytes (10 MiB) in all, which Conjur does not take at once: split \
                  the document over several ConjurPolicies"
             );
             return Err(Failure::stalled(Reason::PolicyInvalid, message));
@@ -130,7 +132,11 @@ mod tests {
     use super::*;
 
     fn part(what: &str, bytes: &[u8]) -> Part {
-        Part { what: what.into(), secret: what.starts_with("Secret"), bytes: Sensitive::new(bytes.to_vec()) }
+        Part {
+            what: what.into(),
+            secret: what.starts_with("Secret"),
+            bytes: Arc::new(Sensitive::new(bytes.to_vec())),
+        }
     }
 
     #[test]

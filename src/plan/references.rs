@@ -1,5 +1,5 @@
-//! What a spec refers to, looked at before anything is asked for by it. The schema says the same; an object may be older
-//! than the schema, or the CRD than the operator.
+//! What a spec refers to, and how much, looked at before anything is asked for by it. The schema says the same; an object
+//! may be older than the schema, or the CRD than the operator.
 
 use super::Failure;
 use crate::api::{
@@ -8,18 +8,23 @@ use crate::api::{
     names,
 };
 
-/// Refuses a reference to what can't be a name or key.
+/// Refuses a reference to what can't be a name or key, and more of them than the schema takes.
 ///
 /// # Errors
 /// `InvalidSpec`, naming the field.
 pub fn of_secret(spec: &ConjurSecretSpec) -> Result<(), Failure> {
     connection(&spec.connection_ref)?;
     let target = spec.target.as_ref();
+    let template = target.and_then(|target| target.template.as_ref());
+    let from = template.and_then(|template| template.data_from.as_deref()).unwrap_or_default();
+    at_most("spec.data", spec.entries().len(), 256)?;
+    at_most("spec.dataFrom", spec.sources().len(), 32)?;
+    at_most("spec.rolloutRestart", spec.rollouts().len(), 16)?;
+    at_most("spec.target.template.dataFrom", from.len(), 16)?;
     if let Some(target) = target.and_then(|target| target.name.as_deref()) {
         name("spec.target.name", target)?;
     }
-    let template = target.and_then(|target| target.template.as_ref());
-    for (at, from) in template.iter().flat_map(|t| t.data_from.iter().flatten()).enumerate() {
+    for (at, from) in from.iter().enumerate() {
         source(&format!("spec.target.template.dataFrom[{at}]"), &from.source)?;
     }
     for (at, workload) in spec.rollouts().iter().enumerate() {
@@ -34,6 +39,7 @@ pub fn of_secret(spec: &ConjurSecretSpec) -> Result<(), Failure> {
 /// `InvalidSpec`, naming the field.
 pub fn of_policy(spec: &ConjurPolicySpec) -> Result<(), Failure> {
     connection(&spec.connection_ref)?;
+    at_most("spec.documentFrom", spec.document_from.iter().flatten().count(), 64)?;
     for (at, from) in spec.document_from.iter().flatten().enumerate() {
         source(&format!("spec.documentFrom[{at}]"), from)?;
     }
@@ -74,6 +80,14 @@ pub fn of_connection(settings: &Settings, access: Option<&[AccessRule]>) -> Resu
         }
     }
     Ok(())
+}
+
+/// The bounds of the schema; a test compares them.
+fn at_most(field: &str, count: usize, most: usize) -> Result<(), Failure> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(invalid(format!("{field} has {count} entries, of at most {most}: divide them among several objects")))
 }
 
 fn connection(reference: &ConnectionRef) -> Result<(), Failure> {
@@ -172,6 +186,50 @@ mod tests {
     fn cluster(spec: &Value) -> Result<(), Failure> {
         let spec: ClusterConjurConnectionSpec = serde_json::from_value(spec.clone()).unwrap();
         of_connection(&Settings::from(&spec), Some(&[]))
+    }
+
+    #[test]
+    fn more_than_the_schema_takes_is_refused_at_its_bound() {
+        use kube::CustomResourceExt;
+        let most = |crd: &Value, path: &str| {
+            let at = path.replace('.', "/properties/");
+            let root = "/spec/versions/0/schema/openAPIV3Schema/properties/";
+            let field = crd.pointer(&format!("{root}{at}")).unwrap();
+            usize::try_from(field["maxItems"].as_u64().unwrap()).unwrap()
+        };
+        let crd = serde_json::to_value(crate::api::ConjurSecret::crd()).unwrap();
+        let entry = json!({ "key": "k", "variable": "v" });
+        let source = json!({ "extract": { "variable": "v" } });
+        let workload = json!({ "kind": "Deployment", "name": "d" });
+        let from = json!({ "kind": "ConfigMap", "name": "m", "key": "k" });
+        for (field, item) in [
+            ("spec.data", &entry),
+            ("spec.dataFrom", &source),
+            ("spec.rolloutRestart", &workload),
+            ("spec.target.template.dataFrom", &from),
+        ] {
+            let with = |count: usize| {
+                let mut object =
+                    json!({ "spec": { "connectionRef": { "name": "c" }, "target": { "template": {} } } });
+                let mut at = &mut object;
+                for part in field.split('.') {
+                    at = &mut at[part];
+                }
+                *at = vec![item.clone(); count].into();
+                of_secret(&serde_json::from_value(object["spec"].take()).unwrap())
+            };
+            let most = most(&crd, field);
+            assert_eq!(with(most), Ok(()), "{field}");
+            assert!(with(most + 1).unwrap_err().message.starts_with(&format!("{field} has")), "{field}");
+        }
+        let crd = serde_json::to_value(crate::api::ConjurPolicy::crd()).unwrap();
+        let with = |count: usize| {
+            let spec = json!({ "connectionRef": { "name": "c" }, "branch": "b", "documentFrom": vec![from.clone(); count] });
+            of_policy(&serde_json::from_value(spec).unwrap())
+        };
+        let most = most(&crd, "spec.documentFrom");
+        assert_eq!(with(most), Ok(()));
+        assert!(with(most + 1).unwrap_err().message.starts_with("spec.documentFrom has"));
     }
 
     #[test]

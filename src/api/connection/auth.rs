@@ -1,5 +1,7 @@
 //! Credentials, certificates, and where they lie.
 
+use std::sync::Arc;
+
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,7 @@ pub struct Tls {
     #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')")
         .message("write the authority's certificates as PEM, each beginning with -----BEGIN CERTIFICATE-----"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_bundle: Option<String>,
+    pub ca_bundle: Option<Arc<str>>,
     /// Where the bundle lies instead: a key of a ConfigMap or Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle_from: Option<BundleRef>,

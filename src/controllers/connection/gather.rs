@@ -84,7 +84,7 @@ pub async fn gather(facts: &Facts, ctx: &Context) -> Result<Ingredients, Failure
     config.shown_login = reader.shown_login.take();
     config.reach = reach;
     config.ca_bundle = match (&settings.tls.ca_bundle, &settings.tls.ca_bundle_from) {
-        (Some(pem), _) => Some(pem.clone().into_bytes()),
+        (Some(pem), _) => Some(pem.as_bytes().to_vec()),
         (None, Some(from)) => Some(reader.bundle(from).await?),
         (None, None) => None,
     };

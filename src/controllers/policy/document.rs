@@ -2,25 +2,25 @@
 //! when their versions changed.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use futures::FutureExt;
 use kube::{Api, ResourceExt};
 
 use super::Seen;
 use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
     cluster::take_key,
-    conjur::share,
     controllers::{
         Context, Key, Reconcile,
-        failure::{LOOK_AGAIN, take_room},
+        failure::{LOOK_AGAIN, read_in_room, turn_to_read},
         inputs::{Input, User, version},
         slim,
     },
     heavy::Whose,
+    limits::DOCUMENT_BYTES,
     plan::{
         Failure,
         document::Document,
@@ -31,6 +31,9 @@ use crate::{
     },
     sensitive::Sensitive,
 };
+
+/// What is read, as messages say it.
+const WHAT: &str = "the text of the document";
 
 /// What the documents that lie elsewhere were when they were last read: nothing of their text.
 #[derive(Default)]
@@ -120,33 +123,71 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
 pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failure> {
     let key = Key::of(object);
     let Some(sources) = &object.spec.document_from else {
-        let whole = match slim::left_out(object) {
-            Some(_) => {
-                let _turn = share::reader(&key.namespace).await;
-                read_whole(object, ctx).await?
-            }
-            None => None,
-        };
-        let document = whole.as_ref().unwrap_or(object).spec.document.as_deref().unwrap_or_default();
-        take_room(&key.namespace, "the texts of the document", document.len())?;
-        let hash = inputs::document_hash(document.as_bytes());
-        return Ok(Looked { hash, text: Some(PolicyText::inline(document)) });
+        let text = read_in_room(&key.namespace, WHAT, || read_inline(object, ctx).boxed()).await?;
+        let hash = inputs::document_hash(text.as_str().as_bytes());
+        return Ok(Looked { hash, text: Some(text) });
     };
     ctx.policy_notes.documents.forget(&key);
-    let turn = share::reader(&key.namespace).await;
-    let (mut parts, mut versions) = (Vec::with_capacity(sources.len()), Vec::with_capacity(sources.len()));
-    for (index, source) in sources.iter().enumerate() {
-        let (meta, bytes) = read_source(index, source, &key.namespace, ctx).await?;
-        versions.push(version(&meta));
-        parts.push(Part { what: what(source), secret: source.kind == SourceKind::Secret, bytes });
-    }
-    let text = PolicyText::join(&parts)?;
-    take_room(&key.namespace, "the texts of the document", text.as_str().len())?;
-    drop((parts, turn));
+    let namespace = key.namespace.clone();
+    let read = || read_sources(sources, &namespace, ctx).boxed();
+    let (text, versions) = read_in_room(&namespace, WHAT, read).await?;
     let hash = inputs::document_hash(text.as_str().as_bytes());
     let known = Known { sources: sources.clone(), versions, hash: hash.clone() };
     ctx.policy_notes.documents.with(|all| all.insert(key, known));
     Ok(Looked { hash, text: Some(text) })
+}
+
+async fn read_inline(object: &ConjurPolicy, ctx: &Context) -> Result<(PolicyText, usize), Failure> {
+    let whole = match slim::left_out(object) {
+        Some(_) => {
+            let _turn = turn_to_read(&object.namespace().unwrap_or_default(), WHAT).await?;
+            read_whole(object, ctx).await?
+        }
+        None => None,
+    };
+    let document = whole.as_ref().unwrap_or(object).spec.document.as_deref().unwrap_or_default();
+    Ok((PolicyText::inline(document), document.len()))
+}
+
+/// Reads each ConfigMap and Secret once, however many of its keys are named, and no more than a document may have. Gives
+/// the versions, by source.
+async fn read_sources(
+    sources: &[KeySource],
+    namespace: &str,
+    ctx: &Context,
+) -> Result<((PolicyText, Vec<String>), usize), Failure> {
+    let _turn = turn_to_read(namespace, WHAT).await?;
+    let mut read = BTreeMap::new();
+    let (mut parts, mut versions) = (Vec::with_capacity(sources.len()), Vec::with_capacity(sources.len()));
+    let mut length = 0;
+    for (index, source) in sources.iter().enumerate() {
+        let at = (source.kind, source.name.as_str());
+        let bundle = match read.entry(at) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let same = sources.iter().filter(|other| (other.kind, other.name.as_str()) == at);
+                let keys = same.map(|other| other.key.as_str()).collect();
+                new.insert(read_bundle(index, source, &keys, namespace, ctx).await?)
+            }
+        };
+        let bytes = bundle
+            .keys
+            .get(&source.key)
+            .ok_or_else(|| missing(index, source, namespace, &format!("has no key '{}'", source.key)))?;
+        length += bytes.expose().len();
+        versions.push(bundle.version.clone());
+        parts.push(Part {
+            what: what(source),
+            secret: source.kind == SourceKind::Secret,
+            bytes: bytes.clone(),
+        });
+        if length > DOCUMENT_BYTES {
+            // What follows makes it no better; what is joined of it says so.
+            break;
+        }
+    }
+    let text = PolicyText::join(&parts)?;
+    Ok(((text, versions), length))
 }
 
 /// The object with its document, which the store has not; none where it is gone, or another meanwhile: that one is looked
@@ -162,35 +203,43 @@ fn what(source: &KeySource) -> String {
     format!("{:?} {}, key {}", source.kind, source.name, source.key)
 }
 
-async fn read_source(
+/// What was read of a ConfigMap or Secret.
+struct Bundle {
+    version: String,
+    /// Those of the wanted keys that it has.
+    keys: BTreeMap<String, Arc<Sensitive<Vec<u8>>>>,
+}
+
+fn missing(index: usize, source: &KeySource, namespace: &str, what: &str) -> Failure {
+    let message = format!(
+        "spec.documentFrom[{index}]: {:?} {namespace}/{} {what}; create it, or correct the reference. This goes on when it \
+         is there",
+        source.kind, source.name
+    );
+    Failure::waiting(Reason::DocumentNotFound, LOOK_AGAIN, message)
+}
+
+async fn read_bundle(
     index: usize,
     source: &KeySource,
+    keys: &BTreeSet<&str>,
     namespace: &str,
     ctx: &Context,
-) -> Result<(ObjectMeta, Sensitive<Vec<u8>>), Failure> {
-    let missing = |what: &str| {
-        let message = format!(
-            "spec.documentFrom[{index}]: {:?} {namespace}/{} {what}; create it, or correct the reference. This goes on when it \
-             is there",
-            source.kind, source.name
-        );
-        Failure::waiting(Reason::DocumentNotFound, LOOK_AGAIN, message)
-    };
-    let no_key = format!("has no key '{}'", source.key);
-    let (meta, bytes) = if source.kind == SourceKind::Secret {
-        let secret = ctx.cluster.read_secret(namespace, &source.name).await?;
-        let mut secret = secret.ok_or_else(|| missing("does not exist"))?;
-        let taken = secret.data.as_mut().and_then(|data| data.remove(&source.key)).map(|bytes| bytes.0);
+) -> Result<Bundle, Failure> {
+    let none = || missing(index, source, namespace, "does not exist");
+    let kept = |key: &str, bytes| (key.to_owned(), Arc::new(Sensitive::new(bytes)));
+    Ok(if source.kind == SourceKind::Secret {
+        let mut secret = ctx.cluster.read_secret(namespace, &source.name).await?.ok_or_else(none)?;
+        let data = secret.data.as_mut();
+        let taken =
+            data.map(|data| keys.iter().filter_map(|key| Some(kept(key, data.remove(*key)?.0))).collect());
         wipe(&mut secret);
-        (secret.metadata, taken)
+        Bundle { version: version(&secret.metadata), keys: taken.unwrap_or_default() }
     } else {
-        let map = ctx.cluster.read_config_map(namespace, &source.name).await?;
-        let mut map = map.ok_or_else(|| missing("does not exist"))?;
-        let taken = take_key(&mut map, &source.key);
-        (map.metadata, taken)
-    };
-    let bytes = bytes.ok_or_else(|| missing(&no_key))?;
-    Ok((meta, Sensitive::new(bytes)))
+        let mut map = ctx.cluster.read_config_map(namespace, &source.name).await?.ok_or_else(none)?;
+        let taken = keys.iter().filter_map(|key| Some(kept(key, take_key(&mut map, key)?)));
+        Bundle { keys: taken.collect(), version: version(&map.metadata) }
+    })
 }
 
 impl Seen<'_> {

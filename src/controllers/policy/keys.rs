@@ -17,8 +17,8 @@ use super::{Seen, claims, inventory, keys_of, look};
 use crate::{
     api::{ADOPT_ANNOTATION, OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
     cluster,
-    conjur::{Error, Lane, RoleId},
-    controllers::{Context, Key, clients::Connected},
+    conjur::{Error, Lane, RoleId, share},
+    controllers::{Context, Key, clients::Connected, failure::no_room},
     metrics::SecretWrite,
     plan::{
         Failure,
@@ -61,7 +61,11 @@ impl KeySecret {
             refuse_where_pending(seen, other, ctx).await?;
         }
         kept.read_again(seen, ctx).await?;
-        Ok(kept)
+        // It is held as long as a load takes. Later nothing is given up for want of room: there may be keys in hand.
+        let length =
+            kept.secret.iter().flat_map(|secret| secret.data.iter().flatten()).map(|(_, v)| v.0.len()).sum();
+        let has_room = share::room_now(&seen.owner.namespace, length).is_some_and(|room| room.hold(length));
+        if has_room { Ok(kept) } else { Err(no_room("the Secret of spec.createdRoles")) }
     }
 
     async fn read_again(&mut self, seen: &Seen<'_>, ctx: &Context) -> Result<(), Failure> {

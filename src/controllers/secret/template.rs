@@ -6,13 +6,17 @@ use std::{
     time::Instant,
 };
 
+use futures::FutureExt;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::{
-    api::{ConjurSecret, Reason, SourceKind, secret::TemplateSource},
+    api::{
+        ConjurSecret, Reason, SourceKind,
+        secret::{Template, TemplateSource},
+    },
     controllers::{
         Context, Key,
-        failure::{LOOK_AGAIN, take_room},
+        failure::{LOOK_AGAIN, read_in_room},
         inputs::{Input, InputKind, Text as Kept, Texts},
     },
     heavy::Whose,
@@ -123,6 +127,17 @@ pub async fn gather(
         return Err(Failure::stalled(Reason::InvalidSpec, message));
     }
     refuse_circle(key, ctx)?;
+    let read = || read_all(object, template, key, sources, ctx).boxed();
+    read_in_room(&key.namespace, "the text of the templates", read).await
+}
+
+async fn read_all(
+    object: &ConjurSecret,
+    template: &Template,
+    key: &Key,
+    sources: &[Input],
+    ctx: &Context,
+) -> Result<(Templates, usize), Failure> {
     let mut made_by = BTreeMap::new();
     let mut texts = Vec::new();
     for (name, text) in template.data.iter().flatten() {
@@ -159,8 +174,7 @@ pub async fn gather(
         });
     }
     let length = texts.iter().map(|text| text.text.expose().len()).sum();
-    take_room(&key.namespace, "the texts of the templates", length)?;
-    Ok(Templates { texts: Some(texts), versions })
+    Ok((Templates { texts: Some(texts), versions }, length))
 }
 
 fn read_text(read: Option<&Texts>, source: &Input, key: &str) -> Result<Arc<Sensitive<String>>, Failure> {

@@ -186,7 +186,7 @@ fn a_document_of_over_ten_mebibytes_is_refused_and_a_large_one_is_loaded() {
         }
         bench.apply(&policy_from("p", "", &sources)).await;
         let message = bench.says::<ConjurPolicy>("p", "PolicyInvalid").await;
-        assert!(message.contains("11000") && message.contains("10 MiB"), "{message}");
+        assert!(message.contains("10 MiB"), "{message}");
         assert_eq!(loads(&bench), 0);
         bench.apply(&policy_from("p", "", &sources[..10])).await;
         bench.ready::<ConjurPolicy>("p").await;
