@@ -8,7 +8,7 @@ pub mod api_server;
 mod keys;
 mod workloads;
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use http::HeaderValue;
 use k8s_openapi::api::{
@@ -27,13 +27,11 @@ pub use self::keys::take_key;
 use crate::{
     api::MANAGER,
     gate::{Gate, Lane, Parties, Permit, Pull},
-    limits::API_READS,
+    limits::{API_CALL_DEADLINE, API_READS},
     plan::secret::wipe,
     sensitive::Sensitive,
 };
 
-/// One call to the API server; watches are bounded by themselves.
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
 const ONLY_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// How often a change of the finalizers is tried when somebody is in between.
@@ -398,10 +396,10 @@ fn body(secret: &Secret) -> Result<Vec<u8>, Error> {
 
 async fn call<T>(what: &str, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
     // Boxed: it is large, and thousands may wait for their turn before it is made.
-    match tokio::time::timeout(CALL_DEADLINE, Box::pin(future)).await {
+    match tokio::time::timeout(API_CALL_DEADLINE, Box::pin(future)).await {
         Ok(answer) => answer.map_err(|e| meaning(what, &e)),
         Err(_) => {
-            Err(Error::Failed(format!("the API server gave no answer in {CALL_DEADLINE:?} to: {what}")))
+            Err(Error::Failed(format!("the API server gave no answer in {API_CALL_DEADLINE:?} to: {what}")))
         }
     }
 }

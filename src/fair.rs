@@ -6,6 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
+use crate::limits::URGENT_IN_A_ROW;
+
 /// Items that wait, in the order in which they came for each party, and round robin among parties.
 #[derive(Debug)]
 pub struct FairQueue<P, T> {
@@ -188,9 +190,6 @@ impl<P: Clone + Eq + Hash, T> FairQueue<P, T> {
         self.len = self.waiting.values().map(VecDeque::len).sum();
     }
 }
-
-/// How often in a row what is urgent goes before what is not, where both wait.
-const URGENT_IN_A_ROW: u32 = 3;
 
 /// Two such queues: what is urgent goes first, but for one turn in a few, so that whoever has something urgent all the
 /// time does not stop what others repeat on a schedule.

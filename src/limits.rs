@@ -23,16 +23,30 @@ pub const HEAVY_BYTES: usize = 64 * MIB;
 pub const LIGHT_BYTES: usize = 64 * KIB;
 /// One worker process: bytes that it may take, besides those it starts with.
 pub const HEAVY_WORKER_BYTES: usize = 32 * MIB;
+/// One piece of what a worker process is asked, or says; none comes near it.
+pub const HEAVY_MESSAGE_BYTES: usize = 64 * MIB;
 /// One worker process: questions that it answers before another one is started.
 pub const HEAVY_WORKER_ANSWERS: usize = 1_000;
 /// One worker process: how long it is kept without a question.
 pub const HEAVY_WORKER_IDLE: Duration = Duration::from_secs(30);
 /// One question to a worker: so many times its deadline may pass while it gets no processor.
 pub const HEAVY_PATIENCE: u32 = 20;
+/// An object is suspect after so many deaths of its worker, and is then tried alone.
+pub const POISON_DEATHS: u32 = 2;
+/// One that is set aside is tried again after this long.
+pub const POISON_ASIDE: Duration = Duration::from_secs(3600);
 /// A policy document of more bytes is read with nothing else at work.
 pub const DOCUMENT_ALONE_BYTES: usize = MIB;
 /// One template: its text.
 pub const TEMPLATE_BYTES: usize = 256 * KIB;
+/// One `{{ … }}` or `{% … %}` of a template.
+pub const TEMPLATE_TAG_BYTES: usize = 2_000;
+/// The same: brackets that are open at once.
+pub const TEMPLATE_DEPTH: usize = 32;
+/// The same: filters, tests, calls, fields and operators.
+pub const TEMPLATE_STEPS: usize = 200;
+/// One template: its `{% … %}`.
+pub const TEMPLATE_BLOCKS: usize = 200;
 /// All templates of one object: steps of the engine, each good for 64 bytes.
 pub const TEMPLATE_FUEL: u64 = 1_000_000;
 /// All templates of one object: the same where they are rendered at once, not by a worker.
@@ -65,6 +79,12 @@ pub const REGEX_DEADLINE: Duration = Duration::from_secs(5);
 pub const DOCUMENT_BYTES: usize = 10 * MIB;
 /// One policy document: its nodes.
 pub const DOCUMENT_NODES: usize = 400_000;
+/// One policy document: how deep it is nested. What walks it calls itself once a level.
+pub const DOCUMENT_DEPTH: usize = 200;
+/// All data of one Secret: the API server takes no more (`MaxSecretSize`).
+pub const SECRET_DATA_BYTES: usize = 1_048_576;
+/// Variables that all searches of one object may find: the API server takes no more in a Secret that has values.
+pub const FOUND_VARIABLES: usize = 5_000;
 
 /// Large answers that are read or worked on, and the values in them until they are written, for the process.
 pub const ANSWERS_BYTES: usize = 32 * MIB;
@@ -72,6 +92,8 @@ pub const ANSWERS_BYTES: usize = 32 * MIB;
 pub const ANSWER_SMALL: usize = 64 * KIB;
 /// Texts of templates and documents that are read from the API server at once, for the process.
 pub const TEXT_READERS: usize = 1;
+/// How long a text waits for its turn to be read before it is given up for now.
+pub const TEXT_READERS_PATIENCE: Duration = Duration::from_secs(60);
 /// Texts of templates and documents that were read, until what came of them is done, for the process.
 pub const TEXTS_BYTES: usize = 24 * MIB;
 /// A text up to this takes nothing of [`TEXTS_BYTES`].
@@ -171,6 +193,8 @@ pub const BATCH_BYTES: (u32, u32) = (256, 10_240);
 pub const WATCHES: usize = 64;
 /// Reads of single objects of the API server at once, for the process: each may have over a megabyte.
 pub const API_READS: usize = 8;
+/// One call to the API server.
+pub const API_CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Objects of the operator's own kinds that one page of a list of the API server holds: each may have over a megabyte.
 pub const LIST_PAGE: u32 = 20;
 /// The same where only metadata is listed, which may have a few hundred kilobytes.
@@ -183,6 +207,8 @@ pub const SPEC_HEAD_BYTES: usize = 8 * KIB;
 pub const SPECS_KEPT_BYTES: usize = 24 * MIB;
 /// Longer specs that do not, and are read when an object has its turn, until its work is done, for the process.
 pub const SPECS_READ_BYTES: usize = 8 * MIB;
+/// How long an object waits for its part of [`SPECS_READ_BYTES`] before it is given up for now.
+pub const SPECS_PATIENCE: Duration = Duration::from_secs(60);
 /// ConfigMaps, Secrets or ServiceAccounts whose versions are kept though nobody names them, for each kind: 32 bytes each.
 pub const WATCHED_OBJECTS: usize = 500_000;
 /// A source that may not be watched is read again this often.
@@ -214,6 +240,8 @@ pub const EVENTS_BURST: u32 = 300;
 pub const EVENTS_PER_NAMESPACE: u32 = 5;
 /// Events of the process in a second.
 pub const EVENTS_PER_PROCESS: u32 = 50;
+/// Events that are being sent at once, for the process.
+pub const EVENTS_SENDERS: usize = 2;
 /// Events that wait to be sent, for the process.
 pub const EVENTS_QUEUE: usize = 2_000;
 /// Events that were sent and are remembered, so that the next like one of them is counted there, for the process.
@@ -276,3 +304,11 @@ pub const RUNNING_ON_CONNECTION: usize = 1_280;
 pub const RUNNING_SECRETS: usize = 2_560;
 /// Objects of any other kind that are worked on at once, for the process, each kind.
 pub const RUNNING_OTHERS: usize = 640;
+/// How often in a row what is new or changed goes before what is repeated, where both wait.
+pub const URGENT_IN_A_ROW: u32 = 3;
+/// One reconcile of a ConjurSecret.
+pub const SECRET_DEADLINE: Duration = Duration::from_secs(120);
+/// One reconcile of a ConjurPolicy: longer than the longest load, which has a deadline of its own.
+pub const POLICY_DEADLINE: Duration = Duration::from_secs(900);
+/// One check of a connection's identity.
+pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(90);

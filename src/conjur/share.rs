@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use crate::budget::{Budget, Party, Taken};
 use crate::limits::{
-    ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_SMALL, TEXTS_BYTES, TEXTS_PATIENCE,
+    ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_READERS_PATIENCE, TEXT_SMALL, TEXTS_BYTES,
+    TEXTS_PATIENCE,
 };
 
 pub(super) static ALL: LazyLock<Arc<Budget>> =
@@ -23,8 +24,6 @@ pub(super) static ALL: LazyLock<Arc<Budget>> =
 static READERS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextReaders, TEXT_READERS));
 /// Such texts, from when they were read until what came of them is done with.
 static TEXTS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextsBytes, TEXTS_BYTES));
-/// The readers' turns are short: who waits longer than this lets go, and comes again.
-const READER_PATIENCE: Duration = Duration::from_secs(60);
 
 tokio::task_local! {
     static HELD: RefCell<Vec<Held>>;
@@ -136,7 +135,7 @@ pub(crate) fn keep_spec(memory: Taken) {
 
 /// Waits for a party's turn to read texts, which lasts until it is dropped; none where the wait was too long.
 pub(crate) async fn reader(party: &str) -> Option<Taken> {
-    READERS.take(&party.into(), 1, READER_PATIENCE).await
+    READERS.take(&party.into(), 1, TEXT_READERS_PATIENCE).await
 }
 
 /// Room for a text, itself and its copy in a request.

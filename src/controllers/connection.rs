@@ -38,14 +38,12 @@ use crate::{
 const CHECK_AGAIN: Duration = Duration::from_secs(600);
 /// The same for one that nothing uses.
 const CHECK_UNUSED: Duration = Duration::from_secs(1800);
-/// How long the check of one identity may take.
-const DEADLINE: Duration = Duration::from_secs(90);
 
 macro_rules! reconcile {
     ($kind:ty, $label:expr, $store:ident, $api:expr) => {
         impl Reconcile for $kind {
             const KIND: Kind = $label;
-            const DEADLINE: Duration = DEADLINE;
+            const DEADLINE: Duration = limits::CONNECTION_DEADLINE;
 
             async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
                 let facts = Facts::from(self);

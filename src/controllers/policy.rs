@@ -65,6 +65,7 @@ use crate::{
         policy::{LoadMode, PolicyAction},
     },
     conjur::{Lane, PolicyBranch},
+    limits::POLICY_DEADLINE,
     metrics::Kind,
     plan::{
         Failure,
@@ -80,8 +81,7 @@ use crate::{
 
 impl Reconcile for ConjurPolicy {
     const KIND: Kind = Kind::Policy;
-    // Longer than the longest load, which has its own deadline: one that is cut off has probably happened.
-    const DEADLINE: Duration = Duration::from_secs(900);
+    const DEADLINE: Duration = POLICY_DEADLINE;
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
         if self.meta().deletion_timestamp.is_some() {

@@ -42,7 +42,7 @@ use crate::{
     },
     conjur::Lane,
     heavy::Whose,
-    limits::RUNNING_SECRETS,
+    limits::{RUNNING_SECRETS, SECRET_DEADLINE},
     metrics::Kind,
     plan::{
         self, Class, Failure,
@@ -54,7 +54,7 @@ use crate::{
 
 impl Reconcile for ConjurSecret {
     const KIND: Kind = Kind::Secret;
-    const DEADLINE: Duration = Duration::from_secs(120);
+    const DEADLINE: Duration = SECRET_DEADLINE;
     const AT_ONCE: usize = RUNNING_SECRETS;
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {

@@ -5,7 +5,6 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use serde::Serialize;
@@ -18,7 +17,9 @@ use super::{
 use crate::{
     budget::{Budget, Taken},
     conjur::share,
-    limits::{Limit, SPEC_HEAD_BYTES, SPEC_SMALL_BYTES, SPECS_KEPT_BYTES, SPECS_READ_BYTES, hit},
+    limits::{
+        Limit, SPEC_HEAD_BYTES, SPEC_SMALL_BYTES, SPECS_KEPT_BYTES, SPECS_PATIENCE, SPECS_READ_BYTES, hit,
+    },
     lock::lock,
     metrics::Kind,
     plan::Failure,
@@ -26,8 +27,6 @@ use crate::{
 
 /// A spec is lists of many small texts: decoded it takes several times what it takes as JSON.
 const DECODED: usize = 4;
-/// How long an object waits for room to be read before it lets go, and comes again.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is kept of the specs.
 pub struct Specs {
@@ -98,7 +97,7 @@ pub async fn whole<K: Reconcile>(object: &K, ctx: &Context) -> Result<Option<K>,
     let Some(length) = slim::shortened(object.meta()) else { return Ok(Some(object.clone())) };
     let key = Key::of(object);
     let party = key.namespace.as_str().into();
-    let room = ctx.specs.read.take(&party, length.saturating_mul(DECODED), PATIENCE).await;
+    let room = ctx.specs.read.take(&party, length.saturating_mul(DECODED), SPECS_PATIENCE).await;
     share::keep_spec(room.ok_or_else(|| no_room("the spec"))?);
     let turn = turn_to_read(&key.namespace, "the spec").await?;
     let found: Option<K> = ctx.cluster.read(&K::api(ctx.cluster.client(), &key.namespace), &key.name).await?;

@@ -5,10 +5,8 @@ use std::io::{self, Read, Write};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::sensitive::Sensitive;
+use crate::{limits::HEAVY_MESSAGE_BYTES, sensitive::Sensitive};
 
-/// Most bytes of one piece of a message; no answer or question comes near it.
-const MOST: usize = 64 << 20;
 /// Most parts of a message.
 const MOST_PARTS: usize = 1 << 20;
 
@@ -74,7 +72,7 @@ fn read_size(from: &mut impl Read) -> io::Result<usize> {
 
 fn read_piece(from: &mut impl Read) -> io::Result<Sensitive<Vec<u8>>> {
     let size = read_size(from)?;
-    if size > MOST {
+    if size > HEAVY_MESSAGE_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
     // Of its full size from the start: a buffer that grows leaves copies behind.

@@ -14,7 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 pub(super) use owners::user_id;
 use owners::{Owners, RoleRef};
-use tree::{MAX_DEPTH, NodeId, Shape, Tree};
+use tree::{NodeId, Shape, Tree};
+
+use crate::limits::DOCUMENT_DEPTH;
 
 /// What a document holds that matters before it is loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +150,7 @@ pub fn read(document: &str, branch: &str, account: &str) -> Result<Document, Doc
 }
 
 /// Aliases can make a walk deeper than the text is; beyond this it stops rather than use up the stack.
-const MAX_WALK: usize = 2 * MAX_DEPTH;
+const MAX_WALK: usize = 2 * DOCUMENT_DEPTH;
 
 struct Reader<'a> {
     account: &'a str,

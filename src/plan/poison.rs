@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// An object is a suspect after so many deaths, and is then tried alone.
-const SUSPECT: u32 = 2;
-/// One that is set aside is tried again after this long.
-pub const ASIDE: Duration = Duration::from_secs(3600);
+use crate::limits::{POISON_ASIDE, POISON_DEATHS};
 
 /// How a process ended in some work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +85,13 @@ impl<W: Clone + Eq + Hash> Suspects<W> {
     pub fn next(&mut self, whose: &W, now: Instant) -> Try {
         let Some(known) = self.0.get(whose).copied() else { return Try::AsOthers };
         match known.aside_since {
-            Some(since) if now.saturating_duration_since(since) < ASIDE => {
-                let again = ASIDE.saturating_sub(now.saturating_duration_since(since));
+            Some(since) if now.saturating_duration_since(since) < POISON_ASIDE => {
+                let again = POISON_ASIDE.saturating_sub(now.saturating_duration_since(since));
                 Try::SetAside { deaths: known.deaths, again }
             }
             // Once in an hour it may die once more, alone.
             Some(_) => Try::Alone,
-            None if known.deaths >= SUSPECT => Try::Alone,
+            None if known.deaths >= POISON_DEATHS => Try::Alone,
             None => Try::AsOthers,
         }
     }
@@ -106,7 +103,7 @@ impl<W: Clone + Eq + Hash> Suspects<W> {
         }
         self.0.retain(|_, known| now.saturating_duration_since(known.last) < FORGOTTEN);
         let known = self.0.entry(whose.clone()).or_insert(Known { deaths: 0, aside_since: None, last: now });
-        if known.deaths >= SUSPECT {
+        if known.deaths >= POISON_DEATHS {
             known.aside_since = Some(now);
         }
         known.deaths = known.deaths.saturating_add(1);
@@ -144,7 +141,7 @@ mod tests {
         assert_eq!(suspects.next(&("a", 1), now), aside(3599));
         assert_eq!(suspects.next(&("a", 2), now), Try::AsOthers, "an edit");
         assert_eq!(suspects.next(&("b", 1), now), Try::AsOthers, "another object");
-        now += ASIDE;
+        now += POISON_ASIDE;
         assert_eq!(suspects.next(&("a", 1), now), Try::Alone);
         assert!(suspects.died(&("a", 1), ABORT, now));
         assert!(matches!(suspects.next(&("a", 1), now), Try::SetAside { deaths: 4, .. }));

@@ -22,11 +22,10 @@ pub use self::{
 use super::Failure;
 use crate::{
     api::{MANAGED_BY_LABEL, MANAGED_LABEL, MANAGER, OWNER_ANNOTATION, Reason},
+    limits::SECRET_DATA_BYTES,
     sensitive::Sensitive,
 };
 
-/// Most bytes of data that the API server takes in one Secret (`MaxSecretSize`).
-pub const SECRET_LIMIT: usize = 1_048_576;
 /// Most bytes of keys and values together: the store behind the API server takes 1.5 MiB in one request, and metadata
 /// needs some of it.
 const STORED_LIMIT: usize = 1_500_000;
@@ -123,8 +122,11 @@ impl Desired {
     pub fn check_size(&self) -> Result<(), Failure> {
         let total: usize = self.data.values().map(|v| v.expose().len()).sum();
         let stored = total + self.data.keys().map(|key| key.len() + PER_ENTRY).sum::<usize>();
-        let what = if total > SECRET_LIMIT {
-            format!("the data has over {}, and a Secret holds {SECRET_LIMIT} bytes at most", rounded(total))
+        let what = if total > SECRET_DATA_BYTES {
+            format!(
+                "the data has over {}, and a Secret holds {SECRET_DATA_BYTES} bytes at most",
+                rounded(total)
+            )
         } else if stored > STORED_LIMIT {
             let count = self.data.len();
             format!(

@@ -28,11 +28,8 @@ use crate::{
         Reason,
         secret::{DataEntry, DataSource, Decode, Find, KeyFrom, PublicKeys, Rewrite},
     },
-    limits::REGEX_DEADLINE,
+    limits::{FOUND_VARIABLES, REGEX_DEADLINE},
 };
-
-/// Most variables that the finds of one object may bring: the API server takes no more in a Secret that has values.
-pub const MOST_FOUND: usize = 5_000;
 
 /// Where in the spec something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +251,7 @@ impl<'a> Sources<'a> {
     /// `InvalidSpec` where they are more than a Secret could hold.
     pub fn resolve(self, found: Vec<Vec<String>>) -> Result<Resolved<'a>, Failure> {
         let total: usize = found.iter().map(Vec::len).sum();
-        if total > MOST_FOUND {
+        if total > FOUND_VARIABLES {
             let (count, place) = found
                 .iter()
                 .zip(self.finds())
@@ -262,7 +259,7 @@ impl<'a> Sources<'a> {
                 .max_by_key(|(count, _)| *count)
                 .unwrap_or((total, Place::Find(0)));
             return Err(invalid(format!(
-                "spec.dataFrom finds {total} variables ({count} of them by {place}), and {MOST_FOUND} is the most that \
+                "spec.dataFrom finds {total} variables ({count} of them by {place}), and {FOUND_VARIABLES} is the most that \
                  one object takes. Narrow it with a longer prefix or a pattern, or split it over several objects"
             )));
         }

@@ -28,10 +28,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::light::is_light;
 use self::{binary::Binary, filters::Explained, output::Bounded};
-use super::{Failure, secret::SECRET_LIMIT};
+use super::Failure;
 use crate::{
     api::Reason,
-    limits::{TEMPLATE_BYTES, TEMPLATE_FUEL, TEMPLATE_LIGHT_FUEL},
+    limits::{SECRET_DATA_BYTES, TEMPLATE_BYTES, TEMPLATE_FUEL, TEMPLATE_LIGHT_FUEL},
     sensitive::Sensitive,
 };
 
@@ -153,7 +153,7 @@ fn render_with(mut fuel: u64, texts: &[Text], values: &Data) -> Result<Data, Fau
     let root = Value::from_pairs(
         own.map(|(key, value)| ((*key).to_owned(), value.clone())).chain([(ALL.to_owned(), all)]),
     );
-    let mut space = SECRET_LIMIT;
+    let mut space = SECRET_DATA_BYTES;
     let mut rendered = BTreeMap::new();
     for text in texts {
         environment.set_fuel(Some(fuel));
@@ -176,8 +176,9 @@ fn one(
 ) -> Result<(Sensitive<Vec<u8>>, u64), Fault> {
     let template = compile(environment, text)?;
     let too_large = || {
-        let what =
-            format!("the keys are larger than {SECRET_LIMIT} bytes together, which a Secret holds at most");
+        let what = format!(
+            "the keys are larger than {SECRET_DATA_BYTES} bytes together, which a Secret holds at most"
+        );
         told(text, 1, what)
     };
     whole.begin(is_one_expression(environment, text.text.expose()));

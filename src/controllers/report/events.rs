@@ -27,8 +27,6 @@ use crate::{
 
 /// Sending one Event.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How many are sent at once.
-const SENDERS: usize = 2;
 /// What is kept of an object's name in that of an Event, whose own is longer by a time.
 const NAME_BYTES: usize = 230;
 
@@ -58,7 +56,7 @@ impl Events {
             reporter: clip(reporter.as_deref().unwrap_or(MANAGER), 128).to_owned(),
         };
         let send = async move {
-            join_all((0..SENDERS).map(|_| sender.run())).await;
+            join_all((0..limits::EVENTS_SENDERS).map(|_| sender.run())).await;
         };
         (Self(shared), send)
     }

@@ -7,10 +7,7 @@ use std::collections::HashMap;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScanError, Span, StructureStyle, Tag};
 
 use super::DocumentError;
-use crate::limits::DOCUMENT_NODES;
-
-/// Deeper documents are refused: what walks the tree calls itself once a level.
-pub(super) const MAX_DEPTH: usize = 200;
+use crate::limits::{DOCUMENT_DEPTH, DOCUMENT_NODES};
 
 pub(super) type NodeId = usize;
 
@@ -167,8 +164,9 @@ impl<'a> Builder<'a> {
         tag: Option<&Tag>,
         span: &Span,
     ) -> Result<NodeId, DocumentError> {
-        if self.open.len() >= MAX_DEPTH {
-            let message = format!("the document is nested more than {MAX_DEPTH} levels deep: flatten it");
+        if self.open.len() >= DOCUMENT_DEPTH {
+            let message =
+                format!("the document is nested more than {DOCUMENT_DEPTH} levels deep: flatten it");
             return Err(at(&span.start, &message));
         }
         self.add(shape, anchor, tag, span)
@@ -248,7 +246,7 @@ fn syntax_error(error: &ScanError) -> DocumentError {
         }
         ErrorKind::UnknownAnchor => "this alias names no anchor before it".to_owned(),
         ErrorKind::RecursionLimitExceeded => {
-            format!("the document is nested more than {MAX_DEPTH} levels deep: flatten it")
+            format!("the document is nested more than {DOCUMENT_DEPTH} levels deep: flatten it")
         }
         ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
             TAB.to_owned()

@@ -13,12 +13,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 
-use super::{Desired, Owner, SECRET_LIMIT, TOLD_FROM, is_written_for, released, rounded, types};
+use super::{Desired, Owner, TOLD_FROM, is_written_for, released, rounded, types};
 use crate::{
     api::{
         MANAGED_BY_LABEL, MANAGED_LABEL, MANAGER, OWNER_ANNOTATION, REVISION_ANNOTATION, Reason,
         condition::clip,
     },
+    limits::SECRET_DATA_BYTES,
     plan::{Failure, LOOK_AGAIN, inputs::hash, rollout::annotation_key},
 };
 
@@ -227,11 +228,11 @@ fn check_total(desired: &Desired, existing: &Secret, own: &Own, name: &str) -> R
     let is_others = |k: &&String| !own.data.contains(*k) && !desired.data.contains_key(*k);
     let others = existing.data.iter().flatten().filter(|(k, _)| is_others(k));
     let others: usize = others.map(|(_, v)| v.0.len()).sum();
-    if ours + others <= SECRET_LIMIT {
+    if ours + others <= SECRET_DATA_BYTES {
         return Ok(());
     }
     let message = format!(
-        "{name} would have over {}, {} of them in keys of others, and a Secret holds {SECRET_LIMIT} bytes at most; the \
+        "{name} would have over {}, {} of them in keys of others, and a Secret holds {SECRET_DATA_BYTES} bytes at most; the \
          largest of ours: {}. Choose another spec.target.name",
         rounded(ours + others),
         if others < TOLD_FROM { "few".to_owned() } else { others.to_string() },

@@ -215,7 +215,7 @@ fn a_replacement_keeps_what_others_put_there_and_drops_what_we_no_longer_ask() {
 #[test]
 fn data_over_the_limit_is_refused_naming_the_largest_keys() {
     let mut big = desired(&[("small", "x")]);
-    big.data.insert("huge".into(), Sensitive::new(vec![0; SECRET_LIMIT]));
+    big.data.insert("huge".into(), Sensitive::new(vec![0; SECRET_DATA_BYTES]));
     let failure = big.check_size().unwrap_err();
     assert_eq!(failure.reason, Reason::SecretTooLarge);
     assert!(failure.message.contains("huge (1048576 bytes), small (under 64 KiB)"), "{}", failure.message);

@@ -335,8 +335,9 @@ fn all_criteria_that_are_given_must_match() {
 fn more_than_a_secret_could_hold_is_refused_with_the_count() {
     let (_, sources) = read(&NONE, &json!([{ "find": { "prefix": "a" } }, { "find": { "prefix": "b" } }]));
     let ids = |count: usize| (0..count).map(|at| format!("v{at}")).collect::<Vec<_>>();
-    assert!(Sources::of(&[], &sources).unwrap().resolve(vec![ids(1), ids(MOST_FOUND - 1)]).is_ok());
-    let failure = Sources::of(&[], &sources).unwrap().resolve(vec![ids(1), ids(MOST_FOUND)]).unwrap_err();
+    assert!(Sources::of(&[], &sources).unwrap().resolve(vec![ids(1), ids(FOUND_VARIABLES - 1)]).is_ok());
+    let failure =
+        Sources::of(&[], &sources).unwrap().resolve(vec![ids(1), ids(FOUND_VARIABLES)]).unwrap_err();
     assert!(
         failure.message.contains("finds 5001 variables (5000 of them by spec.dataFrom[1].find)"),
         "{failure}"

@@ -1,14 +1,7 @@
 //! How deep a template may go. The engine follows chains of filters, brackets and branches by recursion, on the stack of
 //! the thread that all objects share: what is deeper than anybody writes is refused before the engine sees it.
 
-/// Most bytes of one `{{ … }}` or `{% … %}`.
-const TAG_LIMIT: usize = 2_000;
-/// Most brackets that are open at once in one of them.
-const DEPTH_LIMIT: usize = 32;
-/// Most filters, tests, calls, fields and operators in one of them.
-const STEPS_LIMIT: usize = 200;
-/// Most `{% … %}`.
-const BLOCKS_LIMIT: usize = 200;
+use crate::limits::{TEMPLATE_BLOCKS, TEMPLATE_DEPTH, TEMPLATE_STEPS, TEMPLATE_TAG_BYTES};
 
 /// Looks through the text for what is too deep.
 ///
@@ -26,8 +19,8 @@ pub(super) fn check(text: &str) -> Result<(), (usize, String)> {
             _ => continue,
         };
         blocks += usize::from(end == "%}");
-        if blocks > BLOCKS_LIMIT {
-            return Err((line, format!("it has more than {BLOCKS_LIMIT} {{% … %}}")));
+        if blocks > TEMPLATE_BLOCKS {
+            return Err((line, format!("it has more than {TEMPLATE_BLOCKS} {{% … %}}")));
         }
         let (length, result) = tag(&rest[1..], end);
         result.map_err(|what| (line, what))?;
@@ -71,11 +64,13 @@ fn tag(text: &str, end: &str) -> (usize, Result<(), String>) {
         steps += usize::from("|.([~+-*/%<>=!".contains(c));
     }
     // Words such as `not` and `and` are operators, too: the length bounds them.
-    let result = if length > TAG_LIMIT {
-        Err(format!("a {{{{ … }}}} or {{% … %}} is longer than {TAG_LIMIT} bytes; set names for its parts"))
-    } else if deepest > DEPTH_LIMIT || steps > STEPS_LIMIT {
+    let result = if length > TEMPLATE_TAG_BYTES {
         Err(format!(
-            "a {{{{ … }}}} or {{% … %}} has more than {DEPTH_LIMIT} brackets in each other, or more than {STEPS_LIMIT} steps"
+            "a {{{{ … }}}} or {{% … %}} is longer than {TEMPLATE_TAG_BYTES} bytes; set names for its parts"
+        ))
+    } else if deepest > TEMPLATE_DEPTH || steps > TEMPLATE_STEPS {
+        Err(format!(
+            "a {{{{ … }}}} or {{% … %}} has more than {TEMPLATE_DEPTH} brackets in each other, or more than {TEMPLATE_STEPS} steps"
         ))
     } else {
         Ok(())

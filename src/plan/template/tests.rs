@@ -330,7 +330,7 @@ fn syntax_is_checked_without_values_and_a_secret_text_is_not_told() {
 
 #[test]
 fn the_bounds_hold_for_all_keys_together() {
-    let half = "x".repeat(SECRET_LIMIT / 2);
+    let half = "x".repeat(SECRET_DATA_BYTES / 2);
     let values = values(&[("half", half.as_bytes())]);
     let texts = |n: usize| (0..n).map(|i| Text::inline(&format!("k{i}"), "{{ half }}")).collect::<Vec<_>>();
     assert_eq!(render(&texts(2), &values).unwrap().len(), 2);
