@@ -150,6 +150,12 @@ pub const CLIENTS_PER_NAMESPACE: usize = 16;
 pub const CLIENT_IDLE: Duration = Duration::from_secs(600);
 /// A client of Conjur that was used this lately does not make room for another, nor is a refused one tried before.
 pub const CLIENT_BUSY: Duration = Duration::from_secs(60);
+/// One CA bundle.
+pub const CA_BUNDLE_BYTES: usize = 256 * KIB;
+/// One CA bundle: its PEM blocks.
+pub const CA_BUNDLE_BLOCKS: usize = 512;
+/// Making one client of Conjur, which reads its certificates or the system's: bytes of [`HEAVY_BYTES`] that it counts for.
+pub const CLIENT_MAKING_BYTES: usize = 4 * MIB;
 /// Connections to all Conjur servers together; each client that has something to do has at least one.
 pub const SOCKETS: usize = 384;
 /// Connecting to Conjur, the look-up of its name and the TLS handshake included.

@@ -28,7 +28,8 @@ use crate::{
         ClusterConjurConnection, ConjurConnection, ConnectionKind, Reason,
         condition::{READY, is_true},
     },
-    conjur::{Client, Error, Lane},
+    conjur::{Client, Config, Error, Lane, Observer},
+    heavy::Heavy,
     limits,
     metrics::Kind,
     plan::{self, Class, Failure},
@@ -151,7 +152,7 @@ async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Fai
     let client = if let Some(client) = existing {
         client
     } else {
-        let client = Client::with_observer(config, Arc::new(ctx.metrics.clone()))?;
+        let client = make(config, Arc::new(ctx.metrics.clone()), &ctx.heavy).await?;
         listen_for_found(&client, facts, ctx);
         ctx.clients.put(facts, inputs.clone(), client.clone());
         client
@@ -170,6 +171,14 @@ async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Fai
         wake_users(&facts.id, facts.tenant.as_deref(), tell, ctx);
     }
     Ok(Checked::Works { client, identity, inputs })
+}
+
+const _: () = assert!(limits::CLIENT_MAKING_BYTES > limits::LIGHT_BYTES, "made on a worker of the runtime");
+
+/// Makes a client off the runtime's workers: a hundred certificates are read for it, of a tenant's bundle or of the system.
+async fn make(config: Config, observer: Arc<dyn Observer>, heavy: &Heavy) -> Result<Client, Error> {
+    let party = config.party.clone();
+    heavy.run(&party, limits::CLIENT_MAKING_BYTES, || Client::with_observer(config, observer)).await
 }
 
 /// What `whoami` refuses is the identity itself: its role is gone, say, while its token lives.
@@ -281,4 +290,34 @@ fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
         _ => failure.message,
     };
     Trouble { failure: Failure { class, message, ..failure }, asked: true, fields: Map::new(), again: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conjur::Credentials;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_client_is_made_in_the_turn_of_heavy_work() {
+        let heavy = Heavy::new(std::path::PathBuf::new());
+        let (has_begun, begun) = tokio::sync::oneshot::channel();
+        let (may_end, wait) = std::sync::mpsc::channel();
+        let theirs = heavy.clone();
+        let busy = tokio::spawn(async move {
+            let work = move || {
+                has_begun.send(()).unwrap();
+                wait.recv().unwrap();
+            };
+            theirs.run("other", limits::HEAVY_BYTES, work).await;
+        });
+        begun.await.unwrap();
+        let config = Config::new("https://conjur".parse().unwrap(), "demo", Credentials::Anonymous);
+        let metrics = Arc::new(crate::metrics::Metrics::default());
+        let mut making = std::pin::pin!(make(config, metrics, &heavy));
+        let waits = tokio::time::timeout(Duration::from_millis(100), &mut making).await;
+        assert!(waits.is_err(), "it is made while others have all of the places");
+        may_end.send(()).unwrap();
+        assert!(making.await.is_ok());
+        busy.await.unwrap();
+    }
 }

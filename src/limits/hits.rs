@@ -43,6 +43,8 @@ limits! {
     LookupsPerNamespace = "lookups_per_namespace",
     Clients = "clients",
     ClientsPerNamespace = "clients_per_namespace",
+    CaBundleBytes = "ca_bundle_bytes",
+    CaBundleBlocks = "ca_bundle_blocks",
     Sockets = "sockets",
     SyncNowPause = "sync_now_pause",
     EventsPerNamespace = "events_per_namespace",

@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::der;
 use crate::conjur::error::Error;
+use crate::limits::{self, Limit};
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -15,6 +16,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
+
+const ONLY_NEEDED: &str = "give it only the certificates of the authorities that sign your Conjur's own, without those of the system";
+
+/// What to say of a bundle of so many bytes.
+pub(in crate::conjur) fn too_large(bytes: usize) -> String {
+    let (has, may) = (bytes.div_ceil(1024), limits::CA_BUNDLE_BYTES / 1024);
+    format!("the CA bundle has {has} KiB, and may have {may} KiB: {ONLY_NEEDED}")
+}
 
 /// One block: what it says it is, and what is between its lines.
 struct Block<'a> {
@@ -27,11 +36,23 @@ struct Block<'a> {
 /// The certificates of a PEM bundle. Blocks that are none are left alone.
 ///
 /// # Errors
-/// [`Error::Config`] with the number of the block that can't be read, or with what is there where no certificate is.
+/// [`Error::Config`] with the number of the block that can't be read, or with what is there where no certificate is; with its
+/// size where it is larger than any that is needed.
 pub(in crate::conjur) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    if pem.len() > limits::CA_BUNDLE_BYTES {
+        limits::hit(Limit::CaBundleBytes);
+        return Err(Error::config(too_large(pem.len())));
+    }
     let text = String::from_utf8_lossy(pem);
     let (mut found, mut others) = (Vec::new(), Vec::new());
-    for block in blocks(&text) {
+    for (nth, block) in blocks(&text).enumerate() {
+        if nth == limits::CA_BUNDLE_BLOCKS {
+            limits::hit(Limit::CaBundleBlocks);
+            return Err(Error::config(format!(
+                "the CA bundle has more than {} PEM blocks, which is the most that it may have: {ONLY_NEEDED}",
+                limits::CA_BUNDLE_BLOCKS
+            )));
+        }
         if matches!(block.label, "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE") {
             let number = found.len() + 1;
             found.push(certificate(&block).map_err(|why| {
@@ -70,7 +91,8 @@ fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
         let (label, after) = after.split_once("-----")?;
         // One without an end ends where the next begins.
         let next = after.find(BEGIN).unwrap_or(after.len());
-        let end = after.find(END).filter(|end| *end < next);
+        // Looked for no further than that: a bundle of beginnings would be read once more for each of them.
+        let end = after[..next].find(END);
         let body = &after[..end.unwrap_or(next)];
         rest = &after[end.unwrap_or(next)..];
         Some(Block { label: label.trim(), body, ends: end.is_some() })
@@ -107,4 +129,40 @@ fn nothing_in(pem: &[u8], others: &[&str]) -> String {
         "holds no certificate"
     };
     format!("the CA bundle {what}: it must contain at least one PEM block `-----BEGIN CERTIFICATE-----`")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_bundle_of_beginnings_is_read_once_and_not_once_for_each() {
+        // Four times what is taken: what is linear takes some milliseconds there.
+        let beginnings = "-----BEGIN X-----\n".repeat(4 * limits::CA_BUNDLE_BYTES / 18);
+        let since = Instant::now();
+        let all = blocks(&beginnings).collect::<Vec<_>>();
+        assert!(all.len() > 50_000 && all.iter().all(|block| !block.ends));
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    }
+
+    #[test]
+    fn a_block_without_an_end_does_not_take_the_next_ones() {
+        let text = "-----BEGIN A-----\none\n-----BEGIN B-----\ntwo\n-----END B-----\n";
+        let all: Vec<_> = blocks(text).map(|block| (block.label, block.body, block.ends)).collect();
+        assert_eq!(all, [("A", "\none\n", false), ("B", "\ntwo\n", true)]);
+    }
+
+    #[test]
+    fn a_bundle_that_is_too_large_is_refused_with_its_size_and_the_way_out() {
+        let told = |pem: &[u8]| certificates(pem).expect_err("a refusal").to_string();
+        let bytes = told(&vec![b' '; limits::CA_BUNDLE_BYTES + 1]);
+        assert!(bytes.contains("has 257 KiB, and may have 256 KiB: give it only"), "{bytes}");
+        assert!(told(&vec![b' '; limits::CA_BUNDLE_BYTES]).contains("is empty"));
+        let blocks = |count: usize| told("-----BEGIN KEY-----\n-----END KEY-----\n".repeat(count).as_bytes());
+        let many = blocks(limits::CA_BUNDLE_BLOCKS + 1);
+        assert!(many.contains("more than 512 PEM blocks") && many.contains(ONLY_NEEDED), "{many}");
+        assert!(blocks(limits::CA_BUNDLE_BLOCKS).contains("holds no certificate"));
+    }
 }
