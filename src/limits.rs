@@ -150,6 +150,10 @@ pub const CLIENTS_PER_NAMESPACE: usize = 16;
 pub const CLIENT_IDLE: Duration = Duration::from_secs(600);
 /// A client of Conjur that was used this lately does not make room for another, nor is a refused one tried before.
 pub const CLIENT_BUSY: Duration = Duration::from_secs(60);
+/// A login, key, password or token that a connection logs in with.
+pub const CREDENTIAL_BYTES: usize = 16 * KIB;
+/// A client certificate, those between it and its authority, and its key, together.
+pub const CLIENT_CERTIFICATE_BYTES: usize = 64 * KIB;
 /// One CA bundle.
 pub const CA_BUNDLE_BYTES: usize = 256 * KIB;
 /// One CA bundle: its PEM blocks.

@@ -11,6 +11,7 @@ pub mod contest;
 pub mod document;
 pub mod full_id;
 pub mod gone;
+pub mod ingredients;
 pub mod inputs;
 pub mod inventory;
 pub mod load;

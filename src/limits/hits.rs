@@ -43,6 +43,8 @@ limits! {
     LookupsPerNamespace = "lookups_per_namespace",
     Clients = "clients",
     ClientsPerNamespace = "clients_per_namespace",
+    CredentialBytes = "credential_bytes",
+    ClientCertificateBytes = "client_certificate_bytes",
     CaBundleBytes = "ca_bundle_bytes",
     CaBundleBlocks = "ca_bundle_blocks",
     Sockets = "sockets",

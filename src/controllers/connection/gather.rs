@@ -22,7 +22,7 @@ use crate::{
     conjur::{self, ClientIdentity, Config, Credentials, Limits, address},
     controllers::{Context, facts::Facts, failure::LOOK_AGAIN, inputs::Input},
     limits,
-    plan::{Failure, audience, inputs},
+    plan::{Failure, audience, ingredients::Ingredient, inputs},
     sensitive::Sensitive,
 };
 
@@ -84,7 +84,10 @@ pub async fn gather(facts: &Facts, ctx: &Context) -> Result<Ingredients, Failure
     config.shown_login = reader.shown_login.take();
     config.reach = reach;
     config.ca_bundle = match (&settings.tls.ca_bundle, &settings.tls.ca_bundle_from) {
-        (Some(pem), _) => Some(pem.as_bytes().to_vec()),
+        (Some(pem), _) => {
+            Ingredient::CaBundle.check("spec.tls.caBundle", pem.len())?;
+            Some(pem.as_bytes().to_vec())
+        }
         (None, Some(from)) => Some(reader.bundle(from).await?),
         (None, None) => None,
     };
@@ -185,7 +188,8 @@ impl Reader<'_> {
         let own = self.ctx.audiences.get(cluster, &namespace, &account.name).await.map_err(not_there)?;
         audience::check(audiences, &own)?;
         // Whether there is a token to be had shows here, and not as a login that fails.
-        cluster.request_token(&namespace, &account.name, audiences).await.map_err(not_there)?;
+        let token = cluster.request_token(&namespace, &account.name, audiences).await.map_err(not_there)?;
+        check_token(&namespace, &account.name, &token)?;
         self.sources.push(format!("{namespace}/{}", account.name));
         Ok(Credentials::Jwt {
             service_id: auth.service_id.clone(),
@@ -194,21 +198,20 @@ impl Reader<'_> {
         })
     }
 
-    /// A text from a Secret's key, without the newline that editors and `echo` leave at its end: Conjur would take
-    /// it for a part of the key.
+    /// What one logs in with, from a Secret's key.
     async fn text(&mut self, from: &SecretKeyRef) -> Result<Sensitive<String>, Failure> {
         let [bytes] = self.keys(from.namespace.as_deref(), &from.name, [&from.key]).await?;
-        let text = std::str::from_utf8(bytes.expose()).map_err(|_| {
-            let message = format!("key '{}' of Secret {} is not text", from.key, from.name);
-            Failure::stalled(Reason::InvalidSpec, message)
-        })?;
-        Ok(Sensitive::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+        let namespace = self.facts.namespace_of(from.namespace.as_deref());
+        credential(&format!("key '{}' of Secret {namespace}/{}", from.key, from.name), &bytes)
     }
 
     /// Certificate and key of a Secret of type kubernetes.io/tls.
     async fn identity(&mut self, from: &SecretRef) -> Result<ClientIdentity, Failure> {
         let [certificate, key] =
             self.keys(from.namespace.as_deref(), &from.name, ["tls.crt", "tls.key"]).await?;
+        let namespace = self.facts.namespace_of(from.namespace.as_deref());
+        let what = format!("tls.crt and tls.key of Secret {namespace}/{}", from.name);
+        Ingredient::ClientCertificate.check(&what, certificate.expose().len() + key.expose().len())?;
         Ok(ClientIdentity { certificate: certificate.expose().clone(), key })
     }
 
@@ -237,6 +240,9 @@ impl Reader<'_> {
     async fn bundle(&mut self, from: &BundleRef) -> Result<Vec<u8>, Failure> {
         if from.kind == SourceKind::Secret {
             let [bytes] = self.keys(from.namespace.as_deref(), &from.name, [&from.key]).await?;
+            let namespace = self.facts.namespace_of(from.namespace.as_deref());
+            let what = format!("key '{}' of Secret {namespace}/{}", from.key, from.name);
+            Ingredient::CaBundle.check(&what, bytes.expose().len())?;
             return Ok(bytes.expose().clone());
         }
         let namespace = self.facts.namespace_of(from.namespace.as_deref());
@@ -244,8 +250,25 @@ impl Reader<'_> {
         let map = self.ctx.cluster.read_config_map(namespace, &from.name).await?;
         let mut map = map.ok_or_else(|| missing(&what, None))?;
         self.sources.push(source(&map.metadata));
-        cluster::take_key(&mut map, &from.key).ok_or_else(|| missing(&what, Some(&from.key)))
+        let bytes =
+            cluster::take_key(&mut map, &from.key).ok_or_else(|| missing(&what, Some(&from.key)))?;
+        Ingredient::CaBundle.check(&format!("key '{}' of {what}", from.key), bytes.len())?;
+        Ok(bytes)
     }
+}
+
+/// A text from a Secret's key, without the newline that editors and `echo` leave at its end: Conjur would take it for a part
+/// of the key.
+fn credential(what: &str, bytes: &Sensitive<Vec<u8>>) -> Result<Sensitive<String>, Failure> {
+    Ingredient::Credential.check(what, bytes.expose().len())?;
+    let text = std::str::from_utf8(bytes.expose())
+        .map_err(|_| Failure::stalled(Reason::InvalidSpec, format!("{what} is not text")))?;
+    Ok(Sensitive::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+fn check_token(namespace: &str, account: &str, token: &Sensitive<String>) -> Result<(), Failure> {
+    let what = format!("the token of ServiceAccount {namespace}/{account}");
+    Ingredient::Credential.check(&what, token.expose().len())
 }
 
 /// Asks the API server for a new token each time that Conjur is to give one, which is every few minutes.
@@ -253,14 +276,16 @@ fn token_source(cluster: Cluster, namespace: String, account: ServiceAccountRef)
     move || {
         let (cluster, namespace, account) = (cluster.clone(), namespace.clone(), account.clone());
         async move {
-            cluster.request_token(&namespace, &account.name, &account.audiences).await.map_err(|error| {
-                match error {
-                    cluster::Error::NotFound(message) | cluster::Error::Invalid(message) => {
-                        conjur::Error::Config { message }
-                    }
-                    error => conjur::Error::Unavailable { message: error.to_string() },
+            let token = cluster.request_token(&namespace, &account.name, &account.audiences).await;
+            let token = token.map_err(|error| match error {
+                cluster::Error::NotFound(message) | cluster::Error::Invalid(message) => {
+                    conjur::Error::Config { message }
                 }
-            })
+                error => conjur::Error::Unavailable { message: error.to_string() },
+            })?;
+            check_token(&namespace, &account.name, &token)
+                .map_err(|failure| conjur::Error::Config { message: failure.message })?;
+            Ok(token)
         }
         .boxed()
     }
@@ -312,4 +337,22 @@ fn missing(what: &str, key: Option<&str>) -> Failure {
         Some(key) => format!("{what} has no key '{key}'; add it, or correct the reference in the spec"),
     };
     Failure::waiting(Reason::CredentialsNotFound, LOOK_AGAIN, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_no_key_is_refused_by_its_reference_and_never_shown() {
+        let read = |text: String| credential("key 'k' of Secret n/s", &Sensitive::new(text.into_bytes()));
+        assert_eq!(read("alice\r\n".into()).unwrap().expose(), "alice");
+        let most = read("x".repeat(limits::CREDENTIAL_BYTES));
+        assert_eq!(most.unwrap().expose().len(), limits::CREDENTIAL_BYTES);
+        let told = read("x".repeat(limits::CREDENTIAL_BYTES + 1)).map(drop).expect_err("a refusal").message;
+        assert!(told.starts_with("key 'k' of Secret n/s: 17 KiB") && !told.contains("xx"), "{told}");
+        let token = Sensitive::new("y".repeat(limits::CREDENTIAL_BYTES + 1));
+        let told = check_token("n", "app", &token).expect_err("a refusal").message;
+        assert!(told.starts_with("the token of ServiceAccount n/app: 17 KiB"), "{told}");
+    }
 }
