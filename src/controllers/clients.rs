@@ -1,7 +1,7 @@
 //! The pool of Conjur clients: one per connection and identity, where every controller gets it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -113,29 +113,86 @@ struct Entry {
 
 /// By uid of the connection, and tenant.
 pub struct Clients {
-    entries: Mutex<HashMap<Slot, Entry>>,
+    pool: Mutex<Pool>,
     wakeups: Wakeups,
+}
+
+#[derive(Default)]
+struct Pool {
+    entries: HashMap<Slot, Entry>,
+    /// What each connection has among the entries: one that goes is found without a look at all others.
+    of: HashMap<ConnectionId, HashSet<Slot>>,
+    /// Clients that are being made, each for a party: they have their places before there is something to put there.
+    making: HashMap<Slot, String>,
+}
+
+impl Pool {
+    /// What is known of a connection; of one that was never heard of, nothing yet.
+    fn entry(&mut self, facts: &Facts) -> &mut Entry {
+        let slot = Slot::of(facts);
+        self.of.entry(facts.id.clone()).or_default().insert(slot.clone());
+        self.entries.entry(slot).or_insert_with(|| Entry::untried(facts))
+    }
+
+    fn remove(&mut self, id: &ConnectionId, gone: impl Fn(&Slot) -> bool) {
+        let Some(slots) = self.of.get_mut(id) else { return };
+        for slot in slots.extract_if(|slot| gone(slot)) {
+            self.entries.remove(&slot);
+        }
+        if slots.is_empty() {
+            self.of.remove(id);
+        }
+    }
+
+    /// The places that others have.
+    fn held(&self, own: &Slot) -> Vec<Held<'_, Slot>> {
+        let made = self
+            .entries
+            .iter()
+            .filter(|(slot, entry)| entry.has_place() && *slot != own && !self.making.contains_key(*slot));
+        let made = made.map(|(slot, entry)| Held {
+            slot,
+            party: &entry.party,
+            used: entry.used.max(entry.made),
+            making: false,
+        });
+        let making = self.making.iter().filter(|(slot, _)| *slot != own);
+        let making = making.map(|(slot, party)| Held { slot, party, used: None, making: true });
+        made.chain(making).collect()
+    }
+}
+
+/// A place for a client that is being made, until this is dropped; what was put there by then keeps it.
+#[must_use = "the place is given back when this is dropped"]
+pub struct Place<'c>(Option<(&'c Clients, Slot)>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some((clients, slot)) = self.0.take() {
+            clients.with(|pool| pool.making.remove(&slot));
+        }
+    }
 }
 
 impl Clients {
     /// An empty pool, which wakes a connection that a call found failing.
     pub fn new(wakeups: Wakeups) -> Self {
-        Self { entries: Mutex::default(), wakeups }
+        Self { pool: Mutex::default(), wakeups }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut HashMap<Slot, Entry>) -> T) -> T {
-        change(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, change: impl FnOnce(&mut Pool) -> T) -> T {
+        change(&mut self.pool.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn entry<T>(&self, facts: &Facts, look: impl FnOnce(&mut Entry) -> Option<T>) -> Option<T> {
-        self.with(|entries| entries.get_mut(&Slot::of(facts)).and_then(look))
+        self.with(|pool| pool.entries.get_mut(&Slot::of(facts)).and_then(look))
     }
 
     /// What is known of a connection as it is in the store. Nothing is begun by it.
     pub fn standing(&self, facts: &Facts) -> Standing {
         let slot = Slot::of(facts);
-        let known = self.with(|entries| {
-            let entry = entries.get(&slot).filter(|e| e.generation == facts.generation)?;
+        let known = self.with(|pool| {
+            let entry = pool.entries.get(&slot).filter(|e| e.generation == facts.generation)?;
             if let Some(failure) = &entry.failing {
                 return Some(Standing::Failing(failure.clone()));
             }
@@ -155,8 +212,8 @@ impl Clients {
 
     /// An object that may use a connection wants to: where it has no client, it is tried, and wakes its users.
     pub fn wanted(&self, facts: &Facts) {
-        let wake = self.with(|entries| {
-            let entry = entries.entry(Slot::of(facts)).or_insert_with(|| Entry::untried(facts));
+        let wake = self.with(|pool| {
+            let entry = pool.entry(facts);
             if entry.generation != facts.generation && facts.tenant.is_some() {
                 let tried_before =
                     entry.tried_before || entry.failing.is_some() || entry.checked_at.is_some();
@@ -176,11 +233,11 @@ impl Clients {
         self.entry(facts, |entry| Some(entry.needed && entry.client.is_none())).unwrap_or_default()
     }
 
-    /// Lets go of a client that nothing used for a while. Whether there is none then.
+    /// Lets go of a client that works and that nothing used for a while. Whether there is none then. One that fails goes
+    /// when it does ([`Self::fails`]): here it is about to be tried again.
     pub fn let_go_if_idle(&self, facts: &Facts) -> bool {
-        let idle = |at: Option<Instant>| at.is_none_or(|at| at.elapsed() >= limits::CLIENT_IDLE);
         self.entry(facts, |entry| {
-            if entry.failing.is_none() && idle(entry.used) && idle(entry.made) {
+            if entry.failing.is_none() && is_idle(entry.used) && is_idle(entry.made) {
                 entry.let_go();
             }
             Some(entry.client.is_none())
@@ -188,31 +245,29 @@ impl Clients {
         .unwrap_or(true)
     }
 
-    /// Makes room for a client: those that nothing used just now go first, and then one of whoever has most.
+    /// Makes room for a client and keeps its place while it is made, so that of many that come at once no more pass than
+    /// there is room for. Those that nothing used just now go first, and then one of whoever has most.
     ///
     /// # Errors
     /// `TooManyClients`.
-    pub fn admit(&self, facts: &Facts) -> Result<(), Failure> {
+    pub fn admit(&self, facts: &Facts) -> Result<Place<'_>, Failure> {
         if facts.access.is_some() && facts.tenant.is_none() {
             // Of administrators.
-            return Ok(());
+            return Ok(Place(None));
         }
         let (own, party) = (Slot::of(facts), facts.party());
-        let admitted = self.with(|entries| {
-            let held: Vec<_> = entries
-                .iter()
-                .filter(|(slot, entry)| entry.client.is_some() && **slot != own)
-                .map(|(slot, entry)| Held { slot, party: &entry.party, used: entry.used.max(entry.made) })
-                .collect();
-            let gone = make_room(&held, &party, Instant::now()).map(Option::<&Slot>::cloned);
-            if let Ok(Some(slot)) = &gone
-                && let Some(entry) = entries.get_mut(slot)
-            {
-                entry.let_go();
+        let admitted = self.with(|pool| -> Result<(), Limit> {
+            // One that is there has its place.
+            if pool.entries.get(&own).is_none_or(|entry| entry.client.is_none()) {
+                let gone = make_room(&pool.held(&own), &party, Instant::now())?.cloned();
+                if let Some(entry) = gone.and_then(|slot| pool.entries.get_mut(&slot)) {
+                    entry.let_go();
+                }
             }
-            gone.map(drop)
+            pool.making.insert(own.clone(), party.clone());
+            Ok(())
         });
-        admitted.map_err(|limit| {
+        admitted.map(|()| Place(Some((self, own)))).map_err(|limit| {
             limits::hit(limit);
             let message = match limit {
                 Limit::ClientsPerNamespace => format!(
@@ -232,13 +287,12 @@ impl Clients {
 
     /// Forgets a namespace's identity that nothing used for a while. Whether it did.
     pub fn forget_if_idle(&self, facts: &Facts) -> bool {
-        self.with(|entries| {
-            let idle = entries.get(&Slot::of(facts)).is_some_and(|entry| {
-                entry.used.is_none_or(|at| at.elapsed() >= limits::CLIENT_IDLE)
-                    && entry.made.is_none_or(|at| at.elapsed() >= limits::CLIENT_IDLE)
-            });
+        let own = Slot::of(facts);
+        self.with(|pool| {
+            let entry = pool.entries.get(&own);
+            let idle = entry.is_some_and(|entry| is_idle(entry.used) && is_idle(entry.made));
             if idle {
-                entries.remove(&Slot::of(facts));
+                pool.remove(&facts.id, |slot| *slot == own);
             }
             idle
         })
@@ -252,8 +306,9 @@ impl Clients {
 
     /// The namespaces that use a connection with an identity of their own.
     pub fn tenants(&self, facts: &Facts) -> Vec<String> {
-        self.with(|entries| {
-            entries.keys().filter(|s| s.uid == facts.uid).filter_map(|s| s.tenant.clone()).collect()
+        self.with(|pool| {
+            let own = pool.of.get(&facts.id).into_iter().flatten().filter(|slot| slot.uid == facts.uid);
+            own.filter_map(|slot| slot.tenant.clone()).collect()
         })
     }
 
@@ -265,17 +320,24 @@ impl Clients {
         })
     }
 
-    /// Puts a client into the pool, in place of an earlier one of the connection.
+    /// Puts a client into the pool, in place of an earlier one of the connection. Where it fails, and is made anew of the
+    /// same only because it was let go, it still does: how often it failed and who knows is as it was.
     pub fn put(&self, facts: &Facts, inputs: String, client: conjur::Client) {
         let share = Some(InUse::of(Limit::Clients, 1));
-        let made = Some(Instant::now());
-        let entry = Entry { inputs, client: Some(client), made, share, ..Entry::untried(facts) };
-        self.with(|entries| {
-            let former = entries.get(&Slot::of(facts));
-            let used = former.and_then(|e| e.used);
-            let tried_before =
-                former.is_some_and(|e| e.tried_before || e.failing.is_some() || e.checked_at.is_some());
-            entries.insert(Slot::of(facts), Entry { tried_before, used, ..entry });
+        self.with(|pool| {
+            // Those of a former object of the name.
+            pool.remove(&facts.id, |slot| slot.uid != facts.uid);
+            let entry = pool.entry(facts);
+            let same = entry.generation == facts.generation && entry.inputs == inputs;
+            if !(same && entry.failing.is_some()) {
+                let tried_before =
+                    entry.tried_before || entry.failing.is_some() || entry.checked_at.is_some();
+                *entry = Entry { inputs, tried_before, used: entry.used, ..Entry::untried(facts) };
+            }
+            if !entry.has_place() {
+                entry.made = Some(Instant::now());
+            }
+            (entry.client, entry.share) = (Some(client), share);
         });
     }
 
@@ -304,13 +366,18 @@ impl Clients {
     /// The connection fails, or could not even be made. When it is to be tried again, and whether those who use it
     /// don't know yet that it fails for this reason.
     pub fn fails(&self, facts: &Facts, failure: &Failure) -> (Duration, bool) {
-        self.with(|entries| {
-            let entry = entries.entry(Slot::of(facts)).or_insert_with(|| Entry::untried(facts));
+        let for_all = facts.has_tenants() && facts.tenant.is_none();
+        self.with(|pool| {
+            let entry = pool.entry(facts);
             if entry.generation != facts.generation {
                 *entry = Entry::untried(facts);
             }
             let news = entry.told != Some(failure.reason);
             entry.told = Some(failure.reason);
+            if is_idle(entry.used) && !for_all {
+                // Its place stays for a while: else as many would be made, one after the other, as fail.
+                (entry.client, entry.share) = (None, None);
+            }
             (entry.fail(failure), news)
         })
     }
@@ -343,7 +410,7 @@ impl Clients {
             return;
         }
         let failure = Failure::from(error.clone());
-        let first = self.with(|entries| match entries.get_mut(&through.slot) {
+        let first = self.with(|pool| match pool.entries.get_mut(&through.slot) {
             Some(entry) if entry.failing.is_none() => {
                 entry.note_wait(error);
                 entry.fail(&failure);
@@ -356,9 +423,9 @@ impl Clients {
         }
     }
 
-    /// Lets go of connections that are gone.
-    pub fn forget(&self, still_there: impl Fn(&str) -> bool) {
-        self.with(|entries| entries.retain(|slot, _| still_there(&slot.uid)));
+    /// Lets go of a connection that is gone; of another of its name, whose uid is given, nothing.
+    pub fn forget(&self, id: &ConnectionId, there: Option<&str>) {
+        self.with(|pool| pool.remove(id, |slot| there != Some(slot.uid.as_str())));
     }
 }
 
@@ -385,7 +452,13 @@ impl Entry {
     }
 
     fn let_go(&mut self) {
-        (self.client, self.share, self.needed) = (None, None, false);
+        (self.client, self.share, self.made, self.needed) = (None, None, None, false);
+    }
+
+    /// Whether it has a place among the clients: it is there, or was made and failed just now.
+    fn has_place(&self) -> bool {
+        let lately = self.made.is_some_and(|at| at.elapsed() < limits::CLIENT_BUSY);
+        self.client.is_some() || (self.failing.is_some() && lately)
     }
 
     fn fail(&mut self, failure: &Failure) -> Duration {
@@ -410,11 +483,17 @@ impl Entry {
     }
 }
 
-/// A client that is there.
+fn is_idle(used: Option<Instant>) -> bool {
+    used.is_none_or(|at| at.elapsed() >= limits::CLIENT_IDLE)
+}
+
+/// A client's place.
 struct Held<'a, S> {
     slot: &'a S,
     party: &'a str,
     used: Option<Instant>,
+    /// The client is being made, and can't go.
+    making: bool,
 }
 
 /// Which client goes so that a party can have one more; none where there is room.
@@ -422,8 +501,9 @@ fn make_room<'a, S>(held: &[Held<'a, S>], party: &str, now: Instant) -> Result<O
     let is_idle = |one: &&Held<'a, S>| {
         one.used.is_none_or(|at| now.saturating_duration_since(at) >= limits::CLIENT_BUSY)
     };
-    let oldest =
-        |all: &mut dyn Iterator<Item = &Held<'a, S>>| all.min_by_key(|one| one.used).map(|one| one.slot);
+    let oldest = |all: &mut dyn Iterator<Item = &Held<'a, S>>| {
+        all.filter(|one| !one.making).min_by_key(|one| one.used).map(|one| one.slot)
+    };
     let count = |of: &str| held.iter().filter(|one| one.party == of).count();
     let own = count(party);
     if own >= limits::CLIENTS_PER_NAMESPACE {
@@ -611,7 +691,7 @@ mod tests {
             let held: Vec<_> = all
                 .iter()
                 .zip(&slots)
-                .map(|((party, used), slot)| Held { slot, party, used: *used })
+                .map(|((party, used), slot)| Held { slot, party, used: *used, making: false })
                 .collect();
             make_room(&held, party, now).map(|gone| gone.map(|at| all[*at].0))
         };
@@ -648,10 +728,105 @@ mod tests {
         clients.put(&facts, "i".into(), conjur::Client::new(config).unwrap());
         assert_eq!(clients.works(&facts, Some("alice")), Some(Tell::Works));
         assert!(!clients.is_needed(&facts) && !clients.let_go_if_idle(&facts), "it was used just now");
-        clients.with(|entries| entries.values_mut().for_each(Entry::let_go));
+        clients.with(|pool| pool.entries.values_mut().for_each(Entry::let_go));
         assert!(matches!(clients.standing(&facts), Standing::Untried));
         clients.wanted(&facts);
         assert!(woken.connections.try_recv().is_ok() && clients.is_needed(&facts));
+    }
+
+    fn facts(name: &str) -> Facts {
+        let connection: crate::api::ConjurConnection = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": name, "namespace": "n", "uid": format!("uid of {name}"), "generation": 1 },
+            "spec": { "url": "http://conjur", "account": "demo", "auth": {} }
+        }))
+        .unwrap();
+        Facts::from(&connection)
+    }
+
+    fn client() -> conjur::Client {
+        let (url, nobody) = ("http://conjur".parse().unwrap(), conjur::Credentials::Anonymous);
+        conjur::Client::new(conjur::Config::new(url, "demo", nobody)).unwrap()
+    }
+
+    #[test]
+    fn of_many_that_come_at_once_no_more_are_made_than_there_are_places() {
+        let clients = Clients::new(Wakeups::new().0);
+        let all: Vec<Facts> = (0..100).map(|nth| facts(&format!("c{nth}"))).collect();
+        let mut places: Vec<_> = all.iter().filter_map(|facts| clients.admit(facts).ok()).collect();
+        assert_eq!(places.len(), limits::CLIENTS_PER_NAMESPACE);
+        let refused = clients.admit(&all[50]).map(drop).expect_err("a refusal");
+        assert_eq!(refused.reason, Reason::TooManyClients);
+        // One that could not be made gives its place back.
+        places.pop();
+        let place = clients.admit(&all[50]).unwrap();
+        assert!(clients.admit(&all[51]).is_err());
+        // One that was made keeps it.
+        clients.put(&all[50], "i".into(), client());
+        drop(place);
+        assert!(clients.admit(&all[50]).is_ok() && clients.admit(&all[51]).is_err());
+        places.clear();
+        assert!(clients.admit(&all[51]).is_ok());
+    }
+
+    #[test]
+    fn a_failing_client_that_nothing_uses_goes_and_what_is_known_of_it_stays() {
+        let clients = Clients::new(Wakeups::new().0);
+        let facts = facts("c");
+        let failure = Failure::from(conjur::Error::Unavailable { message: "no answer".into() });
+        let pause = |clients: &Clients| clients.with(|pool| pool.entry(&facts).failures);
+        for (failures, news) in [(1, true), (2, false), (3, false)] {
+            clients.put(&facts, "i".into(), client());
+            assert_eq!(matches!(clients.standing(&facts), Standing::Failing(_)), failures > 1);
+            assert_eq!(clients.fails(&facts, &failure).1, news, "those who use it were told");
+            assert!(clients.existing(&facts, "i").is_none());
+            assert!(matches!(clients.standing(&facts), Standing::Failing(_)));
+            assert_eq!(pause(&clients), failures);
+            assert!(clients.rests(&facts).is_some());
+        }
+        assert!(
+            clients.with(|pool| pool.entry(&facts).has_place()),
+            "others are not made in its stead at once"
+        );
+        clients.put(&facts, "i".into(), client());
+        assert_eq!(clients.works(&facts, Some("alice")), Some(Tell::WorksAgain));
+        // Made of something else, it is another.
+        clients.fails(&facts, &failure);
+        clients.put(&facts, "another".into(), client());
+        assert!(matches!(clients.standing(&facts), Standing::Untried));
+        // One that is used stays.
+        clients.wanted(&facts);
+        clients.fails(&facts, &failure);
+        assert!(clients.existing(&facts, "another").is_some());
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_takes_its_own_entries_and_no_look_at_the_others() {
+        let clients = Clients::new(Wakeups::new().0);
+        let one = facts("c");
+        let all: Vec<Facts> = (0..20_000)
+            .map(|nth| {
+                let mut facts = one.clone();
+                (facts.id.name, facts.uid) = (format!("c{nth}"), format!("u{nth}"));
+                facts
+            })
+            .collect();
+        for facts in &all {
+            clients.wanted(facts);
+            clients.wanted(&Facts { tenant: Some("t".into()), ..facts.clone() });
+        }
+        assert_eq!(clients.tenants(&all[7]), ["t"]);
+        let since = Instant::now();
+        clients.forget(&all[1].id, Some("u1"));
+        for facts in &all[2..] {
+            clients.forget(&facts.id, None);
+        }
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+        let left = |pool: &mut Pool| (pool.entries.len(), pool.of.len());
+        assert_eq!(clients.with(left), (4, 2));
+        // A new object of the name takes the place of the former one.
+        let again = Facts { uid: "new".into(), ..all[0].clone() };
+        clients.put(&again, "i".into(), client());
+        assert_eq!((clients.with(left), clients.tenants(&all[0])), ((3, 2), vec![]));
     }
 
     #[test]

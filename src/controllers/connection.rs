@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use kube::{
     Api, ResourceExt,
     core::DeserializeGuard,
-    runtime::{events::EventType, reflector::Store},
+    runtime::{
+        events::EventType,
+        reflector::{ObjectRef, Store},
+    },
 };
 use serde_json::Map;
 
@@ -73,14 +76,13 @@ macro_rules! reconcile {
                     ConnectionKind::ClusterConjurConnection
                 };
                 let id = ConnectionId { kind, namespace: key.namespace.clone(), name: key.name.clone() };
-                let there = there(ctx);
-                ctx.clients.forget(|uid| there.iter().any(|u| u == uid));
+                let at = ObjectRef::new(&key.name);
+                let at = if key.namespace.is_empty() { at } else { at.within(&key.namespace) };
+                let there = Self::store(ctx).get(&at).and_then(|another| another.uid());
+                ctx.clients.forget(&id, there.as_deref());
                 // They tell of it; their Secrets stay.
                 wake_users(&id, None, Tell::Fails, ctx);
-                ctx.inputs.forget(|user| match user {
-                    User::Connection(other) | User::Tenant(other, _) => *other == id,
-                    User::Secret(_) | User::Policy(_) => false,
-                });
+                ctx.inputs.forget_connection(&id);
             }
         }
     };
@@ -89,14 +91,6 @@ reconcile!(ConjurConnection, Kind::Connection, connections, Api::namespaced);
 reconcile!(ClusterConjurConnection, Kind::ClusterConnection, cluster_connections, |client, _| Api::all(
     client
 ));
-
-/// The uids of all connections there are.
-fn there(ctx: &Context) -> Vec<String> {
-    let connections = ctx.connections.state();
-    let cluster = ctx.cluster_connections.state();
-    let own = connections.iter().filter_map(|c| c.0.as_ref().ok().and_then(ResourceExt::uid));
-    own.chain(cluster.iter().filter_map(|c| c.0.as_ref().ok().and_then(ResourceExt::uid))).collect()
-}
 
 /// What a check of one identity found.
 enum Checked {
@@ -139,11 +133,12 @@ async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Fai
     if let (Some(rest), false) = (rest, changed || needed) {
         return Ok(Checked::Rests(rest));
     }
-    if let Err(failure) = ctx.clients.admit(facts) {
+    let place = match ctx.clients.admit(facts) {
+        Ok(place) => place,
         // What nothing uses, and worked, can wait.
-        let can_wait = known.is_some() && !needed && !asked;
-        return if can_wait { Ok(Checked::Rests(limits::CLIENT_BUSY)) } else { Err(failure) };
-    }
+        Err(_) if known.is_some() && !needed && !asked => return Ok(Checked::Rests(limits::CLIENT_BUSY)),
+        Err(failure) => return Err(failure),
+    };
     let Ingredients { config, inputs } = gather::gather(facts, ctx).await?;
     let existing = ctx.clients.existing(facts, &inputs);
     if let (Some(rest), Some(_), false) = (rest, &existing, asked) {
@@ -157,6 +152,7 @@ async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Fai
         ctx.clients.put(facts, inputs.clone(), client.clone());
         client
     };
+    drop(place);
     let identity = if facts.has_tenants() && facts.tenant.is_none() {
         // Who we are is each namespace's own matter; here only the server has to answer.
         client.server_version().await.map(|_| None)

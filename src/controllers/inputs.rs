@@ -7,7 +7,7 @@ mod shown;
 mod texts;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -118,6 +118,8 @@ struct State {
     watches: HashMap<InputKind, Watch>,
     watched: HashMap<Arc<Input>, Watched>,
     wanted: HashMap<Arc<User>, Vec<Arc<Input>>>,
+    /// The users that each connection has among these: itself and its tenants.
+    of: HashMap<ConnectionId, HashSet<Arc<User>>>,
     kept: Kept,
 }
 
@@ -209,6 +211,17 @@ impl Inputs {
         for input in before.iter().filter(|input| !now.contains(input)) {
             state.unwant(&user, input);
         }
+        if let User::Connection(connection) | User::Tenant(connection, _) = &*user {
+            let own = state.of.entry(connection.clone()).or_default();
+            if now.is_empty() {
+                own.remove(&user);
+            } else {
+                own.insert(user.clone());
+            }
+            if own.is_empty() {
+                state.of.remove(connection);
+            }
+        }
         if !now.is_empty() {
             state.wanted.insert(user, now);
         }
@@ -285,9 +298,9 @@ impl Inputs {
         any
     }
 
-    /// Forgets a user that is gone.
-    pub fn forget(self: &Arc<Self>, gone: impl Fn(&User) -> bool) {
-        let users: Vec<_> = self.state().wanted.keys().filter(|user| gone(user)).cloned().collect();
+    /// Forgets a connection that is gone, with its tenants.
+    pub fn forget_connection(self: &Arc<Self>, gone: &ConnectionId) {
+        let users: Vec<_> = self.state().of.get(gone).into_iter().flatten().cloned().collect();
         for user in users {
             self.want(&user, &[]);
         }

@@ -250,8 +250,7 @@ impl Reader<'_> {
         let map = self.ctx.cluster.read_config_map(namespace, &from.name).await?;
         let mut map = map.ok_or_else(|| missing(&what, None))?;
         self.sources.push(source(&map.metadata));
-        let bytes =
-            cluster::take_key(&mut map, &from.key).ok_or_else(|| missing(&what, Some(&from.key)))?;
+        let bytes = cluster::take_key(&mut map, &from.key).ok_or_else(|| missing(&what, Some(&from.key)))?;
         Ingredient::CaBundle.check(&format!("key '{}' of {what}", from.key), bytes.len())?;
         Ok(bytes)
     }

@@ -114,7 +114,25 @@ async fn what_is_wanted_later_is_known_already_and_says_that_it_is_new() {
     inputs.want_also(&policy("second"), &[map("c")]);
     show(&inputs, watcher::Event::Apply(meta("c", "2")));
     assert_eq!(woken(&mut all), ["second"]);
-    inputs.forget(|user| *user == policy("second"));
+    inputs.want(&policy("second"), &[]);
     show(&inputs, watcher::Event::Apply(meta("c", "3")));
     assert_eq!(woken(&mut all), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_gone_is_forgotten_with_its_tenants_and_no_other() {
+    let (inputs, _all) = inputs();
+    let id = |name: &str| ConnectionId {
+        kind: crate::api::ConnectionKind::ClusterConjurConnection,
+        namespace: String::new(),
+        name: name.into(),
+    };
+    for name in ["stays", "goes"] {
+        inputs.want(&User::Connection(id(name)), &[map("a"), map(name)]);
+        inputs.want(&User::Tenant(id(name), "t".into()), &[map("b")]);
+    }
+    inputs.forget_connection(&id("goes"));
+    let state = inputs.state();
+    assert_eq!((state.wanted.len(), state.of.len(), state.watched.len()), (2, 1, 3));
+    assert!(!state.watched.contains_key(&map("goes")));
 }
