@@ -39,7 +39,10 @@ use kube::{
         DeserializeGuard, PartialObjectMeta,
         object::{HasSpec, HasStatus},
     },
-    runtime::reflector::{ObjectRef, Store},
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher::Event,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -190,6 +193,9 @@ pub trait Reconcile:
 
     /// The store of the kind.
     fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>>;
+
+    /// Takes note of what the watch shows, before the store does.
+    fn shown(_event: &Event<DeserializeGuard<Self>>, _ctx: &Context) {}
 
     /// The line that the object waits in for its turn; none where its turn is at once.
     fn line(&self) -> Option<Line> {

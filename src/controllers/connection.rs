@@ -12,6 +12,7 @@ use kube::{
     runtime::{
         events::EventType,
         reflector::{ObjectRef, Store},
+        watcher::Event,
     },
 };
 use serde_json::Map;
@@ -63,6 +64,10 @@ macro_rules! reconcile {
                 &ctx.$store
             }
 
+            fn shown(event: &Event<DeserializeGuard<Self>>, ctx: &Context) {
+                ctx.policy_notes.claims.connections_show(kind_of::<Self>(), event);
+            }
+
             fn shorten(spec: &mut Self::Spec) {
                 if let Some(bundle) = spec.tls.as_mut().and_then(|tls| tls.ca_bundle.as_mut()) {
                     *bundle = "".into();
@@ -70,12 +75,11 @@ macro_rules! reconcile {
             }
 
             fn gone(key: &Key, ctx: &Context) {
-                let kind = if Self::KIND == Kind::Connection {
-                    ConnectionKind::ConjurConnection
-                } else {
-                    ConnectionKind::ClusterConjurConnection
+                let id = ConnectionId {
+                    kind: kind_of::<Self>(),
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
                 };
-                let id = ConnectionId { kind, namespace: key.namespace.clone(), name: key.name.clone() };
                 let at = ObjectRef::new(&key.name);
                 let at = if key.namespace.is_empty() { at } else { at.within(&key.namespace) };
                 let there = Self::store(ctx).get(&at).and_then(|another| another.uid());
@@ -91,6 +95,14 @@ reconcile!(ConjurConnection, Kind::Connection, connections, Api::namespaced);
 reconcile!(ClusterConjurConnection, Kind::ClusterConnection, cluster_connections, |client, _| Api::all(
     client
 ));
+
+fn kind_of<K: Reconcile>() -> ConnectionKind {
+    if K::KIND == Kind::Connection {
+        ConnectionKind::ConjurConnection
+    } else {
+        ConnectionKind::ClusterConjurConnection
+    }
+}
 
 /// What a check of one identity found.
 enum Checked {

@@ -26,6 +26,7 @@ mod keys;
 mod load;
 mod look;
 mod notes;
+mod places;
 mod plan;
 mod progress;
 mod refusal;
@@ -41,7 +42,10 @@ use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
-    runtime::reflector::{ObjectRef, Store},
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher::Event,
+    },
 };
 use serde_json::{Map, Value};
 
@@ -108,6 +112,10 @@ impl Reconcile for ConjurPolicy {
 
     fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
         &ctx.policies
+    }
+
+    fn shown(event: &Event<DeserializeGuard<Self>>, ctx: &Context) {
+        ctx.policy_notes.claims.policies_show(event);
     }
 
     fn slim(&mut self) {

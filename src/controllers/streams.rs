@@ -130,11 +130,12 @@ where
 {
     // Whoever depends on an object that is gone must learn of it now, not when the object would have been due.
     let (sender, mut deleted) = unbounded_channel();
-    let specs = ctx.specs.clone();
+    let (specs, first) = (ctx.specs.clone(), ctx.clone());
     let main =
         watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default().page_size(LIST_PAGE))
             .default_backoff()
             .modify(move |object| slim_down(object, &specs))
+            .inspect_ok(move |event| K::shown(event, &first))
             .reflect(writer)
             .inspect_ok(move |event| {
                 match event {

@@ -8,18 +8,27 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{Resource, ResourceExt, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use kube::{
+    Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{reflector::ObjectRef, watcher::Event},
+};
 
-use super::{Seen, load_inputs_by, server};
+use super::{
+    Seen, load_inputs_by,
+    places::{Names, Places, Server, of_event},
+    server,
+};
 use crate::{
     api::{
-        ConjurPolicy, Reason,
+        ConjurPolicy, ConnectionKind, Reason,
         condition::{READY, find},
         policy::{LoadMode, PolicyAction},
     },
     controllers::{
         Context, Key, Outcome, Reconcile, Trouble,
         clients::{self, Standing},
+        facts::{ConnectionId, Facts},
     },
     plan::{
         Failure,
@@ -28,9 +37,12 @@ use crate::{
     },
 };
 
-/// The claims as they were when each object was last looked at.
+/// The claims as they were when each object was last looked at, and where to look for others.
 #[derive(Default)]
-pub struct Claims(Mutex<HashMap<Key, Noted>>);
+pub struct Claims {
+    noted: Mutex<HashMap<Key, Noted>>,
+    places: Mutex<Places>,
+}
 
 #[derive(Clone, Default)]
 struct Noted {
@@ -41,7 +53,40 @@ struct Noted {
 
 impl Claims {
     fn with<T>(&self, change: impl FnOnce(&mut HashMap<Key, Noted>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn places<T>(&self, change: impl FnOnce(&mut Places) -> T) -> T {
+        change(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes note of what policies name.
+    pub fn policies_show(&self, event: &Event<DeserializeGuard<ConjurPolicy>>) {
+        let event = of_event(event, |guard| {
+            let key = Key::of(guard);
+            let names = guard.0.as_ref().ok().map(|policy| Names {
+                connection: ConnectionId::of(&policy.spec.connection_ref, &key.namespace),
+                branch: policy.spec.branch.clone(),
+            });
+            (key, names)
+        });
+        self.places(|places| places.policies_show(event));
+    }
+
+    /// Takes note of where connections lead.
+    pub fn connections_show<K>(&self, kind: ConnectionKind, event: &Event<DeserializeGuard<K>>)
+    where
+        K: Resource<DynamicType = ()>,
+        for<'k> Facts: From<&'k K>,
+    {
+        let event = of_event(event, |guard| {
+            let Key { namespace, name } = Key::of(guard);
+            let facts = guard.0.as_ref().ok().map(Facts::from);
+            let server =
+                facts.map(|facts| Server { url: facts.settings.url, account: facts.settings.account });
+            (ConnectionId { kind, namespace, name }, server)
+        });
+        self.places(|places| places.connections_show(kind, event));
     }
 }
 
@@ -51,13 +96,18 @@ impl Claims {
 /// `BranchTaken`, naming it.
 pub fn check(seen: &Seen, ctx: &Context) -> Result<(), Failure> {
     let Some(mine) = claim_of_a_load(seen.object, ctx) else { return Ok(()) };
-    let all: Vec<Claim> = on_branch(&seen.object.spec.branch, ctx)
-        .iter()
-        .filter_map(|policy| policy.0.as_ref().ok())
-        .filter(|other| !is_void(other, ctx))
-        .filter_map(|other| claim_of(other, ctx))
+    let age = |policy: &ConjurPolicy| (created(policy), policy.uid().unwrap_or_default());
+    let mut earlier: Vec<_> = named_at(&mine.place, ctx)
+        .into_iter()
+        .filter_map(|policy| policy.0.as_ref().ok().map(age).map(|age| (age, policy.clone())))
+        .filter(|(age, _)| (age.0, age.1.as_str()) < (mine.created, mine.uid.as_str()))
         .collect();
-    taken_by(&mine, &all).map_or(Ok(()), |holder| Err(refusal(&mine, holder)))
+    earlier.sort_by(|(one, _), (other, _)| one.cmp(other));
+    // The oldest that counts decides (`taken_by`): what the others claim is not even found out.
+    let oldest = earlier.iter().filter_map(|(_, policy)| policy.0.as_ref().ok()).find_map(|other| {
+        claim_of(other, ctx).filter(|claim| claim.place == mine.place && !is_void(other, ctx))
+    });
+    taken_by(&mine, oldest.as_slice()).map_or(Ok(()), |holder| Err(refusal(&mine, holder)))
 }
 
 /// Takes note of what an object claims after it was looked at, and wakes those for whom that changes something.
@@ -80,7 +130,7 @@ pub fn forget(key: &Key, ctx: &Context) {
 }
 
 fn wake(changed: &Claim, ctx: &Context) {
-    for policy in on_branch(changed.place.branch(), ctx) {
+    for policy in named_at(&changed.place, ctx) {
         let theirs = policy.0.as_ref().ok().and_then(|other| claim_of(other, ctx));
         if theirs.is_some_and(|theirs| theirs.collides_with(changed)) {
             ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
@@ -88,10 +138,16 @@ fn wake(changed: &Claim, ctx: &Context) {
     }
 }
 
-fn on_branch(branch: &str, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPolicy>>> {
-    let mut all = ctx.policies.state();
-    all.retain(|policy| policy.0.as_ref().is_ok_and(|p| p.spec.branch == branch));
-    all
+/// The objects that name a branch of an account of a server, of all that there are.
+fn named_at(place: &Place, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPolicy>>> {
+    let keys = ctx.policy_notes.claims.places(|places| places.at(place));
+    keys.iter()
+        .filter_map(|key| ctx.policies.get(&ObjectRef::new(&key.name).within(&key.namespace)))
+        .collect()
+}
+
+fn created(object: &ConjurPolicy) -> i64 {
+    object.meta().creation_timestamp.as_ref().map_or(i64::MAX, |at| at.0.as_second())
 }
 
 /// What an object claims; none where it loads nothing (any more), or its connection does not let it.
@@ -111,7 +167,7 @@ fn claim_of_a_load(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
     Some(Claim {
         place: Place::new(&settings.url, &settings.account, &object.spec.branch),
         mode: object.mode(),
-        created: object.meta().creation_timestamp.as_ref().map_or(i64::MAX, |at| at.0.as_second()),
+        created: created(object),
         uid: object.uid().unwrap_or_default(),
         name: format!("{}/{}", key.namespace, key.name),
     })
