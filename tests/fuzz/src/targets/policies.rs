@@ -14,7 +14,7 @@ use super::{Read, word};
 /// Policy documents, as they come from a source.
 pub fn documents() -> Read {
     Box::new(|input| {
-        let bytes = Sensitive::new(input.to_vec());
+        let bytes = Sensitive::new(input.to_vec()).into();
         let text = match PolicyText::join(&[Part { what: "ConfigMap a, key b".into(), secret: false, bytes }])
         {
             Ok(text) => text,
