@@ -10,6 +10,7 @@ pub mod failure;
 pub mod inputs;
 pub mod memory;
 pub mod namespaces;
+pub mod pending;
 pub mod policy;
 pub mod report;
 pub mod runner;

@@ -24,7 +24,6 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
-        reflector::ObjectRef,
         watcher::{self, watcher},
     },
 };
@@ -418,19 +417,18 @@ impl Inputs {
     }
 
     fn wake(&self, users: Vec<Arc<User>>) {
-        let mut secrets = Vec::new();
+        let (mut secrets, mut policies) = (Vec::new(), Vec::new());
         for user in users {
             match &*user {
                 User::Connection(connection) | User::Tenant(connection, _) => {
                     self.wakeups.connection(connection);
                 }
-                User::Secret(key) => secrets.push(ObjectRef::new(&key.name).within(&key.namespace)),
-                User::Policy(key) => {
-                    self.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
-                }
+                User::Secret(key) => secrets.push(key.clone()),
+                User::Policy(key) => policies.push(key.clone()),
             }
         }
         self.wakeups.secrets(secrets);
+        self.wakeups.policies(policies);
     }
 }
 

@@ -13,13 +13,13 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
-        reflector::{self, ObjectRef, Store},
+        reflector::{self, Store},
         watcher::{self, watcher},
     },
 };
 use tokio::time::Instant;
 
-use super::{slim, streams::Wakeups};
+use super::{Key, slim, streams::Wakeups};
 use crate::{
     api::{ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef},
     limits::{LABELS_PAUSE, META_PAGE},
@@ -156,16 +156,11 @@ fn wake(
     let all = secrets.state();
     let all = all.iter().filter_map(|guard| guard.0.as_ref().ok());
     let those = all.filter(|s| depends(&s.spec.connection_ref, s.metadata.namespace.as_ref()));
-    let at = |name: String, namespace: Option<&String>| (name, namespace.cloned().unwrap_or_default());
-    let those = those.map(|s| at(s.name_any(), s.metadata.namespace.as_ref()));
-    wakeups.secrets(those.map(|(name, namespace)| ObjectRef::new(&name).within(&namespace)).collect());
-    for policy in policies.state() {
-        if let Ok(p) = &policy.0
-            && depends(&p.spec.connection_ref, p.metadata.namespace.as_ref())
-        {
-            wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
-        }
-    }
+    wakeups.secrets(those.map(Key::of).collect());
+    let all = policies.state();
+    let all = all.iter().filter_map(|guard| guard.0.as_ref().ok());
+    let those = all.filter(|p| depends(&p.spec.connection_ref, p.metadata.namespace.as_ref()));
+    wakeups.policies(those.map(Key::of).collect());
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ struct Runner<K> {
 
 /// Runs the objects that are named by `woken`, until told to stop and what runs has ended.
 pub async fn run<K: Reconcile>(
-    woken: impl Stream<Item = Key> + Send,
+    woken: impl Stream<Item = (Key, Instant)> + Send,
     ctx: Arc<Context>,
     stop: CancellationToken,
 ) {
@@ -70,14 +70,13 @@ pub async fn run<K: Reconcile>(
         let next_due = runner.turns.next_due().filter(|_| ready && !stopping);
         tokio::select! {
             Some(ended) = runner.jobs.join_next_with_id() => runner.ended(ended),
-            key = woken.next(), if !stopping => match key {
-                Some(key) => {
-                    let now = Instant::now();
-                    runner.turns.wake(key, now);
+            next = woken.next(), if !stopping => match next {
+                Some((key, at)) => {
+                    runner.turns.wake(key, at);
                     // Whose turn it is is found out once for all that came.
                     for _ in 1..TOGETHER {
-                        let Some(Some(key)) = woken.next().now_or_never() else { break };
-                        runner.turns.wake(key, now);
+                        let Some(Some((key, at))) = woken.next().now_or_never() else { break };
+                        runner.turns.wake(key, at);
                     }
                 }
                 // Its senders are gone: the process ends.

@@ -13,23 +13,20 @@ use kube::{
         watcher::{self, watcher},
     },
 };
-use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{
     Context, Key, Reconcile, STALLED_AGAIN,
     facts::ConnectionId,
     memory::Memory,
+    pending::{self, Waker, pending},
     policy::KeyWrites,
     slim,
     specs::{Fits, Specs},
 };
 use crate::{
     api::{
-        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, ConnectionKind, MANAGED_LABEL,
-        OWNER_ANNOTATION, Reason,
+        ConjurPolicy, ConjurSecret, ConnectionKind, MANAGED_LABEL, OWNER_ANNOTATION, Reason,
         condition::{State, conditions},
     },
     conjur::Lane,
@@ -41,31 +38,31 @@ use crate::{
 /// Wakes objects of other controllers.
 #[derive(Clone)]
 pub struct Wakeups {
-    connections: UnboundedSender<ObjectRef<DeserializeGuard<ConjurConnection>>>,
-    cluster_connections: UnboundedSender<ObjectRef<DeserializeGuard<ClusterConjurConnection>>>,
-    secrets: UnboundedSender<ObjectRef<DeserializeGuard<ConjurSecret>>>,
-    policies: UnboundedSender<ObjectRef<DeserializeGuard<ConjurPolicy>>>,
+    connections: Waker,
+    cluster_connections: Waker,
+    secrets: Waker,
+    policies: Waker,
 }
 
 /// Where the wakeups arrive.
 pub struct Woken {
     /// For the connections' controller.
-    pub connections: UnboundedReceiver<ObjectRef<DeserializeGuard<ConjurConnection>>>,
+    pub connections: pending::Woken,
     /// For the cluster connections' controller.
-    pub cluster_connections: UnboundedReceiver<ObjectRef<DeserializeGuard<ClusterConjurConnection>>>,
+    pub cluster_connections: pending::Woken,
     /// For the secrets' controller.
-    pub secrets: UnboundedReceiver<ObjectRef<DeserializeGuard<ConjurSecret>>>,
+    pub secrets: pending::Woken,
     /// For the policies' controller.
-    pub policies: UnboundedReceiver<ObjectRef<DeserializeGuard<ConjurPolicy>>>,
+    pub policies: pending::Woken,
 }
 
 impl Wakeups {
     /// Both ends.
     pub fn new() -> (Self, Woken) {
-        let (connections, woken_connections) = unbounded_channel();
-        let (cluster_connections, woken_cluster) = unbounded_channel();
-        let (secrets, woken_secrets) = unbounded_channel();
-        let (policies, woken_policies) = unbounded_channel();
+        let (connections, woken_connections) = pending();
+        let (cluster_connections, woken_cluster) = pending();
+        let (secrets, woken_secrets) = pending();
+        let (policies, woken_policies) = pending();
         let woken = Woken {
             connections: woken_connections,
             cluster_connections: woken_cluster,
@@ -75,61 +72,53 @@ impl Wakeups {
         (Self { connections, cluster_connections, secrets, policies }, woken)
     }
 
-    /// Wakes a connection. A closed channel means that the process ends.
+    /// Wakes a connection.
     pub fn connection(&self, id: &ConnectionId) {
-        match id.kind {
-            ConnectionKind::ConjurConnection => {
-                drop(self.connections.send(ObjectRef::new(&id.name).within(&id.namespace)));
-            }
-            ConnectionKind::ClusterConjurConnection => {
-                drop(self.cluster_connections.send(ObjectRef::new(&id.name)));
-            }
-        }
+        let waker = match id.kind {
+            ConnectionKind::ConjurConnection => &self.connections,
+            ConnectionKind::ClusterConjurConnection => &self.cluster_connections,
+        };
+        waker.wake(Key { namespace: id.namespace.clone(), name: id.name.clone() }, Instant::now());
     }
 
     /// Wakes a ConjurSecret.
     pub fn secret(&self, object: ObjectRef<DeserializeGuard<ConjurSecret>>) {
-        drop(self.secrets.send(object));
+        self.secrets.wake(Key::of_ref(object), Instant::now());
     }
 
     /// Wakes many ConjurSecrets that may all be due: the first at once, the others over a few seconds, in this order.
-    pub fn secrets(&self, objects: Vec<ObjectRef<DeserializeGuard<ConjurSecret>>>) {
-        let count = objects.len();
-        let (now, later): (Vec<_>, Vec<_>) =
-            objects.into_iter().enumerate().partition(|(nth, _)| spread(*nth, count).is_zero());
-        for (_, object) in now {
-            self.secret(object);
-        }
-        if later.is_empty() {
-            return;
-        }
-        let (wakeups, start) = (self.clone(), Instant::now());
-        tokio::spawn(async move {
-            for (nth, object) in later {
-                tokio::time::sleep_until(start + spread(nth, count)).await;
-                wakeups.secret(object);
-            }
-        });
+    pub fn secrets(&self, objects: Vec<Key>) {
+        spread_out(&self.secrets, objects);
     }
 
     /// Wakes a ConjurPolicy.
     pub fn policy(&self, object: ObjectRef<DeserializeGuard<ConjurPolicy>>) {
-        drop(self.policies.send(object));
+        self.policies.wake(Key::of_ref(object), Instant::now());
     }
+
+    /// Wakes many ConjurPolicies that may all be due, as [`Self::secrets`] does.
+    pub fn policies(&self, objects: Vec<Key>) {
+        spread_out(&self.policies, objects);
+    }
+}
+
+fn spread_out(waker: &Waker, objects: Vec<Key>) {
+    let (count, now) = (objects.len(), Instant::now());
+    waker.wake_all(objects.into_iter().enumerate().map(|(nth, key)| (key, now + spread(nth, count))));
 }
 
 /// What wakes the objects of a kind: its watch, which fills the store, and the wakeups that reach it.
 pub fn wakes<K>(
     client: Client,
     writer: reflector::store::Writer<DeserializeGuard<K>>,
-    mut woken: UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
+    woken: pending::Woken,
     ctx: Arc<Context>,
-) -> BoxStream<'static, Key>
+) -> BoxStream<'static, (Key, Instant)>
 where
     K: Reconcile,
 {
     // Whoever depends on an object that is gone must learn of it now, not when the object would have been due.
-    let (sender, mut deleted) = unbounded_channel();
+    let (waker, deleted) = pending();
     let (specs, first) = (ctx.specs.clone(), ctx.clone());
     let main =
         watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default().page_size(LIST_PAGE))
@@ -142,7 +131,7 @@ where
                     watcher::Event::Apply(object) => ctx.statuses.shown(K::KIND, object),
                     watcher::Event::Delete(object) => {
                         ctx.specs.forget(K::KIND, &Key::of(object));
-                        drop(sender.send(ObjectRef::from_obj(object)));
+                        waker.wake(Key::of(object), Instant::now());
                     }
                     // A list comes in no order, and may have begun before what was written since.
                     watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
@@ -154,12 +143,8 @@ where
                 predicates::generation.combine(predicates::annotations),
                 PredicateConfig::default(),
             );
-    let main = main.filter_map(|object| ready(object.ok().map(|object| Key::of(&object))));
-    let woken = futures::stream::select(
-        futures::stream::poll_fn(move |cx| woken.poll_recv(cx)),
-        futures::stream::poll_fn(move |cx| deleted.poll_recv(cx)),
-    );
-    futures::stream::select(main, woken.map(Key::of_ref)).boxed()
+    let main = main.filter_map(|object| ready(object.ok().map(|object| (Key::of(&object), Instant::now()))));
+    futures::stream::select(main, futures::stream::select(woken, deleted)).boxed()
 }
 
 /// Leaves out of an object that goes into the store what need not lie there.
@@ -219,8 +204,8 @@ pub fn wake_all(
     policies: &Store<DeserializeGuard<ConjurPolicy>>,
     wakeups: &Wakeups,
 ) {
-    secrets.state().iter().for_each(|s| wakeups.secret(ObjectRef::from_obj(s.as_ref())));
-    policies.state().iter().for_each(|p| wakeups.policy(ObjectRef::from_obj(p.as_ref())));
+    wakeups.secrets(secrets.state().iter().map(|s| Key::of(s.as_ref())).collect());
+    wakeups.policies(policies.state().iter().map(|p| Key::of(p.as_ref())).collect());
 }
 
 /// Wakes whom a Secret belongs to, by its controller reference, else by our annotation, and those that merge into it.
@@ -231,9 +216,7 @@ pub fn wake_owner(
     memory: &Memory,
 ) {
     let namespace = secret.namespace().unwrap_or_default();
-    for merging in memory.merging_into(&Key::of(secret)) {
-        wakeups.secret(ObjectRef::new(&merging.name).within(&namespace));
-    }
+    wakeups.secrets(memory.merging_into(&Key::of(secret)));
     let controller = secret.owner_references().iter().find(|o| o.controller == Some(true));
     let annotated = secret.annotations().get(OWNER_ANNOTATION).and_then(|text| text.split_once('/'));
     let owner = controller.map(|c| (c.kind.as_str(), c.name.as_str())).or(annotated);

@@ -43,8 +43,9 @@ type Queue = FairQueue<Option<Line>, (Arc<Key>, u64)>;
 enum Place {
     /// It has its turn at the time.
     Due(Instant),
-    /// It waits for its turn; entries in the queue with another number are stale.
-    Waiting { number: u64, urgent: bool },
+    /// It waits for its turn; entries in the queue with another number are stale. Whether that has become urgent is looked
+    /// at once more at the time, if there is one.
+    Waiting { number: u64, urgent: bool, look: Option<Instant> },
     /// It runs, and has its turn again at the time.
     Running { line: Option<Line>, again: Option<Instant> },
 }
@@ -113,7 +114,12 @@ impl Turns {
             self.objects.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| Arc::clone(known));
         match self.objects.get_mut(&key) {
             // It may have become urgent: whose turn it is is looked at anew.
-            Some(Place::Waiting { urgent: false, .. }) => drop(self.due.insert((at, key))),
+            Some(Place::Waiting { urgent: false, look, .. }) if look.is_none_or(|other| at < other) => {
+                if let Some(later) = look.replace(at) {
+                    self.due.remove(&(later, Arc::clone(&key)));
+                }
+                self.due.insert((at, key));
+            }
             Some(Place::Waiting { .. }) => {}
             Some(Place::Running { again, .. }) => *again = Some(again.map_or(at, |other| other.min(at))),
             Some(Place::Due(other)) if *other <= at => {}
@@ -143,11 +149,15 @@ impl Turns {
             match self.objects.get_mut(&key) {
                 Some(Place::Due(_)) => {}
                 Some(Place::Waiting { urgent: false, .. }) if urgent => {}
+                Some(Place::Waiting { look, .. }) => {
+                    *look = None;
+                    continue;
+                }
                 _ => continue,
             }
             self.number += 1;
             let number = self.number;
-            self.objects.insert(Arc::clone(&key), Place::Waiting { number, urgent });
+            self.objects.insert(Arc::clone(&key), Place::Waiting { number, urgent, look: None });
             let namespace = Namespace::from(key.namespace.as_str());
             let queue = self.waiting.entry((urgent, Arc::clone(&namespace))).or_default();
             if queue.is_empty() {
@@ -190,7 +200,11 @@ impl Turns {
             if let Some(line) = &line {
                 self.on.entry(line.clone()).or_default().take(&namespace);
             }
-            self.objects.insert(Arc::clone(&key), Place::Running { line, again: None });
+            let place = self.objects.insert(Arc::clone(&key), Place::Running { line, again: None });
+            if let Some(Place::Waiting { look: Some(look), .. }) = place {
+                // What it was woken for came before it runs.
+                self.due.remove(&(look, Arc::clone(&key)));
+            }
             return Some(key);
         }
     }

@@ -52,7 +52,7 @@ pub fn wake_users(id: &ConnectionId, tenant: Option<&str>, tell: Tell, ctx: &Con
         {
             let conditions = s.status.as_ref().and_then(|status| status.conditions.as_deref());
             let ready = is_true(conditions.unwrap_or_default(), READY);
-            secrets.push((ready, ObjectRef::from_obj(secret.as_ref())));
+            secrets.push((ready, Key::of(s)));
         }
     }
     // Those that have nothing come first.
@@ -60,16 +60,16 @@ pub fn wake_users(id: &ConnectionId, tenant: Option<&str>, tell: Tell, ctx: &Con
     let secrets = secrets.into_iter().map(|(_, secret)| secret);
     match tell {
         Tell::WorksAgain => ctx.wakeups.secrets(secrets.collect()),
-        Tell::Works | Tell::Fails => secrets.for_each(|secret| ctx.wakeups.secret(secret)),
+        Tell::Works | Tell::Fails => secrets.for_each(|key| {
+            ctx.wakeups.secret(ObjectRef::new(&key.name).within(&key.namespace));
+        }),
     }
     let policies: &Store<DeserializeGuard<ConjurPolicy>> = &ctx.policies;
-    for policy in policies.state() {
-        if let Ok(p) = &policy.0
-            && uses(&p.spec.connection_ref, &p.namespace().unwrap_or_default(), id, tenant)
-        {
-            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
-        }
-    }
+    let policies = policies.state();
+    let policies = policies.iter().filter_map(|policy| policy.0.as_ref().ok());
+    let theirs =
+        policies.filter(|p| uses(&p.spec.connection_ref, &p.namespace().unwrap_or_default(), id, tenant));
+    ctx.wakeups.policies(theirs.map(Key::of).collect());
 }
 
 /// Whether an object names one of these variables, or its status says that it misses one, as what it found.
@@ -96,21 +96,18 @@ pub fn listen_for_found(client: &Client, facts: &Facts, ctx: &Context) {
         while let Some(ids) = found.recv().await {
             let ids: HashSet<_> = ids.iter().map(|w| w.id.as_str()).collect();
             let named = |s: &ConjurSecret| waits_for(s, &ids);
-            for secret in secrets.state() {
-                if let Ok(s) = &secret.0
-                    && uses(
-                        &s.spec.connection_ref,
-                        &s.namespace().unwrap_or_default(),
-                        &id,
-                        tenant.as_deref(),
-                    )
-                    && named(s)
-                {
-                    // Where it was optional, the object is Ready, and would wait for its next slot.
-                    memory.reopen_slot(&Key::of(s));
-                    wakeups.secret(ObjectRef::from_obj(secret.as_ref()));
-                }
+            let state = secrets.state();
+            let all = state.iter().filter_map(|secret| secret.0.as_ref().ok());
+            let waits = |s: &&ConjurSecret| {
+                let namespace = s.namespace().unwrap_or_default();
+                uses(&s.spec.connection_ref, &namespace, &id, tenant.as_deref()) && named(s)
+            };
+            let those: Vec<Key> = all.filter(waits).map(Key::of).collect();
+            // Where it was optional, the object is Ready, and would wait for its next slot.
+            for key in &those {
+                memory.reopen_slot(key);
             }
+            wakeups.secrets(those);
         }
     });
 }

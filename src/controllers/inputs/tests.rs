@@ -32,7 +32,7 @@ fn inputs() -> (Arc<Inputs>, Woken) {
 
 fn woken(woken: &mut Woken) -> Vec<String> {
     let mut names: Vec<_> =
-        std::iter::from_fn(|| woken.policies.try_recv().ok()).map(|object| object.name).collect();
+        std::iter::from_fn(|| woken.policies.try_recv()).map(|(object, _)| object.name).collect();
     names.sort();
     names
 }
@@ -135,4 +135,28 @@ async fn a_connection_that_is_gone_is_forgotten_with_its_tenants_and_no_other() 
     let state = inputs.state();
     assert_eq!((state.wanted.len(), state.of.len(), state.watched.len()), (2, 1, 3));
     assert!(!state.watched.contains_key(&map("goes")));
+}
+
+#[tokio::test]
+async fn edits_of_what_thousands_use_keep_no_list_of_them_each() {
+    let (inputs, mut all) = inputs();
+    let user = |n: usize| match n % 2 {
+        0 => policy(&n.to_string()),
+        _ => User::Secret(Key { namespace: "n".into(), name: n.to_string() }),
+    };
+    for n in 0..2_000 {
+        inputs.want(&user(n), &[map("shared")]);
+    }
+    list(&inputs, &[("shared", "1")]);
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let first = tokio::time::Instant::now();
+    for edit in 2..52 {
+        show(&inputs, watcher::Event::Apply(meta("shared", &edit.to_string())));
+    }
+    assert_eq!((all.policies.waiting(), all.secrets.waiting()), (1_000, 1_000));
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), tasks);
+    let later = |woken: &mut crate::controllers::pending::Woken| {
+        std::iter::from_fn(|| woken.try_recv()).filter(|(_, at)| *at > first).count()
+    };
+    assert!(later(&mut all.policies) > 500 && later(&mut all.secrets) > 500, "they are spread");
 }

@@ -190,3 +190,20 @@ proptest! {
         prop_assert!(turns.objects.is_empty() && turns.waiting.is_empty() && turns.namespaces.is_empty());
     }
 }
+
+#[test]
+fn one_that_waits_is_looked_at_once_more_however_often_it_is_woken() {
+    let mut turns = Turns::new(1);
+    woken(&mut turns, "n", many("a", 1).chain(many("A", 1)));
+    let first = turns.begin().unwrap();
+    let now = Instant::now();
+    for seconds in (1..100).rev() {
+        turns.wake(key("n", "A-0"), now + Duration::from_secs(seconds));
+    }
+    assert_eq!((turns.due.len(), turns.next_due()), (1, Some(now + Duration::from_secs(1))));
+    turns.ended(&first, None);
+    let next = turns.begin().unwrap();
+    assert_eq!((next.name.as_str(), turns.next_due()), ("A-0", None), "what it was woken for, it sees");
+    turns.ended(&next, None);
+    assert!(turns.objects.is_empty());
+}
