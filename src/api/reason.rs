@@ -99,6 +99,8 @@ reasons! {
     HostDenied,
     /// The namespace, or the whole operator, has as many clients of Conjur as it may have at once.
     TooManyClients,
+    /// The operator has no memory, connection or look-up free for the object now: others use them.
+    OperatorBusy,
     /// The object does not decode; the API server holds something that the schema would refuse.
     InvalidObject,
     /// The spec asks for something that can't be.

@@ -178,6 +178,8 @@ impl Tokens {
                 state.strikes = state.strikes.saturating_add(1);
                 self.backoff.first.saturating_mul(1 << (state.strikes - 1).min(20)).min(self.backoff.longest)
             }
+            // Only for those who waited for it: the next one may find room.
+            Error::NoRoom { .. } => Duration::ZERO,
             _ => self.backoff.connection,
         };
         let at = Instant::now();

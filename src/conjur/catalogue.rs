@@ -241,7 +241,8 @@ impl Catalogues {
     }
 }
 
-/// Keeps what a walk brought for a while. Not a failure of the connection: its next try may work.
+/// Keeps what a walk brought for a while. Not a failure of the connection, nor that there was no room: its next try may
+/// work.
 fn ended(
     known: &Weak<Known>,
     lists: &Weak<Shelf>,
@@ -251,7 +252,7 @@ fn ended(
     keep: Duration,
 ) {
     let (Some(known), Some(kept_lists)) = (known.upgrade(), lists.upgrade()) else { return };
-    let kept = !outcome.as_ref().is_err_and(Error::is_connection);
+    let kept = !outcome.as_ref().is_err_and(Error::tells_nothing);
     {
         // Who asks holds the lock from when it finds nothing kept until it has found, or begun, a walk.
         let mut known = lock(&known);

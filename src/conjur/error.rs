@@ -82,6 +82,13 @@ pub enum Error {
         /// What was tried and what came of it.
         message: String,
     },
+    /// The operator itself has no room for the call now: no memory for its answer, or no connection or look-up free. Says
+    /// nothing of the server, and holds for this call alone.
+    #[error("{message}")]
+    NoRoom {
+        /// What found no room.
+        message: String,
+    },
     /// The TLS handshake failed.
     #[error("{message}")]
     Tls {
@@ -120,9 +127,20 @@ impl Error {
             | Self::NotFound { .. }
             | Self::Invalid { .. }
             | Self::Conflict { .. }
+            | Self::NoRoom { .. }
             | Self::TooLarge { .. }
             | Self::Unexpected { .. } => false,
         }
+    }
+
+    /// Whether nothing was learnt of what was asked for: another try may bring it, however soon.
+    pub(crate) fn tells_nothing(&self) -> bool {
+        self.is_connection() || self.is_no_room()
+    }
+
+    /// Whether only the operator itself was short of something.
+    pub(crate) fn is_no_room(&self) -> bool {
+        matches!(self, Self::NoRoom { .. })
     }
 
     /// The status of an answer that Conjur would not give, where there was one.

@@ -217,7 +217,9 @@ impl Transport {
         // The chunks themselves belong to hyper's read buffer and are not wiped.
         loop {
             let wanted = || call.repeatable && reading.is_wanted();
-            let Some(chunk) = self.chunk(call, &mut response, start, wanted).await? else { break };
+            let chunk = self.chunk(call, &mut response, start, wanted).await;
+            let chunk = if reading.has_waited() { chunk.map_err(|_| self.no_room(call))? } else { chunk? };
+            let Some(chunk) = chunk else { break };
             let length = body.expose().len() + chunk.len();
             if length > most && success {
                 return Err(self.too_large(call, start));
@@ -261,11 +263,17 @@ impl Transport {
     /// A large answer found no room, or was too slow to keep it.
     pub(crate) fn crowded(&self, call: &Call, start: Instant) -> Fault {
         self.observer.request(call.endpoint, Outcome::TooLarge, start.elapsed());
+        self.no_room(call)
+    }
+
+    /// The same, where the request itself was counted.
+    pub(crate) fn no_room(&self, call: &Call) -> Fault {
         let message = format!(
-            "a large answer of {} was given up, for other large answers wait or fill the memory for them",
-            self.base
+            "a large answer of {} ({}) was given up, for other large answers wait or fill the memory for them",
+            self.base,
+            call.endpoint.as_str()
         );
-        Fault { error: Error::Unavailable { message }, maybe_sent: true, again: false }
+        Fault { error: Error::NoRoom { message }, maybe_sent: true, again: false }
     }
 
     /// Counts an answer that was read to its end.
@@ -310,8 +318,13 @@ impl Transport {
             request = request.body(call.body.clone());
         }
         let socket = tokio::time::timeout(timeout, self.sockets.enter()).await.map_err(|_| {
-            let message = format!("no connection was free for {} within {} s", self.base, timeout.as_secs());
-            Fault::before_sending(Error::Unavailable { message })
+            let message = format!(
+                "no connection was free for {} within {} s: the operator has {} in all, and others use them",
+                self.base,
+                timeout.as_secs(),
+                limits::SOCKETS
+            );
+            Fault::before_sending(Error::NoRoom { message })
         })?;
         let start = Instant::now();
         let response = request.send().await.map_err(|error| self.fault(call, error, start))?;
@@ -345,6 +358,11 @@ impl Transport {
         let tls = tls::find(&error).cloned().or_else(|| tls::alert_in(&root_cause(&error)));
         let (outcome, error, again) = if reach::is_denied(&error) {
             (Outcome::Unreachable, reach::denied(url), false)
+        } else if reach::found_no_turn(&error) {
+            let message = format!(
+                "the name of {url} was not looked up: the names of other connections take too long, and all turns with them"
+            );
+            (Outcome::Unreachable, Error::NoRoom { message }, false)
         } else if let Some(tls) = tls {
             (Outcome::Tls, Error::Tls { message: tls::explain(url, &tls, self.own_roots) }, false)
         } else if error.is_builder() {

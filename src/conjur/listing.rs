@@ -19,7 +19,7 @@ use super::resources::{Page, Resource};
 use super::session::{json, longer};
 use super::share::keep_list;
 use super::{Client, stream as body};
-use crate::limits::{ID_BYTES, LIST_BYTES, Limit, hit};
+use crate::limits::{ANSWERS_PATIENCE, ID_BYTES, LIST_BYTES, Limit, hit};
 
 /// Which resources. All that the caller sees, by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,7 +105,8 @@ impl Client {
                             return Err(self.too_large(listing));
                         }
                         // Who asks may keep the pages until its work is done.
-                        let memory = IN_MEMORY.try_take(&self.session().payer(), more);
+                        let payer = self.session().payer();
+                        let memory = IN_MEMORY.take(&payer, more, ANSWERS_PATIENCE).await;
                         keep_list(memory.ok_or_else(|| no_room(&listing.target(), self.session()))?);
                         return Ok(Some((
                             page,

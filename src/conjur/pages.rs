@@ -67,10 +67,9 @@ pub(super) fn lost(list: &str, why: Lost, session: &Session) -> Error {
 
 /// The error of a walk that finds no room in the memory for lists.
 pub(super) fn no_room(list: &str, session: &Session) -> Error {
-    hit(Limit::ListBytes);
     let url = session.transport.url();
     let message = format!("{list} at {url} was given up: other lists fill the memory for them");
-    Error::Unavailable { message }
+    Error::NoRoom { message }
 }
 
 /// Why a walk is given up.

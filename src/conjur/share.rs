@@ -10,6 +10,8 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::budget::{Budget, Party, Taken};
 use crate::limits::{
     ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_READERS_PATIENCE, TEXT_SMALL, TEXTS_BYTES,
@@ -24,6 +26,8 @@ pub(super) static ALL: LazyLock<Arc<Budget>> =
 static READERS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextReaders, TEXT_READERS));
 /// Such texts, from when they were read until what came of them is done with.
 static TEXTS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextsBytes, TEXTS_BYTES));
+/// Who waited longer than this for room was held up by it.
+const LONG: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     static HELD: RefCell<Vec<Held>>;
@@ -50,6 +54,8 @@ pub(crate) struct Reading {
     patience: Duration,
     /// Up to which length it is paid for.
     paid: usize,
+    /// How long it waited for it.
+    waited: Duration,
 }
 
 /// There is no room for an answer now.
@@ -69,7 +75,7 @@ impl Reading {
 
     fn from(budget: &Arc<Budget>, party: &Party, patience: Duration) -> Self {
         let (budget, party) = (Arc::clone(budget), Arc::clone(party));
-        Self { budget, party, share: None, patience, paid: ANSWER_SMALL }
+        Self { budget, party, share: None, patience, paid: ANSWER_SMALL, waited: Duration::ZERO }
     }
 
     /// Before the answer is held up to `length`. Waits for its turn; an answer grows by doubling, so this is seldom asked.
@@ -80,17 +86,24 @@ impl Reading {
         let length = length.max(self.paid.saturating_mul(2)).min(most).max(length);
         let already = self.share.as_ref().map_or(0, Taken::amount);
         let more = cost(length).min(ANSWERS_BYTES).saturating_sub(already);
+        let start = Instant::now();
         let enough = if let Some(share) = &mut self.share {
             share.grow(more, self.patience).await
         } else {
             self.share = self.budget.take(&self.party, more, self.patience).await;
             self.share.is_some()
         };
+        self.waited += start.elapsed();
         if !enough {
             return Err(Full);
         }
         self.paid = length;
         Ok(())
+    }
+
+    /// Whether it waited so long that the server may have given it up meanwhile, or its time be over: not the server's fault.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited >= LONG
     }
 
     /// Whether others wait for the share of this answer.

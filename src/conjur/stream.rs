@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::error::{About, Error};
 use super::http::{Call, Opened, Transport};
@@ -31,7 +32,7 @@ where
     let (mut read, mut scan) = (0, Scan::keeping());
     let payer = transport.payer(&call.parties);
     let mut reading = Reading::new(&payer, ANSWERS_PATIENCE);
-    let mut place: Option<Taken> = None;
+    let (mut place, mut in_line) = (None::<Taken>, Duration::ZERO);
     let too_large = |limit: usize| {
         hit(Limit::AnswerBytes);
         let message = format!("the answer of {} is over {limit} bytes, which is all that is read", about.url);
@@ -40,13 +41,17 @@ where
     loop {
         let wanted = || reading.is_wanted() || place.as_ref().is_some_and(Taken::is_wanted);
         let chunk = transport.chunk(call, &mut response, start, wanted).await;
+        let held_up = reading.has_waited() || in_line >= ANSWERS_PATIENCE / 10;
+        let chunk = chunk.map_err(|fault| if held_up { transport.no_room(call) } else { fault });
         let Some(chunk) = chunk.map_err(|fault| fault.error)? else { break };
         read += chunk.len();
         if read > STREAM_BYTES {
             return Err(too_large(STREAM_BYTES));
         }
         if read > STREAM_SMALL && place.is_none() {
+            let since = Instant::now();
             place = ALL.take(&payer, 1, ANSWERS_PATIENCE).await;
+            in_line = since.elapsed();
             if place.is_none() {
                 return Err(transport.crowded(call, start).error);
             }

@@ -29,7 +29,7 @@ use crate::{
 const LONGEST_UNREACHABLE: Duration = Duration::from_secs(30);
 /// Longest pause between two tries of a login that is refused.
 const LONGEST_REFUSED: Duration = Duration::from_secs(300);
-/// Failures older than this no longer count as in a row.
+/// Failures older than this no longer count as in a row, nor those before it worked for as long.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(120);
 
 /// A client that works, and who we are with it.
@@ -95,6 +95,8 @@ struct Entry {
     told: Option<Reason>,
     failures: u32,
     failed_at: Option<Instant>,
+    /// Since when it works.
+    works_since: Option<Instant>,
     /// The server asked not to be asked before.
     not_before: Option<Instant>,
     checked_at: Option<Instant>,
@@ -355,6 +357,7 @@ impl Clients {
             let another = entry.identity.as_deref() != identity;
             entry.identity = identity.map(Into::into);
             entry.checked_at = Some(Instant::now());
+            entry.works_since = entry.works_since.or(entry.checked_at);
             match (again, first, another) {
                 (true, ..) | (false, false, true) => Some(Tell::WorksAgain),
                 (false, true, _) => Some(Tell::Works),
@@ -440,6 +443,7 @@ impl Entry {
             told: None,
             failures: 0,
             failed_at: None,
+            works_since: None,
             not_before: None,
             checked_at: None,
             tried_before: false,
@@ -464,7 +468,9 @@ impl Entry {
     fn fail(&mut self, failure: &Failure) -> Duration {
         let in_a_row =
             self.failed_at.is_some_and(|at| at.elapsed() < FORGIVEN_AFTER.max(longest(failure) * 2));
-        self.failures = if in_a_row { self.failures.saturating_add(1) } else { 1 };
+        // One that worked for a while in between begins anew, however long its pauses had become.
+        let worked = self.works_since.take().is_some_and(|since| since.elapsed() >= FORGIVEN_AFTER);
+        self.failures = if in_a_row && !worked { self.failures.saturating_add(1) } else { 1 };
         self.failed_at = Some(Instant::now());
         self.failing = Some(failure.clone());
         let pause = backoff(self.failures, Duration::from_secs(1), longest(failure), rand::random());
@@ -673,6 +679,15 @@ pub fn not_ready(facts: &Facts, why: &Failure) -> Failure {
 mod tests {
     use super::*;
 
+    fn facts() -> Facts {
+        let connection: crate::api::ConjurConnection = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "c", "namespace": "n", "uid": "u", "generation": 1 },
+            "spec": { "url": "http://conjur", "account": "demo", "auth": {} }
+        }))
+        .unwrap();
+        Facts::from(&connection)
+    }
+
     #[test]
     fn who_has_most_clients_makes_room_and_those_in_use_come_last() {
         let now = Instant::now() + Duration::from_secs(3600);
@@ -709,12 +724,7 @@ mod tests {
 
     #[test]
     fn a_client_is_tried_for_who_may_use_it_and_made_again_when_it_was_let_go() {
-        let connection: crate::api::ConjurConnection = serde_json::from_value(serde_json::json!({
-            "metadata": { "name": "c", "namespace": "n", "uid": "u", "generation": 1 },
-            "spec": { "url": "http://conjur", "account": "demo", "auth": {} }
-        }))
-        .unwrap();
-        let facts = Facts::from(&connection);
+        let facts = facts();
         let (wakeups, mut woken) = Wakeups::new();
         let clients = Clients::new(wakeups);
         assert!(matches!(clients.standing(&facts), Standing::Untried));
@@ -831,12 +841,7 @@ mod tests {
 
     #[test]
     fn a_server_that_asks_to_wait_is_not_asked_before() {
-        let connection: crate::api::ConjurConnection = serde_json::from_value(serde_json::json!({
-            "metadata": { "name": "c", "namespace": "n", "uid": "u", "generation": 1 },
-            "spec": { "url": "http://conjur", "account": "demo", "auth": {} }
-        }))
-        .unwrap();
-        let facts = Facts::from(&connection);
+        let facts = facts();
         let clients = Clients::new(Wakeups::new().0);
         let limited = |seconds| conjur::Error::RateLimited {
             message: "wait".into(),
@@ -852,5 +857,47 @@ mod tests {
                 assert!((at_least..=at_most).contains(&wait.as_secs()), "{wait:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_worked_for_a_while_starts_its_backoff_anew() {
+        let facts = facts();
+        let clients = Clients::new(Wakeups::new().0);
+        let refused = Failure::from(conjur::Error::Unauthenticated { message: "no".into() });
+        let failures = || clients.entry(&facts, |entry| Some(entry.failures));
+        for _ in 0..9 {
+            clients.fails(&facts, &refused);
+        }
+        clients.works(&facts, Some("alice"));
+        clients.fails(&facts, &refused);
+        assert_eq!(failures(), Some(10), "it worked for a moment only");
+        clients.works(&facts, Some("alice"));
+        clients.entry(&facts, |entry| {
+            entry.works_since = Instant::now().checked_sub(FORGIVEN_AFTER);
+            Some(())
+        });
+        clients.works(&facts, Some("alice"));
+        let (pause, _) = clients.fails(&facts, &refused);
+        assert_eq!(failures(), Some(1));
+        assert!(pause <= Duration::from_secs(1), "{pause:?}");
+    }
+
+    #[test]
+    fn a_shortage_of_the_operator_is_one_objects_and_not_the_connections() {
+        let facts = facts();
+        let (wakeups, mut woken) = Wakeups::new();
+        let clients = Clients::new(wakeups);
+        let config =
+            conjur::Config::new("http://conjur".parse().unwrap(), "demo", conjur::Credentials::Anonymous);
+        clients.put(&facts, "i".into(), conjur::Client::new(config).unwrap());
+        clients.works(&facts, Some("alice"));
+        let Standing::Connected(through) = clients.standing(&facts) else { panic!("it works") };
+        let no_room = conjur::Error::NoRoom { message: "no room".into() };
+        clients.call_failed(&through, &no_room);
+        assert!(matches!(clients.standing(&facts), Standing::Connected(_)));
+        assert!(woken.connections.try_recv().is_none());
+        let failure = Failure::from(no_room);
+        assert_eq!(failure.reason, Reason::OperatorBusy);
+        assert_eq!(failure.class, Class::Waiting(Duration::from_secs(10)));
     }
 }

@@ -25,6 +25,7 @@ use self::{
 use super::{
     Context, Key, Outcome, Reconcile, Trouble,
     facts::{ConnectionId, Facts},
+    failure::ROOM_AGAIN,
     inputs::User,
 };
 use crate::{
@@ -243,6 +244,9 @@ async fn check_tenants(facts: &Facts, outcome: Outcome, ctx: &Context) -> Outcom
             Ok(Checked::Works { .. }) => {}
             Err(failure) => {
                 tracing::warn!(connection = %facts.id, namespace = tenant, "{failure}");
+                if failure.reason == Reason::OperatorBusy {
+                    soonest = Some(soonest.map_or(ROOM_AGAIN, |s| s.min(ROOM_AGAIN)));
+                }
                 drop(fail(&theirs, failure, ctx));
             }
         }
@@ -264,7 +268,22 @@ async fn server_version(facts: &Facts, client: &Client) -> Option<String> {
     client.server_version().await.ok().flatten()
 }
 
+/// A check for which the operator had no room. A connection that works goes on.
+fn of_operator(failure: Failure, works: bool) -> Trouble {
+    let class = if works { Class::Transient } else { failure.class };
+    Trouble {
+        failure: Failure { class, ..failure },
+        asked: !works,
+        fields: Map::new(),
+        again: Some(ROOM_AGAIN),
+    }
+}
+
 fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
+    if failure.reason == Reason::OperatorBusy {
+        // Nothing was learnt of the connection: it stays as it is known, and is looked at again soon.
+        return of_operator(failure, ctx.clients.checked_at(facts).is_some());
+    }
     let works = facts.is_observed() && ctx.clients.checked_at(facts).is_some();
     if failure.reason == Reason::ApiServerError && works {
         // The API server's fault: the client that there is goes on.

@@ -16,7 +16,7 @@ use crate::{
 pub use crate::plan::LOOK_AGAIN;
 
 /// What found no room in memory is looked at again after this.
-const ROOM_AGAIN: Duration = Duration::from_secs(10);
+pub const ROOM_AGAIN: Duration = Duration::from_secs(10);
 
 impl From<cluster::Error> for Failure {
     fn from(error: cluster::Error) -> Self {
@@ -68,7 +68,7 @@ pub fn no_room(what: &str) -> Failure {
         "{what} is long, and others take all the memory that there is for long ones; this is tried again in {} s",
         ROOM_AGAIN.as_secs()
     );
-    Failure::waiting(Reason::ApiServerError, ROOM_AGAIN, message)
+    Failure::waiting(Reason::OperatorBusy, ROOM_AGAIN, message)
 }
 
 impl From<conjur::Error> for Failure {
@@ -79,6 +79,7 @@ impl From<conjur::Error> for Failure {
             conjur::Error::Unauthenticated { .. } => (Class::Connection, Reason::AuthenticationFailed),
             conjur::Error::RateLimited { .. } => (Class::Connection, Reason::RateLimited),
             conjur::Error::Unavailable { .. } => (Class::Connection, Reason::ConjurUnavailable),
+            conjur::Error::NoRoom { .. } => (Class::Waiting(ROOM_AGAIN), Reason::OperatorBusy),
             conjur::Error::Tls { .. } => (Class::Connection, Reason::TlsFailed),
             conjur::Error::Forbidden { .. } => (Class::Waiting(LOOK_AGAIN), Reason::VariableForbidden),
             conjur::Error::NotFound { .. } => (Class::Waiting(LOOK_AGAIN), Reason::VariableNotFound),

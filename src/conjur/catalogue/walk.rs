@@ -5,13 +5,16 @@ use std::collections::HashSet;
 use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::fmt::{self, Write};
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
+use tokio::time::Instant;
 
 use super::IN_MEMORY;
 use super::{Listed, Mark};
-use crate::budget::Taken;
+use crate::budget::{Budget, Party, Taken};
 use crate::conjur::error::{self, Error};
 use crate::conjur::http::Call;
 use crate::conjur::id;
@@ -20,7 +23,7 @@ use crate::conjur::pages::{Pages, Turn, asks_for_less, lost, no_room};
 use crate::conjur::resources::Page;
 use crate::conjur::session::{BODY_LIMIT, Session, longer, unreadable};
 use crate::gate::Lane;
-use crate::limits::{ID_BYTES, LIST_BYTES, Limit, PAGE_BYTES, hit};
+use crate::limits::{ANSWERS_PATIENCE, ID_BYTES, LIST_BYTES, Limit, PAGE_BYTES, hit};
 
 #[derive(Deserialize)]
 struct Shown<'a> {
@@ -91,7 +94,8 @@ pub(super) async fn walk(
     lane: Lane,
 ) -> Result<(Vec<Listed>, Taken), Error> {
     let deadline = longer(&session.limits);
-    let walk = tokio::time::timeout(deadline, all_pages(session, search, lane));
+    // What it waits for room is not the server's fault.
+    let walk = tokio::time::timeout(deadline + ANSWERS_PATIENCE, all_pages(session, search, lane));
     walk.await.unwrap_or_else(|_| {
         let (url, seconds) = (session.transport.url(), deadline.as_secs());
         let message = format!("the list of variables at {url} was not read to its end within {seconds} s");
@@ -107,7 +111,7 @@ async fn all_pages(
     let (mut found, mut pages) = (Vec::<Listed>::new(), Pages::from_the_first());
     // Hashes, with a key of their own: a hundred bytes of id are eight.
     let (mut seen, hasher) = (HashSet::new(), RandomState::new());
-    let mut memory = crowded(session, IN_MEMORY.try_take(session.transport.party(), 0))?;
+    let mut memory = Memory::of(&IN_MEMORY, session.transport.party(), ANSWERS_PATIENCE);
     loop {
         let page = match page(session, search, lane, &pages).await {
             Ok(page) => page,
@@ -129,13 +133,16 @@ async fn all_pages(
         if memory.amount() + bytes > LIST_BYTES {
             return Err(too_large(session));
         }
-        if !memory.try_grow(bytes) {
-            return crowded(session, None);
+        if !memory.grow(bytes).await {
+            return Err(no_room("the list of variables", session));
         }
         seen.extend(page.iter().map(hash));
         found.extend(page);
         if turn == Turn::Last {
-            return Ok((found, memory));
+            return memory
+                .taken
+                .map(|taken| (found, taken))
+                .ok_or_else(|| no_room("the list of variables", session));
         }
     }
 }
@@ -150,9 +157,36 @@ fn too_large(session: &Session) -> Error {
     Error::TooLarge { limit: LIST_BYTES, message }
 }
 
-/// Who finds no room in the memory for lists gives up for now: what it holds already others may wait for.
-fn crowded<T>(session: &Session, taken: Option<T>) -> Result<T, Error> {
-    taken.ok_or_else(|| no_room("the list of variables", session))
+/// What a walk takes of the memory for lists. It waits for its turn, all in all for as long as its patience; then it lets
+/// go, for others may wait for what it holds.
+struct Memory<'a> {
+    budget: &'a Arc<Budget>,
+    party: &'a Party,
+    taken: Option<Taken>,
+    patience: Duration,
+}
+
+impl<'a> Memory<'a> {
+    fn of(budget: &'a Arc<Budget>, party: &'a Party, patience: Duration) -> Self {
+        Self { budget, party, taken: None, patience }
+    }
+
+    fn amount(&self) -> usize {
+        self.taken.as_ref().map_or(0, Taken::amount)
+    }
+
+    /// Whether there was room for so much more.
+    async fn grow(&mut self, more: usize) -> bool {
+        let start = Instant::now();
+        let enough = if let Some(taken) = &mut self.taken {
+            taken.grow(more, self.patience).await
+        } else {
+            self.taken = self.budget.take(self.party, more, self.patience).await;
+            self.taken.is_some()
+        };
+        self.patience = self.patience.saturating_sub(start.elapsed());
+        enough
+    }
 }
 
 async fn page(
@@ -180,4 +214,29 @@ async fn page(
     // One that is too long to be asked for costs only itself.
     let usable = shown.into_iter().filter(|shown| shown.id.len() <= ID_BYTES);
     Ok(usable.map(|shown| shown.keep(&prefix)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_waits_for_its_turn_and_not_for_ever() {
+        let patience = Duration::from_millis(200);
+        let (budget, [a, b]) = (Budget::new(Limit::ListBytes, 90), ["a", "b"].map(Party::from));
+        let other = budget.try_take(&a, 80).unwrap();
+        let mut memory = Memory::of(&budget, &b, patience);
+        assert!(memory.grow(10).await);
+        let mut grows = memory.grow(60).boxed();
+        assert!((&mut grows).now_or_never().is_none(), "it waits");
+        drop(other);
+        assert!(grows.await);
+        let _other = budget.try_take(&a, 20).unwrap();
+        let start = Instant::now();
+        assert!(!memory.grow(60).await && !memory.grow(60).await);
+        assert!(start.elapsed() < patience * 2, "once for all it waits for: {:?}", start.elapsed());
+        assert_eq!(memory.amount(), 70);
+    }
 }

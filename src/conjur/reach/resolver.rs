@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::AcquireError;
 use url::Url;
 
 use super::{Area, plain, port_of};
@@ -29,6 +30,11 @@ struct Denied;
 #[derive(Debug, thiserror::Error)]
 #[error("the name was not resolved in time")]
 struct TooSlow;
+
+/// A name for which no turn came in time, for others took them all.
+#[derive(Debug, thiserror::Error)]
+#[error("no turn to look up the name came in time")]
+struct NoTurn;
 
 impl Resolver {
     /// For a client of this server.
@@ -54,7 +60,7 @@ impl Resolve for Resolver {
                     }
                     found
                 }
-                Err(error) if error.is::<TooSlow>() && !is_proxy && !kept.is_empty() => kept.clone(),
+                Err(error) if is_late(&*error) && !is_proxy && !kept.is_empty() => kept.clone(),
                 Err(error) => return Err(error),
             };
             let permitted =
@@ -81,8 +87,10 @@ async fn look_up(
             limits::hit(limit);
         }
     }
+    let until = tokio::time::Instant::now() + deadline;
+    let turn = async { Ok::<_, AcquireError>((own.acquire_owned().await?, all.acquire_owned().await?)) };
+    let turn = tokio::time::timeout_at(until, turn).await.map_err(|_| NoTurn)??;
     let work = async move {
-        let turn = (own.acquire_owned().await?, all.acquire_owned().await?);
         // A task of its own: the thread is not free before the system has answered, whoever still waits for that.
         let looked = tokio::spawn(async move {
             let found =
@@ -92,17 +100,30 @@ async fn look_up(
         });
         Ok::<_, Box<dyn StdError + Send + Sync>>(looked.await??)
     };
-    match tokio::time::timeout(deadline, work).await {
+    match tokio::time::timeout_at(until, work).await {
         Ok(found) => found,
         Err(_) => Err(TooSlow.into()),
     }
 }
 
+fn is_late(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
+    error.is::<TooSlow>() || error.is::<NoTurn>()
+}
+
 /// Whether a request failed since its host may not be connected to.
 pub(crate) fn is_denied(error: &(dyn StdError + 'static)) -> bool {
+    is_of::<Denied>(error)
+}
+
+/// Whether a request failed since other look-ups took all turns.
+pub(crate) fn found_no_turn(error: &(dyn StdError + 'static)) -> bool {
+    is_of::<NoTurn>(error)
+}
+
+fn is_of<E: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<Denied>() {
+        if error.is::<E>() {
             return true;
         }
         next = error.source();
@@ -142,7 +163,8 @@ mod tests {
         let _held =
             slow.turns.acquire_many(u32::try_from(limits::LOOKUPS_PER_NAMESPACE).unwrap()).await.unwrap();
         let soon = Duration::from_millis(50);
-        assert!(look_up(&slow, "localhost", soon).await.unwrap_err().is::<TooSlow>());
+        let late = look_up(&slow, "localhost", soon).await.unwrap_err();
+        assert!(found_no_turn(&*late), "not the fault of the name that waits: {late}");
         assert!(!look_up(&other, "localhost", limits::LOOKUP_DEADLINE).await.unwrap().is_empty());
         let again = look_up(&reach.of_party("slow"), "localhost", soon).await;
         assert!(again.is_err(), "a namespace has its turns once");

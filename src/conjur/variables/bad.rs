@@ -239,7 +239,7 @@ impl BadIds {
         match (look, seen) {
             (Look::Alone(wanted), Seen::Alone(Ok(_))) => self.found(vec![wanted]),
             (Look::Alone(wanted), Seen::Alone(Err(error))) => {
-                if error.is_connection() {
+                if error.tells_nothing() {
                     self.connection_failed(vec![wanted], now);
                 } else {
                     self.put_back(&wanted, now);
@@ -286,7 +286,7 @@ impl BadIds {
                 self.push(left);
                 Vec::new()
             }
-            Batch::Failed(error) if error.is_connection() => {
+            Batch::Failed(error) if error.tells_nothing() => {
                 self.connection_failed(members.iter().map(isolate::wanted).collect(), now);
                 Vec::new()
             }

@@ -12,6 +12,9 @@ use super::{Answer, Wanted};
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
 
+/// In how many parts the ids of one party are asked for again, where there was no room for the answer to all.
+const NO_ROOM_PARTS: usize = 8;
+
 /// Who asks: their calls have their turns.
 pub(super) type Party = Arc<str>;
 
@@ -28,6 +31,8 @@ enum Known {
     Nothing,
     /// It gave a 500 and is asked once more.
     BrokeOnce,
+    /// It is a part of what found no room for its answer.
+    NoRoomOnce,
     /// It is one id, which is asked for by the other request.
     Alone,
     /// At least one of it or of the rest is bad: asking for all of it again would tell nothing. Where it turns out fine,
@@ -75,7 +80,7 @@ impl Group {
             Known::OneIsBad { rest: others }
             | Known::LeftOfBroken { right: others }
             | Known::RightOfBroken { left: others, .. } => others,
-            Known::Nothing | Known::BrokeOnce | Known::Alone => &[],
+            Known::Nothing | Known::BrokeOnce | Known::NoRoomOnce | Known::Alone => &[],
         };
         self.members.iter().chain(others)
     }
@@ -107,7 +112,7 @@ impl Group {
 
     /// Leaves out those that nobody waits for. Where it was halved, what is known would not hold any more.
     pub(super) fn keep(&mut self, mut awaited: impl FnMut(&VariableId) -> bool) {
-        if matches!(self.known, Known::Nothing | Known::Alone) {
+        if matches!(self.known, Known::Nothing | Known::NoRoomOnce | Known::Alone) {
             self.members.retain(|member| awaited(&member.id));
         }
     }
@@ -169,6 +174,10 @@ impl<S: Source> Settling<'_, S> {
         match known {
             Known::Nothing | Known::Alone => self.batch(members, batch, false),
             Known::BrokeOnce => self.batch(members, batch, true),
+            Known::NoRoomOnce => match batch {
+                Batch::Failed(error) if error.is_no_room() && of_one(&members) => self.fail(members, &error),
+                batch => self.batch(members, batch, false),
+            },
             Known::OneIsBad { rest } => {
                 let fine = matches!(batch, Batch::Values(_));
                 self.batch(members, batch, false);
@@ -232,7 +241,30 @@ impl<S: Source> Settling<'_, S> {
                 let (left, right) = parts(members);
                 self.push(left, Known::LeftOfBroken { right });
             }
+            Batch::Failed(error) if error.is_no_room() => self.no_room(members, &error),
             Batch::Failed(error) => self.failed(members, error),
+        }
+    }
+
+    /// The parties are told from each other first, for each takes its own room. Then one's ids in a few parts: small
+    /// answers need none, and what is still too much fails alone.
+    fn no_room(&mut self, members: Vec<Member>, error: &Error) {
+        if members.len() == 1 {
+            return self.fail(members, error);
+        }
+        if !of_one(&members) {
+            let mut parties: BTreeMap<Party, Vec<Member>> = BTreeMap::new();
+            for member in members {
+                parties.entry(Arc::clone(&member.party)).or_default().push(member);
+            }
+            for theirs in parties.into_values() {
+                self.push(theirs, Known::Nothing);
+            }
+            return;
+        }
+        self.done.suspects.extend(members.first().map(|member| Arc::clone(&member.party)));
+        for part in members.chunks(members.len().div_ceil(NO_ROOM_PARTS)) {
+            self.push(part.to_vec(), Known::NoRoomOnce);
         }
     }
 

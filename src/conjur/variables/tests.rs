@@ -33,6 +33,8 @@ struct Server {
     fails_from: usize,
     longest: usize,
     largest: usize,
+    /// There is no room for an answer with one of these, and never for one of more than so many.
+    no_room: (HashSet<&'static str>, usize),
     calls: Mutex<Vec<Vec<String>>>,
     /// Requests that may be answered.
     open: Semaphore,
@@ -52,6 +54,7 @@ impl Default for Server {
             fails_from: usize::MAX,
             longest: usize::MAX,
             largest: usize::MAX,
+            no_room: (HashSet::new(), usize::MAX),
             calls: Mutex::default(),
             open: Semaphore::new(Semaphore::MAX_PERMITS),
             takes: Duration::ZERO,
@@ -85,6 +88,8 @@ impl Source for Server {
         let below = |prefix: &str| ids.iter().find(|id| id.as_str().starts_with(prefix));
         if self.calls() > self.fails_from {
             Batch::Failed(Error::Unavailable { message: "down".to_owned() })
+        } else if ids.len() > self.no_room.1 || has(&self.no_room.0).is_some() {
+            Batch::Failed(Error::NoRoom { message: "full".to_owned() })
         } else if self.all_broken || has(&self.broken).is_some() {
             Batch::Broken
         } else if ids.len() > self.longest {
@@ -220,6 +225,37 @@ async fn a_connection_that_fails_halfway_ends_it_and_what_was_read_is_kept() {
     assert_eq!(answers.values().filter(|answer| answer.is_ok()).count(), 128);
     assert!(answers.values().filter_map(|answer| answer.as_ref().err()).all(Error::is_connection));
     assert_eq!(server.calls(), 3);
+}
+
+#[tokio::test]
+async fn what_finds_no_room_is_asked_for_in_parts_and_only_what_still_finds_none_fails() {
+    let server = Server { no_room: (HashSet::from(["v7"]), 200), ..Server::default() };
+    let answers = run(&server, 240).await;
+    let failed = failures(&answers);
+    assert!(failed.len() <= 30 && failed.contains(&"v7"), "{failed:?}");
+    assert!(failed.iter().all(|id| matches!(answers[*id], Err(Error::NoRoom { .. }))));
+    assert_eq!(server.calls(), 9);
+}
+
+#[test]
+fn where_there_is_no_room_for_a_batch_of_several_parties_each_ones_part_is_asked_again() {
+    let member = |party: &str, id: VariableId| Member { party: party.into(), id };
+    let members: Vec<_> =
+        ids(9).into_iter().enumerate().map(|(n, id)| member(["a", "b", "c"][n % 3], id)).collect();
+    let (server, now) = (Server::default(), Instant::now());
+    let mut limits = Adaptive::new(BatchLimits { count: 250, bytes: 7_500 }, Duration::from_secs(60));
+    let full = || Seen::Together(Batch::Failed(Error::NoRoom { message: "full".to_owned() }));
+    let settled = settle(Group::new(members), full(), &server, &mut limits, now);
+    assert!(settled.answers.is_empty() && settled.failed.is_none() && settled.suspects.is_empty());
+    let parties: Vec<_> = settled.groups.iter().map(|group| group.members[0].party.to_string()).collect();
+    assert_eq!(parties, ["a", "b", "c"]);
+    assert!(settled.groups.iter().all(|group| group.members.len() == 3));
+    let first = settled.groups.into_iter().next().unwrap();
+    let settled = settle(first, full(), &server, &mut limits, now);
+    assert_eq!((settled.answers.len(), settled.groups.len(), settled.failed), (0, 3, None));
+    let last = settled.groups.into_iter().next().unwrap();
+    let settled = settle(last, full(), &server, &mut limits, now);
+    assert!(matches!(settled.answers[..], [(_, Err(Error::NoRoom { .. }))]) && settled.failed.is_none());
 }
 
 #[tokio::test]

@@ -209,6 +209,8 @@ impl Run<'_> {
                 if failure.class == Class::Stalled {
                     // Whatever the answer was: the next look finds out what became of it.
                     failure = Failure::transient(Reason::ConjurUnavailable, failure.message);
+                } else if matches!(failure.class, Class::Waiting(_)) {
+                    failure.class = Class::Transient;
                 }
                 let message = format!(
                     "{}. Whether the document was loaded is found out before it is tried again",

@@ -35,6 +35,7 @@ fn name(error: &Error) -> String {
         Error::Tls { .. } => "Tls",
         Error::TooLarge { .. } => "TooLarge",
         Error::Unexpected { .. } => "Unexpected",
+        Error::NoRoom { .. } => "NoRoom",
     }
     .to_owned()
 }
