@@ -4,6 +4,7 @@ mod dry_run;
 mod effective;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -16,7 +17,7 @@ use super::http::{Call, Fault};
 use super::id::{self, PolicyBranch, RoleId};
 use super::observe::Endpoint;
 use super::session::{Session, json, longer};
-use super::{Client, stream, words};
+use super::{Client, share, stream, words};
 use crate::limits::{ID_BYTES, POLICY_VERSIONS};
 use crate::sensitive::Sensitive;
 
@@ -116,9 +117,13 @@ impl Client {
         };
         let target = format!("policy branch {branch}");
         let about = session.about(&target, privilege);
-        let answer = session.call(&call).await.map_err(|Fault { error, maybe_sent, .. }| {
+        let mut answer = session.call(&call).await.map_err(|Fault { error, maybe_sent, .. }| {
             if maybe_sent { LoadError::Unknown(error) } else { LoadError::Refused(error) }
         })?;
+        if let Some(share) = answer.share.take() {
+            // The keys in it are held until they are stored.
+            share::keep(&Arc::new(share));
+        }
         match answer.status {
             200..=299 => read_loaded(json(&answer, about)).map_err(LoadError::Unknown),
             408 | 500.. => Err(LoadError::Unknown(error::from_answer(&answer, about))),

@@ -1,6 +1,7 @@
 //! Roles, who is in them, and what they are in; public keys.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,6 +12,7 @@ use super::id::{self, RoleId};
 use super::observe::Endpoint;
 use super::resources::Page;
 use super::session::{json, longer};
+use super::share::{self, Sum};
 use super::{Client, stream};
 
 /// A role as it is shown.
@@ -152,7 +154,7 @@ impl Client {
         let account = id::segment(&session.account);
         let path = format!("public_keys/{account}/{}/{}", id::segment(kind), id::segment(id));
         let call: Call = session.get(Endpoint::PublicKeys, path);
-        let answer = session.transport.send(&call, None).await.map_err(|fault| fault.error)?;
+        let mut answer = session.transport.send(&call, None).await.map_err(|fault| fault.error)?;
         let target = format!("the public keys of {kind} {id}");
         let about = session.about(&target, "the right to see them");
         if !answer.is_success() {
@@ -163,7 +165,19 @@ impl Client {
             status: Some(answer.status),
             message: error::not_an_api(&answer, about),
         })?;
-        Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
+        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        // They stay until the object's work is done, with those of others that it asks for.
+        let (length, share) = (text.len(), answer.share.take().map(Arc::new));
+        let mut sum = Sum::of_this_work(session.payer());
+        let counted = match sum.add(length, share.as_deref()) {
+            Ok(()) => sum.pay().await,
+            refused => refused,
+        };
+        counted.map_err(|refused| refused.error("the public keys", about.url))?;
+        if let Some(share) = &share {
+            share::keep(share);
+        }
+        Ok(lines)
     }
 
     /// Who has a privilege on a resource: `GET resources/…?permitted_roles=true&privilege=` (API: Show Permitted Roles;

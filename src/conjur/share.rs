@@ -5,6 +5,8 @@
 //! and as it grows where it doesn't. Who gets none for long gives the answer up, for it may itself
 //! hold what others wait for (an object with values in two batches), and comes again later.
 
+mod sum;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::sum::{Refused, Sum};
 use crate::budget::{Budget, Party, Taken};
 use crate::limits::{
     ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_READERS_PATIENCE, TEXT_SMALL, TEXTS_BYTES,
@@ -30,16 +33,25 @@ static TEXTS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextsB
 const LONG: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
-    static HELD: RefCell<Vec<Held>>;
+    static HELD: RefCell<Held>;
 }
 
 /// A part of the budget; given back on drop.
 #[derive(Debug)]
 pub(crate) struct Share(Taken);
 
+/// A value takes so much until it is written: its copies in a Secret and in a request.
+const COPIES: usize = 4;
+
 /// What counts until the work that runs is done.
+#[derive(Default)]
+struct Held {
+    kept: Vec<Kept>,
+    gathered: sum::Gathered,
+}
+
 #[expect(dead_code, reason = "what is in it is only kept, and dropped")]
-enum Held {
+enum Kept {
     Value(Arc<Share>),
     List(Taken),
     Text(Taken),
@@ -118,10 +130,15 @@ impl Reading {
 }
 
 impl Share {
-    /// The part that stands for one value of the answer until it is written: its copies in a Secret and in a request.
+    /// The part that stands for one value of the answer until it is written.
     pub(crate) fn for_value(&mut self, length: usize) -> Option<Self> {
-        let part = self.0.split(length.saturating_mul(4));
+        let part = self.0.split(length.saturating_mul(COPIES));
         (part.amount() > 0).then_some(Self(part))
+    }
+
+    /// How many bytes of values it stands for.
+    fn stands_for(&self) -> usize {
+        self.0.amount() / COPIES
     }
 }
 
@@ -133,17 +150,17 @@ pub async fn until_done<F: Future>(work: F) -> F::Output {
 /// Keeps a share for the work that runs now, if there is one that says when it is done.
 pub(super) fn keep(share: &Arc<Share>) {
     // Outside of any such work nothing is kept beyond the value itself.
-    HELD.try_with(|held| held.borrow_mut().push(Held::Value(Arc::clone(share)))).ok();
+    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Value(Arc::clone(share)))).ok();
 }
 
 /// The same for what it keeps of a list.
 pub(super) fn keep_list(memory: Taken) {
-    HELD.try_with(|held| held.borrow_mut().push(Held::List(memory))).ok();
+    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::List(memory))).ok();
 }
 
 /// The same for the spec of an object that was read for it.
 pub(crate) fn keep_spec(memory: Taken) {
-    HELD.try_with(|held| held.borrow_mut().push(Held::Spec(memory))).ok();
+    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Spec(memory))).ok();
 }
 
 /// Waits for a party's turn to read texts, which lasts until it is dropped; none where the wait was too long.
@@ -162,7 +179,7 @@ impl Room {
     pub(crate) fn hold(self, length: usize) -> bool {
         let fits = length <= self.length;
         if let Some(taken) = self.taken.filter(|_| fits) {
-            HELD.try_with(|held| held.borrow_mut().push(Held::Text(taken))).ok();
+            HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Text(taken))).ok();
         }
         fits
     }

@@ -29,6 +29,7 @@ limits! {
     RegexObjectBytes = "regex_object_bytes",
     DocumentBytes = "document_bytes",
     AnswersBytes = "answers_bytes",
+    ValuesBytes = "values_bytes",
     TextReaders = "text_readers",
     TextsBytes = "texts_bytes",
     SpecsKeptBytes = "specs_kept_bytes",

@@ -18,8 +18,9 @@ use super::{Answer, Freshness, Wanted};
 use crate::conjur::Limits;
 use crate::conjur::catalogue::Catalogues;
 use crate::conjur::error::Error;
-use crate::conjur::share;
+use crate::conjur::share::{self, Refused, Sum};
 use crate::gate::Lane;
+use crate::limits::{ANSWER_SMALL, ANSWERS_PATIENCE};
 use crate::lock::lock;
 
 /// The collector's clockwork.
@@ -99,20 +100,22 @@ impl Collector {
         lane: Lane,
         freshness: Freshness,
     ) -> HashMap<Wanted, Answer> {
-        let mut answers = HashMap::with_capacity(wanted.len());
         if wanted.is_empty() {
-            return answers;
+            return HashMap::new();
         }
+        let sum = Sum::of_this_work(source.payer(&party));
         let (waiter, mut receiver) = mpsc::unbounded_channel();
         let asks = self.asks.get_or_init(|| self.start(Arc::clone(source)));
         let ask = Ask { party, wanted: wanted.to_vec(), lane, freshness, waiter };
         asks.send(ask).ok();
-        while let Some((wanted, answer)) = receiver.recv().await {
-            if let Some(share) = answer.as_ref().ok().and_then(|value| value.share.as_ref()) {
-                share::keep(share);
+        let mut answers = match gather(&mut receiver, sum, wanted.len(), ANSWERS_PATIENCE).await {
+            Ok(answers) => answers,
+            // What is still to come is not asked for any more: nobody waits for it.
+            Err(refused) => {
+                let error = refused.error("the variables", source.url());
+                return wanted.iter().map(|wanted| (wanted.clone(), Err(error.clone()))).collect();
             }
-            answers.insert(wanted, answer);
-        }
+        };
         for wanted in wanted {
             // Only where the task was stopped from outside, as when the runtime ends.
             answers.entry(wanted.clone()).or_insert_with(|| {
@@ -130,4 +133,44 @@ impl Collector {
         tokio::spawn(actor.run(asks));
         sender
     }
+}
+
+/// Takes answers as they come, and counts their values. What comes while it waits for room is held as well: where that is
+/// as much again as is free, it waits no longer.
+pub(super) async fn gather(
+    receiver: &mut mpsc::UnboundedReceiver<(Wanted, Answer)>,
+    mut sum: Sum,
+    count: usize,
+    patience: Duration,
+) -> Result<HashMap<Wanted, Answer>, Refused> {
+    let mut answers = HashMap::with_capacity(count);
+    let mut take = |(wanted, answer): (Wanted, Answer), sum: &mut Sum| {
+        if let Ok(value) = &answer {
+            sum.add(value.expose().len(), value.share.as_deref())?;
+            if let Some(share) = &value.share {
+                share::keep(share);
+            }
+        }
+        answers.insert(wanted, answer);
+        Ok(())
+    };
+    while let Some(next) = receiver.recv().await {
+        take(next, &mut sum)?;
+        while let Some(bill) = sum.bill() {
+            let most = sum.owes() + ANSWER_SMALL;
+            let mut paying = std::pin::pin!(bill.pay(patience));
+            let paid = loop {
+                tokio::select! {
+                    biased;
+                    paid = &mut paying => break paid,
+                    Some(next) = receiver.recv() => take(next, &mut sum)?,
+                }
+                if sum.owes() > most {
+                    return Err(Refused::NoRoom);
+                }
+            };
+            sum.settle(paid)?;
+        }
+    }
+    Ok(answers)
 }

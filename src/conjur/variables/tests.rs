@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::collector::{Collector, Timing};
+use super::collector::{Collector, Timing, gather};
 use super::cut::{Adaptive, BatchLimits};
 use super::isolate::{Group, Member, Party, Seen, settle};
 use super::wire::{Batch, Source};
 use super::{Answer, Fetched, Freshness, Value, Wanted};
+use crate::budget::Budget;
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
+use crate::conjur::share::{self, Refused, Sum};
 use crate::conjur::{Limits, variables::bad::LookTiming};
 use crate::gate::{Lane, Parties};
+use crate::limits::{ANSWERS_BYTES, Limit};
 use crate::lock::lock;
 use crate::sensitive::Sensitive;
 
@@ -40,6 +43,8 @@ struct Server {
     open: Semaphore,
     /// How long each answer takes.
     takes: Duration,
+    /// How many bytes more each value has.
+    padding: usize,
 }
 
 impl Default for Server {
@@ -58,6 +63,7 @@ impl Default for Server {
             calls: Mutex::default(),
             open: Semaphore::new(Semaphore::MAX_PERMITS),
             takes: Duration::ZERO,
+            padding: 0,
         }
     }
 }
@@ -77,7 +83,13 @@ impl Server {
 }
 
 fn value(id: &VariableId) -> Value {
-    Arc::new(Fetched::new(Sensitive::new(format!("value of {id}").into_bytes()), None))
+    padded(id, 0)
+}
+
+fn padded(id: &VariableId, padding: usize) -> Value {
+    let mut value = format!("value of {id}").into_bytes();
+    value.resize(value.len() + padding, b'x');
+    Arc::new(Fetched::new(Sensitive::new(value), None))
 }
 
 impl Source for Server {
@@ -101,7 +113,7 @@ impl Source for Server {
         } else if ids.len() > self.largest {
             Batch::TooLarge
         } else {
-            Batch::Values(ids.iter().map(|id| (id.clone(), Ok(value(id)))).collect())
+            Batch::Values(ids.iter().map(|id| (id.clone(), Ok(padded(id, self.padding)))).collect())
         }
     }
 
@@ -127,6 +139,10 @@ impl Source for Server {
 
     fn url(&self) -> &'static str {
         "http://fake"
+    }
+
+    fn payer(&self, party: &Party) -> Party {
+        Arc::clone(party)
     }
 }
 
@@ -452,4 +468,68 @@ async fn the_task_ends_with_its_client() {
     let ended = tokio::time::timeout(Duration::from_secs(10), found.recv()).await;
     assert_eq!(ended.expect("the queue ends"), None);
     until("the source is let go", || Arc::strong_count(&server) == 1).await;
+}
+
+/// Values that come by answers of their own, each too small to count.
+fn many(count: usize) -> mpsc::UnboundedReceiver<(Wanted, Answer)> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    for id in ids(count) {
+        let value = padded(&id, 65_000);
+        sender.send((Wanted::latest(id), Ok(value))).unwrap();
+    }
+    receiver
+}
+
+#[tokio::test]
+async fn thousands_of_values_that_each_cost_nothing_are_counted_together() {
+    let server = Server { padding: 65_000, ..Server::default() };
+    let (collector, server) = collector(&Limits { batch_size: 1, ..Limits::default() }, server);
+    let names: Vec<_> = ids(1_000).into_iter().map(Wanted::latest).collect();
+    let answers = share::until_done(collector.fetch(
+        &server,
+        "many-values".into(),
+        &names,
+        Lane::Foreground,
+        Freshness::Remembered,
+    ))
+    .await;
+    assert_eq!(answers.len(), names.len());
+    // Which of the two depends on what other tests hold.
+    let refused = |answer: &Answer| matches!(answer, Err(Error::TooLarge { .. } | Error::NoRoom { .. }));
+    assert!(answers.values().all(refused));
+    assert!(server.calls() < 1_000, "what is too much is not asked for");
+    let few = collector.fetch(&server, party(), &names[..2], Lane::Foreground, Freshness::Remembered).await;
+    assert!(few.values().all(Result::is_ok), "the next one is served");
+}
+
+#[tokio::test]
+async fn values_are_paid_for_as_they_come_up_to_what_one_object_may_have() {
+    const LONG: Duration = Duration::from_secs(60);
+    let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
+    let gathered = async |party: &str, values: &mut mpsc::UnboundedReceiver<_>, patience| {
+        let gathered = gather(values, Sum::from(&budget, party.into()), 0, patience).await;
+        gathered.map(|answers| answers.len())
+    };
+    share::until_done(async {
+        assert_eq!(gathered("a", &mut many(1), LONG).await, Ok(1));
+        assert_eq!(budget.held_by("a"), 0, "one that is small is free");
+        assert_eq!(gathered("a", &mut many(10), LONG).await, Ok(10));
+        assert!(budget.held_by("a") >= 10 * 65_000, "{}", budget.held_by("a"));
+    })
+    .await;
+    assert_eq!(budget.held_by("a"), 0);
+    assert_eq!(gathered("a", &mut many(300), LONG).await, Err(Refused::TooLarge));
+    assert_eq!(budget.held_by("a"), 0, "it lets go");
+    let all = budget.try_take(&"a".into(), ANSWERS_BYTES).unwrap();
+    assert_eq!(gathered("a", &mut many(2), Duration::from_millis(20)).await, Err(Refused::NoRoom));
+    let mut rest = many(10);
+    assert_eq!(gathered("a", &mut rest, LONG).await, Err(Refused::NoRoom));
+    assert!(!rest.is_empty(), "it does not go on taking while it waits");
+    let freed = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(all);
+    };
+    let mut two = many(2);
+    let (waited, ()) = futures::join!(gathered("a", &mut two, LONG), freed);
+    assert_eq!(waited, Ok(2), "it waits for its turn");
 }

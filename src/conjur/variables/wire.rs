@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
 
+use super::isolate::Party;
 use super::{Answer, Fetched, Wanted};
 use crate::conjur::error::{self, Error};
 use crate::conjur::http::{self, Call};
@@ -51,6 +52,8 @@ pub(super) trait Source: Send + Sync + 'static {
     fn not_found(&self, id: &VariableId) -> Error;
     /// The server's URL, for messages.
     fn url(&self) -> &str;
+    /// Who pays for the values that a party asks for.
+    fn payer(&self, party: &Party) -> Party;
 }
 
 const QUERY: &str = "secrets?variable_ids=";
@@ -113,6 +116,10 @@ impl Source for Session {
 
     fn url(&self) -> &str {
         self.transport.url()
+    }
+
+    fn payer(&self, party: &Party) -> Party {
+        self.transport.payer(&Parties::of([Arc::clone(party)]))
     }
 }
 
