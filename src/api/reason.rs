@@ -46,7 +46,7 @@ reasons! {
     RolloutRestarted,
     /// A workload that is to be restarted does not exist; one that is made now has the new data anyway (event).
     RolloutTargetNotFound,
-    /// A find brings variables whose ids can't be asked for; they are left out (event).
+    /// A find brings variables whose ids can't be asked for, or whose keys can't be or are others'; they are left out (event).
     VariablesLeftOut,
     /// The API key of a role was rotated since the one that Conjur gave was lost (event).
     KeyRotated,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Key, circles::Circles};
-use crate::plan::{contest::Repairs, secret::Fingerprint, versions::Versions};
+use crate::plan::{contest::Repairs, secret::Fingerprint, sources::LeftOut, versions::Versions};
 
 /// A target, as we last wrote or saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Remembered {
     /// How often it was written for what it refers to, one time after the other.
     pub rewrites: Repairs,
     /// What is left out of what its finds bring, as it is said.
-    pub left_out: Option<String>,
+    pub left_out: LeftOut,
     /// All that the last attempt was for is done, but for restarts of workloads.
     pub only_rollout: bool,
 }

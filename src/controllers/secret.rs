@@ -389,20 +389,25 @@ impl Seen {
         let asked = Instant::now();
         let lists = fetch::lists(cause, self.slots.is_some(), self.remembered.unconfirmed.as_ref());
         let gathered = Box::pin(plan.gather(&self.key, lists, lane, &named, through, ctx)).await?;
-        self.note_left_out(object, &gathered, ctx);
+        let left_out = gathered.left_out.with_keys_of(&self.remembered.left_out);
         if self.is_confirmed(&gathered, cause, slot) {
+            self.note_left_out(object, left_out, ctx);
             return Ok(self.unchanged(cause, slot, None, lane, ctx));
         }
         let unconfirmed = self.unconfirmed(&gathered, cause, asked);
         let before =
             match Box::pin(versions::look(&self, object, &gathered, cause, lane, through, ctx)).await? {
-                Looked::Unchanged => return Ok(self.unchanged(cause, slot, unconfirmed, lane, ctx)),
+                Looked::Unchanged => {
+                    self.note_left_out(object, left_out, ctx);
+                    return Ok(self.unchanged(cause, slot, unconfirmed, lane, ctx));
+                }
                 Looked::Fetch(before) => before,
             };
         // Known again when all is done: what fails from here on needs the values.
         ctx.memory.change(&self.key, |m| m.versions = None);
         let read = before.as_ref().map(Before::read_at);
         let fetched = gathered.fetch(cause, lane, read, &self.key.namespace, through, ctx).await?;
+        self.note_left_out(object, fetched.left_out, ctx);
         let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));
         self.desired.data = Box::pin(templates.render(&whose, fetched.data, ctx)).await?;
         self.desired.check_keys()?;

@@ -14,7 +14,7 @@ mod value;
 use std::{collections::BTreeMap, fmt};
 
 pub use self::{
-    build::{Data, Got, Missing, Problem},
+    build::{Data, Got, Made, Missing, Problem},
     left_out::LeftOut,
 };
 use self::{

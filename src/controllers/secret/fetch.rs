@@ -24,7 +24,7 @@ use crate::{
     plan::{
         Class, Failure,
         schedule::Cause,
-        sources::{Ask, Data, Got, LeftOut, Missing, Problem, Resolved, Sources},
+        sources::{Ask, Data, Got, LeftOut, Made, Missing, Problem, Resolved, Sources},
     },
 };
 
@@ -66,6 +66,8 @@ pub struct Gathered<'a> {
 pub struct Fetched {
     /// Key → value; never empty.
     pub data: Data,
+    /// What the finds brought and is not in it.
+    pub left_out: LeftOut,
     /// Whether there was a value, for each of [`Gathered::wanted`].
     pub brought: Vec<bool>,
 }
@@ -215,23 +217,24 @@ impl Gathered<'_> {
         let got = got.collect::<Result<Vec<_>, Trouble>>()?;
         let keys = self.fetch_public_keys(through, ctx).await?;
         let bytes = self.bytes(&got);
-        let data = ctx.heavy.run(namespace, bytes, || self.resolved.data(&got, &keys, self.plain)).await;
-        let data = data.map_err(|problem| {
+        let build = || self.resolved.data(&got, &keys, self.plain, self.left_out.clone());
+        let made = ctx.heavy.run(namespace, bytes, build).await;
+        let Made { data, left_out } = made.map_err(|problem| {
             // The client looks at missing variables by itself, and at nothing else.
             let tells_itself = matches!(problem, Problem::Missing(_)) && self.only_variables();
             let again = if tells_itself { LOOK_AGAIN } else { self.interval.min(LOOK_AGAIN) };
-            self.with_hints(tell(problem, again))
+            self.with_hint(tell(problem, again))
         })?;
-        Ok(Fetched { data, brought: got.iter().map(|got| matches!(got, Got::Value(_))).collect() })
+        Ok(Fetched { data, left_out, brought: got.iter().map(|got| matches!(got, Got::Value(_))).collect() })
     }
 
     /// Adds what may help where nothing is there.
-    fn with_hints(&self, mut trouble: Trouble) -> Trouble {
+    fn with_hint(&self, mut trouble: Trouble) -> Trouble {
         let failure = &mut trouble.failure;
-        let left_out = self.left_out.note().filter(|_| failure.reason == Reason::NoKeys);
-        let is_absent = matches!(failure.reason, Reason::NoKeys | Reason::VariableNotFound);
-        for more in left_out.iter().chain(self.hint.iter().filter(|_| is_absent)) {
-            failure.message = format!("{}. {more}", failure.message);
+        if let Some(hint) = &self.hint
+            && matches!(failure.reason, Reason::NoKeys | Reason::VariableNotFound)
+        {
+            failure.message = format!("{}. {hint}", failure.message);
         }
         trouble
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Entry, Group, Place, Resolved, Source,
+    Entry, Group, LeftOut, Place, Resolved, Source,
     pattern::{Budget, Clock},
     rename::{Renaming, key_of, shown, unfit, unfit_as_name},
     value::{self, Bytes, Property, Unfit},
@@ -20,6 +20,15 @@ use crate::{
 
 /// Key → value.
 pub type Data = BTreeMap<String, Bytes>;
+
+/// What becomes of all answers.
+#[derive(Debug)]
+pub struct Made {
+    /// Key → value; never empty.
+    pub data: Data,
+    /// What was found and is not in it.
+    pub left_out: LeftOut,
+}
 
 /// The answer for one variable.
 #[derive(Clone, Debug)]
@@ -95,12 +104,16 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
+    /// Why a key can't be one.
+    fn unfit(&self, key: &str) -> Option<&'static str> {
+        if self.plain { unfit(key) } else { unfit_as_name(key) }
+    }
+
     /// # Errors
     /// `InvalidSpec`: the key can't be one, or another source names it too.
     fn add(&mut self, key: String, origin: Origin<'a>, value: Bytes) -> Result<(), Failure> {
-        let (what, why) =
-            if self.plain { ("a Secret can't have", unfit(&key)) } else { ("can't be", unfit_as_name(&key)) };
-        if let Some(why) = why {
+        let what = if self.plain { "a Secret can't have" } else { "can't be" };
+        if let Some(why) = self.unfit(&key) {
             let message = format!(
                 "{origin} gives the key {}, which {what}: {why}. Rename it with rewrite",
                 shown(&key)
@@ -115,18 +128,39 @@ impl<'a> Builder<'a> {
             }
         }
     }
+
+    /// Adds what was found, of which nobody said that it must be there. Whether it could be.
+    fn add_found(&mut self, key: String, origin: Origin<'a>, value: &[u8]) -> bool {
+        if self.unfit(&key).is_some() {
+            return false;
+        }
+        match self.data.entry(key) {
+            btree_map::Entry::Occupied(_) => false,
+            btree_map::Entry::Vacant(free) => {
+                free.insert((origin, Sensitive::new(value.to_vec())));
+                true
+            }
+        }
+    }
 }
 
 impl Resolved<'_> {
     /// The Secret's data, of the answers in the order of [`asks`](Self::asks), and the public keys in that of
     /// [`public_keys`](Self::public_keys). `plain`: its keys are the Secret's own, and must be such as one can have; else
-    /// they are names for templates.
+    /// they are names for templates. What was found and whose key can't be, or is that of what the spec names or of a
+    /// variable that is found before it, is left out: of all that is found, in the order of the ids.
     ///
     /// # Errors
     /// [`Problem::Missing`] names all that is missing or forbidden and not optional. Failures: `InvalidValue` where a
-    /// value is not what the spec takes it for, `InvalidSpec` for a key that can't be or that two sources give,
-    /// `NoKeys` where none would be left. None holds anything of a value.
-    pub fn data(&self, answers: &[Got], public_keys: &[Vec<String>], plain: bool) -> Result<Data, Problem> {
+    /// value is not what the spec takes it for, `InvalidSpec` for a key that can't be or that two sources give other than
+    /// finds, `NoKeys` where none would be left. None holds anything of a value.
+    pub fn data(
+        &self,
+        answers: &[Got],
+        public_keys: &[Vec<String>],
+        plain: bool,
+        mut left_out: LeftOut,
+    ) -> Result<Made, Problem> {
         let missing = self.missing(answers, public_keys);
         if !missing.is_empty() {
             return Err(Problem::Missing(missing));
@@ -148,16 +182,6 @@ impl Resolved<'_> {
                 renamed.extract(Place::Extract(at), variable, property.as_ref(), value, &mut builder)?;
             }
         }
-        for ((at, group), ids) in self.find_groups().zip(&self.found) {
-            let (place, renamed) = (Place::Find(at), Renamed::of(at, group)?);
-            for id in ids {
-                // What vanished since it was listed is left out.
-                if let Some(Got::Value(value)) = answers.next() {
-                    let value = Sensitive::new(value.to_vec());
-                    builder.add(renamed.key_of_found(id)?, Origin::Variable(place, id), value)?;
-                }
-            }
-        }
         for ((at, group, key), lines) in self.key_groups().zip(public_keys) {
             let mut text = lines.join("\n").into_bytes();
             text.push(b'\n');
@@ -165,10 +189,29 @@ impl Resolved<'_> {
                 (Renamed::of(at, group)?.apply(key.to_owned())?, Origin::Of(Place::PublicKeys(at)));
             builder.add(key, origin, Sensitive::new(text))?;
         }
-        if builder.data.is_empty() {
-            return Err(self.no_keys().into());
+        let mut found = Vec::new();
+        for ((at, group), ids) in self.find_groups().zip(&self.found) {
+            let renamed = Renamed::of(at, group)?;
+            for id in ids {
+                // What vanished since it was listed is left out.
+                if let Some(Got::Value(value)) = answers.next() {
+                    found.push((id.as_str(), at, renamed.key_of_found(id)?, *value));
+                }
+            }
         }
-        Ok(builder.data.into_iter().map(|(key, (_, value))| (key, value)).collect())
+        // Whatever order they are listed in, the same one has the key.
+        found.sort_unstable_by_key(|(id, at, ..)| (*id, *at));
+        for (id, at, key, value) in found {
+            let origin = Origin::Variable(Place::Find(at), id);
+            if !key.is_some_and(|key| builder.add_found(key, origin, value)) {
+                left_out.add_for_its_key(id);
+            }
+        }
+        if builder.data.is_empty() {
+            return Err(self.no_keys(&left_out).into());
+        }
+        let data = builder.data.into_iter().map(|(key, (_, value))| (key, value)).collect();
+        Ok(Made { data, left_out })
     }
 
     fn find_groups(&self) -> impl Iterator<Item = (usize, &Group<'_>)> {
@@ -218,14 +261,15 @@ impl Resolved<'_> {
         missing
     }
 
-    fn no_keys(&self) -> Failure {
+    fn no_keys(&self, left_out: &LeftOut) -> Failure {
         let why = match (self.sources.entries.is_empty(), self.find_groups().next().is_some()) {
             (true, true) => "nothing that has a value was found in Conjur",
             (false, true) => "all variables are optional and missing in Conjur, and nothing else was found",
             (false, false) => "all variables are optional and missing in Conjur",
             (true, false) => "the JSON object has no fields",
         };
-        let message = format!("no key would be left: {why}. The Secret is not touched");
+        let note = left_out.note().map(|note| format!(". {note}")).unwrap_or_default();
+        let message = format!("no key would be left: {why}. The Secret is not touched{note}");
         Failure::waiting(Reason::NoKeys, LOOK_AGAIN, message)
     }
 }
@@ -291,27 +335,38 @@ impl<'g> Renamed<'g> {
     /// # Errors
     /// `InvalidSpec`: a rule makes it longer than any key may be, or the rules take too long.
     fn apply(&self, key: String) -> Result<String, Failure> {
-        let at = self.at;
-        if self.clock.is_over() {
-            let message = format!(
-                "spec.dataFrom[{at}].rewrite takes longer than {REGEX_DEADLINE:?} on the keys of this source: write simpler \
-                 rules, or find fewer variables"
-            );
-            return Err(Failure::stalled(Reason::InvalidSpec, message));
-        }
+        self.check_clock()?;
         let start = shown(&key);
         self.rules.apply(key).map_err(|rule| {
+            let at = self.at;
             let message = format!("spec.dataFrom[{at}].rewrite[{rule}] makes of the key {start} one that is longer than any may be");
             Failure::stalled(Reason::InvalidSpec, message)
         })
     }
 
-    fn key_of_found(&self, id: &str) -> Result<String, Failure> {
+    fn check_clock(&self) -> Result<(), Failure> {
+        if !self.clock.is_over() {
+            return Ok(());
+        }
+        let message = format!(
+            "spec.dataFrom[{}].rewrite takes longer than {REGEX_DEADLINE:?} on the keys of this source: write simpler \
+             rules, or find fewer variables",
+            self.at
+        );
+        Err(Failure::stalled(Reason::InvalidSpec, message))
+    }
+
+    /// The key of a variable that was found; none where the rules make it longer than any may be.
+    ///
+    /// # Errors
+    /// `InvalidSpec`: the rules take too long.
+    fn key_of_found(&self, id: &str) -> Result<Option<String>, Failure> {
         let key = match &self.group.source {
             Source::Find(criteria) => key_of(id, criteria.prefix, criteria.key_from),
             Source::Extract { .. } | Source::PublicKeys(_) => id.to_owned(),
         };
-        self.apply(key)
+        self.check_clock()?;
+        Ok(self.rules.apply(key).ok())
     }
 
     /// Adds the fields of a JSON object.

@@ -30,12 +30,13 @@ fn with_keys(
         None => Got::NotFound(format!("variable {} is missing", ask.variable)),
     });
     let (got, keys) = (got.collect::<Vec<_>>(), keys.iter().map(text).collect::<Vec<_>>());
-    let data = resolved.data(&got, &keys, true);
-    // For templates the same comes of it, whatever the keys are called.
-    if let Ok(data) = &data {
-        assert_eq!(resolved.data(&got, &keys, false).unwrap().len(), data.len());
+    let made = resolved.data(&got, &keys, true, LeftOut::default());
+    // For templates the same comes of it, and what only a Secret can't have.
+    if let Ok(made) = &made {
+        let for_templates = resolved.data(&got, &keys, false, LeftOut::default()).unwrap();
+        assert!(made.data.iter().all(|(key, _)| for_templates.data.contains_key(key)));
     }
-    let data = data?;
+    let data = made?.data;
     let text = |bytes: &Sensitive<Vec<u8>>| Value::from(String::from_utf8(bytes.expose().clone()).unwrap());
     Ok(data.iter().map(|(key, value)| (key.clone(), text(value))).collect::<serde_json::Map<_, _>>().into())
 }
@@ -57,19 +58,64 @@ fn for_templates_keys_may_be_such_as_no_secret_can_have() {
         Sources::of(&entries, &sources).unwrap().resolve(vec![ids]).unwrap()
     };
     let got = [Got::Value(b"1"), Got::Value(b"2")];
-    let odd = resolve(&["p/a@b, ü", "p/.."]);
-    let keys: Vec<_> = odd.data(&got, &[], false).unwrap().into_keys().collect();
+    let made = |ids: &[&str], plain| resolve(ids).data(&got[..ids.len()], &[], plain, LeftOut::default());
+    let keys: Vec<_> = made(&["p/a@b, ü", "p/.."], false).unwrap().data.into_keys().collect();
     assert_eq!(keys, ["..", "a@b, ü"]);
-    assert!(matches!(odd.data(&got, &[], true), Err(Problem::Failure(_))));
+    assert!(
+        matches!(made(&["p/a@b, ü", "p/.."], true), Err(Problem::Failure(f)) if f.reason == Reason::NoKeys)
+    );
     for bad in ["p/".to_owned(), format!("p/{}", "x".repeat(1025))] {
-        let Err(Problem::Failure(failure)) = resolve(&[&bad]).data(&got[..1], &[], false) else {
-            panic!("{bad}")
-        };
-        assert_eq!(failure.reason, Reason::InvalidSpec);
+        let Err(Problem::Failure(failure)) = made(&[&bad], false) else { panic!("{bad}") };
+        assert_eq!(failure.reason, Reason::NoKeys);
     }
     // Two of one name would hide each other there, too.
-    let twice = resolve(&["p/a/b", "p/a_b"]);
-    assert!(matches!(twice.data(&got, &[], false), Err(Problem::Failure(_))));
+    assert_eq!(made(&["p/a/b", "p/a_b"], false).unwrap().data.len(), 1);
+}
+
+#[test]
+fn what_is_found_and_has_no_key_of_its_own_is_left_out_and_the_first_id_has_the_key() {
+    let long = format!("p/{}", "x".repeat(254));
+    let find = json!({ "find": { "prefix": "p/" } });
+    let last = json!({ "find": { "prefix": "q/" }, "keyFrom": "LastSegment" });
+    let grown = json!([{ "pattern": "(g+)$", "replacement": "$1".repeat(2_000) }]);
+    let grow = json!({ "find": { "prefix": "p/" }, "rewrite": grown });
+    let extract = json!({ "extract": { "variable": "j" } });
+    let keys = json!({ "publicKeys": { "kind": "user", "id": "alice", "key": "k" } });
+    let entry = json!([{ "key": "a", "variable": "v" }]);
+    let optional = json!([{ "key": "a", "variable": "gone", "optional": true }]);
+    for (data, from, found, expected, left_out) in [
+        (&NONE, json!([find]), vec![vec!["p/my key", "p/é", "p/ok", &long, "p/.."]], vec![("ok", "p/ok")], 4),
+        // In whatever order, and of whichever find.
+        (&NONE, json!([find]), vec![vec!["p/a_b", "p/a/b"]], vec![("a_b", "p/a/b")], 1),
+        (&NONE, json!([find]), vec![vec!["p/a/b", "p/a_b"]], vec![("a_b", "p/a/b")], 1),
+        (&NONE, json!([last, find]), vec![vec!["q/x"], vec!["p/x"]], vec![("x", "p/x")], 1),
+        (&NONE, json!([grow]), vec![vec!["p/ggg", "p/o"]], vec![("o", "p/o")], 1),
+        // What is named comes before what is found.
+        (&entry, json!([find]), vec![vec!["p/a", "p/b"]], vec![("a", "v"), ("b", "p/b")], 1),
+        (&NONE, json!([find, extract]), vec![vec!["p/f", "p/b"]], vec![("b", "p/b"), ("f", "1")], 1),
+        (&NONE, json!([find, keys]), vec![vec!["p/b", "p/k"]], vec![("b", "p/b"), ("k", "key\n")], 1),
+        // What is named and not there takes no key from what is.
+        (&optional, json!([find]), vec![vec!["p/a"]], vec![("a", "p/a")], 0),
+    ] {
+        let (entries, sources) = read(data, &from);
+        let ids = found.iter().map(|ids| ids.iter().map(|id| (*id).to_owned()).collect()).collect();
+        let resolved = Sources::of(&entries, &sources).unwrap().resolve(ids).unwrap();
+        let got = resolved.asks().map(|ask| match ask.variable {
+            "j" => Got::Value(b"{\"f\": 1}"),
+            "gone" => Got::NotFound("gone".into()),
+            id => Got::Value(id.as_bytes()),
+        });
+        let got: Vec<_> = got.collect();
+        let keys: Vec<_> = resolved.public_keys().map(|_| vec!["key".to_owned()]).collect();
+        let made = resolved.data(&got, &keys, true, LeftOut::default()).unwrap();
+        let text = |bytes: &Sensitive<Vec<u8>>| String::from_utf8(bytes.expose().clone()).unwrap();
+        let data: Vec<_> = made.data.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+        let expected: Vec<_> = expected.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        assert_eq!(data, expected, "{from}");
+        let note = made.left_out.note();
+        let counted = note.as_ref().map_or(0, |note| note.split(' ').next().unwrap().parse().unwrap());
+        assert_eq!(counted, left_out, "{from}: {note:?}");
+    }
 }
 
 #[test]
@@ -176,79 +222,35 @@ fn values_that_do_not_fit_are_told_without_a_word_of_them() {
 #[test]
 fn one_key_named_twice_is_refused_naming_both() {
     let entry = |key: &str| json!({ "key": key, "variable": "v" });
-    let values =
-        json!({ "v": "V", "p/a/b": "1", "p/a_b": "2", "q/x": "3", "j": "{\"k\": 1, \"x\": 2, \"k\": 3}" });
-    let find = json!({ "find": { "prefix": "p/" } });
-    let last = json!({ "find": { "prefix": "q/" }, "keyFrom": "LastSegment" });
+    let values = json!({ "v": "V", "j": "{\"k\": 1, \"x\": 2, \"k\": 3}" });
     let extract = json!({ "extract": { "variable": "j" } });
     let no_k = json!({ "extract": { "variable": "j" }, "rewrite": [{ "pattern": "k", "replacement": "y" }] });
-    for (data, from, found, both) in [
-        (
-            json!([entry("a"), entry("b"), entry("a")]),
-            NONE,
-            vec![],
-            ["spec.data[0] and ", "spec.data[2] both"],
-        ),
-        (
-            NONE,
-            json!([find]),
-            vec![["p/a/b", "p/a_b"].as_slice()],
-            ["spec.dataFrom[0].find (variable p/a/b) and ", "spec.dataFrom[0].find (variable p/a_b) both"],
-        ),
-        (
-            json!([entry("x")]),
-            json!([last]),
-            vec![["q/x"].as_slice()],
-            ["spec.data[0] and ", "spec.dataFrom[0].find (variable q/x) both"],
-        ),
+    for (data, from, both) in [
+        (json!([entry("a"), entry("b"), entry("a")]), NONE, ["spec.data[0] and ", "spec.data[2] both"]),
         (
             NONE,
             json!([extract]),
-            vec![],
             ["(field 'k' of variable j) and ", "spec.dataFrom[0].extract (field 'k' of variable j) both"],
         ),
         (
             json!([entry("y")]),
             json!([no_k]),
-            vec![],
             ["spec.data[0] and ", "spec.dataFrom[0].extract (field 'k' of variable j) both"],
         ),
     ] {
-        let failure = refused(&data, &from, &found, &values);
+        let failure = refused(&data, &from, &[], &values);
         assert_eq!(failure.reason, Reason::InvalidSpec, "{failure}");
         assert!(both.iter().all(|said| failure.message.contains(said)), "{failure}");
     }
 }
 
 #[test]
-fn a_key_that_cannot_be_is_refused_naming_the_variable_and_what_to_do() {
-    for (from, found, values, said) in [
-        (
-            json!([{ "find": { "prefix": "p/" } }]),
-            vec![["p/a b"].as_slice()],
-            json!({ "p/a b": "1" }),
-            "variable p/a b) gives the key 'a b'",
-        ),
-        (
-            json!([{ "find": { "prefix": "p/x" } }]),
-            vec![["p/x"].as_slice()],
-            json!({ "p/x": "1" }),
-            "gives the key ''",
-        ),
-        (
-            json!([{ "extract": { "variable": "j" } }]),
-            vec![],
-            json!({ "j": "{\"a@b\": 1}" }),
-            "field 'a@b' of variable j",
-        ),
-    ] {
-        let failure = refused(&NONE, &from, &found, &values);
-        assert_eq!(failure.reason, Reason::InvalidSpec, "{failure}");
-        assert!(
-            failure.message.contains(said) && failure.message.contains("Rename it with rewrite"),
-            "{failure}"
-        );
-    }
+fn a_key_that_cannot_be_is_refused_naming_the_field_and_what_to_do() {
+    let from = json!([{ "extract": { "variable": "j" } }]);
+    let failure = refused(&NONE, &from, &[], &json!({ "j": "{\"a@b\": 1}" }));
+    assert_eq!(failure.reason, Reason::InvalidSpec, "{failure}");
+    let said = ["field 'a@b' of variable j", "Rename it with rewrite"];
+    assert!(said.iter().all(|said| failure.message.contains(said)), "{failure}");
 }
 
 #[test]
@@ -368,21 +370,25 @@ fn a_prefix_that_no_id_can_begin_with_is_refused_and_a_full_id_is_told() {
 
 proptest! {
     #[test]
-    fn found_variables_become_keys_or_are_refused(ids in proptest::collection::btree_set("[a-c/_. ]{1,6}", 0..6)) {
+    fn found_variables_become_keys_or_are_left_out(ids in proptest::collection::btree_set("[a-c/_. ]{1,6}", 0..6)) {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let values: serde_json::Map<_, _> = ids.iter().map(|id| ((*id).to_owned(), Value::from(*id))).collect();
         let from = json!([{ "find": { "pattern": "" , "prefix": "x" } }]);
+        let key = |id: &str| id.replace('/', "_");
         match made(&NONE, &from, &[&ids], &values.into()) {
             Ok(made) => {
                 let made = made.as_object().unwrap();
-                prop_assert_eq!(made.len(), ids.len());
-                for (key, value) in made {
-                    prop_assert!(rename::unfit(key).is_none());
-                    prop_assert_eq!(&value.as_str().unwrap().replace('/', "_"), key);
+                for (key_made, value) in made {
+                    prop_assert!(rename::unfit(key_made).is_none());
+                    prop_assert_eq!(&key(value.as_str().unwrap()), key_made);
+                }
+                for id in &ids {
+                    prop_assert!(made.contains_key(&key(id)) || rename::unfit(&key(id)).is_some());
                 }
             }
             Err(Problem::Failure(failure)) => {
-                prop_assert!(matches!(failure.reason, Reason::InvalidSpec | Reason::NoKeys));
+                prop_assert_eq!(failure.reason, Reason::NoKeys);
+                prop_assert!(ids.iter().all(|id| rename::unfit(&key(id)).is_some()));
             }
             Err(Problem::Missing(missing)) => prop_assert!(false, "{missing:?}"),
         }

@@ -316,28 +316,34 @@ fn what_a_find_brings_is_filtered_by_the_access_rules() {
 }
 
 #[test]
-fn keys_that_clash_or_cannot_be_are_refused_until_they_are_rewritten() {
+fn keys_that_clash_or_cannot_be_are_left_out_until_they_are_rewritten() {
     test(|bench| async move {
-        let v = connected(&bench, &["db/user", "db_user", "odd/a@b"]).await;
+        let v = connected(&bench, &["db/user", "db_user", "odd/a@b", "odd/fine"]).await;
         let find = json!({ "find": { "prefix": "apps/", "pattern": "user$" } });
         put(&bench, &from("clash", &json!([find]))).await;
-        let message = bench.says::<ConjurSecret>("clash", "InvalidSpec").await;
-        for part in ["variable apps/db/user", "variable apps/db_user", "'db_user'"] {
-            assert!(message.contains(part), "{message}");
-        }
+        // Of the two the first in the order of the ids.
+        holds(&bench, "clash", &[("db_user", &v[0])]).await;
+        bench.ready::<ConjurSecret>("clash").await;
+        bench.events("VariablesLeftOut", "\"apps/db_user\"").await;
+        // What is named comes before what is found.
         let entry = json!([{ "key": "user", "variable": "apps/db_user" }]);
         let last = json!([{ "find": { "prefix": "apps/db/" }, "keyFrom": "LastSegment" }]);
         put(&bench, &project("both", &[], &json!({ "data": entry, "dataFrom": last }))).await;
-        let message = bench.says::<ConjurSecret>("both", "InvalidSpec").await;
-        assert!(message.contains("spec.data[0] and spec.dataFrom[0].find"), "{message}");
+        holds(&bench, "both", &[("user", &v[1])]).await;
 
         let mut odd = json!({ "find": { "prefix": "apps/odd/" } });
         put(&bench, &from("odd", &json!([odd]))).await;
-        let message = bench.says::<ConjurSecret>("odd", "InvalidSpec").await;
-        assert!(message.contains("apps/odd/a@b") && message.contains("Rename it with rewrite"), "{message}");
+        holds(&bench, "odd", &[("fine", &v[3])]).await;
+        let object = bench.ready::<ConjurSecret>("odd").await;
+        let (_, _, message) = condition(&object, "Ready").unwrap();
+        assert!(message.contains("1 variable") && message.contains("\"apps/odd/a@b\""), "{message}");
+        let none = json!([{ "find": { "prefix": "apps/odd/", "pattern": "@" } }]);
+        put(&bench, &from("none", &none)).await;
+        let message = bench.says::<ConjurSecret>("none", "NoKeys").await;
+        assert!(message.contains("\"apps/odd/a@b\""), "{message}");
         odd["rewrite"] = json!([{ "pattern": "[^-._a-zA-Z0-9]", "replacement": "-at-" }]);
         put(&bench, &from("odd", &json!([odd]))).await;
-        holds(&bench, "odd", &[("a-at-b", &v[2])]).await;
+        holds(&bench, "odd", &[("a-at-b", &v[2]), ("fine", &v[3])]).await;
 
         let bad = json!([{ "find": { "pattern": "(" } }]);
         put(&bench, &from("bad", &bad)).await;

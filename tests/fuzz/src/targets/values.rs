@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use conjur_operator::api::secret::{DataEntry, DataSource, Decode, Extract, Find, Rewrite};
-use conjur_operator::plan::sources::{Got, Problem, Sources};
+use conjur_operator::plan::sources::{Got, LeftOut, Made, Problem, Sources};
 use conjur_operator::plan::template::{self, Light, Text};
 use conjur_operator::sensitive::Sensitive;
 
@@ -60,9 +60,9 @@ pub fn patterns() -> Read {
         };
         let found: Vec<String> = ids.into_iter().filter(taken).map(str::to_owned).collect();
         let answers: Vec<Got> = found.iter().map(|_| Got::Value(b"v")).collect();
-        match read.resolve(vec![found]).map_err(Problem::from).and_then(|read| read.data(&answers, &[], true))
-        {
-            Ok(data) => format!("{} keys", data.len()),
+        let made = read.resolve(vec![found]).map_err(Problem::from);
+        match made.and_then(|read| read.data(&answers, &[], true, LeftOut::default())) {
+            Ok(Made { data, left_out }) => format!("{} keys {}", data.len(), left_out == LeftOut::default()),
             Err(problem) => word(&format!("{problem:?}")),
         }
     })
@@ -102,8 +102,8 @@ pub fn json() -> Read {
                 continue;
             };
             let answers = [Got::Value(input)];
-            said.push(match read.data(&answers, &[], true) {
-                Ok(data) if data.len() == 1 => '1',
+            said.push(match read.data(&answers, &[], true, LeftOut::default()) {
+                Ok(made) if made.data.len() == 1 => '1',
                 Ok(_) => 'n',
                 Err(Problem::Missing(_)) => 'm',
                 Err(_) => '-',
