@@ -7,6 +7,7 @@
 mod owners;
 mod tree;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -36,7 +37,7 @@ pub struct Document {
 pub struct Record {
     /// `account:host_factory:apps/billing/factory`, `account:user:alice@apps-billing`.
     pub id: String,
-    /// Its tag without the `!`: `host-factory`.
+    /// Its tag without the `!`, such as `host-factory`, or the kind of a `!resource`.
     #[serde(deserialize_with = "kind_of_record")]
     pub kind: RecordKind,
     /// How a statement in the branch names it: `eu/alice` for a user of the policy `eu` there. Empty for what is named
@@ -44,19 +45,22 @@ pub struct Record {
     pub path: String,
 }
 
-/// The tags of statements that make a record.
+/// The tags of statements that make a record. `!resource` makes one of any kind.
 pub const RECORD_KINDS: [&str; 8] =
     ["group", "host", "host-factory", "layer", "policy", "user", "variable", "webservice"];
 
-/// One of [`RECORD_KINDS`]. (A name of its own, for serde takes a `&'static str` for what is borrowed from its input.)
-pub type RecordKind = &'static str;
+/// One of [`RECORD_KINDS`], or what else a `!resource` has as its `kind`: `configuration`.
+pub type RecordKind = Cow<'static, str>;
 
-fn kind_of_record<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
-    let kind = String::deserialize(from)?;
-    RECORD_KINDS
-        .into_iter()
-        .find(|known| *known == kind)
-        .ok_or_else(|| D::Error::custom("no kind of a record"))
+/// None for what the server would hardly take, and no id could hold.
+fn record_kind(kind: &str) -> Option<RecordKind> {
+    let known = RECORD_KINDS.into_iter().find(|known| *known == kind || known.replace('-', "_") == kind);
+    let is_word = !kind.is_empty() && kind.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    known.map(Cow::Borrowed).or_else(|| is_word.then(|| Cow::Owned(kind.to_owned())))
+}
+
+fn kind_of_record<'de, D: Deserializer<'de>>(from: D) -> Result<RecordKind, D::Error> {
+    record_kind(&String::deserialize(from)?).ok_or_else(|| D::Error::custom("no kind of a record"))
 }
 
 /// A host or user that a document makes.
@@ -275,7 +279,7 @@ impl Reader<'_> {
     }
 
     fn note(&mut self, node: NodeId, id: &str, tag: &str) {
-        let kind = RECORD_KINDS.into_iter().find(|kind| *kind == tag);
+        let kind = self.kind(node, tag);
         let path =
             self.paths.get(node).and_then(|path| path.as_deref()).map(|path| path.trim_start_matches('/'));
         let (Some(kind), Some(path)) = (kind, path) else { return };
@@ -313,10 +317,19 @@ impl Reader<'_> {
         let path = self.paths.get(id)?.as_ref()?;
         // Below root a server refuses an absolute id here (recordings seq 116, 675); without its slash it is at
         // least what the author meant.
+        let kind = if tag == "resource" { self.kind(id, tag)? } else { Cow::Owned(tag.to_owned()) };
         let name =
-            if tag == "user" { owners::user_id(path) } else { path.trim_start_matches('/').to_owned() };
+            if kind == "user" { owners::user_id(path) } else { path.trim_start_matches('/').to_owned() };
         let account = self.scalar_attribute(id, "account").unwrap_or(self.account);
-        Some(format!("{account}:{}:{name}", tag.replace('-', "_")))
+        Some(format!("{account}:{}:{name}", kind.replace('-', "_")))
+    }
+
+    /// The kind of the record that a statement makes; none where it makes none.
+    fn kind(&self, id: NodeId, tag: &str) -> Option<RecordKind> {
+        if tag == "resource" {
+            return record_kind(self.scalar_attribute(id, "kind")?);
+        }
+        RECORD_KINDS.into_iter().find(|kind| *kind == tag).map(Cow::Borrowed)
     }
 
     /// Whom an `owner:` names; None where nobody can say, which the server will refuse.

@@ -80,7 +80,7 @@ impl Inventory {
     /// Announces a load that may make these records. What of them earlier loads made is gone, for it is absent now.
     pub fn announce(&mut self, mut load: InventoriedLoad, absent: &[&Record]) {
         for record in absent {
-            load.absent.entry(record.kind.to_owned()).or_default().insert(record.path.clone());
+            load.absent.entry(record.kind.to_string()).or_default().insert(record.path.clone());
         }
         let here = |l: &InventoriedLoad| (&l.server, &l.branch) == (&load.server, &load.branch);
         for earlier in self.loads.iter_mut().filter(|l| l.times.is_some() && here(l)) {
@@ -277,7 +277,7 @@ fn role_record(role: &str, account: &str, branch: &str) -> Option<Record> {
         }
         _ => return None,
     };
-    let record = Record { id: role.to_owned(), kind, path };
+    let record = Record { id: role.to_owned(), kind: kind.into(), path };
     (full_id(account, branch, kind, &record.path) == role).then_some(record)
 }
 
@@ -362,7 +362,7 @@ mod tests {
             "- !policy\n  id: eu\n  body:\n  - !user alice\n  - !host-factory f\n- !variable a/b\n- !layer\n";
         for branch in ["app", "root", "a/b"] {
             for record in document::read(text, branch, "demo").unwrap().records {
-                assert_eq!(full_id("demo", branch, record.kind, &record.path), record.id);
+                assert_eq!(full_id("demo", branch, &record.kind, &record.path), record.id);
             }
         }
     }

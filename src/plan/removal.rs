@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{full_id::kind_of, inventory::Named};
+use super::{document::RECORD_KINDS, full_id::kind_of, inventory::Named};
 
 /// A record, as the list of all shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +65,12 @@ fn is_foreign(id: &str, record: &Hangs, ours: &BTreeMap<String, Named>) -> bool 
 /// What nothing depends on first, then roles, then groups of roles; policies last, the deepest first.
 fn rank(kind: &str) -> u8 {
     match kind {
-        "variable" | "webservice" => 0,
         "host-factory" => 1,
         "host" | "user" => 2,
         "layer" | "group" => 3,
-        _ => 4,
+        "policy" => 4,
+        // Variables, webservices, and what else a `!resource` makes.
+        _ => 0,
     }
 }
 
@@ -79,8 +80,12 @@ fn depth(path: &str) -> usize {
 
 fn statement(named: &Named) -> String {
     // A JSON string is a YAML string.
-    let id = serde_json::Value::from(named.path.as_str());
-    format!("- !delete\n  record: !{} {id}\n", named.kind)
+    let quoted = |text: &str| serde_json::Value::from(text);
+    let (kind, id) = (named.kind.as_str(), quoted(&named.path));
+    if RECORD_KINDS.contains(&kind) {
+        return format!("- !delete\n  record: !{kind} {id}\n");
+    }
+    format!("- !delete\n  record: !resource {{kind: {}, id: {id}}}\n", quoted(kind))
 }
 
 #[cfg(test)]
@@ -101,6 +106,13 @@ mod tests {
             (full(id), Hangs { owner: full(owner), policy: Some(full(policy)) })
         };
         records.iter().map(record).collect()
+    }
+
+    #[test]
+    fn what_a_resource_made_is_removed_by_its_kind() {
+        let removal = plan(&ours(&[("configuration", "c\"]"), ("policy", "p")]), &BTreeMap::new());
+        let expected = "- !delete\n  record: !resource {kind: \"configuration\", id: \"c\\\"]\"}\n- !delete\n  record: !policy \"p\"\n";
+        assert_eq!(removal.document, expected);
     }
 
     #[test]

@@ -102,9 +102,15 @@ fn an_anchor_on_a_plain_value_names_nothing_and_what_refers_to_it_is_named_like_
 fn an_alias_without_an_anchor_is_no_value_and_a_tab_in_brackets_is_white_space() {
     let document = "- !variable v\n- !permit\n  role: !group g\n  privileges: [read]\n  resource: *variables\n- !host a\n";
     assert_eq!(made("x", document), ["host:x/a"]);
-    for document in ["- !host {\tid: a }\n", "- !host { id:\ta,\tannotations: {\tk: v } }\n"] {
+    for document in [
+        "- !host {\tid: a }\n",
+        "- !host { id:\ta,\tannotations: {\tk: v } }\n",
+        "- !host {\n  \tid: a,\n\n  \t# note\n  \towner: !group\tg }\n",
+    ] {
         assert_eq!(made("x", document), ["host:x/a"], "{document}");
     }
+    let error = read("- !host {\n\tid: a }\n", "x", "demo").unwrap_err();
+    assert_eq!((error.message.as_str(), error.line), ("the YAML has a tab here; indent with spaces", 2));
 }
 
 #[test]
@@ -112,6 +118,23 @@ fn a_slash_at_the_end_of_an_id_is_part_of_it() {
     let read = below("app", "- !host a/\n- !variable b//c/\n");
     let ids: Vec<_> = read.records.iter().map(|record| (record.id.as_str(), record.path.as_str())).collect();
     assert_eq!(ids, [("demo:host:app/a/", "a/"), ("demo:variable:app/b//c/", "b//c/")]);
+}
+
+#[test]
+fn a_resource_is_a_record_of_its_kind() {
+    let document = "- !resource {kind: variable, id: v}\n- !resource\n  kind: configuration\n  id: eu/c\n- !resource {kind: host_factory, id: f}\n- !resource {kind: user, id: u}\n- !resource {id: none}\n- !resource {kind: 'a:b', id: x}\n- !resource {kind: variable, id: v}\n- !permit {role: !group g, privileges: [read], resource: !resource {kind: variable, id: other}}\n";
+    let read = below("app", document);
+    let records = read.records.iter().map(|r| (r.id.as_str(), &*r.kind, r.path.as_str()));
+    let expected = [
+        ("demo:variable:app/v", "variable", "v"),
+        ("demo:configuration:app/eu/c", "configuration", "eu/c"),
+        ("demo:host_factory:app/f", "host-factory", "f"),
+        ("demo:user:u@app", "user", "u"),
+    ];
+    assert_eq!(records.collect::<Vec<_>>(), expected);
+    assert!(read.roles.is_empty(), "Conjur gives no key for them");
+    let again: Document = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+    assert_eq!(again, read);
 }
 
 #[test]
