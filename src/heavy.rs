@@ -10,7 +10,8 @@
 //! # The poison object
 //! In whose work a worker died is known without a note on a disk: the operator itself goes on, and holds the question in
 //! its hands. After two deaths the object's next try is alone, with all bytes to itself, and when that dies, too, the
-//! object is set aside ([`Suspects`]) until an edit, an hour, or a start of the operator. That a worker was ended by SIGKILL
+//! object is set aside ([`Suspects`]) until an edit of it or of what it reads, another `sync-now`, an hour, or a start of the
+//! operator. That a worker was ended by SIGKILL
 //! (the kernel, an eviction, an administrator) says nothing of the object, and counts for nothing.
 
 mod door;
@@ -25,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::{runtime::RuntimeFlavor, sync::oneshot};
 
 use self::{
@@ -33,9 +35,13 @@ use self::{
     worker::{End, Workers},
 };
 use crate::{
+    api::SYNC_NOW_ANNOTATION,
     limits::{self, InUse, Limit},
     lock::lock,
-    plan::poison::{Suspects, Try},
+    plan::{
+        inputs,
+        poison::{Suspects, Try},
+    },
 };
 
 /// Whose work it is, for turns and for what is known of its deaths.
@@ -47,8 +53,28 @@ pub struct Whose {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What of it an edit changes.
-    pub generation: i64,
+    /// A hash over what may make another try of it: its spec, what it reads elsewhere, and the text of `sync-now`.
+    pub state: String,
+}
+
+impl Whose {
+    /// An object, with the versions of what it reads elsewhere, or a hash over that.
+    pub fn of(kind: &'static str, object: &ObjectMeta, sources: &[String]) -> Self {
+        let generation = object.generation.unwrap_or_default().to_string();
+        let annotations = object.annotations.as_ref();
+        let sync_now = annotations.and_then(|all| all.get(SYNC_NOW_ANNOTATION)).map_or("", String::as_str);
+        let sources = sources.iter().map(String::as_str);
+        Self {
+            kind,
+            namespace: object.namespace.clone().unwrap_or_default(),
+            name: object.name.clone().unwrap_or_default(),
+            state: inputs::hash([generation.as_str(), sync_now].into_iter().chain(sources)),
+        }
+    }
+
+    fn is_same_object(&self, other: &Self) -> bool {
+        (self.kind, &self.namespace, &self.name) == (other.kind, &other.namespace, &other.name)
+    }
 }
 
 /// What one piece of work may take.
@@ -144,7 +170,10 @@ impl Heavy {
                         name = whose.name,
                         "a worker process died of this object's work ({how})"
                     );
-                    if !lock(&self.0.suspects).died(whose, how, Instant::now()) {
+                    let mut suspects = lock(&self.0.suspects);
+                    // What it was before is no more tried.
+                    suspects.forget(|other| other.is_same_object(whose) && other != whose);
+                    if !suspects.died(whose, how, Instant::now()) {
                         return Err(HeavyError::NoWorker(how.to_string()));
                     }
                 }
@@ -228,5 +257,36 @@ fn off_the_workers<T>(work: impl FnOnce() -> T) -> T {
     match here {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_edit_of_the_object_or_of_what_it_reads_and_sync_now_make_another_try_of_it() {
+        let of = |generation: i64, annotations: &[(&str, &str)], versions: &[&str]| {
+            let annotations: serde_json::Map<_, _> =
+                annotations.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+            let object = serde_json::from_value(json!({
+                "namespace": "tenant", "name": "o", "generation": generation, "annotations": annotations,
+            }));
+            let versions: Vec<String> = versions.iter().map(|version| (*version).to_owned()).collect();
+            Whose::of("ConjurSecret", &object.unwrap(), &versions)
+        };
+        let before = of(1, &[], &["uid/1"]);
+        for (after, is_another) in [
+            (of(1, &[], &["uid/1"]), false),
+            (of(1, &[("theirs", "x")], &["uid/1"]), false),
+            (of(2, &[], &["uid/1"]), true),
+            (of(1, &[], &["uid/2"]), true),
+            (of(1, &[(SYNC_NOW_ANNOTATION, "now")], &["uid/1"]), true),
+        ] {
+            assert_eq!(after != before, is_another, "{after:?}");
+            assert!(after.is_same_object(&before));
+        }
     }
 }

@@ -251,15 +251,6 @@ impl Seen {
         named.is_ok_and(|named| named.check_access(Verb::Read, &[], &self.key, ctx).is_ok())
     }
 
-    fn whose(&self, object: &ConjurSecret) -> Whose {
-        Whose {
-            kind: ConjurSecret::KIND.as_str(),
-            namespace: self.key.namespace.clone(),
-            name: self.key.name.clone(),
-            generation: object.metadata.generation.unwrap_or_default(),
-        }
-    }
-
     fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
         ObjectRef::new(&self.desired.name).within(&self.key.namespace)
     }
@@ -382,7 +373,7 @@ impl Seen {
         };
         // Not before it is known that the object may: reading and checking cost.
         let templates = Box::pin(template::gather(object, &self.key, &self.sources, ctx)).await?;
-        let whose = self.whose(object);
+        let whose = Whose::of(ConjurSecret::KIND.as_str(), &object.metadata, &templates.versions);
         Box::pin(templates.check(&whose, ctx)).await?;
         let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
         let slot = self.slot(Timestamp::now());

@@ -165,6 +165,9 @@ fn of_document(error: &HeavyError) -> Failure {
 fn set_aside(what: &str) -> Failure {
     Failure::stalled(
         Reason::SetAside,
-        format!("worker processes died of {what}. It is tried again after an edit, and once an hour"),
+        format!(
+            "worker processes died of {what}. It is tried again after an edit of it or of what it reads, by a new sync-now, \
+             and once an hour"
+        ),
     )
 }

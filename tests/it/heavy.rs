@@ -18,7 +18,7 @@ fn heavy() -> Heavy {
 }
 
 fn whose(name: &str) -> Whose {
-    Whose { kind: "ConjurSecret", namespace: "tenant".into(), name: name.into(), generation: 1 }
+    Whose { kind: "ConjurSecret", namespace: "tenant".into(), name: name.into(), state: "1".into() }
 }
 
 fn values() -> BTreeMap<String, Sensitive<Vec<u8>>> {
@@ -123,7 +123,7 @@ async fn a_template_that_its_workers_die_of_is_set_aside_until_an_edit() {
     assert!(start.elapsed() < Duration::from_millis(200), "nothing is tried: {:?}", start.elapsed());
     let good = "{% set x = user %}{{ x }}";
     assert_eq!(render(&heavy, &whose("poison"), good).await.unwrap_err().reason, Reason::SetAside);
-    let edited = Whose { generation: 2, ..whose("poison") };
+    let edited = Whose { state: "2".into(), ..whose("poison") };
     assert_eq!(render(&heavy, &edited, good).await.unwrap(), "alice");
     assert_eq!(render(&heavy, &whose("another"), good).await.unwrap(), "alice");
 }

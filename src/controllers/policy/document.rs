@@ -259,12 +259,8 @@ impl Seen<'_> {
             read.text.unwrap_or_else(|| PolicyText::inline(""))
         };
         let account = &self.named.facts.settings.account;
-        let whose = Whose {
-            kind: ConjurPolicy::KIND.as_str(),
-            namespace: self.owner.namespace.clone(),
-            name: self.owner.name.clone(),
-            generation: self.object.metadata.generation.unwrap_or_default(),
-        };
+        let whose =
+            Whose::of(ConjurPolicy::KIND.as_str(), &self.object.metadata, std::slice::from_ref(&self.hash));
         let read = ctx.heavy.read_document(&whose, text.as_str(), self.branch.as_str(), account).await?;
         let document = read.map_err(|e| {
             let message = format!("{}: {}", text.at(e.line, Some(e.column)), e.message);
