@@ -77,6 +77,7 @@ use crate::{
         branches::server,
         full_id::lies_in,
         inputs,
+        refusal::looked_again,
         role_key::{RoleKeys, role_keys},
         schedule::{OFFSETS, Slots},
         secret::Owner,
@@ -203,7 +204,8 @@ async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, T
             // What is loaded may have drifted, and is looked at in its time though a person must act.
             let slots = object.spec.drift_check().filter(|_| object.loaded_hash() == Some(&hash));
             let slots = slots.map(|interval| drift_slots(interval, &object.uid().unwrap_or_default()));
-            let again = slots.map(|slots| slots.next_in(Timestamp::now())).into_iter().chain(again).min();
+            let slots = slots.map(|slots| slots.next_in(Timestamp::now()));
+            let again = slots.into_iter().chain(again).chain(looked_again(failure.reason)).min();
             Err(Trouble { failure, asked, fields, again })
         }
     }

@@ -91,6 +91,15 @@ pub fn interval(refusal: &PolicyRefusal) -> Option<Duration> {
     }
 }
 
+/// When a policy that a person must mend is looked at again, where what mends it may happen in Conjur or on the server, and
+/// nothing announces it there; none where it announces itself, or is looked at in a time of its own.
+pub fn looked_again(reason: Reason) -> Option<Duration> {
+    // The records may go, and the server may be another; what the branch's owner or a privilege mends is in
+    // `status.refusal`.
+    let by_others = matches!(reason, Reason::DeletionsNotAllowed | Reason::DryRunUnsupported);
+    by_others.then_some(REFUSED_AGAIN)
+}
+
 /// What is due for a refused document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -143,6 +152,29 @@ mod tests {
             tried: 1000,
             record: None,
             has: None,
+        }
+    }
+
+    #[test]
+    fn what_may_be_mended_in_conjur_or_on_the_server_is_looked_at_again_within_ten_minutes() {
+        for (reason, noted) in [
+            (Reason::DeletionsNotAllowed, None),
+            (Reason::DryRunUnsupported, None),
+            (Reason::NotBranchOwner, Some(MendedBy::Privilege)),
+            (Reason::PolicyForbidden, Some(MendedBy::Privilege)),
+            (Reason::BranchNotFound, Some(MendedBy::Privilege)),
+            (Reason::PolicyInvalid, Some(MendedBy::Record)),
+            (Reason::PolicyInvalid, Some(MendedBy::Time)),
+        ] {
+            let noted = noted.and_then(|by| interval(&refusal(by, reason)));
+            let again = noted.or(looked_again(reason));
+            assert!(again.is_some_and(|again| again <= Duration::from_secs(600)), "{reason:?}: {again:?}");
+        }
+        // These the cluster mends, and it announces that.
+        for reason in
+            [Reason::CreatedRolesRequired, Reason::BranchTaken, Reason::AccessDenied, Reason::InvalidSpec]
+        {
+            assert_eq!(looked_again(reason), None, "{reason:?}");
         }
     }
 

@@ -60,7 +60,11 @@ pub async fn dry_run(
         }
         Planned::Is(difference) => (difference, None),
         Planned::Unsupported(why) => return Err(Failure::stalled(Reason::DryRunUnsupported, why)),
-        Planned::NotOwner(why) => return Err(Failure::stalled(Reason::NotBranchOwner, why)),
+        Planned::NotOwner(why) => {
+            // It is sent again when the identity has something else on the branch, and not before.
+            run.lacks(&seen.branch, run.what_it_has(&seen.branch).await);
+            return Err(Failure::stalled(Reason::NotBranchOwner, why));
+        }
     };
     let message = format!(
         "a load into branch {} in mode {:?} would {}; nothing was loaded{}{}",
