@@ -188,6 +188,12 @@ enum Say {
 async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, Trouble> {
     let unobserved = object.conditions().0 != object.meta().generation;
     may_begin(object, ctx).map_err(|failure| Trouble { asked: unobserved, ..failure.into() })?;
+    let result = begin(object, unobserved, ctx).await;
+    document::watch(object, result.as_ref().err().map(|trouble| &trouble.failure), ctx);
+    result
+}
+
+async fn begin(object: &ConjurPolicy, unobserved: bool, ctx: &Context) -> Result<Outcome, Trouble> {
     let looked = document::look(object, ctx).await;
     let looked = looked.map_err(|failure| Trouble { asked: unobserved, ..failure.into() })?;
     let mut fields = Map::new();

@@ -7,9 +7,9 @@ use std::{
 };
 
 use futures::FutureExt;
-use kube::{Api, ResourceExt};
+use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 
-use super::Seen;
+use super::{Seen, inventory, keys::default_keys_name};
 use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
     cluster::take_key,
@@ -84,6 +84,37 @@ pub fn forget(key: &Key, ctx: &Context) {
     ctx.policy_notes.documents.forget(key);
 }
 
+/// What the document lies in.
+fn inputs_of(object: &ConjurPolicy, key: &Key) -> Vec<Input> {
+    let sources = object.spec.document_from.iter().flatten();
+    sources.map(|source| Input::bundle(source.kind, &key.namespace, &source.name)).collect()
+}
+
+/// What wakes an object: what its document lies in, and its own Secrets where one of that name stands in the way. That has
+/// none of our labels, so that only a watch of its own tells when it goes or may be adopted.
+fn watched(object: &ConjurPolicy, key: &Key, failure: Option<&Failure>) -> Vec<Input> {
+    let mut watched = inputs_of(object, key);
+    if failure.is_some_and(|failure| failure.reason == Reason::ForeignSecret) {
+        let named = object.spec.created_roles.iter().map(|created| created.secret_name.clone());
+        for name in named.chain([default_keys_name(&key.name), inventory::secret_name(&key.name)]) {
+            let secret = Input::secret(&key.namespace, &name);
+            if !watched.contains(&secret) {
+                watched.push(secret);
+            }
+        }
+    }
+    watched
+}
+
+/// Watches from now on what may change what was said of an object.
+pub fn watch(object: &ConjurPolicy, failure: Option<&Failure>, ctx: &Context) {
+    let key = Key::of(object);
+    if ctx.inputs.want(&user(&key), &watched(object, &key, failure)) {
+        // It may have changed after it was looked at.
+        ctx.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
+    }
+}
+
 /// Finds out the hash of the document, and reads it only where it may have changed.
 ///
 /// # Errors
@@ -91,9 +122,8 @@ pub fn forget(key: &Key, ctx: &Context) {
 pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failure> {
     let key = Key::of(object);
     let sources = object.spec.document_from.as_deref().unwrap_or_default();
-    let watched: Vec<Input> =
-        sources.iter().map(|s| Input::bundle(s.kind, &key.namespace, &s.name)).collect();
-    ctx.inputs.want(&user(&key), &watched);
+    let watched = inputs_of(object, &key);
+    ctx.inputs.want_also(&user(&key), &watched);
     if sources.is_empty() {
         ctx.policy_notes.documents.forget(&key);
         return match slim::left_out(object) {

@@ -29,6 +29,11 @@ use crate::{
     sensitive::Sensitive,
 };
 
+/// The name of the Secret for the keys of a policy that names none.
+pub fn default_keys_name(policy: &str) -> String {
+    format!("{policy}-created-roles")
+}
+
 /// Keys that are in hand must reach the Secret: writes are repeated this often, with growing pauses.
 const STORE_TRIES: u32 = 8;
 
@@ -107,7 +112,7 @@ impl KeySecret {
 
     /// Where the spec names no Secret, and a load made a role all the same: no key may be lost.
     pub fn name_if_unnamed(&mut self, seen: &Seen) {
-        self.name.get_or_insert_with(|| format!("{}-created-roles", seen.owner.name));
+        self.name.get_or_insert_with(|| default_keys_name(&seen.owner.name));
     }
 
     /// Writes an announcement, or removes it, and stores keys, in one write. Repeated until it is done, for keys in

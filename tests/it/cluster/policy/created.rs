@@ -6,8 +6,13 @@ use conjur_operator::{
     plan::inputs::document_hash,
 };
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use serde_json::json;
 
-use super::super::{setup::change_policy, test};
+use super::super::{
+    setup::{change_policy, edit},
+    test,
+};
 use super::{
     allow_deletions, assert_hosts, billing, held, hold, keys_in, keys_work, old_host_is_untouched, policy,
     status,
@@ -224,5 +229,42 @@ fn keys_of_roles_that_are_merely_not_seen_stay_in_the_secret() {
             bench.data("roles").await.unwrap() == before,
             "who is no owner can't tell that a role is gone"
         );
+    });
+}
+
+#[test]
+fn a_policy_goes_on_when_a_foreign_secret_goes_or_may_be_adopted() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench
+            .root("- !policy {id: second, owner: !host ops}\n- !policy {id: third, owner: !host ops}\n")
+            .await;
+        for name in ["roles", "others", "conjurpolicy-inventory.listed"] {
+            bench.put_secret(name, &[("theirs", "x")]).await;
+        }
+        bench.apply(&policy("p", &keys_in("roles"), "- !host old\n- !host web\n")).await;
+        bench.apply(&policy("q", &format!("branch: second\n{}", keys_in("others")), "- !host h\n")).await;
+        let listed = "branch: third\ndeletionPolicy: Delete";
+        bench.apply(&policy("listed", listed, "- !variable v\n")).await;
+        for name in ["p", "q", "listed"] {
+            bench.says::<ConjurPolicy>(name, "ForeignSecret").await;
+        }
+        // Nothing else would have them looked at within the hour.
+        bench.api::<Secret>().delete("roles", &DeleteParams::default()).await.unwrap();
+        let adopt =
+            json!({ "metadata": { "annotations": { "conjur-operator.io/adopt": "ConjurPolicy/q" } } });
+        edit(&bench, "others", adopt).await;
+        bench
+            .api::<Secret>()
+            .delete("conjurpolicy-inventory.listed", &DeleteParams::default())
+            .await
+            .unwrap();
+        for name in ["p", "q", "listed"] {
+            bench.ready::<ConjurPolicy>(name).await;
+        }
+        keys_work(&bench, "roles", &["web"]).await;
+        let key = bench.conjur.api_key_of("host/second/h").unwrap();
+        bench.keep_secret(key.clone());
+        assert_eq!(bench.data("others").await.unwrap().get("host.second_2fh.api-key"), Some(&key));
     });
 }
