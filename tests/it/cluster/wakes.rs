@@ -1,7 +1,7 @@
 //! What a verdict depends on wakes the object that it is about: the table in `docs/architecture.md`, as far as other tests
 //! don't show it. Refresh intervals are so long that nothing here comes about by itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conjur_operator::api::{ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret};
 use k8s_openapi::api::{
@@ -20,8 +20,8 @@ use super::{
     access::{self, shared},
     login::{jwt, lets_service_accounts_in, service_account},
     setup::{
-        api_requests, change_policy, condition, connected, eventually, permitted, project, put, secret,
-        states, synced,
+        LOGIN, api_requests, change_policy, condition, connected, eventually, permitted, project, put,
+        secret, states, synced, untyped,
     },
     template::{put_config_map, template_from},
     test, version,
@@ -312,5 +312,36 @@ fn a_long_document_is_loaded_and_loaded_again_when_it_changed() {
         let loaded = bench.conjur.policy_versions("billing").pop().unwrap();
         let object = bench.ready::<ConjurPolicy>("p").await;
         assert_eq!(object.status.unwrap().loaded_hash.as_deref(), Some(loaded.sha256.as_str()));
+    });
+}
+
+#[test]
+fn a_credential_that_is_mended_in_conjur_is_noticed_at_once_by_sync_now_of_the_connection() {
+    test(|bench| async move {
+        let value = connected(&bench, &["a"]).await.remove(0);
+        bench.ready::<ConjurConnection>("conjur").await;
+        let key = bench.conjur.api_key_of(LOGIN).unwrap();
+        assert!(bench.conjur.set_api_key(LOGIN, "another-key-that-nobody-has"));
+        bench.conjur.expire_tokens();
+        let sync_now = |text: &str| {
+            let of = json!({ "metadata": { "annotations": { "conjur-operator.io/sync-now": text } } });
+            let connections = untyped(&bench, "ConjurConnection");
+            async move {
+                connections.patch("conjur", &PatchParams::default(), &Patch::Merge(of)).await.unwrap();
+            }
+        };
+        sync_now("look").await;
+        bench.says::<ConjurConnection>("conjur", "AuthenticationFailed").await;
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        bench.says::<ConjurSecret>("db", "ConnectionNotReady").await;
+        // Nothing in the cluster changes. By itself it would be tried after five minutes.
+        assert!(bench.conjur.set_api_key(LOGIN, &key));
+        let mended = Instant::now();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        bench.says::<ConjurConnection>("conjur", "AuthenticationFailed").await;
+        sync_now("mended").await;
+        bench.ready::<ConjurConnection>("conjur").await;
+        bench.holds("db", &[("a", &value)]).await;
+        assert!(mended.elapsed() < Duration::from_secs(120), "by its own time");
     });
 }
