@@ -132,7 +132,8 @@ impl Client {
         match answer.status {
             200..=299 => {
                 let root = serde_json::from_slice::<Root>(answer.body.expose()).ok();
-                Ok(root.and_then(|root| root.version).map(Words::into_string))
+                let said = root.and_then(|root| root.version).map(Words::into_string);
+                Ok(said.filter(|said| is_version(said)))
             }
             // Servers and proxies that keep the root to themselves are fine otherwise.
             400..=499 if answer.status != 429 => Ok(None),
@@ -183,5 +184,37 @@ impl Client {
         let target = format!("{} {}", role.kind, role.id);
         let about = session.about(&target, "the right to rotate its key (or it is of a kind that has none)");
         read_key(&answer, about)
+    }
+}
+
+/// Longest text that is taken for a version.
+const VERSION_BYTES: usize = 32;
+
+/// Whether a server's word for its version can be one: it stands in a status, which more may read than what else a server
+/// says, so nothing else is taken for it.
+fn is_version(said: &str) -> bool {
+    let mut numbers = said.splitn(3, '.');
+    let is_number =
+        |part: Option<&str>| part.is_some_and(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+    said.len() <= VERSION_BYTES
+        && said.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-'))
+        && is_number(numbers.next())
+        && is_number(numbers.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_looks_like_a_version_is_taken_for_one() {
+        for version in ["1.24.0", "1.21.1-2374", "0.0.dev", "13.5+build-7", "1.0"] {
+            assert!(is_version(version), "{version}");
+        }
+        let long = format!("1.0.{}", "0".repeat(VERSION_BYTES));
+        for other in ["", "1", "hunter2", "v1.2", "1.x", "1.24.0 hunter2", "1.24.0\n", "1.2/3", "1.2é", &long]
+        {
+            assert!(!is_version(other), "{other}");
+        }
     }
 }

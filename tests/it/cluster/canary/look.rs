@@ -23,6 +23,7 @@ pub async fn for_them(bench: &Bench, canaries: &[(String, String)]) {
         "conjursecrets",
         "conjurpolicies",
         "conjurconnections",
+        "clusterconjurconnections",
         "secrets",
         "configmaps",
     ] {

@@ -38,7 +38,8 @@ fn token(subject: &str) -> String {
 }
 
 /// Errors as Conjur and as proxies make them, and answers that are no answers.
-const BODIES: [(u16, &str); 14] = [
+const BODIES: [(u16, &str); 15] = [
+    (200, r#"{"version":"%"}"#),
     (401, "%"),
     (403, r#"{"error":{"code":"forbidden","message":"%"}}"#),
     (
@@ -67,8 +68,10 @@ const BODIES: [(u16, &str); 14] = [
     (201, r#"{"created_roles":{"demo:host:apps/h":{"id":"demo:host:apps/h","api_key":"%"}},"version":"%"}"#),
 ];
 
-/// What is asked for: the login, who one is, values, lists, keys.
-const ASKED: [&str; 5] = ["/authenticate", "/whoami", "/secrets", "/resources", "/public_keys"];
+/// What is asked for: the version, the login, who one is, values, lists, keys.
+const ASKED: [&str; 6] = [VERSION, "/authenticate", "/whoami", "/secrets", "/resources", "/public_keys"];
+/// The root alone, and not whatever is got.
+const VERSION: &str = "GET /";
 
 const LINES: [&str; 7] = [
     "Location: http://%.example/%",
@@ -154,8 +157,8 @@ async fn serve(stream: TcpStream, cases: &BTreeMap<String, Case>) -> Option<()> 
     let (case, path) = path.split_once('/').unwrap_or((path, ""));
     let asked = format!("{method} /{}", path.split_whitespace().next().unwrap_or_default());
     let case = cases.get(case.split_whitespace().next().unwrap_or_default());
-    let said =
-        case.into_iter().flatten().find(|(text, _)| asked.contains(text)).map(|(_, said)| said.clone());
+    let is_it = |text: &str| if text == VERSION { asked == text } else { asked.contains(text) };
+    let said = case.into_iter().flatten().find(|(text, _)| is_it(text)).map(|(_, said)| said.clone());
     let said = said.unwrap_or_else(|| usual(&asked));
     write.write_all(said.as_bytes()).await.ok()
 }
@@ -166,7 +169,7 @@ fn usual(asked: &str) -> String {
         _ if asked.contains("/whoami") => answer(200, "", r#"{"account":"demo","username":"host/apps/app"}"#),
         _ if asked.contains("check=true") => answer(204, "", ""),
         _ if asked.contains("/resources") => answer(200, "", "[]"),
-        _ if asked.ends_with("GET /") => answer(200, "", r#"{"version":"1.24.0"}"#),
+        VERSION => answer(200, "", r#"{"version":"1.24.0"}"#),
         _ => answer(404, "", ""),
     }
 }
