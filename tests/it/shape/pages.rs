@@ -86,12 +86,14 @@ fn metric(name: &str) -> &'static str {
 #[test]
 fn every_bound_stands_on_its_page_with_its_value_and_metric() {
     let (code, page, mut known) = (page("src/limits.rs"), page("docs/limits.md"), BTreeMap::new());
-    let rows: BTreeMap<&str, Vec<&str>> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `"))
-        .map(|line| (line.split('`').next().unwrap(), line.split(" | ").collect()))
-        .collect();
     let (mut wrong, mut names) = (Vec::new(), Vec::new());
+    let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in page.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let name = line.split('`').next().unwrap();
+        if rows.insert(name, line.split(" | ").collect()).is_some() {
+            wrong.push(format!("{name} has two rows"));
+        }
+    }
     for item in code.split("\npub const ").skip(1) {
         let (head, rest) = item.split_once(" = ").unwrap();
         let (name, value) = (head.split(':').next().unwrap(), rest.split(';').next().unwrap());
@@ -137,9 +139,9 @@ fn values_are_written_as_a_person_would() {
     assert_eq!(written("X_BYTES", "512", &mut known), "512 B");
 }
 
-/// Every test that the page of threats names is there.
+/// Every test that pages name is there.
 #[test]
-fn every_test_that_the_page_of_security_names_is_there() {
+fn every_test_that_the_pages_of_security_and_architecture_name_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut code = String::new();
     let mut folders = vec![root.join("src"), root.join("tests")];
@@ -153,19 +155,54 @@ fn every_test_that_the_page_of_security_names_is_there() {
             }
         }
     }
-    let page = page("docs/security.md");
-    // A test's name is a sentence.
-    let named = page.split('`').skip(1).step_by(2).filter(|word| {
-        word.matches('_').count() > 2
-            && word.bytes().all(|sign| sign == b'_' || sign.is_ascii_lowercase() || sign.is_ascii_digit())
-    });
-    let mut count = 0;
-    for name in named {
-        count += 1;
-        assert!(
-            code.contains(&format!("fn {name}(")),
-            "docs/security.md names the test {name}, which is not there"
-        );
+    for name in ["docs/security.md", "docs/architecture.md"] {
+        let page = page(name);
+        // A test's name is a sentence.
+        let named = page.split('`').skip(1).step_by(2).filter(|word| {
+            word.matches('_').count() > 2
+                && word.bytes().all(|sign| sign == b'_' || sign.is_ascii_lowercase() || sign.is_ascii_digit())
+        });
+        let named: Vec<&str> = named.collect();
+        for test in &named {
+            assert!(
+                code.contains(&format!("fn {test}(")),
+                "{name} names the test {test}, which is not there"
+            );
+        }
+        assert!(named.len() > 20, "{name} names {} tests", named.len());
     }
-    assert!(count > 20, "{count} tests are named");
+}
+
+/// The rows of tables whose last column has this name, and the last cell of each.
+fn last_cells<'p>(page: &'p str, column: &str) -> Vec<(&'p str, &'p str)> {
+    let (mut rows, mut is_of_it) = (Vec::new(), false);
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        let last = line.trim_end().strip_suffix('|').and_then(|line| line.rsplit('|').next()).map(str::trim);
+        let Some(last) = last.filter(|_| line.starts_with('|')) else {
+            is_of_it = false;
+            continue;
+        };
+        if lines.peek().is_some_and(|next| next.starts_with("|---")) {
+            is_of_it = last.split(' ').next() == Some(column);
+        } else if is_of_it && !line.starts_with("|---") {
+            rows.push((line, last));
+        }
+    }
+    rows
+}
+
+/// Where nothing shows it, the page says that, and nobody takes an empty cell for a test that is still to come.
+#[test]
+fn no_attempt_is_without_a_test_or_a_word_of_it() {
+    let example = "| a | test |\n|---|---|\n| b | |\n| c | `t` |\n\n| a | here |\n|---|---|\n| d | |\n";
+    assert_eq!(last_cells(example, "test"), [("| b | |", ""), ("| c | `t` |", "`t`")]);
+    for name in ["docs/security.md", "docs/architecture.md"] {
+        let page = page(name);
+        let rows = last_cells(&page, "test");
+        assert!(rows.len() > 20, "{name} has {} rows", rows.len());
+        for (row, test) in rows {
+            assert!(!test.is_empty(), "{name} has a row without a test: {row}");
+        }
+    }
 }
