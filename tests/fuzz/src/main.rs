@@ -11,19 +11,26 @@ mod child;
 mod mutate;
 mod targets;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use conjur_operator::heavy::serve;
 
 use targets::Target;
 
 /// Counts what is allocated, and refuses what is over the limit of an input.
 #[global_allocator]
 static ALLOCATOR: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, usize::MAX);
+
+/// How long one input may take on the clock, before its process is ended: what waits for ever takes no processor time.
+const STUCK: Duration = Duration::from_secs(120);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Fuzzes.
 #[derive(Debug, Parser)]
@@ -49,7 +56,15 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let mut given = std::env::args().skip(1);
+    // The heavy work of a target is done by this program again, as the operator's is by the operator.
+    let done = if given.next().as_deref() == Some(serve::COMMAND) {
+        let bytes = given.next().and_then(|bytes| bytes.parse().ok()).unwrap_or_default();
+        serve::run(bytes).context("a worker")
+    } else {
+        run(&Options::parse())
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -95,23 +110,52 @@ fn run(options: &Options) -> Result<()> {
 /// Runs one target in a process of its own.
 fn parent(target: &Target, time: Duration, seed: u64) -> Result<()> {
     let folder = failures(target)?;
-    let output = Command::new(std::env::current_exe()?)
+    let mut child = Command::new(std::env::current_exe()?)
         .args([target.name, "--child", "--seed", &seed.to_string(), "--seconds", &time.as_secs().to_string()])
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .context("starting the process of a target")?;
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // It says less than a pipe holds, at its end.
+    let status = wait(&mut child, &folder.join("now"), STUCK)?;
+    let (mut said, mut errors) = (String::new(), String::new());
+    if let Some(output) = &mut child.stdout {
+        output.read_to_string(&mut said).context("what it said")?;
+    }
+    if let Some(output) = &mut child.stderr {
+        output.read_to_string(&mut errors).context("its errors")?;
+    }
     print!("{said}");
-    if output.status.success() {
+    if status.is_some_and(|status| status.success()) {
         return Ok(());
     }
-    let what: Vec<&str> = errors.lines().take(6).collect();
+    let took = format!("one input took longer than {STUCK:?} on the clock");
+    let what: Vec<&str> = if status.is_none() { vec![&took] } else { errors.lines().take(6).collect() };
     let mut kept = "see above".to_owned();
-    if output.status.code() != Some(1) {
+    if status.and_then(|status| status.code()) != Some(1) {
         let ended = folder.join(format!("ended-{seed}"));
         std::fs::rename(folder.join("now"), &ended).context("keeping the input that ended the process")?;
         kept = ended.display().to_string();
     }
-    bail!("{} failed ({}), seed {seed}, input {kept}: {}", target.name, output.status, what.join(" | "))
+    let how = status.map_or_else(|| "ended".to_owned(), |status| status.to_string());
+    bail!("{} failed ({how}), seed {seed}, input {kept}: {}", target.name, what.join(" | "))
+}
+
+/// How a process ended; none where one input took longer than `stuck`, and it was killed. It writes each into `now`.
+fn wait(child: &mut Child, now: &Path, stuck: Duration) -> Result<Option<ExitStatus>> {
+    let began = SystemTime::now();
+    loop {
+        if let Some(status) = child.try_wait().context("waiting for a target")? {
+            return Ok(Some(status));
+        }
+        let written = std::fs::metadata(now).and_then(|now| now.modified()).unwrap_or(began);
+        if written.max(began).elapsed().is_ok_and(|took| took > stuck) {
+            child.kill().context("ending a target")?;
+            child.wait().context("the end of a target")?;
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 fn root() -> &'static Path {
@@ -130,4 +174,20 @@ fn failures(target: &Target) -> Result<PathBuf> {
     let folder = under.join("fuzz").join(target.name);
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stuck_is_ended_and_what_goes_on_is_not() -> Result<()> {
+        let now = std::env::temp_dir().join(format!("fuzz-now-{}", std::process::id()));
+        let mut sleeps = Command::new("sleep").arg("60").spawn()?;
+        assert_eq!(wait(&mut sleeps, &now, Duration::from_millis(300))?, None);
+        let mut ends = Command::new("sleep").arg("1").spawn()?;
+        let ended = wait(&mut ends, &now, Duration::from_secs(30))?;
+        assert!(ended.is_some_and(|status| status.success()));
+        Ok(())
+    }
 }

@@ -30,12 +30,41 @@ pub fn pem() -> Read {
 }
 
 /// A server that lets everybody in, and then answers each request with the input: the first byte says whether that is
-/// the whole answer, head and all, or the body of one with a status.
+/// the whole answer, head and all, or the body of one with a status. Before it may stand a [`Mode`].
 pub fn answers() -> Read {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     #[expect(clippy::expect_used, reason = "a fuzzer without a runtime does nothing")]
     let runtime = runtime.expect("a runtime");
     Box::new(move |input| runtime.block_on(asked(input)))
+}
+
+/// What the input answers, where its first byte says so; other bytes belong to the answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// All but logins.
+    LetIn,
+    /// Logins too: the request for a token.
+    Token,
+    /// The same, of one that first gets its API key for a password.
+    Password,
+}
+
+impl Mode {
+    fn of(input: &[u8]) -> (Self, &[u8]) {
+        match input.split_first() {
+            Some((0xfe, rest)) => (Self::Token, rest),
+            Some((0xff, rest)) => (Self::Password, rest),
+            _ => (Self::LetIn, input),
+        }
+    }
+
+    fn credentials(self) -> Credentials {
+        let secret = Sensitive::new("key".to_owned());
+        match self {
+            Self::LetIn | Self::Token => Credentials::ApiKey { login: "host/x".to_owned(), api_key: secret },
+            Self::Password => Credentials::Password { login: "alice".to_owned(), password: secret },
+        }
+    }
 }
 
 const STATUS: [u16; 12] = [200, 201, 204, 307, 400, 401, 403, 404, 409, 422, 429, 500];
@@ -53,13 +82,15 @@ fn answer(input: &[u8]) -> Vec<u8> {
 async fn asked(input: &[u8]) -> String {
     let Ok(listener) = TcpListener::bind("127.0.0.1:0").await else { return "no port".to_owned() };
     let Ok(address) = listener.local_addr() else { return "no port".to_owned() };
+    let (mode, input) = Mode::of(input);
     let answer = answer(input);
     let serve = async {
         loop {
             let Ok((mut stream, _)) = listener.accept().await else { continue };
             let mut head = [0; 8192];
             let read = stream.read(&mut head).await.unwrap_or_default();
-            let login = String::from_utf8_lossy(&head[..read]).contains("/authenticate");
+            let login =
+                mode == Mode::LetIn && String::from_utf8_lossy(&head[..read]).contains("/authenticate");
             let token = b"HTTP/1.1 200 OK\r\nContent-Length: 58\r\nConnection: close\r\n\r\n{\"protected\":\"e30=\",\"payload\":\"e30=\",\"signature\":\"c2ln\"}\r\n\r\n";
             let first = if login { token.as_slice() } else { answer.as_slice() };
             stream.write_all(first).await.ok();
@@ -69,15 +100,14 @@ async fn asked(input: &[u8]) -> String {
     let url = format!("http://{address}");
     tokio::select! {
         () = serve => String::new(),
-        said = ask(&url) => said,
+        said = ask(&url, mode) => said,
     }
 }
 
 /// Asks for everything that the operator ever asks for; the first letters of what came.
-async fn ask(url: &str) -> String {
-    let api_key = Sensitive::new("key".to_owned());
+async fn ask(url: &str, mode: Mode) -> String {
     let Ok(url) = url.parse::<url::Url>() else { return String::new() };
-    let mut config = Config::new(url, "myorg", Credentials::ApiKey { login: "host/x".to_owned(), api_key });
+    let mut config = Config::new(url, "myorg", mode.credentials());
     config.limits.timeout = Duration::from_millis(100);
     config.limits.policy_timeout = Duration::from_millis(100);
     let Ok(client) = Client::new(config) else { return "no client".to_owned() };

@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use conjur_operator::api::{
-    ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, GoDuration, connection::Settings,
+    ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, GoDuration,
+    connection::{AccessRule, Settings},
 };
 use conjur_operator::leader::{Record, Seen, decide};
 use conjur_operator::plan::access::{self, Consumer};
 use conjur_operator::plan::schedule::Slots;
 use conjur_operator::plan::sources::Sources;
+use conjur_operator::plan::{connection, references};
 use k8s_openapi::api::coordination::v1::Lease;
 use serde::de::DeserializeOwned;
 
@@ -24,6 +26,7 @@ pub fn specs() -> Read {
         let mut said = String::new();
         if let Some(object) = decoded::<ConjurSecret>(input) {
             let spec = &object.spec;
+            said += if references::of_secret(spec).is_ok() { "" } else { "leads away " };
             said += match Sources::of(spec.entries(), spec.sources()) {
                 Ok(sources) => {
                     let (named, finds) = (sources.named().count(), sources.finds().count());
@@ -36,21 +39,34 @@ pub fn specs() -> Read {
             said += if slots.next_in(now) <= spec.interval() { " soon" } else { " later" };
         }
         if let Some(object) = decoded::<ConjurPolicy>(input) {
+            said += if references::of_policy(&object.spec).is_ok() { "" } else { " leads away" };
             said += if object.spec.drift_check().is_some() { " drift" } else { " policy" };
         }
         if let Some(object) = decoded::<ConjurConnection>(input) {
             let settings = Settings::from(&object.spec);
             said += if settings.token_refresh_interval.is_zero() { " zero" } else { " connection" };
+            said += &checked(&settings, None);
         }
         if let Some(object) = decoded::<ClusterConjurConnection>(input) {
             let labels = std::collections::BTreeMap::from([("team".to_owned(), "pay".to_owned())]);
             let who = Consumer { namespace: "billing", labels: &labels };
             let rules = object.spec.access.as_deref().unwrap_or_default();
+            said += &checked(&Settings::from(&object.spec), Some(rules));
             said += &access::check_use(rules, who, "shared")
                 .map_or_else(|refused| word(&refused.message), |()| " used".to_owned());
         }
         said
     })
+}
+
+/// What a connection's settings come to before anything is asked for by them: also where they lead.
+fn checked(settings: &Settings, rules: Option<&[AccessRule]>) -> String {
+    let read = connection::check(settings, rules);
+    assert!(
+        read.is_err() || references::of_connection(settings, rules).is_ok(),
+        "what leads elsewhere passes the check of a connection"
+    );
+    read.map_or_else(|failure| word(&failure.message), |()| " sound".to_owned())
 }
 
 /// Durations as Go writes them.

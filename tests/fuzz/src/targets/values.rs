@@ -1,13 +1,20 @@
 //! What makes a Secret of values: templates, patterns, JSON.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use conjur_operator::api::secret::{DataEntry, DataSource, Decode, Extract, Find, Rewrite};
+use conjur_operator::heavy::{Heavy, Whose};
 use conjur_operator::plan::sources::{Got, LeftOut, Made, Problem, Sources};
 use conjur_operator::plan::template::{self, Light, Text};
 use conjur_operator::sensitive::Sensitive;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::{Read, word};
+
+/// How long rendering by workers may take on the clock, with the time that it takes to start them.
+const HEAVY_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Templates over values of a few forms.
 pub fn templates() -> Read {
@@ -21,17 +28,29 @@ pub fn templates() -> Read {
     ]
     .map(|(key, value)| (key.to_owned(), Sensitive::new(value.to_vec())))
     .into();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    #[expect(clippy::expect_used, reason = "a fuzzer without a runtime renders nothing")]
+    let runtime = runtime.expect("a runtime");
+    let heavy = std::env::current_exe().map(Heavy::new);
     Box::new(move |input| {
         let texts = [Text::inline("t", &String::from_utf8_lossy(input))];
         if let Err(error) = template::check(&texts) {
             return word(&error.what);
         }
-        // All others are rendered by a process that may die of them.
         match template::render_light(&texts, &values) {
-            Ok(Light::Done(_)) => "rendered".to_owned(),
-            Ok(Light::TooHeavy) => "too heavy".to_owned(),
-            Err(error) => word(&error.what),
+            Ok(Light::Done(_)) => return "rendered".to_owned(),
+            Ok(Light::TooHeavy) => {}
+            Err(error) => return word(&error.what),
         }
+        // All others are rendered by a process that may die of them, within its limits of memory and time.
+        let Ok(heavy) = &heavy else { return "no worker".to_owned() };
+        let text = texts[0].text.expose().clone();
+        let whose = Whose::of("ConjurSecret", &ObjectMeta::default(), &[text]);
+        let began = Instant::now();
+        let made = runtime.block_on(heavy.render_templates(&whose, &texts, &values));
+        // Three workers may die of it one after the other.
+        assert!(began.elapsed() < HEAVY_AT_MOST, "a worker was not ended: {:?}", began.elapsed());
+        made.map_or_else(|failure| word(&failure.message), |_| "rendered by a worker".to_owned())
     })
 }
 
