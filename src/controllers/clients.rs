@@ -679,15 +679,6 @@ pub fn not_ready(facts: &Facts, why: &Failure) -> Failure {
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        let connection: crate::api::ConjurConnection = serde_json::from_value(serde_json::json!({
-            "metadata": { "name": "c", "namespace": "n", "uid": "u", "generation": 1 },
-            "spec": { "url": "http://conjur", "account": "demo", "auth": {} }
-        }))
-        .unwrap();
-        Facts::from(&connection)
-    }
-
     #[test]
     fn who_has_most_clients_makes_room_and_those_in_use_come_last() {
         let now = Instant::now() + Duration::from_secs(3600);
@@ -724,7 +715,7 @@ mod tests {
 
     #[test]
     fn a_client_is_tried_for_who_may_use_it_and_made_again_when_it_was_let_go() {
-        let facts = facts();
+        let facts = facts("c");
         let (wakeups, mut woken) = Wakeups::new();
         let clients = Clients::new(wakeups);
         assert!(matches!(clients.standing(&facts), Standing::Untried));
@@ -841,7 +832,7 @@ mod tests {
 
     #[test]
     fn a_server_that_asks_to_wait_is_not_asked_before() {
-        let facts = facts();
+        let facts = facts("c");
         let clients = Clients::new(Wakeups::new().0);
         let limited = |seconds| conjur::Error::RateLimited {
             message: "wait".into(),
@@ -861,7 +852,7 @@ mod tests {
 
     #[test]
     fn what_worked_for_a_while_starts_its_backoff_anew() {
-        let facts = facts();
+        let facts = facts("c");
         let clients = Clients::new(Wakeups::new().0);
         let refused = Failure::from(conjur::Error::Unauthenticated { message: "no".into() });
         let failures = || clients.entry(&facts, |entry| Some(entry.failures));
@@ -884,7 +875,7 @@ mod tests {
 
     #[test]
     fn a_shortage_of_the_operator_is_one_objects_and_not_the_connections() {
-        let facts = facts();
+        let facts = facts("c");
         let (wakeups, mut woken) = Wakeups::new();
         let clients = Clients::new(wakeups);
         let config =

@@ -34,7 +34,8 @@ fn two_minutes_of_all_attacks_at_once_leave_honest_tenants_alone() {
     assert_eq!(report["kinds"].as_array().unwrap().len(), KINDS, "{report:#}");
     assert!(report["figures"]["attacked"]["probes"].as_u64().unwrap() > 60, "{report:#}");
     for (what, times) in report["figures"]["attacked"]["seconds"].as_object().unwrap() {
-        let mut times: Vec<f64> = times.as_array().unwrap().iter().filter_map(|time| time.as_f64()).collect();
+        let mut times: Vec<f64> =
+            times.as_array().unwrap().iter().filter_map(serde_json::Value::as_f64).collect();
         assert!(times.len() > 30, "{what}: {times:?}");
         times.sort_by(f64::total_cmp);
         assert!(times[times.len() * 95 / 100] < LONGEST, "{what}: {times:?}");
