@@ -90,9 +90,11 @@ pub const FOUND_VARIABLES: usize = 5_000;
 pub const ANSWERS_BYTES: usize = 32 * MIB;
 /// An answer up to this size counts for nothing: the connections bound how many there are.
 pub const ANSWER_SMALL: usize = 64 * KIB;
-/// All values of one object together, as they come from Conjur; above [`ANSWER_SMALL`] they count among
-/// [`ANSWERS_BYTES`].
+/// All values of one object together, as they come from Conjur; above [`VALUES_SMALL_BYTES`] they count
+/// among [`ANSWERS_BYTES`].
 pub const VALUES_BYTES: usize = 16 * MIB;
+/// Values of one object up to this, together, count for nothing: thousands of objects wait at once to write theirs.
+pub const VALUES_SMALL_BYTES: usize = 8 * KIB;
 /// Texts of templates and documents that are read from the API server at once, for the process.
 pub const TEXT_READERS: usize = 1;
 /// How long a text waits for its turn to be read before it is given up for now.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{ALL, COPIES, HELD, Share};
 use crate::budget::{Budget, Party, Taken};
 use crate::conjur::error::Error;
-use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES, ANSWERS_PATIENCE, Limit, VALUES_BYTES, hit};
+use crate::limits::{ANSWERS_BYTES, ANSWERS_PATIENCE, Limit, VALUES_BYTES, VALUES_SMALL_BYTES, hit};
 
 /// What came for the work that runs now.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Sum {
 
     /// How much is not paid for, beyond what is free.
     pub(crate) fn owes(&self) -> usize {
-        self.gathered.small.saturating_sub(ANSWER_SMALL + self.gathered.paid)
+        self.gathered.small.saturating_sub(VALUES_SMALL_BYTES + self.gathered.paid)
     }
 
     /// What is to be paid now; none where there is nothing, as of nearly all objects.
@@ -79,7 +79,7 @@ impl Sum {
         if owes == 0 {
             return None;
         }
-        let pays = owes.next_multiple_of(ANSWER_SMALL);
+        let pays = owes.next_multiple_of(VALUES_SMALL_BYTES);
         let already: usize = self.gathered.taken.iter().map(Taken::amount).sum();
         let amount = pays.saturating_mul(COPIES).min(ANSWERS_BYTES.saturating_sub(already));
         Some(Bill { budget: Arc::clone(&self.budget), party: Arc::clone(&self.party), amount, pays })
@@ -144,7 +144,7 @@ impl Refused {
                 message: format!(
                     "{what} that are asked for at {url} have over {} KiB together, and the values of other objects fill the \
                      memory for more",
-                    ANSWER_SMALL >> 10
+                    VALUES_SMALL_BYTES >> 10
                 ),
             },
         }
@@ -167,13 +167,13 @@ mod tests {
         let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
         until_done(async {
             let mut first = sum(&budget, "a");
-            first.add(ANSWER_SMALL, None).unwrap();
+            first.add(VALUES_SMALL_BYTES, None).unwrap();
             assert!(first.bill().is_none());
             drop(first);
             let mut second = sum(&budget, "a");
             second.add(100 * KIB, None).unwrap();
             second.pay().await.unwrap();
-            assert_eq!(budget.held_by("a"), 128 * KIB * COPIES, "what came before for the same work counts");
+            assert_eq!(budget.held_by("a"), 104 * KIB * COPIES, "what came before for the same work counts");
             assert!(second.bill().is_none());
         })
         .await;
@@ -188,7 +188,7 @@ mod tests {
         sum.add(1024 * KIB, Some(&share)).unwrap();
         assert_eq!(sum.owes(), 0);
         sum.add(1024 * KIB, Some(&Share(budget.try_take(&"a".into(), 1).unwrap()))).unwrap();
-        assert_eq!(sum.owes(), 1024 * KIB - ANSWER_SMALL);
+        assert_eq!(sum.owes(), 1024 * KIB - VALUES_SMALL_BYTES);
     }
 
     #[tokio::test]
@@ -196,11 +196,11 @@ mod tests {
         let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
         let _all = budget.try_take(&"a".into(), ANSWERS_BYTES).unwrap();
         let mut refused = sum(&budget, "a");
-        refused.add(ANSWER_SMALL + 1, None).unwrap();
+        refused.add(VALUES_SMALL_BYTES + 1, None).unwrap();
         let paid = refused.bill().unwrap().pay(Duration::from_millis(20)).await;
         assert_eq!(refused.settle(paid), Err(Refused::NoRoom));
         let mut other = sum(&budget, "b");
-        other.add(ANSWER_SMALL + 1, None).unwrap();
+        other.add(VALUES_SMALL_BYTES + 1, None).unwrap();
         assert_eq!(other.pay().await, Ok(()), "another party is sure of a part");
         assert_eq!(other.add(VALUES_BYTES, None), Err(Refused::TooLarge));
     }
