@@ -19,7 +19,10 @@ pub enum Lane {
 /// On whose behalf a call is made: one party, or all that wait for what it brings. A call waits in the line of each of
 /// them, and goes with the first turn that comes; more may join while it waits.
 #[derive(Debug, Clone)]
-pub(crate) struct Parties(Arc<Group>);
+pub(crate) struct Parties {
+    group: Arc<Group>,
+    is_hasty: bool,
+}
 
 #[derive(Debug)]
 struct Group {
@@ -32,7 +35,8 @@ impl Parties {
         let mut distinct = Vec::new();
         let mut known = HashSet::new();
         distinct.extend(all.into_iter().filter(|party| known.insert(Arc::clone(party))));
-        Self(Arc::new(Group { all: Mutex::new(distinct), grown: Notify::new() }))
+        let group = Arc::new(Group { all: Mutex::new(distinct), grown: Notify::new() });
+        Self { group, is_hasty: false }
     }
 
     /// A call that everybody waits for, like a login: nothing else waits in its line.
@@ -40,18 +44,28 @@ impl Parties {
         Self::of(["".into()])
     }
 
+    /// What one of them asks for must not wait for the room that another's takes: the call is given up before it does.
+    pub(crate) fn in_haste(self) -> Self {
+        Self { is_hasty: true, ..self }
+    }
+
+    /// Whether the call is in haste.
+    pub(crate) fn is_hasty(&self) -> bool {
+        self.is_hasty
+    }
+
     /// One more waits for the call.
     pub(crate) fn join(&self, party: &Arc<str>) {
-        let mut all = lock(&self.0.all);
+        let mut all = lock(&self.group.all);
         if !all.contains(party) {
             all.push(Arc::clone(party));
-            self.0.grown.notify_waiters();
+            self.group.grown.notify_waiters();
         }
     }
 
     /// The first of them, who makes the calls that are nobody else's.
     pub(crate) fn first(&self) -> Arc<str> {
-        lock(&self.0.all).first().cloned().unwrap_or_default()
+        lock(&self.group.all).first().cloned().unwrap_or_default()
     }
 }
 
@@ -119,9 +133,9 @@ impl Gate {
         let mut known = 0;
         loop {
             // Made before the parties are looked at: none that joins in between is missed.
-            let grown = parties.0.grown.notified();
+            let grown = parties.group.grown.notified();
             {
-                let all = lock(&parties.0.all);
+                let all = lock(&parties.group.all);
                 let mut queue = lock(&self.state);
                 let waiting = queue.waiting.lane_mut(lane == Lane::Foreground);
                 for party in &all[known..] {
@@ -167,6 +181,21 @@ impl Gate {
         queue.refresh_out += usize::from(lane == Lane::Refresh);
         queue.slow_out += usize::from(pull == Pull::Slow);
         Some((sender, Permit { gate: Arc::clone(self), lane, pull }))
+    }
+}
+
+impl Permit {
+    /// The call takes long after all. False where it may not: those that do hold their half of the permits already.
+    pub(crate) fn slow_down(&mut self) -> bool {
+        if self.pull == Pull::Quick {
+            let mut queue = lock(&self.gate.state);
+            if queue.slow_out >= Gate::slow_share(self.gate.total) {
+                return false;
+            }
+            queue.slow_out += 1;
+            self.pull = Pull::Slow;
+        }
+        true
     }
 }
 
@@ -244,11 +273,16 @@ mod tests {
         let gate = Gate::new(4);
         let parties = Parties::of(["a".into()]);
         let slow = || Box::pin(gate.enter(Lane::Foreground, Pull::Slow, &parties));
+        let mut quick = enter(&gate, Lane::Foreground, "a").await;
         let held = [slow().await, slow().await];
+        assert!(!quick.slow_down(), "it would keep the half that is for the others");
+        drop(quick);
         let mut third = slow();
         assert!((&mut third).now_or_never().is_none());
         enter(&gate, Lane::Foreground, "a").now_or_never().expect("what is quick does not wait behind it");
         drop(held);
+        let mut late = enter(&gate, Lane::Foreground, "a").await;
+        assert!(late.slow_down() && late.slow_down());
         third.now_or_never().expect("then the third");
     }
 

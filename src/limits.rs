@@ -25,6 +25,8 @@ pub const LIGHT_BYTES: usize = 64 * KIB;
 pub const HEAVY_WORKER_BYTES: usize = 32 * MIB;
 /// One piece of what a worker process is asked, or says; none comes near it.
 pub const HEAVY_MESSAGE_BYTES: usize = 64 * MIB;
+/// One worker process: one that keeps more in memory after an answer is ended.
+pub const HEAVY_WORKER_KEPT_BYTES: usize = 8 * MIB;
 /// One worker process: questions that it answers before another one is started.
 pub const HEAVY_WORKER_ANSWERS: usize = 1_000;
 /// One worker process: how long it is kept without a question.
@@ -314,11 +316,11 @@ pub const TURN_WAIT: Duration = Duration::from_secs(200);
 
 /// Objects of one connection that are worked on at once, of what is new and of what is repeated each: a namespace alone
 /// gets four fifths, which are enough for several full batches while as many objects write.
-pub const RUNNING_ON_CONNECTION: usize = 1_280;
+pub const RUNNING_ON_CONNECTION: usize = 768;
 /// ConjurSecrets that are worked on at once, for the process. A namespace may have four times of what is left free.
-pub const RUNNING_SECRETS: usize = 2_560;
+pub const RUNNING_SECRETS: usize = 1_536;
 /// Objects of any other kind that are worked on at once, for the process, each kind.
-pub const RUNNING_OTHERS: usize = 640;
+pub const RUNNING_OTHERS: usize = 384;
 /// How often in a row what is new or changed goes before what is repeated, where both wait.
 pub const URGENT_IN_A_ROW: u32 = 3;
 /// One reconcile of a ConjurSecret.

@@ -166,11 +166,11 @@ impl Transport {
         let mut started = None;
         let mut attempt = 0;
         loop {
-            let permit = self.enter(call).await;
+            let mut permit = self.enter(call).await;
             let deadline = *started.get_or_insert_with(Instant::now) + call.timeout;
             let left = deadline.saturating_duration_since(Instant::now());
             let result = match self.open(call, token, left).await {
-                Ok(opened) => self.read(call, opened).await,
+                Ok(opened) => self.read(call, opened, &mut permit).await,
                 Err(fault) => Err(fault),
             };
             drop(permit);
@@ -198,8 +198,14 @@ impl Transport {
         Ok((self.open(call, token, call.timeout).await?, permit))
     }
 
-    /// Reads the rest of an answer up to the call's limit. Of what is not a success the beginning will do.
-    pub(crate) async fn read(&self, call: &Call, opened: Opened) -> Result<Answer, Fault> {
+    /// Reads the rest of an answer up to the call's limit. Of what is not a success the beginning will do. One that waits
+    /// for room leaves half of the permits to those that don't: they would all wait for what large answers hold.
+    pub(crate) async fn read(
+        &self,
+        call: &Call,
+        opened: Opened,
+        permit: &mut Permit,
+    ) -> Result<Answer, Fault> {
         let Opened { mut response, start, socket: _socket } = opened;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
         let success = response.status().is_success();
@@ -212,7 +218,10 @@ impl Transport {
         let patience = if call.repeatable { limits::ANSWERS_PATIENCE } else { call.timeout };
         let mut reading = Reading::new(&self.payer(&call.parties), patience);
         let full = |_| self.crowded(call, start);
-        reading.up_to(expected.min(most), most).await.map_err(full)?;
+        reading
+            .up_to(expected.min(most), most, || !call.parties.is_hasty() && permit.slow_down())
+            .await
+            .map_err(full)?;
         let mut body = Sensitive::new(Vec::with_capacity(expected.min(most)));
         // The chunks themselves belong to hyper's read buffer and are not wiped.
         loop {
@@ -224,7 +233,10 @@ impl Transport {
             if length > most && success {
                 return Err(self.too_large(call, start));
             }
-            reading.up_to(length.min(most), most).await.map_err(full)?;
+            reading
+                .up_to(length.min(most), most, || !call.parties.is_hasty() && permit.slow_down())
+                .await
+                .map_err(full)?;
             let rest = most - body.expose().len();
             append(body.expose_mut(), &chunk[..chunk.len().min(rest)]);
             if length > most {
@@ -236,7 +248,10 @@ impl Transport {
             if weight > limits::ANSWER_WEIGHT {
                 return Err(self.too_large(call, start));
             }
-            reading.up_to(weight, limits::ANSWER_WEIGHT).await.map_err(full)?;
+            reading
+                .up_to(weight, limits::ANSWER_WEIGHT, || !call.parties.is_hasty() && permit.slow_down())
+                .await
+                .map_err(full)?;
         }
         self.done(call, status, start);
         Ok(Answer { endpoint: call.endpoint, status, headers, body, share: reading.done() })

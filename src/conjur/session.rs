@@ -108,7 +108,8 @@ impl Session {
             let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
             (opened, permit) = self.open(call, &token).await?;
             if opened.response.status().as_u16() == 401 {
-                let answer = self.transport.read(call, opened).await.map_err(|fault| fault.error)?;
+                let answer =
+                    self.transport.read(call, opened, &mut permit).await.map_err(|fault| fault.error)?;
                 return Err(self.rejected(&token, &answer).await.error);
             }
         } else {
@@ -119,7 +120,7 @@ impl Session {
             drop(permit);
             return read.map(Some);
         }
-        let answer = self.transport.read(call, opened).await.map_err(|fault| fault.error)?;
+        let answer = self.transport.read(call, opened, &mut permit).await.map_err(|fault| fault.error)?;
         drop(permit);
         match error::from_answer(&answer, about) {
             Error::NotFound { .. } => Ok(None),

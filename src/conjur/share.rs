@@ -18,7 +18,7 @@ pub(crate) use self::sum::{Refused, Sum};
 use crate::budget::{Budget, Party, Taken};
 use crate::limits::{
     ANSWER_SMALL, ANSWERS_BYTES, Limit, TEXT_READERS, TEXT_READERS_PATIENCE, TEXT_SMALL, TEXTS_BYTES,
-    TEXTS_PATIENCE,
+    TEXTS_PATIENCE, hit,
 };
 
 pub(super) static ALL: LazyLock<Arc<Budget>> =
@@ -90,14 +90,34 @@ impl Reading {
         Self { budget, party, share: None, patience, paid: ANSWER_SMALL, waited: Duration::ZERO }
     }
 
-    /// Before the answer is held up to `length`. Waits for its turn; an answer grows by doubling, so this is seldom asked.
-    pub(crate) async fn up_to(&mut self, length: usize, most: usize) -> Result<(), Full> {
+    /// Before the answer is held up to `length`. Waits for its turn where it `may_wait`; an answer grows by doubling, so
+    /// this is seldom asked.
+    pub(crate) async fn up_to(
+        &mut self,
+        length: usize,
+        most: usize,
+        may_wait: impl FnOnce() -> bool,
+    ) -> Result<(), Full> {
         if length <= self.paid {
             return Ok(());
         }
         let length = length.max(self.paid.saturating_mul(2)).min(most).max(length);
         let already = self.share.as_ref().map_or(0, Taken::amount);
         let more = cost(length).min(ANSWERS_BYTES).saturating_sub(already);
+        let is_free = if let Some(share) = &mut self.share {
+            share.try_grow(more)
+        } else {
+            self.share = self.budget.try_take(&self.party, more);
+            self.share.is_some()
+        };
+        if is_free {
+            self.paid = length;
+            return Ok(());
+        }
+        if !may_wait() {
+            hit(Limit::AnswersBytes);
+            return Err(Full);
+        }
         let start = Instant::now();
         let enough = if let Some(share) = &mut self.share {
             share.grow(more, self.patience).await
@@ -210,7 +230,7 @@ mod tests {
 
     async fn read(budget: &Arc<Budget>, party: &str, length: usize) -> Option<Share> {
         let mut reading = Reading::from(budget, &party.into(), PATIENCE);
-        reading.up_to(length, usize::MAX).await.unwrap();
+        reading.up_to(length, usize::MAX, || true).await.unwrap();
         reading.done()
     }
 
@@ -220,10 +240,16 @@ mod tests {
         let all = read(&budget, "a", ANSWERS_BYTES).await.unwrap();
         assert!(read(&budget, "a", ANSWER_SMALL).await.is_none(), "it takes nothing");
         let mut next = Reading::from(&budget, &"a".into(), PATIENCE);
-        assert_eq!(next.up_to(MIB, MIB).await, Err(Full), "it is given up rather than held without a share");
+        assert_eq!(
+            next.up_to(MIB, MIB, || true).await,
+            Err(Full),
+            "it is given up rather than held without a share"
+        );
+        let at_once = futures::FutureExt::now_or_never(next.up_to(MIB, MIB, || false));
+        assert_eq!(at_once, Some(Err(Full)), "and at once where too many wait already");
         assert!(read(&budget, "b", MIB).await.is_some(), "another's is read all the same");
         drop(all);
-        assert_eq!(next.up_to(MIB, MIB).await, Ok(()));
+        assert_eq!(next.up_to(MIB, MIB, || true).await, Ok(()));
     }
 
     #[tokio::test]
@@ -232,7 +258,7 @@ mod tests {
         let mut reading = Reading::from(&budget, &"a".into(), PATIENCE);
         let paid = |reading: &Reading| reading.share.as_ref().map_or(0, Taken::amount);
         for length in (0..8 * MIB).step_by(16 * 1024) {
-            reading.up_to(length, 8 * MIB).await.unwrap();
+            reading.up_to(length, 8 * MIB, || true).await.unwrap();
             assert!(length <= ANSWER_SMALL || paid(&reading) >= cost(length), "{length}");
             assert!(paid(&reading) <= cost(8 * MIB), "{length}");
         }

@@ -52,11 +52,17 @@ impl Workers {
         // What one question left behind in it must not grow with the next; and no more wait than may be at work.
         if worker.bytes == limits::HEAVY_WORKER_BYTES
             && worker.answered < limits::HEAVY_WORKER_ANSWERS
+            && worker.resident() <= limits::HEAVY_WORKER_KEPT_BYTES
             && idle.len() < limits::HEAVY_THREADS
         {
             idle.push((worker, Instant::now()));
         }
         Ok(answer)
+    }
+
+    /// Ends those that wait: what is asked next may take all the memory there is.
+    fn make_room(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn ask_one(&self, question: &Message, may: Allowance) -> Result<(Worker, Message), End> {
@@ -66,6 +72,9 @@ impl Workers {
                 Err(End::NoWorker(_)) => {}
                 answer => return answer.map(|answer| (worker, answer)),
             }
+        }
+        if may.bytes > limits::HEAVY_WORKER_BYTES {
+            self.make_room();
         }
         let none = |error: io::Error| End::NoWorker(error.to_string());
         let mut tries = 1;
@@ -174,11 +183,24 @@ impl Worker {
         End::NoWorker("it stopped answering".into())
     }
 
+    /// What it keeps in memory; all there is where that can't be read.
+    fn resident(&self) -> usize {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap_or_default();
+        anonymous(&statm).unwrap_or(usize::MAX)
+    }
+
     /// Its time on a processor. What can't be read counts as none: the patience bounds it all the same.
     fn used(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         ticks(&stat).map_or(Duration::ZERO, |ticks| Duration::from_millis(ticks.saturating_mul(10)))
     }
+}
+
+/// Bytes of a line of `/proc/<pid>/statm` that are in memory and of no file: of the pages it has, those that are shared go off.
+fn anonymous(statm: &str) -> Option<usize> {
+    let mut fields = statm.split_whitespace().skip(1);
+    let (resident, shared): (usize, usize) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(resident.saturating_sub(shared).saturating_mul(rustix::param::page_size()))
 }
 
 /// Time in user and kernel mode of a line of `/proc/<pid>/stat`, in hundredths of a second.
@@ -207,6 +229,12 @@ mod tests {
         assert_eq!(ticks(stat), Some(15));
         assert_eq!(ticks("7 (a"), None);
         assert_eq!(ticks("7 (a) R 1"), None);
+    }
+
+    #[test]
+    fn the_memory_of_a_process_is_what_it_shares_with_no_file() {
+        assert_eq!(anonymous("9000 300 100 5 0 70 0"), Some(200 * rustix::param::page_size()));
+        assert_eq!((anonymous("9000 300"), anonymous("")), (None, None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::wire::{Batch, Source};
 use super::{Answer, Wanted};
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
+use crate::limits::ANSWER_SMALL;
 
 /// In how many parts the ids of one party are asked for again, where there was no room for the answer to all.
 const NO_ROOM_PARTS: usize = 8;
@@ -105,7 +106,8 @@ impl Group {
         groups.filter(|members| !members.is_empty()).map(Self::new).collect()
     }
 
-    fn is_of_one(&self) -> bool {
+    /// Whether all of it is one party's.
+    pub(super) fn is_of_one(&self) -> bool {
         let mut all = self.all();
         all.next().is_none_or(|first| all.all(|member| member.party == first.party))
     }
@@ -163,6 +165,18 @@ struct Settling<'a, S> {
     limits: &'a mut Adaptive,
     now: Instant,
     done: Settled,
+}
+
+/// Whose values are large together, and have to wait for room in memory: not with those of others.
+fn whose_are_large(members: &[Member], values: &HashMap<VariableId, Answer>) -> Vec<Party> {
+    let mut bytes: HashMap<&Party, usize> = HashMap::new();
+    for Member { id, party } in members {
+        if let Some(Ok(value)) = values.get(id) {
+            *bytes.entry(party).or_default() += value.expose().len();
+        }
+    }
+    let large = bytes.into_iter().filter(|(_, bytes)| *bytes > ANSWER_SMALL);
+    large.map(|(party, _)| Arc::clone(party)).collect()
 }
 
 impl<S: Source> Settling<'_, S> {
@@ -269,6 +283,7 @@ impl<S: Source> Settling<'_, S> {
     }
 
     fn hand_over(&mut self, members: Vec<Member>, mut values: HashMap<VariableId, Answer>) {
+        self.done.suspects.extend(whose_are_large(&members, &values));
         for Member { id, .. } in members {
             let answer = values.remove(&id).unwrap_or_else(|| {
                 let message = format!("{} left variable {id} out of its answer", self.source.url());
@@ -354,4 +369,23 @@ pub(super) fn parts(mut members: Vec<Member>) -> (Vec<Member>, Vec<Member>) {
 /// The variable as it is asked for in a group.
 pub(super) fn wanted(member: &Member) -> Wanted {
     Wanted::latest(member.id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conjur::variables::Fetched;
+    use crate::sensitive::Sensitive;
+
+    #[test]
+    fn whose_values_are_large_together_asks_apart() {
+        let member = |party: &str, id: &str| Member { party: party.into(), id: VariableId::new(id).unwrap() };
+        let members = [member("a", "a/1"), member("a", "a/2"), member("b", "b/1"), member("b", "b/2")];
+        let value = |of: &Member| {
+            let length = if of.id.as_str() == "b/2" { 100 } else { ANSWER_SMALL / 2 + 1 };
+            (of.id.clone(), Ok(Arc::new(Fetched::new(Sensitive::new(vec![0; length]), None))))
+        };
+        let values = members.iter().map(value).collect();
+        assert_eq!(whose_are_large(&members, &values), [Party::from("a")]);
+    }
 }

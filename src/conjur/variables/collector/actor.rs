@@ -205,7 +205,10 @@ impl<S: Source> Actor<S> {
         let ids = group.as_ref().map(Group::ids).unwrap_or_default();
         let members = group.iter().flat_map(Group::all).map(|member| Arc::clone(&member.party));
         let parties = members.chain(alone.map(|(_, party)| party)).chain(self.waiting.parties().cloned());
-        let parties = Parties::of(parties);
+        let mut parties = Parties::of(parties);
+        if group.as_ref().is_some_and(|group| !group.is_of_one()) {
+            parties = parties.in_haste();
+        }
         let (source, theirs) = (Arc::clone(&self.source), parties.clone());
         let job = async move {
             match single {
