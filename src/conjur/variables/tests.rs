@@ -470,11 +470,15 @@ async fn the_task_ends_with_its_client() {
     until("the source is let go", || Arc::strong_count(&server) == 1).await;
 }
 
-/// Values that come by answers of their own, each too small to count.
+/// Values that come by answers of their own, each too small for its answer to count.
 fn many(count: usize) -> mpsc::UnboundedReceiver<(Wanted, Answer)> {
+    of_size(count, 65_000)
+}
+
+fn of_size(count: usize, bytes: usize) -> mpsc::UnboundedReceiver<(Wanted, Answer)> {
     let (sender, receiver) = mpsc::unbounded_channel();
     for id in ids(count) {
-        let value = padded(&id, 65_000);
+        let value = padded(&id, bytes);
         sender.send((Wanted::latest(id), Ok(value))).unwrap();
     }
     receiver
@@ -511,7 +515,7 @@ async fn values_are_paid_for_as_they_come_up_to_what_one_object_may_have() {
         gathered.map(|answers| answers.len())
     };
     share::until_done(async {
-        assert_eq!(gathered("a", &mut many(1), LONG).await, Ok(1));
+        assert_eq!(gathered("a", &mut of_size(1, 4_000), LONG).await, Ok(1));
         assert_eq!(budget.held_by("a"), 0, "one that is small is free");
         assert_eq!(gathered("a", &mut many(10), LONG).await, Ok(10));
         assert!(budget.held_by("a") >= 10 * 65_000, "{}", budget.held_by("a"));

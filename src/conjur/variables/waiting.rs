@@ -95,6 +95,8 @@ pub(super) struct Waiting {
     trusted: Lanes<Party, u64>,
     apart: Lanes<Party, Apart>,
     apart_is_next: bool,
+    /// As many of them are asked for now as may be.
+    apart_is_full: bool,
     rests: HashMap<u64, Rest>,
     suspects: HashMap<Party, Instant>,
     together_pool: Pool,
@@ -113,6 +115,7 @@ impl Waiting {
             trusted: Lanes::default(),
             apart: Lanes::default(),
             apart_is_next: false,
+            apart_is_full: false,
             rests: HashMap::new(),
             suspects: HashMap::new(),
             together_pool: Pool::default(),
@@ -219,6 +222,11 @@ impl Waiting {
             let together = self.together.lane(urgent).parties().chain(self.trusted.lane(urgent).parties());
             together.chain(self.apart.lane(urgent).parties())
         })
+    }
+
+    /// Whether as many requests of those who ask apart are under way as may be: no more is cut of theirs.
+    pub(super) fn apart_is_full(&mut self, is_full: bool) {
+        self.apart_is_full = is_full;
     }
 
     /// Ids of that party were bad: it asks apart for a while.

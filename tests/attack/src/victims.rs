@@ -1,5 +1,6 @@
 //! Honest tenants: 200 objects that are refreshed every ten seconds, and how long new ones and changed values take.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use testbed::{DevConjur, wait_for};
 use tokio::sync::Mutex;
 
 use crate::apply::{change, config_map, make, make_all, namespace, ours, remove, secret};
+use crate::say;
 use crate::world::World;
 
 /// Namespaces of each group, and objects of each.
@@ -25,6 +27,8 @@ const EACH: usize = 10;
 const SPARE: usize = 4;
 /// How often a value in Conjur is looked at: what decides how soon a change arrives where nothing is in the way.
 const INTERVAL: &str = "10s";
+/// Of a new object that waited longer, in seconds, what its status said meanwhile is told.
+const SLOW: f64 = 5.0;
 /// Who waited this long has waited for ever.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The connection that attackers use, too.
@@ -239,9 +243,29 @@ async fn newcomer(client: &Client, group: Group, turn: usize) -> Result<f64> {
     let api: Api<ConjurSecret> = Api::namespaced(client.clone(), &namespace);
     let began = Instant::now();
     make(client, &object).await?;
-    let took = until(&api, &name, began, is_ready).await?;
+    let said = RefCell::new(Vec::new());
+    let looked = |object: &ConjurSecret| {
+        let now = ready_says(object);
+        let mut said = said.borrow_mut();
+        if said.last().is_none_or(|(_, last)| *last != now) {
+            said.push((began.elapsed().as_secs_f64(), now));
+        }
+        is_ready(object)
+    };
+    let took = until(&api, &name, began, looked).await?;
+    if took > SLOW {
+        let said = said.borrow().iter().map(|(at, what)| format!("{at:.1} s {what}")).collect::<Vec<_>>();
+        say(format!("    {namespace}/{name} waited {took:.1} s: {}", said.join("; ")));
+    }
     remove(client, &object).await?;
     Ok(took)
+}
+
+/// What its Ready condition says.
+fn ready_says(object: &ConjurSecret) -> String {
+    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_deref());
+    let ready = condition::find(conditions.unwrap_or_default(), condition::READY);
+    ready.map_or_else(|| "no status".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message))
 }
 
 /// A new ConfigMap until a watch tells of it.

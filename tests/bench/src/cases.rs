@@ -2,6 +2,7 @@
 
 mod large;
 mod many;
+mod namespaces;
 mod thousand;
 
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub enum Case {
     Many,
     /// New objects while the 10,000 are refreshed
     Newcomer,
+    /// 3,000 objects in one namespace, and the same over 500
+    Namespaces,
     /// 100 Secrets of 900 KiB
     Large,
 }
@@ -40,6 +43,10 @@ pub struct Size {
     pub objects: usize,
     /// Objects of the large case.
     pub many: usize,
+    /// Objects of the case of namespaces.
+    pub wide: usize,
+    /// And the namespaces.
+    pub namespaces: usize,
     /// Variables an object.
     pub each: usize,
     /// Secrets of 900 KiB.
@@ -57,10 +64,30 @@ impl Size {
         let seconds = Duration::from_secs;
         if options.small {
             let (interval, idle) = (seconds(10), seconds(1));
-            return Self { objects: 20, many: 40, each: 5, large: 3, newcomers: 3, interval, idle };
+            return Self {
+                objects: 20,
+                many: 40,
+                wide: 20,
+                namespaces: 5,
+                each: 5,
+                large: 3,
+                newcomers: 3,
+                interval,
+                idle,
+            };
         }
         let (interval, idle) = (seconds(30), seconds(30));
-        Self { objects: 1000, many: 10_000, each: 5, large: 100, newcomers: 60, interval, idle }
+        Self {
+            objects: 1000,
+            many: 10_000,
+            wide: 3000,
+            namespaces: 500,
+            each: 5,
+            large: 100,
+            newcomers: 60,
+            interval,
+            idle,
+        }
     }
 }
 
@@ -73,6 +100,9 @@ pub async fn run(world: &World, options: &Options, report: &mut Report) -> Resul
     }
     if asked(&[Case::Many, Case::Newcomer]) {
         many::run(world, options, size, report).await?;
+    }
+    if asked(&[Case::Namespaces]) {
+        namespaces::run(world, size, report).await?;
     }
     if asked(&[Case::Large]) {
         large::run(world, size, report).await?;

@@ -13,7 +13,7 @@ fn a_small_run_of_every_case_gives_every_figure() {
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     std::fs::remove_file(&json).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 16, "{report:#}");
+    assert_eq!(rows.len(), 19, "{report:#}");
     for row in rows {
         assert!(row["runs"][0].is_number(), "{row:#}");
     }

@@ -28,6 +28,8 @@ struct Running {
     parties: Parties,
     /// What it asks for; none where that is one that can't travel with others.
     group: Option<Group>,
+    /// Nobody has a part in it but those who ask apart.
+    is_apart: bool,
 }
 
 /// Ids that went out together, until each has its answer.
@@ -147,6 +149,9 @@ impl<S: Source> Actor<S> {
     fn start_jobs(&mut self, now: Instant) {
         while self.running.len() < self.slots {
             let limits = self.limits.now(now);
+            // Those who ask apart ask for what is bad or large, which takes long: one place is out of their reach.
+            let apart = self.running.values().filter(|running| running.is_apart).count();
+            self.waiting.apart_is_full(apart >= (self.slots - 1).max(1));
             match self.waiting.cut(limits, self.refresh_may_start(), now) {
                 None => return,
                 Some(Cut::Batch { ids, lane }) => {
@@ -206,6 +211,10 @@ impl<S: Source> Actor<S> {
         let members = group.iter().flat_map(Group::all).map(|member| Arc::clone(&member.party));
         let parties = members.chain(alone.map(|(_, party)| party)).chain(self.waiting.parties().cloned());
         let mut parties = Parties::of(parties);
+        let now = Instant::now();
+        let is_apart = group
+            .as_ref()
+            .is_none_or(|group| group.all().all(|member| self.waiting.is_suspect(&member.party, now)));
         if group.as_ref().is_some_and(|group| !group.is_of_one()) {
             parties = parties.in_haste();
         }
@@ -217,7 +226,7 @@ impl<S: Source> Actor<S> {
             }
         };
         let id = self.jobs.spawn(job).id();
-        self.running.insert(id, Running { batch, lane, parties, group });
+        self.running.insert(id, Running { batch, lane, parties, group, is_apart });
     }
 
     fn start_look(&mut self, now: Instant) {

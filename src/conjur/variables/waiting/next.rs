@@ -22,6 +22,9 @@ impl Waiting {
         now: Instant,
     ) -> Option<Cut> {
         for apart in [self.apart_is_next, !self.apart_is_next] {
+            if apart && self.apart_is_full {
+                continue;
+            }
             let cut = if apart {
                 self.cut_apart(limits, refresh_too, now)
             } else {

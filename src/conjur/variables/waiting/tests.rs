@@ -146,6 +146,9 @@ fn whoever_had_bad_ids_asks_apart_and_has_every_second_request_at_most_while_oth
     }
     let member = |id: &str| Member { party: "hostile".into(), id: VariableId::new(id).unwrap() };
     waiting.rest(1, vec![Group::new(vec![member("x")])], Lane::Foreground, Duration::ZERO, now);
+    waiting.apart_is_full(true);
+    assert_eq!(names(waiting.cut(LIMITS, true, now)), "-", "what takes long leaves a place to others");
+    waiting.apart_is_full(false);
     for n in 0..6 {
         waiting.add(&wanted(&format!("v{n}")), Lane::Refresh, at("victim", &sender), now, || 1);
     }
