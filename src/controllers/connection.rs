@@ -153,7 +153,9 @@ async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Fai
         Err(failure) => return Err(failure),
     };
     let Ingredients { config, inputs } = gather::gather(facts, ctx).await?;
-    let existing = ctx.clients.existing(facts, &inputs);
+    // One that was refused keeps away from the server for a while, whoever asks.
+    let may_be_used = ctx.clients.checked_at(facts).is_some() || !asked;
+    let existing = ctx.clients.existing(facts, &inputs).filter(|_| may_be_used);
     if let (Some(rest), Some(_), false) = (rest, &existing, asked) {
         return Ok(Checked::Rests(rest));
     }
