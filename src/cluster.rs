@@ -68,7 +68,7 @@ pub enum Error {
     Failed(String),
 }
 
-/// A Secret, as the API server gave it back after a write.
+/// What was written, as the API server gave it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// Its uid.
@@ -213,8 +213,8 @@ impl Cluster {
         }
     }
 
-    /// Changes the status of an object by merge patch. Its resource version afterwards: of the object, which may be
-    /// large, nothing else comes back.
+    /// Changes the status of the object of a name by merge patch. Which object that was, and its version afterwards: of the
+    /// object, which may be large, nothing else comes back.
     ///
     /// # Errors
     /// `NotFound` where it is gone.
@@ -224,7 +224,7 @@ impl Cluster {
         name: &str,
         status: &Value,
         lane: Lane,
-    ) -> Result<String, Error>
+    ) -> Result<Written, Error>
     where
         K: Resource,
     {
@@ -234,7 +234,7 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let request = Request::new(api.resource_url());
         let request = request.patch_subresource("status", name, &params, &Patch::Merge(body));
-        Ok(self.write(&what, request).await?.resource_version)
+        self.write(&what, request).await
     }
 
     /// Whether an object that has this uid still has a finalizer; a watch may be late to show that it is gone.

@@ -51,6 +51,14 @@ pub(crate) struct Call {
     pub repeatable: bool,
 }
 
+impl Call {
+    /// Whether its answer may wait for room, with its permit: what can't be asked for again is always worth it, for the keys
+    /// of what a load made are in its answer alone.
+    fn may_wait(&self, permit: &mut Permit) -> bool {
+        !self.repeatable || (!self.parties.is_hasty() && permit.slow_down())
+    }
+}
+
 /// An answer whose body is still to come.
 pub(crate) struct Opened {
     pub response: reqwest::Response,
@@ -218,10 +226,8 @@ impl Transport {
         let patience = if call.repeatable { limits::ANSWERS_PATIENCE } else { call.timeout };
         let mut reading = Reading::new(&self.payer(&call.parties), patience);
         let full = |_| self.crowded(call, start);
-        reading
-            .up_to(expected.min(most), most, || !call.parties.is_hasty() && permit.slow_down())
-            .await
-            .map_err(full)?;
+        let mut may_wait = || call.may_wait(permit);
+        reading.up_to(expected.min(most), most, &mut may_wait).await.map_err(full)?;
         let mut body = Sensitive::new(Vec::with_capacity(expected.min(most)));
         // The chunks themselves belong to hyper's read buffer and are not wiped.
         loop {
@@ -233,10 +239,7 @@ impl Transport {
             if length > most && success {
                 return Err(self.too_large(call, start));
             }
-            reading
-                .up_to(length.min(most), most, || !call.parties.is_hasty() && permit.slow_down())
-                .await
-                .map_err(full)?;
+            reading.up_to(length.min(most), most, &mut may_wait).await.map_err(full)?;
             let rest = most - body.expose().len();
             append(body.expose_mut(), &chunk[..chunk.len().min(rest)]);
             if length > most {
@@ -248,10 +251,7 @@ impl Transport {
             if weight > limits::ANSWER_WEIGHT {
                 return Err(self.too_large(call, start));
             }
-            reading
-                .up_to(weight, limits::ANSWER_WEIGHT, || !call.parties.is_hasty() && permit.slow_down())
-                .await
-                .map_err(full)?;
+            reading.up_to(weight, limits::ANSWER_WEIGHT, &mut may_wait).await.map_err(full)?;
         }
         self.done(call, status, start);
         Ok(Answer { endpoint: call.endpoint, status, headers, body, share: reading.done() })
@@ -423,4 +423,34 @@ fn append(buffer: &mut Vec<u8>, chunk: &[u8]) {
         *buffer = larger;
     }
     buffer.extend_from_slice(chunk);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_for_again_waits_for_room_whatever_waits_already() {
+        let call = |repeatable: bool, parties: Parties| Call {
+            endpoint: Endpoint::PolicyLoad,
+            method: Method::PATCH,
+            path: String::new(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            lane: Lane::Foreground,
+            parties,
+            timeout: Duration::from_secs(1),
+            limit: 0,
+            repeatable,
+        };
+        let parties = || Parties::of(["a".into()]);
+        let gate = Gate::new(2);
+        let mut permit = gate.enter(Lane::Foreground, Pull::Quick, &parties()).await;
+        let slow = gate.enter(Lane::Foreground, Pull::Slow, &parties()).await;
+        assert!(!call(true, parties()).may_wait(&mut permit));
+        assert!(call(false, parties()).may_wait(&mut permit));
+        drop(slow);
+        assert!(!call(true, parties().in_haste()).may_wait(&mut permit));
+        assert!(call(true, parties()).may_wait(&mut permit));
+    }
 }

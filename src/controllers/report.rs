@@ -123,9 +123,9 @@ pub async fn write_fields<K: Reconcile>(
     // Each call has a deadline of its own; waiting for its turn behind thousands of other writes is no fault.
     let fields = Value::Object(fields);
     match ctx.cluster.patch_status(&api, &key.name, &fields, lane).await {
-        Ok(version) => {
+        Ok(written) => {
             merge(&mut standing, fields);
-            ctx.statuses.remember(K::KIND, &key, &version, standing);
+            ctx.statuses.remember(object, &written, standing);
             Ok(())
         }
         Err(cluster::Error::NotFound(_)) => Ok(()),
@@ -199,9 +199,13 @@ impl Statuses {
         (written.version > version(object)).then(|| written.status.clone())
     }
 
-    fn remember(&self, kind: Kind, key: &Key, version: &str, status: Value) {
-        let written = Written { version: number(version), status, needed: true };
-        self.lock().written.insert((kind, key.clone()), written);
+    /// Takes note of the status of an object, unless it was another one of its name that was written to.
+    fn remember<K: Reconcile>(&self, object: &K, written: &cluster::Written, status: Value) {
+        if object.meta().uid.as_deref() != Some(&written.uid) {
+            return;
+        }
+        let written = Written { version: number(&written.resource_version), status, needed: true };
+        self.lock().written.insert((K::KIND, Key::of(object)), written);
     }
 
     /// A change came by the watch of a kind, and is in its store: what we wrote before it need not be kept.
@@ -304,6 +308,7 @@ mod tests {
             serde_json::from_value(serde_json::json!({ "connectionRef": { "name": "conjur" } })).unwrap();
         let mut object = ConjurSecret::new("db", spec);
         object.metadata.namespace = Some("billing".into());
+        object.metadata.uid = Some("u".into());
         object.metadata.resource_version = Some(version.into());
         object.status = keys.map(|keys| {
             let status = serde_json::json!({ "keys": keys });
@@ -339,7 +344,11 @@ mod tests {
         };
         show(object("7", None));
         assert_eq!(keys(), Some(None));
-        statuses.remember(Kind::Secret, &key, "9", serde_json::json!({ "keys": 2 }));
+        let written = |uid: &str| cluster::Written { uid: uid.into(), resource_version: "9".into() };
+        let status = serde_json::json!({ "keys": 2 });
+        statuses.remember(&object("7", None), &written("another"), status.clone());
+        assert_eq!(keys(), Some(None), "one that was made anew has nothing of the former one");
+        statuses.remember(&object("7", None), &written("u"), status);
         assert_eq!(keys(), Some(Some(2)));
         statuses.settle(Kind::Secret, &key);
         show(object("8", None));
