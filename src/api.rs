@@ -78,9 +78,7 @@ pub enum ConnectionKind {
 }
 
 /// Where text may lie that an object refers to.
-#[derive(
-    schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
-)]
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceKind {
     /// A ConfigMap.
     ConfigMap,

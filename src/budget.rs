@@ -54,6 +54,10 @@ fn may(all: usize, taken: usize, held: &HashMap<Party, usize>, party: &Party, am
 }
 
 impl State {
+    fn waits(&self, party: &Party) -> bool {
+        self.waiting.any_of(party, |(_, sender)| sender.is_closed())
+    }
+
     fn take(&mut self, party: &Party, amount: usize) {
         self.taken += amount;
         if amount > 0 {
@@ -82,12 +86,16 @@ impl Budget {
         limits::used(self.limit, if taken { change } else { -change });
     }
 
+    /// Nothing of it yet, to grow.
+    pub(crate) fn nothing(self: &Arc<Self>, party: &Party) -> Taken {
+        Taken { budget: Arc::clone(self), party: Arc::clone(party), amount: 0 }
+    }
+
     /// Takes `amount` (all there is, where it is more than that) if it is free for `party` now, and nobody of it waits.
     pub(crate) fn try_take(self: &Arc<Self>, party: &Party, amount: usize) -> Option<Taken> {
         let amount = amount.min(self.all);
         let mut state = lock(&self.state);
-        let waits = state.waiting.any_of(party, |(_, sender)| sender.is_closed());
-        if waits || !may(self.all, state.taken, &state.held, party, amount) {
+        if state.waits(party) || !may(self.all, state.taken, &state.held, party, amount) {
             return None;
         }
         state.take(party, amount);
@@ -148,10 +156,11 @@ impl Taken {
         self.amount
     }
 
-    /// Takes more, if it is free now.
+    /// Takes more, if it is free now. Who holds nothing yet does not go before those of its party that wait.
     pub(crate) fn try_grow(&mut self, more: usize) -> bool {
         let mut state = lock(&self.budget.state);
-        if !may(self.budget.all, state.taken, &state.held, &self.party, more) {
+        let is_first = self.amount == 0 && state.waits(&self.party);
+        if is_first || !may(self.budget.all, state.taken, &state.held, &self.party, more) {
             return false;
         }
         state.take(&self.party, more);

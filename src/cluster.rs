@@ -23,7 +23,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::keys::take_key;
+pub use self::keys::Bundle;
 use crate::{
     api::MANAGER,
     gate::{Gate, Lane, Parties, Permit, Pull},
@@ -112,7 +112,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Any but `NotFound`, which is `None`.
-    pub async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, Error> {
+    async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, Error> {
         let what = format!("read ConfigMap {namespace}/{name}");
         let _permit = self.read_permit(Some(namespace)).await;
         call(&what, Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name)).await

@@ -145,9 +145,10 @@ impl Key {
         Self { namespace: ResourceExt::namespace(object).unwrap_or_default(), name: object.name_any() }
     }
 
-    /// Of an object that is referred to.
-    pub fn of_ref<K: Resource>(object: ObjectRef<K>) -> Self {
-        Self { namespace: object.namespace.unwrap_or_default(), name: object.name }
+    /// Where the object is found in a store of its kind.
+    pub fn reference<K: Resource<DynamicType = ()>>(&self) -> ObjectRef<K> {
+        let at = ObjectRef::new(&self.name);
+        if self.namespace.is_empty() { at } else { at.within(&self.namespace) }
     }
 }
 
@@ -277,13 +278,16 @@ async fn attempt<K: Reconcile>(object: &K, ctx: &Context, backoffs: &Backoffs) -
     // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
     let reconcile = Box::pin(share::until_done(async {
         let whole;
-        let object = if slim::shortened(object.meta()).is_some() {
-            // What comes in its place wakes it.
-            let Some(found) = specs::whole(object, ctx).await? else { return Ok(Outcome::Untouched(None)) };
-            whole = Box::new(found);
-            &whole
-        } else {
-            object
+        let object = match slim::shortened(object.meta()) {
+            None => object,
+            Some(length) => {
+                let Some(found) = specs::whole(object, length, ctx).await? else {
+                    // What comes in its place wakes it.
+                    return Ok(Outcome::Untouched(None));
+                };
+                whole = Box::new(found);
+                &whole
+            }
         };
         // What is being deleted refers to nothing any more, and has to go all the same.
         if object.meta().deletion_timestamp.is_none() {

@@ -1,4 +1,4 @@
-//! How many requests to one server are in flight, and whose turn it is: those to Conjur, and writes to the API server.
+//! How many requests to one server are in flight, and whose turn it is: those to Conjur, and reads and writes of the API server.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -108,7 +108,7 @@ pub(crate) struct Permit {
 
 impl Gate {
     pub(crate) fn new(total: usize) -> Arc<Self> {
-        Self::with_refreshes(total, Self::refresh_share(total))
+        Self::with_refreshes(total, Self::all_but_one(total))
     }
 
     /// Of `total` permits refreshes hold no more than `refreshes`.
@@ -116,8 +116,8 @@ impl Gate {
         Arc::new(Self { total: total.max(1), refreshes: refreshes.max(1), state: Mutex::default() })
     }
 
-    /// How many permits refreshes may hold.
-    pub(crate) fn refresh_share(total: usize) -> usize {
+    /// How many of them leave one to others, where there are several.
+    pub(crate) fn all_but_one(total: usize) -> usize {
         total.saturating_sub(1).max(1)
     }
 

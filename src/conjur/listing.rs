@@ -17,7 +17,7 @@ use super::observe::Endpoint;
 use super::pages::{Pages, Turn, asks_for_less, lost, no_room};
 use super::resources::{Page, Resource};
 use super::session::{json, longer};
-use super::share::keep_list;
+use super::share::keep_memory;
 use super::{Client, stream as body};
 use crate::limits::{ANSWERS_PATIENCE, ID_BYTES, LIST_BYTES, Limit, hit};
 
@@ -107,7 +107,7 @@ impl Client {
                         // Who asks may keep the pages until its work is done.
                         let payer = self.session().payer();
                         let memory = IN_MEMORY.take(&payer, more, ANSWERS_PATIENCE).await;
-                        keep_list(memory.ok_or_else(|| no_room(&listing.target(), self.session()))?);
+                        keep_memory(memory.ok_or_else(|| no_room(&listing.target(), self.session()))?);
                         return Ok(Some((
                             page,
                             ((turn == Turn::More).then_some((pages, seen, bytes)), hash),

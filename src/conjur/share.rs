@@ -53,16 +53,12 @@ struct Held {
 #[expect(dead_code, reason = "what is in it is only kept, and dropped")]
 enum Kept {
     Value(Arc<Share>),
-    List(Taken),
-    Text(Taken),
-    Spec(Taken),
+    Memory(Taken),
 }
 
 /// What an answer that is being read takes of the budget.
 pub(crate) struct Reading {
-    budget: Arc<Budget>,
-    party: Party,
-    share: Option<Taken>,
+    share: Taken,
     patience: Duration,
     /// Up to which length it is paid for.
     paid: usize,
@@ -86,8 +82,7 @@ impl Reading {
     }
 
     fn from(budget: &Arc<Budget>, party: &Party, patience: Duration) -> Self {
-        let (budget, party) = (Arc::clone(budget), Arc::clone(party));
-        Self { budget, party, share: None, patience, paid: ANSWER_SMALL, waited: Duration::ZERO }
+        Self { share: budget.nothing(party), patience, paid: ANSWER_SMALL, waited: Duration::ZERO }
     }
 
     /// Before the answer is held up to `length`. Waits for its turn where it `may_wait`; an answer grows by doubling, so
@@ -102,15 +97,8 @@ impl Reading {
             return Ok(());
         }
         let length = length.max(self.paid.saturating_mul(2)).min(most).max(length);
-        let already = self.share.as_ref().map_or(0, Taken::amount);
-        let more = cost(length).min(ANSWERS_BYTES).saturating_sub(already);
-        let is_free = if let Some(share) = &mut self.share {
-            share.try_grow(more)
-        } else {
-            self.share = self.budget.try_take(&self.party, more);
-            self.share.is_some()
-        };
-        if is_free {
+        let more = cost(length).min(ANSWERS_BYTES).saturating_sub(self.share.amount());
+        if self.share.try_grow(more) {
             self.paid = length;
             return Ok(());
         }
@@ -119,12 +107,7 @@ impl Reading {
             return Err(Full);
         }
         let start = Instant::now();
-        let enough = if let Some(share) = &mut self.share {
-            share.grow(more, self.patience).await
-        } else {
-            self.share = self.budget.take(&self.party, more, self.patience).await;
-            self.share.is_some()
-        };
+        let enough = self.share.grow(more, self.patience).await;
         self.waited += start.elapsed();
         if !enough {
             return Err(Full);
@@ -140,12 +123,12 @@ impl Reading {
 
     /// Whether others wait for the share of this answer.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.share.as_ref().is_some_and(Taken::is_wanted)
+        self.share.amount() > 0 && self.share.is_wanted()
     }
 
     /// It was read.
     pub(crate) fn done(self) -> Option<Share> {
-        self.share.map(Share)
+        (self.share.amount() > 0).then_some(Share(self.share))
     }
 }
 
@@ -173,14 +156,9 @@ pub(super) fn keep(share: &Arc<Share>) {
     HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Value(Arc::clone(share)))).ok();
 }
 
-/// The same for what it keeps of a list.
-pub(super) fn keep_list(memory: Taken) {
-    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::List(memory))).ok();
-}
-
-/// The same for the spec of an object that was read for it.
-pub(crate) fn keep_spec(memory: Taken) {
-    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Spec(memory))).ok();
+/// The same for the memory of what else it keeps: of a list, of a text, of the spec of an object.
+pub(crate) fn keep_memory(memory: Taken) {
+    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Memory(memory))).ok();
 }
 
 /// Waits for a party's turn to read texts, which lasts until it is dropped; none where the wait was too long.
@@ -199,7 +177,7 @@ impl Room {
     pub(crate) fn hold(self, length: usize) -> bool {
         let fits = length <= self.length;
         if let Some(taken) = self.taken.filter(|_| fits) {
-            HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Text(taken))).ok();
+            keep_memory(taken);
         }
         fits
     }
@@ -256,7 +234,7 @@ mod tests {
     async fn an_answer_of_unknown_length_pays_as_it_grows() {
         let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
         let mut reading = Reading::from(&budget, &"a".into(), PATIENCE);
-        let paid = |reading: &Reading| reading.share.as_ref().map_or(0, Taken::amount);
+        let paid = |reading: &Reading| reading.share.amount();
         for length in (0..8 * MIB).step_by(16 * 1024) {
             reading.up_to(length, 8 * MIB, || true).await.unwrap();
             assert!(length <= ANSWER_SMALL || paid(&reading) >= cost(length), "{length}");

@@ -9,11 +9,7 @@ use std::{sync::Arc, time::Duration};
 use kube::{
     Api, ResourceExt,
     core::DeserializeGuard,
-    runtime::{
-        events::EventType,
-        reflector::{ObjectRef, Store},
-        watcher::Event,
-    },
+    runtime::{events::EventType, reflector::Store, watcher::Event},
 };
 use serde_json::Map;
 
@@ -81,9 +77,7 @@ macro_rules! reconcile {
                     namespace: key.namespace.clone(),
                     name: key.name.clone(),
                 };
-                let at = ObjectRef::new(&key.name);
-                let at = if key.namespace.is_empty() { at } else { at.within(&key.namespace) };
-                let there = Self::store(ctx).get(&at).and_then(|another| another.uid());
+                let there = Self::store(ctx).get(&key.reference()).and_then(|another| another.uid());
                 ctx.clients.forget(&id, there.as_deref());
                 // They tell of it; their Secrets stay.
                 wake_users(&id, None, Tell::Fails, ctx);

@@ -42,10 +42,7 @@ use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
-    runtime::{
-        reflector::{ObjectRef, Store},
-        watcher::Event,
-    },
+    runtime::{reflector::Store, watcher::Event},
 };
 use serde_json::{Map, Value};
 
@@ -449,6 +446,6 @@ fn wake_those_who_wait(loaded: &Seen, content: &Content, fields: &Map<String, Va
         gives: document.statements > document.records.len() + document.deletions.len(),
     };
     for key in ctx.branches.waiting.loaded(&made) {
-        ctx.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
+        ctx.wakeups.policy(key);
     }
 }

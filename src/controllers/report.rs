@@ -13,10 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
-use kube::runtime::{
-    events::EventType,
-    reflector::{ObjectRef, Store},
-};
+use kube::runtime::{events::EventType, reflector::Store};
 use serde_json::{Map, Value};
 
 use super::{Context, Key, Reconcile};
@@ -176,9 +173,7 @@ impl Statuses {
     ) -> Option<Result<K, InvalidObject>> {
         // Before the store is looked at: what the watch shows in between is forgotten here, and is there.
         let written = self.lock().written.get(&(K::KIND, key.clone())).map(|w| (w.version, w.status.clone()));
-        let at = ObjectRef::new(&key.name);
-        let at = if key.namespace.is_empty() { at } else { at.within(&key.namespace) };
-        let found = store.get(&at)?;
+        let found = store.get(&key.reference())?;
         let mut object = match &found.0 {
             Ok(object) => object.clone(),
             Err(invalid) => return Some(Err(invalid.clone())),

@@ -8,7 +8,6 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt};
-use kube::runtime::reflector::ObjectRef;
 use tokio::{
     task::{Id, JoinError, JoinSet},
     time::Instant,
@@ -135,9 +134,7 @@ fn aborted(error: &JoinError) -> Ran {
 
 /// The line that an object waits in, as it is now.
 fn line_of<K: Reconcile>(key: &Key, ctx: &Context) -> Option<Line> {
-    let at = ObjectRef::new(&key.name);
-    let at = if key.namespace.is_empty() { at } else { at.within(&key.namespace) };
-    K::store(ctx).get(&at)?.0.as_ref().ok()?.line()
+    K::store(ctx).get(&key.reference())?.0.as_ref().ok()?.line()
 }
 
 /// One reconcile of one object, now that its turn has come: as it is now.

@@ -89,7 +89,7 @@ impl Reconcile for ConjurSecret {
                 };
                 if ctx.inputs.want(&user(&key), &watched(sources, target, &result)) {
                     // It may have changed after it was looked at.
-                    ctx.wakeups.secret(ObjectRef::new(&key.name).within(&key.namespace));
+                    ctx.wakeups.secret(key.clone());
                 }
                 result.map_err(|trouble| looked_at(self, trouble))
             }

@@ -88,17 +88,16 @@ impl Specs {
     }
 }
 
-/// The object with its whole spec, where the store has only its head; none where it is gone, or another meanwhile, which
-/// the watch shows soon. What it takes counts until the work that runs now is done.
+/// An object of which the store has only the head, with its whole spec of that length; none where it is gone, or another
+/// meanwhile, which the watch shows soon. What it takes counts until the work that runs now is done.
 ///
 /// # Errors
 /// There is no room for it now; the API server's.
-pub async fn whole<K: Reconcile>(object: &K, ctx: &Context) -> Result<Option<K>, Failure> {
-    let Some(length) = slim::shortened(object.meta()) else { return Ok(Some(object.clone())) };
+pub async fn whole<K: Reconcile>(object: &K, length: usize, ctx: &Context) -> Result<Option<K>, Failure> {
     let key = Key::of(object);
     let party = key.namespace.as_str().into();
     let room = ctx.specs.read.take(&party, length.saturating_mul(DECODED), SPECS_PATIENCE).await;
-    share::keep_spec(room.ok_or_else(|| no_room("the spec"))?);
+    share::keep_memory(room.ok_or_else(|| no_room("the spec"))?);
     let turn = turn_to_read(&key.namespace, "the spec").await?;
     let found: Option<K> = ctx.cluster.read(&K::api(ctx.cluster.client(), &key.namespace), &key.name).await?;
     drop(turn);

@@ -9,7 +9,7 @@ use kube::{
     core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta, error_boundary::InvalidObject},
     runtime::{
         Predicate, PredicateConfig, WatchStreamExt, predicates,
-        reflector::{self, ObjectRef, Store},
+        reflector::{self, Store},
         watcher::{self, watcher},
     },
 };
@@ -82,8 +82,8 @@ impl Wakeups {
     }
 
     /// Wakes a ConjurSecret.
-    pub fn secret(&self, object: ObjectRef<DeserializeGuard<ConjurSecret>>) {
-        self.secrets.wake(Key::of_ref(object), Instant::now());
+    pub fn secret(&self, object: Key) {
+        self.secrets.wake(object, Instant::now());
     }
 
     /// Wakes many ConjurSecrets that may all be due: the first at once, the others over a few seconds, in this order.
@@ -92,8 +92,8 @@ impl Wakeups {
     }
 
     /// Wakes a ConjurPolicy.
-    pub fn policy(&self, object: ObjectRef<DeserializeGuard<ConjurPolicy>>) {
-        self.policies.wake(Key::of_ref(object), Instant::now());
+    pub fn policy(&self, object: Key) {
+        self.policies.wake(object, Instant::now());
     }
 
     /// Wakes many ConjurPolicies that may all be due, as [`Self::secrets`] does.
@@ -215,17 +215,17 @@ pub fn wake_owner(
     key_writes: &KeyWrites,
     memory: &Memory,
 ) {
-    let namespace = secret.namespace().unwrap_or_default();
+    let at = |name: &str| Key { namespace: secret.namespace().unwrap_or_default(), name: name.to_owned() };
     wakeups.secrets(memory.merging_into(&Key::of(secret)));
     let controller = secret.owner_references().iter().find(|o| o.controller == Some(true));
     let annotated = secret.annotations().get(OWNER_ANNOTATION).and_then(|text| text.split_once('/'));
     let owner = controller.map(|c| (c.kind.as_str(), c.name.as_str())).or(annotated);
     match owner {
-        Some(("ConjurSecret", name)) => wakeups.secret(ObjectRef::new(name).within(&namespace)),
+        Some(("ConjurSecret", name)) => wakeups.secret(at(name)),
         Some(("ConjurPolicy", name))
             if key_writes.shown(&Key::of(secret), secret.metadata.resource_version.as_deref()) =>
         {
-            wakeups.policy(ObjectRef::new(name).within(&namespace));
+            wakeups.policy(at(name));
         }
         _ => {}
     }

@@ -60,11 +60,6 @@ impl Workers {
         Ok(answer)
     }
 
-    /// Ends those that wait: what is asked next may take all the memory there is.
-    fn make_room(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
     fn ask_one(&self, question: &Message, may: Allowance) -> Result<(Worker, Message), End> {
         while let Some(mut worker) = self.take(may.bytes) {
             match worker.ask(question, may.time) {
@@ -74,7 +69,8 @@ impl Workers {
             }
         }
         if may.bytes > limits::HEAVY_WORKER_BYTES {
-            self.make_room();
+            // It may take all the memory that there is.
+            self.end_idle(Instant::now());
         }
         let none = |error: io::Error| End::NoWorker(error.to_string());
         let mut tries = 1;

@@ -130,7 +130,7 @@ async fn all_pages(
             turn => turn,
         };
         let bytes = page.iter().map(Listed::bytes).sum::<usize>();
-        if memory.amount() + bytes > LIST_BYTES {
+        if memory.taken.amount() + bytes > LIST_BYTES {
             return Err(too_large(session));
         }
         if !memory.grow(bytes).await {
@@ -139,10 +139,7 @@ async fn all_pages(
         seen.extend(page.iter().map(hash));
         found.extend(page);
         if turn == Turn::Last {
-            return memory
-                .taken
-                .map(|taken| (found, taken))
-                .ok_or_else(|| no_room("the list of variables", session));
+            return Ok((found, memory.taken));
         }
     }
 }
@@ -159,31 +156,20 @@ fn too_large(session: &Session) -> Error {
 
 /// What a walk takes of the memory for lists. It waits for its turn, all in all for as long as its patience; then it lets
 /// go, for others may wait for what it holds.
-struct Memory<'a> {
-    budget: &'a Arc<Budget>,
-    party: &'a Party,
-    taken: Option<Taken>,
+struct Memory {
+    taken: Taken,
     patience: Duration,
 }
 
-impl<'a> Memory<'a> {
-    fn of(budget: &'a Arc<Budget>, party: &'a Party, patience: Duration) -> Self {
-        Self { budget, party, taken: None, patience }
-    }
-
-    fn amount(&self) -> usize {
-        self.taken.as_ref().map_or(0, Taken::amount)
+impl Memory {
+    fn of(budget: &Arc<Budget>, party: &Party, patience: Duration) -> Self {
+        Self { taken: budget.nothing(party), patience }
     }
 
     /// Whether there was room for so much more.
     async fn grow(&mut self, more: usize) -> bool {
         let start = Instant::now();
-        let enough = if let Some(taken) = &mut self.taken {
-            taken.grow(more, self.patience).await
-        } else {
-            self.taken = self.budget.take(self.party, more, self.patience).await;
-            self.taken.is_some()
-        };
+        let enough = self.taken.grow(more, self.patience).await;
         self.patience = self.patience.saturating_sub(start.elapsed());
         enough
     }
@@ -237,6 +223,6 @@ mod tests {
         let start = Instant::now();
         assert!(!memory.grow(60).await && !memory.grow(60).await);
         assert!(start.elapsed() < patience * 2, "once for all it waits for: {:?}", start.elapsed());
-        assert_eq!(memory.amount(), 70);
+        assert_eq!(memory.taken.amount(), 70);
     }
 }

@@ -66,6 +66,15 @@ pub(super) enum Cut {
     Rest { batch: u64, group: Group, lane: Lane },
 }
 
+/// What may be asked for now, besides what is new and its parties' together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct May {
+    /// What has no foreground in it.
+    pub refreshes: bool,
+    /// What is of those who ask apart: it is bad or large, and takes long.
+    pub apart: bool,
+}
+
 /// What does not travel with others.
 #[derive(Debug)]
 enum Apart {
@@ -95,8 +104,6 @@ pub(super) struct Waiting {
     trusted: Lanes<Party, u64>,
     apart: Lanes<Party, Apart>,
     apart_is_next: bool,
-    /// As many of them are asked for now as may be.
-    apart_is_full: bool,
     rests: HashMap<u64, Rest>,
     suspects: HashMap<Party, Instant>,
     together_pool: Pool,
@@ -115,7 +122,6 @@ impl Waiting {
             trusted: Lanes::default(),
             apart: Lanes::default(),
             apart_is_next: false,
-            apart_is_full: false,
             rests: HashMap::new(),
             suspects: HashMap::new(),
             together_pool: Pool::default(),
@@ -222,11 +228,6 @@ impl Waiting {
             let together = self.together.lane(urgent).parties().chain(self.trusted.lane(urgent).parties());
             together.chain(self.apart.lane(urgent).parties())
         })
-    }
-
-    /// Whether as many requests of those who ask apart are under way as may be: no more is cut of theirs.
-    pub(super) fn apart_is_full(&mut self, is_full: bool) {
-        self.apart_is_full = is_full;
     }
 
     /// Ids of that party were bad: it asks apart for a while.

@@ -200,15 +200,17 @@ impl Reader<'_> {
 
     /// What one logs in with, from a Secret's key.
     async fn text(&mut self, from: &SecretKeyRef) -> Result<Sensitive<String>, Failure> {
-        let [bytes] = self.keys(from.namespace.as_deref(), &from.name, [&from.key]).await?;
+        let [bytes] =
+            self.keys(SourceKind::Secret, from.namespace.as_deref(), &from.name, [&from.key]).await?;
         let namespace = self.facts.namespace_of(from.namespace.as_deref());
         credential(&format!("key '{}' of Secret {namespace}/{}", from.key, from.name), &bytes)
     }
 
     /// Certificate and key of a Secret of type kubernetes.io/tls.
     async fn identity(&mut self, from: &SecretRef) -> Result<ClientIdentity, Failure> {
-        let [certificate, key] =
-            self.keys(from.namespace.as_deref(), &from.name, ["tls.crt", "tls.key"]).await?;
+        let [certificate, key] = self
+            .keys(SourceKind::Secret, from.namespace.as_deref(), &from.name, ["tls.crt", "tls.key"])
+            .await?;
         let namespace = self.facts.namespace_of(from.namespace.as_deref());
         let what = format!("tls.crt and tls.key of Secret {namespace}/{}", from.name);
         Ingredient::ClientCertificate.check(&what, certificate.expose().len() + key.expose().len())?;
@@ -217,20 +219,17 @@ impl Reader<'_> {
 
     async fn keys<const N: usize>(
         &mut self,
+        kind: SourceKind,
         namespace: Option<&str>,
         name: &str,
         keys: [&str; N],
     ) -> Result<[Sensitive<Vec<u8>>; N], Failure> {
         let namespace = self.facts.namespace_of(namespace);
-        let what = format!("Secret {namespace}/{name}");
-        let secret =
-            self.ctx.cluster.read_secret(namespace, name).await?.ok_or_else(|| missing(&what, None))?;
-        self.sources.push(source(&secret.metadata));
-        let mut data = secret.data.unwrap_or_default();
-        let found = keys.map(|key| data.remove(key).map(|bytes| Sensitive::new(bytes.0)));
-        for rest in data.values_mut() {
-            zeroize::Zeroize::zeroize(&mut rest.0);
-        }
+        let what = format!("{kind:?} {namespace}/{name}");
+        let bundle = self.ctx.cluster.read_keys(kind, namespace, name, keys).await?;
+        let mut bundle = bundle.ok_or_else(|| missing(&what, None))?;
+        self.sources.push(source(&bundle.metadata));
+        let found = keys.map(|key| bundle.keys.remove(key));
         if let Some(at) = found.iter().position(Option::is_none) {
             return Err(missing(&what, Some(keys[at])));
         }
@@ -238,21 +237,11 @@ impl Reader<'_> {
     }
 
     async fn bundle(&mut self, from: &BundleRef) -> Result<Vec<u8>, Failure> {
-        if from.kind == SourceKind::Secret {
-            let [bytes] = self.keys(from.namespace.as_deref(), &from.name, [&from.key]).await?;
-            let namespace = self.facts.namespace_of(from.namespace.as_deref());
-            let what = format!("key '{}' of Secret {namespace}/{}", from.key, from.name);
-            Ingredient::CaBundle.check(&what, bytes.expose().len())?;
-            return Ok(bytes.expose().clone());
-        }
+        let [bytes] = self.keys(from.kind, from.namespace.as_deref(), &from.name, [&from.key]).await?;
         let namespace = self.facts.namespace_of(from.namespace.as_deref());
-        let what = format!("ConfigMap {namespace}/{}", from.name);
-        let map = self.ctx.cluster.read_config_map(namespace, &from.name).await?;
-        let mut map = map.ok_or_else(|| missing(&what, None))?;
-        self.sources.push(source(&map.metadata));
-        let bytes = cluster::take_key(&mut map, &from.key).ok_or_else(|| missing(&what, Some(&from.key)))?;
-        Ingredient::CaBundle.check(&format!("key '{}' of {what}", from.key), bytes.len())?;
-        Ok(bytes)
+        let what = format!("key '{}' of {:?} {namespace}/{}", from.key, from.kind, from.name);
+        Ingredient::CaBundle.check(&what, bytes.expose().len())?;
+        Ok(bytes.expose().clone())
     }
 }
 

@@ -2,11 +2,7 @@
 
 use std::collections::HashSet;
 
-use kube::{
-    ResourceExt,
-    core::DeserializeGuard,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::{ResourceExt, core::DeserializeGuard, runtime::reflector::Store};
 
 use crate::{
     api::{
@@ -60,9 +56,7 @@ pub fn wake_users(id: &ConnectionId, tenant: Option<&str>, tell: Tell, ctx: &Con
     let secrets = secrets.into_iter().map(|(_, secret)| secret);
     match tell {
         Tell::WorksAgain => ctx.wakeups.secrets(secrets.collect()),
-        Tell::Works | Tell::Fails => secrets.for_each(|key| {
-            ctx.wakeups.secret(ObjectRef::new(&key.name).within(&key.namespace));
-        }),
+        Tell::Works | Tell::Fails => secrets.for_each(|key| ctx.wakeups.secret(key)),
     }
     let policies: &Store<DeserializeGuard<ConjurPolicy>> = &ctx.policies;
     let policies = policies.state();

@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Input, InputKind, shown::Version};
 use crate::{
-    cluster::{self, Cluster, take_key},
-    plan::secret::wipe,
+    api::SourceKind,
+    cluster::{self, Cluster},
     sensitive::Sensitive,
 };
 
@@ -69,23 +69,16 @@ impl Texts {
         cluster: &Cluster,
     ) -> Result<Self, cluster::Error> {
         let read = Some(Instant::now());
-        let (version, mut found) = if input.kind == InputKind::ConfigMap {
-            let map = cluster.read_config_map(&input.namespace, &input.name).await?;
-            map.map_or_else(Default::default, |mut map| {
-                let taken = keys.iter().filter_map(|key| Some((key.clone(), take_key(&mut map, key)?)));
-                let found: BTreeMap<_, _> = taken.collect();
-                (version(&map.metadata), found)
-            })
-        } else {
-            let secret = cluster.read_secret(&input.namespace, &input.name).await?;
-            secret.map_or_else(Default::default, |mut secret| {
-                let data = secret.data.iter_mut().flatten().filter(|(key, _)| keys.contains(*key));
-                let found = data.map(|(key, bytes)| (key.clone(), std::mem::take(&mut bytes.0))).collect();
-                wipe(&mut secret);
-                (version(&secret.metadata), found)
-            })
+        let kind = match input.kind {
+            InputKind::ConfigMap => SourceKind::ConfigMap,
+            InputKind::Secret | InputKind::ServiceAccount => SourceKind::Secret,
         };
-        let text = |bytes: Vec<u8>| match String::from_utf8(bytes) {
+        let wanted = keys.iter().map(String::as_str);
+        let bundle = cluster.read_keys(kind, &input.namespace, &input.name, wanted).await?;
+        let (version, mut found) =
+            bundle.map_or_else(Default::default, |bundle| (version(&bundle.metadata), bundle.keys));
+        let text = |mut bytes: Sensitive<Vec<u8>>| match String::from_utf8(std::mem::take(bytes.expose_mut()))
+        {
             Ok(text) => Text::Is(Arc::new(Sensitive::new(text))),
             Err(error) => {
                 drop(Sensitive::new(error.into_bytes()));

@@ -8,11 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{
-    Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{reflector::ObjectRef, watcher::Event},
-};
+use kube::{Resource, ResourceExt, core::DeserializeGuard, runtime::watcher::Event};
 
 use super::{
     Seen, load_inputs_by,
@@ -133,7 +129,7 @@ fn wake(changed: &Claim, ctx: &Context) {
     for policy in named_at(&changed.place, ctx) {
         let theirs = policy.0.as_ref().ok().and_then(|other| claim_of(other, ctx));
         if theirs.is_some_and(|theirs| theirs.collides_with(changed)) {
-            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
+            ctx.wakeups.policy(Key::of(policy.as_ref()));
         }
     }
 }
@@ -141,9 +137,7 @@ fn wake(changed: &Claim, ctx: &Context) {
 /// The objects that name a branch of an account of a server, of all that there are.
 fn named_at(place: &Place, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPolicy>>> {
     let keys = ctx.policy_notes.claims.places(|places| places.at(place));
-    keys.iter()
-        .filter_map(|key| ctx.policies.get(&ObjectRef::new(&key.name).within(&key.namespace)))
-        .collect()
+    keys.iter().filter_map(|key| ctx.policies.get(&key.reference())).collect()
 }
 
 fn created(object: &ConjurPolicy) -> i64 {

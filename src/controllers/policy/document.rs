@@ -2,17 +2,16 @@
 //! when their versions changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::FutureExt;
-use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Api, ResourceExt};
 
 use super::{Seen, inventory, keys::default_keys_name};
 use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
-    cluster::take_key,
     controllers::{
         Context, Key, Reconcile,
         failure::{LOOK_AGAIN, read_in_room, turn_to_read},
@@ -27,9 +26,7 @@ use crate::{
         inputs,
         policy_text::{Part, PolicyText},
         role_key::role_keys,
-        secret::wipe,
     },
-    sensitive::Sensitive,
 };
 
 /// What is read, as messages say it.
@@ -111,7 +108,7 @@ pub fn watch(object: &ConjurPolicy, failure: Option<&Failure>, ctx: &Context) {
     let key = Key::of(object);
     if ctx.inputs.want(&user(&key), &watched(object, &key, failure)) {
         // It may have changed after it was looked at.
-        ctx.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
+        ctx.wakeups.policy(key);
     }
 }
 
@@ -187,7 +184,7 @@ async fn read_sources(
     ctx: &Context,
 ) -> Result<((PolicyText, Vec<String>), usize), Failure> {
     let _turn = turn_to_read(namespace, WHAT).await?;
-    let mut read = BTreeMap::new();
+    let mut read = HashMap::new();
     let (mut parts, mut versions) = (Vec::with_capacity(sources.len()), Vec::with_capacity(sources.len()));
     let mut length = 0;
     for (index, source) in sources.iter().enumerate() {
@@ -196,16 +193,19 @@ async fn read_sources(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let same = sources.iter().filter(|other| (other.kind, other.name.as_str()) == at);
-                let keys = same.map(|other| other.key.as_str()).collect();
-                new.insert(read_bundle(index, source, &keys, namespace, ctx).await?)
+                let keys: BTreeSet<_> = same.map(|other| other.key.as_str()).collect();
+                let bundle = ctx.cluster.read_keys(source.kind, namespace, &source.name, keys).await?;
+                let bundle = bundle.ok_or_else(|| missing(index, source, namespace, "does not exist"))?;
+                let kept = bundle.keys.into_iter().map(|(key, bytes)| (key, Arc::new(bytes)));
+                new.insert((version(&bundle.metadata), kept.collect::<BTreeMap<_, _>>()))
             }
         };
-        let bytes = bundle
-            .keys
+        let (version, keys) = &*bundle;
+        let bytes = keys
             .get(&source.key)
             .ok_or_else(|| missing(index, source, namespace, &format!("has no key '{}'", source.key)))?;
         length += bytes.expose().len();
-        versions.push(bundle.version.clone());
+        versions.push(version.clone());
         parts.push(Part {
             what: what(source),
             secret: source.kind == SourceKind::Secret,
@@ -233,13 +233,6 @@ fn what(source: &KeySource) -> String {
     format!("{:?} {}, key {}", source.kind, source.name, source.key)
 }
 
-/// What was read of a ConfigMap or Secret.
-struct Bundle {
-    version: String,
-    /// Those of the wanted keys that it has.
-    keys: BTreeMap<String, Arc<Sensitive<Vec<u8>>>>,
-}
-
 fn missing(index: usize, source: &KeySource, namespace: &str, what: &str) -> Failure {
     let message = format!(
         "spec.documentFrom[{index}]: {:?} {namespace}/{} {what}; create it, or correct the reference. This goes on when it \
@@ -247,29 +240,6 @@ fn missing(index: usize, source: &KeySource, namespace: &str, what: &str) -> Fai
         source.kind, source.name
     );
     Failure::waiting(Reason::DocumentNotFound, LOOK_AGAIN, message)
-}
-
-async fn read_bundle(
-    index: usize,
-    source: &KeySource,
-    keys: &BTreeSet<&str>,
-    namespace: &str,
-    ctx: &Context,
-) -> Result<Bundle, Failure> {
-    let none = || missing(index, source, namespace, "does not exist");
-    let kept = |key: &str, bytes| (key.to_owned(), Arc::new(Sensitive::new(bytes)));
-    Ok(if source.kind == SourceKind::Secret {
-        let mut secret = ctx.cluster.read_secret(namespace, &source.name).await?.ok_or_else(none)?;
-        let data = secret.data.as_mut();
-        let taken =
-            data.map(|data| keys.iter().filter_map(|key| Some(kept(key, data.remove(*key)?.0))).collect());
-        wipe(&mut secret);
-        Bundle { version: version(&secret.metadata), keys: taken.unwrap_or_default() }
-    } else {
-        let mut map = ctx.cluster.read_config_map(namespace, &source.name).await?.ok_or_else(none)?;
-        let taken = keys.iter().filter_map(|key| Some(kept(key, take_key(&mut map, key)?)));
-        Bundle { keys: taken.collect(), version: version(&map.metadata) }
-    })
 }
 
 impl Seen<'_> {

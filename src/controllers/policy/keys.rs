@@ -9,7 +9,7 @@ use std::{
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
+use kube::{ResourceExt, core::PartialObjectMeta};
 use zeroize::Zeroize;
 
 pub use self::stored::{rotate_and_store, see_that_all_are_stored};
@@ -173,7 +173,7 @@ impl KeySecret {
             ctx.cluster.replace_secret(next, Lane::Foreground).await
         };
         if writing.end(written.as_ref().ok().map(|w| w.resource_version.as_str())) {
-            ctx.wakeups.policy(ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace));
+            ctx.wakeups.policy(Key::of(seen.object));
         }
         Ok(match written {
             Ok(written) => {

@@ -202,7 +202,7 @@ fn wake_those_who_wait(gone: &ConjurPolicy, ctx: &Context) {
             && other.meta().deletion_timestamp.is_some()
             && other.uid() != gone.uid()
         {
-            ctx.wakeups.policy(ObjectRef::from_obj(policy.as_ref()));
+            ctx.wakeups.policy(Key::of(policy.as_ref()));
         }
     }
 }

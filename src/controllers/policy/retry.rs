@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 
 use super::{Say, Seen, claims, keys::failed};
@@ -273,7 +273,7 @@ pub fn note(
             if let Some(wants) = seen.wants(&refused, failure.reason.as_str()) {
                 // A load that was made while this one was refused may have made what it wants.
                 if ctx.branches.waiting.wait(key.clone(), &seen.server, loads, wants) {
-                    ctx.wakeups.policy(ObjectRef::new(&key.name).within(&key.namespace));
+                    ctx.wakeups.policy(key.clone());
                 }
             } else {
                 ctx.branches.waiting.forget(&key);

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt};
 use tokio::time::timeout;
 
 use super::{branches::Turn, claims, document, load::Run, observe, progress};
 use crate::{
     api::Reason,
+    controllers::Key,
     limits::TURN_WAIT,
     plan::{Failure, access::Verb},
 };
@@ -58,9 +59,8 @@ impl Run<'_> {
     /// changed them has woken it.
     async fn is_still_asked_for(&self) -> Result<bool, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
-        let at = ObjectRef::new(&seen.owner.name).within(&seen.owner.namespace);
-        let Some(mut newest) = ctx.policies.get(&at).and_then(|policy| policy.0.as_ref().ok().cloned())
-        else {
+        let stored = ctx.policies.get(&Key::of(seen.object).reference());
+        let Some(mut newest) = stored.and_then(|policy| policy.0.as_ref().ok().cloned()) else {
             return Ok(false);
         };
         let (was, is) = (seen.object.meta(), newest.meta());

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures::FutureExt;
-use kube::runtime::reflector::ObjectRef;
 
 use crate::{
     api::{
@@ -60,7 +59,7 @@ pub fn reader(object: &ConjurSecret, writes: &str, once: bool) -> Option<Reader>
 /// Wakes objects of a circle that was broken.
 pub fn look_again(objects: Vec<Key>, ctx: &Context) {
     for key in objects {
-        ctx.wakeups.secret(ObjectRef::new(&key.name).within(&key.namespace));
+        ctx.wakeups.secret(key);
     }
 }
 

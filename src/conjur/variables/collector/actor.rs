@@ -13,7 +13,7 @@ use crate::conjur::error::Error;
 use crate::conjur::variables::bad::{BadIds, Look};
 use crate::conjur::variables::cut::Adaptive;
 use crate::conjur::variables::isolate::{self, Group, Party, Seen};
-use crate::conjur::variables::waiting::{Cut, Waiters, Waiting};
+use crate::conjur::variables::waiting::{Cut, May, Waiters, Waiting};
 use crate::conjur::variables::wire::Source;
 use crate::conjur::variables::{Answer, Freshness, Wanted};
 use crate::gate::{Gate, Lane, Parties};
@@ -149,10 +149,7 @@ impl<S: Source> Actor<S> {
     fn start_jobs(&mut self, now: Instant) {
         while self.running.len() < self.slots {
             let limits = self.limits.now(now);
-            // Those who ask apart ask for what is bad or large, which takes long: one place is out of their reach.
-            let apart = self.running.values().filter(|running| running.is_apart).count();
-            self.waiting.apart_is_full(apart >= (self.slots - 1).max(1));
-            match self.waiting.cut(limits, self.refresh_may_start(), now) {
+            match self.waiting.cut(limits, self.may_start(), now) {
                 None => return,
                 Some(Cut::Batch { ids, lane }) => {
                     let group = Group::new(ids.iter().map(|(member, _)| member.clone()).collect());
@@ -190,9 +187,15 @@ impl<S: Source> Actor<S> {
         }
     }
 
-    fn refresh_may_start(&self) -> bool {
-        let refreshing = self.running.values().filter(|running| running.lane == Lane::Refresh).count();
-        refreshing < Gate::refresh_share(self.slots)
+    /// One place is out of the reach of refreshes, and one of those who ask apart (unless there is only one).
+    fn may_start(&self) -> May {
+        let have_room = |are: fn(&Running) -> bool| {
+            self.running.values().filter(|running| are(running)).count() < Gate::all_but_one(self.slots)
+        };
+        May {
+            refreshes: have_room(|running| running.lane == Lane::Refresh),
+            apart: have_room(|running| running.is_apart),
+        }
     }
 
     fn fly(&mut self, ids: HashMap<Wanted, Waiters>, lane: Lane, now: Instant) -> u64 {

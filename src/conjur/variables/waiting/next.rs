@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Apart, Cut, Entry, Place, Rest, Waiters, Waiting};
+use super::{Apart, Cut, Entry, May, Place, Rest, Waiters, Waiting};
 use crate::conjur::variables::Wanted;
 use crate::conjur::variables::cut::BatchLimits;
 use crate::conjur::variables::isolate::{Member, Party};
@@ -13,18 +13,17 @@ use crate::gate::Lane;
 
 impl Waiting {
     /// The next request, if there is one that may go now: one id alone, what is left of a batch, or a batch that is full
-    /// or has waited. Without `refresh_too`, only what has the foreground in it. Looks at little more than what fits into
+    /// or has waited, of what `may` go. Looks at little more than what fits into
     /// one batch: tens of thousands may wait.
     pub(in crate::conjur::variables) fn cut(
         &mut self,
         limits: BatchLimits,
-        refresh_too: bool,
+        may: May,
         now: Instant,
     ) -> Option<Cut> {
-        for apart in [self.apart_is_next, !self.apart_is_next] {
-            if apart && self.apart_is_full {
-                continue;
-            }
+        let refresh_too = may.refreshes;
+        for apart in [self.apart_is_next, !self.apart_is_next].into_iter().filter(|apart| may.apart || !apart)
+        {
             let cut = if apart {
                 self.cut_apart(limits, refresh_too, now)
             } else {

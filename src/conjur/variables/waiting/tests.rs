@@ -5,6 +5,8 @@ use crate::conjur::VariableId;
 use crate::conjur::variables::cut::BatchLimits;
 
 const LIMITS: BatchLimits = BatchLimits { count: 3, bytes: 1000 };
+const ALL: May = May { refreshes: true, apart: true };
+const NO_REFRESHES: May = May { refreshes: false, apart: true };
 
 fn wanted(id: &str) -> Wanted {
     Wanted::latest(VariableId::new(id).unwrap())
@@ -40,11 +42,11 @@ fn a_full_batch_goes_at_once_and_the_rest_when_nothing_new_came() {
     for id in ["a", "b", "c", "d", "a"] {
         waiting.add(&wanted(id), Lane::Refresh, at("a", &sender), start, || 10);
     }
-    assert_eq!(names(waiting.cut(LIMITS, true, start)), "a b c");
-    assert_eq!(names(waiting.cut(LIMITS, true, ms(50))), "-");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, start)), "a b c");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, ms(50))), "-");
     waiting.add(&wanted("e"), Lane::Refresh, at("a", &sender), ms(90), || 10);
-    assert_eq!(names(waiting.cut(LIMITS, true, ms(150))), "-", "100 ms after the newest");
-    assert_eq!(names(waiting.cut(LIMITS, true, ms(190))), "d e");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, ms(150))), "-", "100 ms after the newest");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, ms(190))), "d e");
 }
 
 #[test]
@@ -69,10 +71,10 @@ fn the_foreground_goes_first_and_fills_up_with_refreshes() {
     ] {
         waiting.add(&wanted(id), lane, at("a", &sender), now, || 10);
     }
-    assert_eq!(names(waiting.cut(LIMITS, false, now)), "f1 r2 r1");
+    assert_eq!(names(waiting.cut(LIMITS, NO_REFRESHES, now)), "f1 r2 r1");
     let later = now + Duration::from_secs(2);
-    assert_eq!(names(waiting.cut(LIMITS, false, later)), "-", "only refreshes are left");
-    assert_eq!(names(waiting.cut(LIMITS, true, later)), "r3");
+    assert_eq!(names(waiting.cut(LIMITS, NO_REFRESHES, later)), "-", "only refreshes are left");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, later)), "r3");
 }
 
 #[test]
@@ -83,9 +85,9 @@ fn commas_and_pinned_versions_go_alone_and_bytes_cut_too() {
     for wanted in [wanted("a"), wanted("x,y"), pinned, wanted("b")] {
         waiting.add(&wanted, Lane::Refresh, at("a", &sender), now, || 600);
     }
-    let cuts: Vec<_> = (0..5).map(|_| names(waiting.cut(LIMITS, true, now))).collect();
+    let cuts: Vec<_> = (0..5).map(|_| names(waiting.cut(LIMITS, ALL, now))).collect();
     assert_eq!(cuts, ["a", "x,y", "p", "-", "-"]);
-    assert_eq!(names(waiting.cut(LIMITS, true, now + Duration::from_secs(1))), "b");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, now + Duration::from_secs(1))), "b");
 }
 
 #[test]
@@ -98,7 +100,7 @@ fn ids_whose_callers_have_gone_are_not_sent() {
     waiting.add(&wanted("b"), Lane::Refresh, at("a", &gone), now, || 1);
     waiting.add(&wanted("b"), Lane::Refresh, at("a", &sender), now, || 1);
     drop(gone);
-    assert_eq!(names(waiting.cut(LIMITS, true, now + Duration::from_secs(1))), "b");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, now + Duration::from_secs(1))), "b");
     assert_eq!(waiting.next_due(now), None);
 }
 
@@ -112,9 +114,9 @@ fn a_batch_is_filled_by_turns_whatever_one_party_asks_for() {
     for id in ["v0", "v1"] {
         waiting.add(&wanted(id), Lane::Foreground, at("victim", &sender), now, || 1);
     }
-    assert_eq!(names(waiting.cut(LIMITS, true, now)), "h0 v0 h1");
-    assert_eq!(names(waiting.cut(LIMITS, true, now)), "v1 h2 h3");
-    assert_eq!(names(waiting.cut(LIMITS, true, now)), "h4 h5 h6", "alone it has all of the room");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, now)), "h0 v0 h1");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, now)), "v1 h2 h3");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, now)), "h4 h5 h6", "alone it has all of the room");
 }
 
 #[test]
@@ -125,10 +127,10 @@ fn an_id_that_two_wait_for_goes_once_with_the_first_turn_of_either() {
         waiting.add(&wanted(&format!("h{n}")), Lane::Foreground, at("hostile", &sender), now, || 1);
     }
     waiting.add(&wanted("h8"), Lane::Foreground, at("victim", &sender), now, || 1);
-    let cuts: Vec<_> = (0..3).map(|_| names(waiting.cut(LIMITS, true, now))).collect();
+    let cuts: Vec<_> = (0..3).map(|_| names(waiting.cut(LIMITS, ALL, now))).collect();
     assert_eq!(cuts, ["h0 h8 h1", "h2 h3 h4", "h5 h6 h7"]);
     let later = now + Duration::from_secs(2);
-    assert_eq!((names(waiting.cut(LIMITS, true, later)), waiting.next_due(now)), ("-".to_owned(), None));
+    assert_eq!((names(waiting.cut(LIMITS, ALL, later)), waiting.next_due(now)), ("-".to_owned(), None));
     assert_eq!((waiting.together_pool.weight, waiting.entries.len()), (0, 0));
 }
 
@@ -146,18 +148,17 @@ fn whoever_had_bad_ids_asks_apart_and_has_every_second_request_at_most_while_oth
     }
     let member = |id: &str| Member { party: "hostile".into(), id: VariableId::new(id).unwrap() };
     waiting.rest(1, vec![Group::new(vec![member("x")])], Lane::Foreground, Duration::ZERO, now);
-    waiting.apart_is_full(true);
-    assert_eq!(names(waiting.cut(LIMITS, true, now)), "-", "what takes long leaves a place to others");
-    waiting.apart_is_full(false);
+    let none_apart = May { apart: false, ..ALL };
+    assert_eq!(names(waiting.cut(LIMITS, none_apart, now)), "-", "what takes long leaves a place to others");
     for n in 0..6 {
         waiting.add(&wanted(&format!("v{n}")), Lane::Refresh, at("victim", &sender), now, || 1);
     }
-    let cuts: Vec<_> = (0..5).map(|_| names(waiting.cut(LIMITS, true, now))).collect();
+    let cuts: Vec<_> = (0..5).map(|_| names(waiting.cut(LIMITS, ALL, now))).collect();
     assert_eq!(cuts, ["v0 v1 v2", "rest x", "v3 v4 v5", "h0 h1 h2", "h3 h4 h5"]);
     waiting.add(&wanted("h7"), Lane::Foreground, at("hostile", &sender), minute, || 1);
     assert_eq!(waiting.together.len(), 1, "it is trusted again");
     let cuts: Vec<_> =
-        (0..2).map(|_| names(waiting.cut(LIMITS, true, minute + Duration::from_secs(1)))).collect();
+        (0..2).map(|_| names(waiting.cut(LIMITS, ALL, minute + Duration::from_secs(1)))).collect();
     assert_eq!(cuts, ["h7", "h6"]);
 }
 
@@ -172,10 +173,10 @@ fn what_hostile_ids_wait_for_makes_no_small_batches_of_the_others() {
     let later = now + Duration::from_millis(990);
     waiting.add(&wanted("v0"), Lane::Foreground, at("victim", &sender), later, || 1);
     for n in 0..10 {
-        assert_eq!(names(waiting.cut(LIMITS, true, later)), format!("h{n}"));
+        assert_eq!(names(waiting.cut(LIMITS, ALL, later)), format!("h{n}"));
     }
-    assert_eq!(names(waiting.cut(LIMITS, true, later)), "-", "more of it may come");
-    assert_eq!(names(waiting.cut(LIMITS, true, later + Duration::from_millis(100))), "v0");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, later)), "-", "more of it may come");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, later + Duration::from_millis(100))), "v0");
 }
 
 #[test]
@@ -185,12 +186,12 @@ fn what_is_left_of_a_batch_goes_once_with_a_turn_of_any_of_its_parties_and_not_b
     let group = || Group::new(vec![member("a"), member("b")]);
     let later = now + Duration::from_secs(1);
     waiting.rest(1, vec![group()], Lane::Refresh, Duration::from_secs(1), now);
-    assert_eq!((names(waiting.cut(LIMITS, true, now)), waiting.next_due(now)), ("-".to_owned(), Some(later)));
-    assert_eq!(names(waiting.cut(LIMITS, false, later)), "-");
-    assert_eq!(names(waiting.cut(LIMITS, true, later)), "rest a b");
+    assert_eq!((names(waiting.cut(LIMITS, ALL, now)), waiting.next_due(now)), ("-".to_owned(), Some(later)));
+    assert_eq!(names(waiting.cut(LIMITS, NO_REFRESHES, later)), "-");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, later)), "rest a b");
     assert_eq!((waiting.parties().count(), waiting.next_due(now)), (0, None));
     waiting.rest(1, vec![group()], Lane::Refresh, Duration::ZERO, now);
     waiting.rest(2, vec![group()], Lane::Refresh, Duration::ZERO, now);
     assert_eq!((waiting.take_rests(1).len(), waiting.rests.len()), (1, 1));
-    assert_eq!(names(waiting.cut(LIMITS, true, now)), "rest a b");
+    assert_eq!(names(waiting.cut(LIMITS, ALL, now)), "rest a b");
 }
