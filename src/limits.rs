@@ -167,6 +167,8 @@ pub const CA_BUNDLE_BYTES: usize = 256 * KIB;
 pub const CA_BUNDLE_BLOCKS: usize = 512;
 /// Making one client of Conjur, which reads its certificates or the system's: bytes of [`HEAVY_BYTES`] that it counts for.
 pub const CLIENT_MAKING_BYTES: usize = 4 * MIB;
+/// The certificates that the system trusts are read anew after this long, and shared by all clients until then.
+pub const SYSTEM_ROOTS_AGE: Duration = Duration::from_secs(600);
 /// Connections to all Conjur servers together; each client that has something to do has at least one.
 pub const SOCKETS: usize = 384;
 /// Connecting to Conjur, the look-up of its name and the TLS handshake included.
@@ -175,6 +177,8 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 pub const HTTP2_WINDOW: u32 = 128 * 1024;
 /// HTTP/2: the headers of one answer.
 pub const HTTP2_HEADERS: u32 = 32 * 1024;
+/// HTTP/1: what is read ahead on one connection, and the longest head of an answer.
+pub const HTTP1_BUFFER: usize = 32 * 1024;
 /// HTTP/1: how many headers an answer may have.
 pub const HTTP1_HEADERS: usize = 100;
 /// A connection to Conjur that nothing used for this long is closed.

@@ -2,8 +2,8 @@
 //! part in it: whoever changes them goes on with a new client.
 
 use bytes::Bytes;
-use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::Method;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 
 use super::Client;
 use super::authn::ways::{basic, fetch_key, read_key, secret_body};

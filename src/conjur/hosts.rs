@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use jiff::Timestamp;
-use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 
 use super::Client;

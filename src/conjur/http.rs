@@ -1,23 +1,28 @@
 //! The transport: few connections, deadlines, bounded bodies, and repeats only where repeating is safe.
 
 mod answer;
+mod client;
+mod connector;
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::{Method, redirect};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Uri};
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
 pub(crate) use self::answer::Answer;
 #[cfg(test)]
 pub(crate) use self::answer::retry_after;
+use self::client::{Failure, HttpClient, Response};
+use self::connector::Connector;
 use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
 use super::pace::Pace;
-use super::reach::{self, Area, Resolver};
+use super::reach::{self, Area, Names};
 use super::share::Reading;
 use super::sockets::{Socket, Sockets};
 use super::{Config, scan, tls, words};
@@ -61,7 +66,7 @@ impl Call {
 
 /// An answer whose body is still to come.
 pub(crate) struct Opened {
-    pub response: reqwest::Response,
+    pub response: Response,
     pub start: Instant,
     /// The connection that it comes on.
     pub socket: Socket,
@@ -83,9 +88,9 @@ impl Fault {
 }
 
 pub(crate) struct Transport {
-    pooled: reqwest::Client,
+    pooled: HttpClient,
     /// Never takes a connection from the pool: what must not be repeated must not meet one that the server just closed.
-    fresh: reqwest::Client,
+    fresh: HttpClient,
     base: String,
     own_roots: bool,
     reach: Option<Area>,
@@ -100,47 +105,12 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(config: &Config, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        let base = config.url.as_str().trim_end_matches('/').to_owned();
-        let identity = config.identity()?;
-        let trusting = config.ca_bundle.as_deref().map(|pem| tls::trusting(pem, identity)).transpose()?;
-        let presented = identity.filter(|_| trusting.is_none()).map(tls::identity).transpose()?;
-        let build = |idle: usize| {
-            let mut builder = reqwest::Client::builder()
-                .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-                .redirect(redirect::Policy::none())
-                .referer(false)
-                .connect_timeout(limits::CONNECT_DEADLINE)
-                .http1_max_headers(limits::HTTP1_HEADERS)
-                .http2_max_header_list_size(limits::HTTP2_HEADERS)
-                .http2_initial_connection_window_size(limits::HTTP2_WINDOW)
-                .http2_initial_stream_window_size(limits::HTTP2_WINDOW / 2)
-                // A busy keep-alive connection holds a thread of the server; idle ones are let go before it does it.
-                .pool_idle_timeout(limits::SOCKET_IDLE)
-                .pool_max_idle_per_host(idle)
-                .retry(reqwest::retry::never());
-            if let Some(trusting) = &trusting {
-                builder = builder.tls_backend_preconfigured(trusting.clone());
-            } else if config.url.scheme() == "http" {
-                // Without TLS the system's roots need not be there, nor be read.
-                builder = builder.tls_certs_only([]);
-            }
-            if let Some(area) = &config.reach {
-                builder = builder.dns_resolver(Resolver::new(area.clone(), &config.url));
-            }
-            if let Some(identity) = &presented {
-                builder = builder.identity(identity.clone());
-            }
-            builder.build().map_err(|error| match tls::find(&error) {
-                Some(tls) if presented.is_some() => tls::of_identity(tls),
-                _ => {
-                    Error::config(format!("no HTTP client for {base} could be made: {}", root_cause(&error)))
-                }
-            })
-        };
+        let tls = tls::settings(tls::Roots::of(config), config.identity()?)?;
+        let connector = Connector::new(Names::of(config), tls);
         let connections = config.limits.max_connections.max(1);
         Ok(Self {
-            pooled: build(connections)?,
-            fresh: build(0)?,
+            pooled: HttpClient::new(connector.clone(), connections),
+            fresh: HttpClient::new(connector, 0),
             own_roots: config.ca_bundle.is_some(),
             reach: config.reach.clone(),
             gate: Gate::new(connections),
@@ -149,7 +119,7 @@ impl Transport {
             usual: config.limits.timeout,
             party: Arc::clone(&config.party),
             observer,
-            base,
+            base: config.url.as_str().trim_end_matches('/').to_owned(),
         })
     }
 
@@ -215,8 +185,8 @@ impl Transport {
         permit: &mut Permit,
     ) -> Result<Answer, Fault> {
         let Opened { mut response, start, socket: _socket } = opened;
-        let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-        let success = response.status().is_success();
+        let (status, headers) = (response.status.as_u16(), std::mem::take(&mut response.headers));
+        let success = response.status.is_success();
         let most = if success { call.limit } else { call.limit.min(limits::REFUSAL_BYTES) };
         let expected = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
         if success && expected > most {
@@ -261,7 +231,7 @@ impl Transport {
     pub(crate) async fn chunk(
         &self,
         call: &Call,
-        response: &mut reqwest::Response,
+        response: &mut Response,
         start: Instant,
         wanted: impl Fn() -> bool,
     ) -> Result<Option<Bytes>, Fault> {
@@ -270,7 +240,7 @@ impl Transport {
                 return Err(self.crowded(call, start));
             }
             if let Ok(chunk) = tokio::time::timeout(LOOK_ROUND, response.chunk()).await {
-                return chunk.map_err(|error| self.fault(call, error, start));
+                return chunk.map_err(|failure| self.fault(call, failure, start));
             }
         }
     }
@@ -321,17 +291,13 @@ impl Transport {
         if let Some(reach) = &self.reach {
             reach.check(&url, &self.base).map_err(Fault::before_sending)?;
         }
+        let url = Uri::try_from(url.as_str()).map_err(|error| {
+            let message = format!("a request to {} could not be made: {error}", self.base);
+            Fault::before_sending(Error::config(message))
+        })?;
         let client = if call.repeatable { &self.pooled } else { &self.fresh };
-        let mut request = client.request(call.method.clone(), url).timeout(timeout);
-        for (name, value) in &call.headers {
-            request = request.header(name, value);
-        }
-        if let Some(token) = token {
-            request = request.header(reqwest::header::AUTHORIZATION, token);
-        }
-        if call.method != Method::GET {
-            request = request.body(call.body.clone());
-        }
+        let token = token.map(|token| (AUTHORIZATION, token.clone()));
+        let headers: HeaderMap = call.headers.iter().cloned().chain(token).collect();
         let socket = tokio::time::timeout(timeout, self.sockets.enter()).await.map_err(|_| {
             let message = format!(
                 "no connection was free for {} within {} s: the operator has {} in all, and others use them",
@@ -342,7 +308,8 @@ impl Transport {
             Fault::before_sending(Error::NoRoom { message })
         })?;
         let start = Instant::now();
-        let response = request.send().await.map_err(|error| self.fault(call, error, start))?;
+        let sent = client.send(call.method.clone(), url, headers, call.body.clone(), start + timeout);
+        let response = sent.await.map_err(|failure| self.fault(call, failure, start))?;
         Ok(Opened { response, start, socket })
     }
 
@@ -365,37 +332,40 @@ impl Transport {
         Fault { error: Error::TooLarge { limit: call.limit, message }, maybe_sent: true, again: false }
     }
 
-    /// What a failure of reqwest means. Its text is not used: it holds the URL with all its ids.
-    pub(crate) fn fault(&self, call: &Call, error: reqwest::Error, start: Instant) -> Fault {
-        let error = error.without_url();
+    /// What a failure means for the caller.
+    pub(crate) fn fault(&self, call: &Call, failure: Failure, start: Instant) -> Fault {
         let url = &self.base;
-        let maybe_sent = !error.is_connect() && !error.is_builder();
-        let tls = tls::find(&error).cloned().or_else(|| tls::alert_in(&root_cause(&error)));
-        let (outcome, error, again) = if reach::is_denied(&error) {
-            (Outcome::Unreachable, reach::denied(url), false)
-        } else if reach::found_no_turn(&error) {
-            let message = format!(
-                "the name of {url} was not looked up: the names of other connections take too long, and all turns with them"
-            );
-            (Outcome::Unreachable, Error::NoRoom { message }, false)
-        } else if let Some(tls) = tls {
-            (Outcome::Tls, Error::Tls { message: tls::explain(url, &tls, self.own_roots) }, false)
-        } else if error.is_builder() {
-            let message = format!("a request to {url} could not be made: {}", root_cause(&error));
-            (Outcome::Unreachable, Error::config(message), false)
-        } else if error.is_timeout() && maybe_sent {
-            let message = format!("{url} did not answer within {} s", call.timeout.as_secs());
-            (Outcome::Timeout, Error::Unavailable { message }, false)
-        } else if error.is_connect() {
-            let message = format!("{url} can't be reached: {}", root_cause(&error));
-            (Outcome::Unreachable, Error::Unavailable { message }, true)
-        } else {
-            let message = format!("the connection to {url} broke: {}", root_cause(&error));
-            (Outcome::Unreachable, Error::Unavailable { message }, true)
+        let maybe_sent = !matches!(failure, Failure::Connect(_));
+        let (outcome, error, again) = match failure {
+            Failure::Late => {
+                let message = format!("{url} did not answer within {} s", call.timeout.as_secs());
+                (Outcome::Timeout, Error::Unavailable { message }, false)
+            }
+            Failure::Connect(cause) => self.meaning(&*cause, "can't be reached"),
+            Failure::Broken(cause) => self.meaning(&*cause, "broke the connection"),
         };
         self.observer.request(call.endpoint, outcome, start.elapsed());
         tracing::debug!(endpoint = call.endpoint.as_str(), %error, "a request to Conjur failed");
         Fault { error, maybe_sent, again }
+    }
+
+    /// What it means that there is no connection, or none any more, and whether it is worth another try.
+    fn meaning(&self, cause: &(dyn StdError + 'static), what: &str) -> (Outcome, Error, bool) {
+        let url = &self.base;
+        if reach::is_denied(cause) {
+            return (Outcome::Unreachable, reach::denied(url), false);
+        }
+        if reach::found_no_turn(cause) {
+            let message = format!(
+                "the name of {url} was not looked up: the names of other connections take too long, and all turns with them"
+            );
+            return (Outcome::Unreachable, Error::NoRoom { message }, false);
+        }
+        let innermost = root_cause(cause);
+        if let Some(tls) = tls::find(cause).cloned().or_else(|| tls::alert_in(&innermost)) {
+            return (Outcome::Tls, Error::Tls { message: tls::explain(url, &tls, self.own_roots) }, false);
+        }
+        (Outcome::Unreachable, Error::Unavailable { message: format!("{url} {what}: {innermost}") }, true)
     }
 }
 
@@ -405,7 +375,7 @@ fn jittered(attempt: u32) -> Duration {
 }
 
 /// The innermost text of an error, which says what happened; the outer ones say only where.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

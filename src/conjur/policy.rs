@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 
 use super::check::Check;

@@ -1,7 +1,7 @@
 //! Who am I, what server is this, show and list resources, rotate a role's key.
 
-use reqwest::Method;
-use reqwest::header::{ACCEPT, HeaderValue};
+use http::Method;
+use http::header::{ACCEPT, HeaderValue};
 use serde::Deserialize;
 
 use super::authn::ways::read_key;

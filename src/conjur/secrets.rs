@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, ETAG, HeaderValue};
+use ::http::Method;
+use ::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 
 use super::authn::ways::secret_body;
 use super::error::{self, Error};

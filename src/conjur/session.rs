@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Method;
+use http::Method;
 use serde::de::DeserializeOwned;
 
 use super::authn::{Backoff, Token, Tokens};
@@ -101,21 +101,21 @@ impl Session {
     {
         let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
         let (mut opened, mut permit) = self.open(call, &token).await?;
-        if opened.response.status().as_u16() == 401 {
+        if opened.response.status.as_u16() == 401 {
             self.transport.done(call, 401, opened.start);
             drop((opened, permit));
             self.tokens.invalidate(&token).await;
             let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
             (opened, permit) = self.open(call, &token).await?;
-            if opened.response.status().as_u16() == 401 {
+            if opened.response.status.as_u16() == 401 {
                 let answer =
                     self.transport.read(call, opened, &mut permit).await.map_err(|fault| fault.error)?;
                 return Err(self.rejected(&token, &answer).await.error);
             }
         } else {
-            self.accept(&token, opened.response.status().as_u16()).await;
+            self.accept(&token, opened.response.status.as_u16()).await;
         }
-        if opened.response.status().is_success() {
+        if opened.response.status.is_success() {
             let read = stream::read_json(&self.transport, call, opened, about).await;
             drop(permit);
             return read.map(Some);

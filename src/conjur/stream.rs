@@ -28,7 +28,7 @@ where
     T: DeserializeOwned + Send + 'static,
 {
     let Opened { mut response, start, socket: _socket } = opened;
-    let status = response.status().as_u16();
+    let status = response.status.as_u16();
     let (mut read, mut scan) = (0, Scan::keeping());
     let payer = transport.payer(&call.parties);
     let mut reading = Reading::new(&payer, ANSWERS_PATIENCE);

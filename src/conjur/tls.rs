@@ -6,36 +6,65 @@ mod explain;
 pub(super) mod trust;
 
 use std::error::Error as StdError;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use reqwest::Identity;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{AlertDescription, ClientConfig, Error as TlsError};
-use zeroize::Zeroizing;
+use rustls::{AlertDescription, ClientConfig, Error as TlsError, RootCertStore};
+use rustls_platform_verifier::Verifier;
 
 use self::trust::Trust;
-use super::config::ClientIdentity;
+use super::config::{ClientIdentity, Config};
 use super::error::Error;
+use crate::limits;
+use crate::lock::lock;
 
 pub(crate) use self::explain::explain;
 
 /// What may be spoken inside of TLS, the best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// TLS that trusts exactly what a CA bundle holds: who is signed by one of its certificates, and those themselves.
+/// Whose signature makes a server's certificate good.
+pub(crate) enum Roots<'a> {
+    /// Exactly what a CA bundle holds: who is signed by one of its certificates, and those themselves.
+    Bundle(&'a [u8]),
+    /// Whom this system trusts.
+    System,
+    /// Nobody's: there is no TLS, and the system's need not be there.
+    Nobody,
+}
+
+impl<'a> Roots<'a> {
+    /// As a connection says.
+    pub(crate) fn of(config: &'a Config) -> Self {
+        match &config.ca_bundle {
+            Some(bundle) => Self::Bundle(bundle),
+            None if config.url.scheme() == "http" => Self::Nobody,
+            None => Self::System,
+        }
+    }
+}
+
+/// How TLS is spoken with a server: whom it must be signed by, and what is presented to it.
 ///
 /// # Errors
-/// [`Error::Config`] where the bundle holds no certificate, or one that can't be read; where the client certificate can't
-/// be read, or its key is another's.
-pub(crate) fn trusting(bundle: &[u8], identity: Option<&ClientIdentity>) -> Result<ClientConfig, Error> {
+/// [`Error::Config`] where the bundle holds no certificate, or one that can't be read; where the system trusts nobody;
+/// where the client certificate can't be read, or its key is another's.
+pub(crate) fn settings(roots: Roots<'_>, identity: Option<&ClientIdentity>) -> Result<ClientConfig, Error> {
     let provider =
         CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
-    let trust = Trust::of(bundle, Arc::clone(&provider))?;
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions();
     let builder = builder.map_err(|_| Error::config("this build of the operator has no version of TLS"))?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
+    let builder = match roots {
+        Roots::Bundle(pem) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Trust::of(pem, provider)?))
+        }
+        Roots::System => builder.dangerous().with_custom_certificate_verifier(of_system(provider)?),
+        Roots::Nobody => builder.with_root_certificates(RootCertStore::empty()),
+    };
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(pem) => {
@@ -48,16 +77,19 @@ pub(crate) fn trusting(bundle: &[u8], identity: Option<&ClientIdentity>) -> Resu
     Ok(config)
 }
 
-/// A client certificate, ready to be presented.
-///
-/// # Errors
-/// [`Error::Config`] where either part can't be read.
-pub(crate) fn identity(pem: &ClientIdentity) -> Result<Identity, Error> {
-    let mut both = Zeroizing::new(Vec::with_capacity(pem.key.expose().len() + pem.certificate.len() + 1));
-    both.extend_from_slice(pem.key.expose());
-    both.push(b'\n');
-    both.extend_from_slice(&pem.certificate);
-    Identity::from_pem(&both).map_err(|_| unreadable_identity())
+/// The system's roots, read anew where that is long ago: thousands of clients share one copy of them.
+fn of_system(provider: Arc<CryptoProvider>) -> Result<Arc<Verifier>, Error> {
+    static LAST: Mutex<Option<(Instant, Arc<Verifier>)>> = Mutex::new(None);
+    let mut last = lock(&LAST);
+    if let Some((_, roots)) = last.as_ref().filter(|(read, _)| read.elapsed() < limits::SYSTEM_ROOTS_AGE) {
+        return Ok(Arc::clone(roots));
+    }
+    let roots = Verifier::new(provider).map_err(|error| {
+        Error::config(format!("the certificates that this system trusts can't be read: {error}"))
+    })?;
+    let roots = Arc::new(roots);
+    *last = Some((Instant::now(), Arc::clone(&roots)));
+    Ok(roots)
 }
 
 fn unreadable_identity() -> Error {
@@ -65,7 +97,7 @@ fn unreadable_identity() -> Error {
 }
 
 /// Why a client certificate can't be presented.
-pub(crate) fn of_identity(error: &TlsError) -> Error {
+fn of_identity(error: &TlsError) -> Error {
     match error {
         TlsError::InconsistentKeys(_) => Error::config(
             "the client certificate and its key do not belong together: give the key that the certificate was made for",

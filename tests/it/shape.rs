@@ -36,7 +36,7 @@ fn imports_point_one_way() {
             [
                 "kube::Client",
                 "kube::Api",
-                "reqwest",
+                "hyper",
                 "tokio",
                 "crate::cluster",
                 "crate::conjur",
@@ -48,7 +48,7 @@ fn imports_point_one_way() {
             [
                 "kube::Client",
                 "kube::Api",
-                "reqwest",
+                "hyper",
                 "tokio",
                 "crate::cluster",
                 "crate::conjur",

@@ -1,6 +1,6 @@
 //! The effective policy: what all loads of a branch came to.
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue};
 
 use super::branch_path;
 use crate::conjur::error::{self, Error};

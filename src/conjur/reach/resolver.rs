@@ -2,15 +2,32 @@
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tokio::sync::AcquireError;
+use tower_service::Service;
 use url::Url;
 
 use super::{Area, plain, port_of};
+use crate::conjur::Config;
 use crate::limits::{self, Limit};
+use crate::lock::lock;
+
+type Addresses = std::vec::IntoIter<SocketAddr>;
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// What names mean to one client.
+#[derive(Clone)]
+pub(crate) enum Names {
+    /// What the system says: for connections that may lead anywhere.
+    Any(GaiResolver),
+    /// What may be connected to of it.
+    Permitted(Arc<Resolver>),
+}
 
 /// Resolves the host of one client.
 pub(crate) struct Resolver {
@@ -18,7 +35,7 @@ pub(crate) struct Resolver {
     host: Option<String>,
     port: u16,
     /// What the host was last resolved to, for when the name's servers, or the turn to ask them, take too long.
-    last: Arc<Mutex<Vec<IpAddr>>>,
+    last: Mutex<Vec<IpAddr>>,
 }
 
 /// A name whose addresses may not be connected to.
@@ -36,51 +53,76 @@ struct TooSlow;
 #[error("no turn to look up the name came in time")]
 struct NoTurn;
 
-impl Resolver {
-    /// For a client of this server.
-    pub(crate) fn new(party: Area, url: &Url) -> Self {
-        let host = url.domain().map(plain);
-        Self { party, host, port: port_of(url), last: Arc::default() }
+impl Names {
+    /// To a client with this configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        match &config.reach {
+            Some(area) => Self::Permitted(Arc::new(Resolver::new(area.clone(), &config.url))),
+            None => Self::Any(GaiResolver::new()),
+        }
     }
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (party, port, last) = (self.party.clone(), self.port, self.last.clone());
-        // Nothing else is named but a proxy, by the operator's own environment.
-        let is_proxy = self.host.as_deref() != Some(&plain(name.as_str()));
-        Box::pin(async move {
-            let name = name.as_str().to_owned();
-            let found = look_up(&party, &name, limits::LOOKUP_DEADLINE).await;
-            let mut kept = last.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = match found {
-                Ok(found) => {
-                    if !is_proxy {
-                        kept.clone_from(&found);
-                    }
-                    found
-                }
-                Err(error) if is_late(&*error) && !is_proxy && !kept.is_empty() => kept.clone(),
-                Err(error) => return Err(error),
-            };
-            let permitted =
-                |address: &IpAddr| is_proxy || party.reach.permits(Some(&plain(&name)), *address, port);
-            let permitted: Vec<_> =
-                found.into_iter().filter(permitted).map(|ip| SocketAddr::new(ip, 0)).collect();
-            if permitted.is_empty() {
-                return Err(Denied.into());
+impl Service<Name> for Names {
+    type Response = Addresses;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Addresses, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        match self {
+            Self::Permitted(resolver) => {
+                let resolver = Arc::clone(resolver);
+                Box::pin(async move { resolver.resolve(name.as_str()).await })
             }
-            Ok(Box::new(permitted.into_iter()) as Addrs)
-        })
+            Self::Any(system) => {
+                let found = system.call(name);
+                Box::pin(async move { Ok(found.await?.collect::<Vec<_>>().into_iter()) })
+            }
+        }
+    }
+}
+
+impl Resolver {
+    /// For a client of this server.
+    fn new(party: Area, url: &Url) -> Self {
+        Self { party, host: url.domain().map(plain), port: port_of(url), last: Mutex::default() }
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Addresses, BoxError> {
+        // Nothing else is named but a proxy, by the operator's own environment.
+        let is_proxy = self.host.as_deref() != Some(&plain(name));
+        let found = match look_up(&self.party, name, limits::LOOKUP_DEADLINE).await {
+            Ok(found) => {
+                if !is_proxy {
+                    lock(&self.last).clone_from(&found);
+                }
+                found
+            }
+            Err(error) => {
+                let last = lock(&self.last).clone();
+                if is_proxy || last.is_empty() || !is_late(&*error) {
+                    return Err(error);
+                }
+                last
+            }
+        };
+        let permitted =
+            |at: &IpAddr| is_proxy || self.party.reach.permits(Some(&plain(name)), *at, self.port);
+        let permitted: Vec<_> =
+            found.into_iter().filter(permitted).map(|ip| SocketAddr::new(ip, 0)).collect();
+        if permitted.is_empty() {
+            return Err(Denied.into());
+        }
+        Ok(permitted.into_iter())
     }
 }
 
 /// Asks the system, which holds a thread for as long as it takes: a namespace has two of them, whatever it names.
-async fn look_up(
-    party: &Area,
-    name: &str,
-    deadline: Duration,
-) -> Result<Vec<IpAddr>, Box<dyn StdError + Send + Sync>> {
+async fn look_up(party: &Area, name: &str, deadline: Duration) -> Result<Vec<IpAddr>, BoxError> {
     let (own, all, name) = (party.turns.clone(), party.reach.lookups.clone(), name.to_owned());
     for (turns, limit) in [(&own, Limit::LookupsPerNamespace), (&all, Limit::Lookups)] {
         if turns.available_permits() == 0 {
@@ -98,7 +140,7 @@ async fn look_up(
             drop(turn);
             found
         });
-        Ok::<_, Box<dyn StdError + Send + Sync>>(looked.await??)
+        Ok::<_, BoxError>(looked.await??)
     };
     match tokio::time::timeout_at(until, work).await {
         Ok(found) => found,
@@ -136,14 +178,10 @@ mod tests {
     use super::*;
     use crate::conjur::reach::Reach;
 
-    async fn resolve(
-        allow: &str,
-        url: &str,
-        name: &str,
-    ) -> Result<Vec<IpAddr>, Box<dyn StdError + Send + Sync>> {
+    async fn resolve(allow: &str, url: &str, name: &str) -> Result<Vec<IpAddr>, BoxError> {
         let reach = Reach::new(vec![allow.parse().unwrap()], Vec::new());
         let resolver = Resolver::new(reach.of_party("a"), &Url::parse(url).unwrap());
-        Ok(resolver.resolve(name.parse().unwrap()).await?.map(|at| at.ip()).collect())
+        Ok(resolver.resolve(name).await?.map(|at| at.ip()).collect())
     }
 
     #[tokio::test]

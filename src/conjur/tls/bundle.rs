@@ -20,7 +20,7 @@ const END: &str = "-----END ";
 const ONLY_NEEDED: &str = "give it only the certificates of the authorities that sign your Conjur's own, without those of the system";
 
 /// What to say of a bundle of so many bytes.
-pub(in crate::conjur) fn too_large(bytes: usize) -> String {
+fn too_large(bytes: usize) -> String {
     let (has, may) = (bytes.div_ceil(1024), limits::CA_BUNDLE_BYTES / 1024);
     format!("the CA bundle has {has} KiB, and may have {may} KiB: {ONLY_NEEDED}")
 }

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use std::future::Future;
 use std::sync::Arc;
 
+use ::http::header::{ACCEPT_ENCODING, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
 
 use super::isolate::Party;
 use super::{Answer, Fetched, Wanted};
