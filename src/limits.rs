@@ -65,6 +65,8 @@ pub const JSON_DEPTH: usize = 100;
 pub const TEMPLATES_DEADLINE: Duration = Duration::from_secs(1);
 /// One policy document: how long reading it may take.
 pub const DOCUMENT_DEADLINE: Duration = Duration::from_secs(10);
+/// One regular expression: its text, 1,024 characters of up to four bytes. Reading it takes some 300 times as much.
+pub const REGEX_TEXT_BYTES: usize = 4 * KIB;
 /// One regular expression, compiled: 1 MiB and an eighth, which `[\w-]{1,63}` needs.
 pub const REGEX_BYTES: usize = MIB + MIB / 8;
 /// One regular expression that is also kept backwards, to match faster: each of the two.
@@ -178,7 +180,7 @@ pub const HTTP2_WINDOW: u32 = 128 * 1024;
 /// HTTP/2: the headers of one answer.
 pub const HTTP2_HEADERS: u32 = 32 * 1024;
 /// HTTP/1: what is read ahead on one connection, and the longest head of an answer.
-pub const HTTP1_BUFFER: usize = 32 * 1024;
+pub const HTTP1_BUFFER: usize = 16 * 1024;
 /// HTTP/1: how many headers an answer may have.
 pub const HTTP1_HEADERS: usize = 100;
 /// A connection to Conjur that nothing used for this long is closed.

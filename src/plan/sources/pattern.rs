@@ -11,6 +11,7 @@ use regex_automata::{
 
 use crate::limits::{
     self, Limit, REGEX_BYTES, REGEX_GROUP_BYTES, REGEX_NESTING, REGEX_OBJECT_BYTES, REGEX_SMALL_BYTES,
+    REGEX_TEXT_BYTES,
 };
 
 /// What is left of an object's bytes for compiled expressions.
@@ -33,6 +34,10 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, and what to do.
     pub fn compile(text: &str, budget: &mut Budget) -> Result<Self, String> {
+        // Its tree is built before the nesting in it is looked at, and takes far more than the text.
+        if text.len() > REGEX_TEXT_BYTES {
+            return Err("it has more than 1,024 characters".to_owned());
+        }
         // What is small is also kept backwards, as the fastest way to match needs it. Of what is large that is several times
         // as much; it is matched in the way that does without.
         let built = match build(text, REGEX_SMALL_BYTES, true) {
@@ -180,7 +185,11 @@ mod tests {
         }
         let groups = "(".repeat(200) + r"\w{20}" + &")".repeat(200);
         assert!(compiled(&groups).is_err());
-        assert!(compiled(&("(".repeat(5_000) + &")".repeat(5_000))).unwrap_err().contains("nest"));
+        assert!(compiled(&("(".repeat(2_000) + &")".repeat(2_000))).unwrap_err().contains("nest"));
+        // No schema of an older CRD need have bounded it.
+        for text in ["(".repeat(200_000), "é".repeat(1_025 * 2), "a".repeat(REGEX_TEXT_BYTES + 1)] {
+            assert_eq!(compiled(&text).unwrap_err(), "it has more than 1,024 characters");
+        }
     }
 
     #[test]
