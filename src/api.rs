@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use connection::{
     ClusterConjurConnection, ClusterConjurConnectionSpec, ConjurConnection, ConjurConnectionSpec,
-    ConjurConnectionStatus, SecretKeyRef,
+    ConjurConnectionStatus, ConnectionId, SecretKeyRef,
 };
 pub use duration::GoDuration;
 pub use policy::{ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus};

@@ -21,16 +21,19 @@ use crate::{
         memory::Memory,
         namespaces,
         policy::{Branches, KeyWrites, Notes},
-        report::Events,
-        report::Statuses,
-        runner, streams,
-        streams::{Shown, Wakeups},
-        sync_now::SyncNows,
+        streams::{self, Shown},
+        wakeups::Wakeups,
     },
     heavy::Heavy,
     leader::{AcquireError, Lost},
     metrics::Metrics,
     plan::secret::FingerprintKey,
+    runtime::{
+        Shared,
+        report::{Events, Statuses},
+        runner,
+        sync_now::SyncNows,
+    },
     server::ServerError,
 };
 
@@ -123,7 +126,14 @@ async fn act(
     let heavy = Heavy::new(std::env::current_exe().map_err(Error::Program)?);
     let _tidy = AbortOnDropHandle::new(tokio::spawn(heavy.clone().tidy()));
     let ctx = Arc::new(Context {
-        cluster: Cluster::new(client.clone(), args.max_concurrent.get()),
+        shared: Shared {
+            cluster: Cluster::new(client.clone(), args.max_concurrent.get()),
+            statuses: Statuses::default(),
+            events,
+            specs: Arc::default(),
+            sync_nows: SyncNows::default(),
+            metrics,
+        },
         clients: Clients::new(wakeups.clone()),
         connections: connections.clone(),
         cluster_connections: cluster_connections.clone(),
@@ -135,18 +145,13 @@ async fn act(
         owned: owned.clone(),
         inputs: Inputs::new(client.clone(), wakeups.clone()),
         wakeups,
-        statuses: Statuses::default(),
-        events,
-        specs: Arc::default(),
         memory,
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),
         policy_notes: Notes::default(),
-        sync_nows: SyncNows::default(),
         key_writes,
         heavy,
         rollout_restart: args.rollout_restart,
-        metrics,
     });
     let wakes_connections =
         streams::wakes(client.clone(), connections_writer, woken.connections, ctx.clone());

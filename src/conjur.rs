@@ -8,7 +8,7 @@
 //! | [`config`], [`address`] | whom to talk to, as who, how much; addresses |
 //! | [`id`] | names, and how they are written into a URL |
 //! | [`reach`] | where the connections of a namespace may lead |
-//! | [`error`] | what an answer means |
+//! | [`error`], `response` | what can go wrong; what an answer means |
 //! | `share` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
 //! | `words` | what a server says, cut where it enters |
 //! | `pace`, `sockets`, `http`, `tls`, `scan`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
@@ -69,20 +69,12 @@
 //! # }
 //! ```
 
-use std::sync::Arc;
-
-use self::authn::Backoff;
-use self::catalogue::Catalogues;
-use self::observe::Unobserved;
-use self::session::Session;
-use self::variables::{Collector, Timing};
-use crate::gate::Parties;
-
 pub mod account;
 pub mod address;
 mod authn;
 pub mod catalogue;
 pub mod check;
+mod client;
 pub mod config;
 pub mod error;
 pub mod hosts;
@@ -95,6 +87,7 @@ mod pages;
 pub mod policy;
 pub mod reach;
 pub mod resources;
+mod response;
 pub mod roles;
 mod scan;
 pub mod secrets;
@@ -111,78 +104,16 @@ mod tests;
 
 pub use self::catalogue::{Catalogue, Listed, Mark};
 pub use self::check::Check;
+pub use self::client::Client;
 pub use self::config::{ClientIdentity, Config, Credentials, JwtSource, Limits};
 pub use self::error::{Error, LoadError};
 pub use self::hosts::{CreatedHost, HostFactoryToken};
 pub use self::id::{InvalidId, PolicyBranch, RoleId, VariableId};
 pub use self::listing::Listing;
 pub use self::observe::{Endpoint, Observer, Outcome};
+pub use self::pages::Page;
 pub use self::policy::{Changes, DryRun, Flaw, Item, LoadMode, Loaded, Ownership, PolicyVersion};
-pub use self::resources::{Annotation, Page, Permission, Resource, SecretVersion, WhoAmI};
+pub use self::resources::{Annotation, Permission, Resource, SecretVersion, WhoAmI};
 pub use self::roles::{Members, Membership, Role};
 pub use self::variables::{Answer, Freshness, Value, Wanted};
 pub use crate::gate::Lane;
-
-/// A client of one server as one identity. Clones share everything but whom they call for.
-#[derive(Clone)]
-pub struct Client {
-    session: Arc<Session>,
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    collector: Collector,
-    catalogues: Catalogues,
-}
-
-impl Client {
-    /// Makes a client; sends nothing yet.
-    ///
-    /// # Errors
-    /// [`Error::Config`] with what is wrong: the URL, the account, the login, an empty key, a CA bundle without a
-    /// certificate.
-    pub fn new(config: Config) -> Result<Self, Error> {
-        Self::with_observer(config, Arc::new(Unobserved))
-    }
-
-    /// The same, with every request on the wire told to `observer`.
-    pub fn with_observer(config: Config, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        Self::with_timing(config, observer, Backoff::default(), Timing::default())
-    }
-
-    fn with_timing(
-        config: Config,
-        observer: Arc<dyn Observer>,
-        backoff: Backoff,
-        timing: Timing,
-    ) -> Result<Self, Error> {
-        config.check()?;
-        let session = Arc::new(Session::new(config, observer, backoff)?);
-        let collector = Collector::new(&session.limits, timing);
-        let catalogues = Catalogues::new(timing.catalogue);
-        Ok(Self { session, inner: Arc::new(Inner { collector, catalogues }) })
-    }
-
-    /// The same client, for calls on behalf of `party`: where several parties wait for the same server, each has its
-    /// turn, however much another one asks for.
-    #[must_use]
-    pub fn on_behalf_of(&self, party: &str) -> Self {
-        let session = Arc::new(self.session.on_behalf_of(Parties::of([party.into()])));
-        Self { session, inner: Arc::clone(&self.inner) }
-    }
-
-    fn session(&self) -> &Session {
-        &self.session
-    }
-}
-
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let session = self.session();
-        f.debug_struct("Client")
-            .field("url", &session.transport.url())
-            .field("account", &session.account)
-            .field("login", &session.tokens.login())
-            .finish_non_exhaustive()
-    }
-}

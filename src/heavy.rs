@@ -32,7 +32,7 @@ use tokio::{runtime::RuntimeFlavor, sync::oneshot};
 use self::{
     queue::Queue,
     wire::Message,
-    worker::{End, Workers},
+    worker::{Allowance, End, Workers},
 };
 use crate::{
     api::SYNC_NOW_ANNOTATION,
@@ -75,15 +75,6 @@ impl Whose {
     fn is_same_object(&self, other: &Self) -> bool {
         (self.kind, &self.namespace, &self.name) == (other.kind, &other.namespace, &other.name)
     }
-}
-
-/// What one piece of work may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Allowance {
-    /// Memory.
-    pub bytes: usize,
-    /// Time on a processor.
-    pub time: Duration,
 }
 
 /// Why there is no answer.

@@ -1,12 +1,12 @@
 //! conjur-operator: keeps CyberArk Conjur and a Kubernetes cluster in step.
 //!
 //! # How one ConjurSecret is reconciled
-//! A watch, a timer or a wakeup puts the object into the queue of its controller ([`controllers::streams`]).
-//! [`controllers::drive`] takes it out, guards it with a deadline and calls [`controllers::secret`], which
+//! A watch, a timer or a wakeup ([`controllers::streams`]) puts the object into the queue of its kind ([`runtime::turns`]).
+//! [`runtime::runner`] takes it out, guards it with a deadline and calls [`controllers::secret`], which
 //! observes it from the stores without IO, and asks [`plan::schedule`] whether it is due. If it is, its variables
 //! are fetched through the connection's shared client ([`controllers::clients`], [`conjur`]), together with those
 //! of all other objects that are due; [`plan::secret`] decides what to do about the Secret, [`cluster`] does it,
-//! and [`controllers::report`] says so in the status, where anything changed.
+//! and [`runtime::report`] says so in the status, where anything changed.
 
 #[allow(clippy::duplicated_attributes, reason = "each printed column has a type and a path of its own")]
 pub mod api;
@@ -25,6 +25,7 @@ pub mod limits;
 mod lock;
 pub mod metrics;
 pub mod plan;
+pub mod runtime;
 pub mod segments;
 pub mod sensitive;
 pub mod server;

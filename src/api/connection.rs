@@ -1,6 +1,7 @@
 //! ConjurConnection and ClusterConjurConnection: how to reach a Conjur server, and as whom.
 
 mod auth;
+mod id;
 mod settings;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
@@ -11,6 +12,7 @@ pub use auth::{
     ApiKeyAuth, Auth, BundleRef, CertificateAuth, JwtAuth, PasswordAuth, SecretKeyRef, SecretRef,
     ServiceAccountRef, Tls,
 };
+pub use id::ConnectionId;
 pub use settings::{AccessMode, LimitsSpec, Reference, Settings};
 
 use super::{GoDuration, bounds, names};

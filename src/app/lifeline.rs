@@ -9,9 +9,11 @@ use std::time::Duration;
 use futures::TryFutureExt as _;
 use kube::{Client, Config};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinError;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    signal::unix::{SignalKind, signal},
+    task::JoinError,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{DRAIN, Error, act};

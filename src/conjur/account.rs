@@ -5,12 +5,13 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 
-use super::Client;
 use super::authn::ways::{basic, fetch_key, read_key, secret_body};
-use super::error::{self, About, Error};
+use super::client::Client;
+use super::error::Error;
 use super::http::Call;
 use super::id;
 use super::observe::Endpoint;
+use super::response::{self, About};
 use crate::gate::Lane;
 use crate::sensitive::Sensitive;
 
@@ -53,9 +54,9 @@ impl Client {
         };
         match answer.status {
             200 | 204 => Ok(()),
-            300.. => Err(error::from_answer(&answer, about)),
+            300.. => Err(response::from_answer(&answer, about)),
             status => {
-                Err(Error::Unexpected { status: Some(status), message: error::not_an_api(&answer, about) })
+                Err(Error::Unexpected { status: Some(status), message: response::not_an_api(&answer, about) })
             }
         }
     }

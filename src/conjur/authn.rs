@@ -15,9 +15,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::Credentials;
-use super::error::{self, Error};
-use super::http::{Answer, Call, Transport};
+use super::config::Credentials;
+use super::error::Error;
+use super::http::{Call, Transport};
+use super::response::{self, Answer};
 use super::words::Words;
 use crate::gate::Lane;
 use crate::sensitive::Sensitive;
@@ -235,7 +236,7 @@ impl Tokens {
 
     async fn exchange(&self, transport: &Transport, call: &Call) -> Result<Token, Error> {
         let answer = transport.send(call, None).await.map_err(|fault| fault.error)?;
-        let about = error::About {
+        let about = response::About {
             url: transport.url(),
             login: self.login(),
             target: "an access token",
@@ -244,14 +245,14 @@ impl Tokens {
         if answer.status == 200 {
             let (token, subject) = token_of(&answer).ok_or_else(|| Error::Unexpected {
                 status: Some(200),
-                message: error::not_an_api(&answer, about),
+                message: response::not_an_api(&answer, about),
             })?;
             if let Some(subject) = subject {
                 self.subject.set(subject).ok();
             }
             Ok(token)
         } else {
-            Err(as_connection(error::from_answer(&answer, about)))
+            Err(as_connection(response::from_answer(&answer, about)))
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::Client;
-use super::error::{self, Error};
+use super::client::Client;
+use super::error::Error;
 use super::id::{self, RoleId};
 use super::observe::Endpoint;
+use super::response;
 
 /// What came of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,9 +56,9 @@ impl Client {
             }),
             (200..=299, _) => Err(Error::Unexpected {
                 status: Some(answer.status),
-                message: error::not_an_api(&answer, about),
+                message: response::not_an_api(&answer, about),
             }),
-            _ => Err(error::from_answer(&answer, about)),
+            _ => Err(response::from_answer(&answer, about)),
         }
     }
 }

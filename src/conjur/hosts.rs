@@ -8,13 +8,14 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::Client;
 use super::authn::ways::secret_body;
-use super::error::{self, Error};
+use super::client::Client;
+use super::error::Error;
 use super::http::Call;
 use super::id::{self, RoleId};
 use super::observe::Endpoint;
 use super::resources::Annotation;
+use super::response;
 use super::session::json;
 use crate::sensitive::Sensitive;
 
@@ -106,9 +107,9 @@ impl Client {
             200 | 204 => Ok(()),
             201..=299 => Err(Error::Unexpected {
                 status: Some(answer.status),
-                message: error::not_an_api(&answer, about),
+                message: response::not_an_api(&answer, about),
             }),
-            _ => Err(error::from_answer(&answer, about)),
+            _ => Err(response::from_answer(&answer, about)),
         }
     }
 

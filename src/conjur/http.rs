@@ -1,6 +1,5 @@
 //! The transport: few connections, deadlines, bounded bodies, and repeats only where repeating is safe.
 
-mod answer;
 mod client;
 mod connector;
 
@@ -14,18 +13,17 @@ use http::{Method, Uri};
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
-pub(crate) use self::answer::Answer;
-#[cfg(test)]
-pub(crate) use self::answer::retry_after;
 use self::client::{Failure, HttpClient, Response};
 use self::connector::Connector;
+use super::config::Config;
 use super::error::Error;
 use super::observe::{Endpoint, Observer, Outcome};
 use super::pace::Pace;
 use super::reach::{self, Area, Names};
+use super::response::Answer;
 use super::share::Reading;
 use super::sockets::{Socket, Sockets};
-use super::{Config, scan, tls, words};
+use super::{scan, tls, words};
 use crate::budget::Party;
 use crate::gate::{Gate, Lane, Parties, Permit, Pull};
 use crate::limits;

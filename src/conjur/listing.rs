@@ -11,14 +11,15 @@ use futures::stream;
 use serde::Deserialize;
 
 use super::catalogue::IN_MEMORY;
+use super::client::Client;
 use super::error::Error;
 use super::id::{self, RoleId};
 use super::observe::Endpoint;
-use super::pages::{Pages, Turn, asks_for_less, lost, no_room};
-use super::resources::{Page, Resource};
+use super::pages::{Page, Pages, Turn, asks_for_less, lost, no_room};
+use super::resources::Resource;
 use super::session::{json, longer};
 use super::share::keep_memory;
-use super::{Client, stream as body};
+use super::stream as body;
 use crate::limits::{ANSWERS_PATIENCE, ID_BYTES, LIST_BYTES, Limit, hit};
 
 /// Which resources. All that the caller sees, by default.
@@ -63,6 +64,12 @@ impl Client {
         let target = listing.target();
         let about = session.about(&target, "the right to act as that role");
         session.stream(&call, about).await?.ok_or_else(|| about.missing())
+    }
+
+    /// One page of the visible resources of a kind: `GET resources/{account}/{kind}?limit=&offset=`. An unknown
+    /// account is an empty page; listing variables reads all their versions (though no value is fetched).
+    pub async fn list_resources(&self, kind: &str, page: Page) -> Result<Vec<Resource>, Error> {
+        self.list(&Listing::of_kind(kind), page).await
     }
 
     /// All of what `listing` names, by pages of `limit` resources (2 to 1,000; fewer where the server takes no larger

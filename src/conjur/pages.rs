@@ -5,7 +5,6 @@
 //! page begins with the last one of the page before, and where it does not, the way goes back until it does.
 
 use super::error::Error;
-use super::resources::Page;
 use super::session::Session;
 use crate::limits::{LIST_RECORDS, Limit, hit};
 
@@ -16,6 +15,20 @@ const MOST_STEPS_BACK: u32 = 30;
 /// How many pages in a row may show nothing but what is known: a list moves back while it is read only as fast as
 /// somebody makes records.
 const MOST_WITHOUT_NEWS: u32 = 3;
+
+/// One page of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// How many at most, 1 to 1,000: more is a 422 (`07-resources`).
+    pub limit: u32,
+    /// How many to leave out before.
+    pub offset: u32,
+}
+
+impl Page {
+    /// The first page, of the largest size.
+    pub const FIRST: Self = Self { limit: 1000, offset: 0 };
+}
 
 /// Where to read next.
 #[derive(Debug)]

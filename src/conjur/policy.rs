@@ -12,12 +12,14 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 
 use super::check::Check;
-use super::error::{self, Error, LoadError};
+use super::client::Client;
+use super::error::{Error, LoadError};
 use super::http::{Call, Fault};
 use super::id::{self, PolicyBranch, RoleId};
 use super::observe::Endpoint;
+use super::response;
 use super::session::{Session, json, longer};
-use super::{Client, share, stream, words};
+use super::{share, stream, words};
 use crate::limits::{ID_BYTES, POLICY_VERSIONS};
 use crate::sensitive::Sensitive;
 
@@ -126,8 +128,8 @@ impl Client {
         }
         match answer.status {
             200..=299 => read_loaded(json(&answer, about)).map_err(LoadError::Unknown),
-            408 | 500.. => Err(LoadError::Unknown(error::from_answer(&answer, about))),
-            _ => Err(LoadError::Refused(error::from_answer(&answer, about))),
+            408 | 500.. => Err(LoadError::Unknown(response::from_answer(&answer, about))),
+            _ => Err(LoadError::Refused(response::from_answer(&answer, about))),
         }
     }
 

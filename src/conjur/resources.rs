@@ -5,14 +5,15 @@ use http::header::{ACCEPT, HeaderValue};
 use serde::Deserialize;
 
 use super::authn::ways::read_key;
-use super::error::{self, Error};
+use super::client::Client;
+use super::error::Error;
 use super::http::Call;
 use super::id::{self, RoleId};
-use super::listing::Listing;
 use super::observe::Endpoint;
+use super::response;
 use super::session::{json, longer};
 use super::words::Words;
-use super::{Client, stream, words};
+use super::{stream, words};
 use crate::sensitive::Sensitive;
 
 /// Whose token it is (`GET whoami`).
@@ -92,20 +93,6 @@ pub struct Annotation {
     pub value: String,
 }
 
-/// One page of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
-    /// How many at most, 1 to 1,000: more is a 422 (`07-resources`).
-    pub limit: u32,
-    /// How many to leave out before.
-    pub offset: u32,
-}
-
-impl Page {
-    /// The first page, of the largest size.
-    pub const FIRST: Self = Self { limit: 1000, offset: 0 };
-}
-
 impl Client {
     /// Whose token the client has: `GET whoami`.
     pub async fn whoami(&self) -> Result<WhoAmI, Error> {
@@ -137,7 +124,9 @@ impl Client {
             }
             // Servers and proxies that keep the root to themselves are fine otherwise.
             400..=499 if answer.status != 429 => Ok(None),
-            _ => Err(error::from_answer(&answer, session.about("the server's version", "the right to ask"))),
+            _ => {
+                Err(response::from_answer(&answer, session.about("the server's version", "the right to ask")))
+            }
         }
     }
 
@@ -150,12 +139,6 @@ impl Client {
         let call = stream::deadline(session.get(Endpoint::ShowResource, path), longer(&session.limits));
         let target = format!("{kind} {id}");
         session.stream(&call, session.about(&target, "the right to see it")).await
-    }
-
-    /// One page of the visible resources of a kind: `GET resources/{account}/{kind}?limit=&offset=`. An unknown
-    /// account is an empty page; listing variables reads all their versions (though no value is fetched).
-    pub async fn list_resources(&self, kind: &str, page: Page) -> Result<Vec<Resource>, Error> {
-        self.list(&Listing::of_kind(kind), page).await
     }
 
     /// Gives another role a new API key: `PUT authn/{account}/api_key?role=`. The old one is dead at once. Not

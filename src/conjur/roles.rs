@@ -6,14 +6,16 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{self, Error};
+use super::client::Client;
+use super::error::Error;
 use super::http::Call;
 use super::id::{self, RoleId};
 use super::observe::Endpoint;
-use super::resources::Page;
+use super::pages::Page;
+use super::response;
 use super::session::{json, longer};
 use super::share::{self, Sum};
-use super::{Client, stream};
+use super::stream;
 
 /// A role as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -158,12 +160,12 @@ impl Client {
         let target = format!("the public keys of {kind} {id}");
         let about = session.about(&target, "the right to see them");
         if !answer.is_success() {
-            return Err(error::from_answer(&answer, about));
+            return Err(response::from_answer(&answer, about));
         }
         let text = std::str::from_utf8(answer.body.expose()).ok().filter(|_| !answer.is_html());
         let text = text.ok_or_else(|| Error::Unexpected {
             status: Some(answer.status),
-            message: error::not_an_api(&answer, about),
+            message: response::not_an_api(&answer, about),
         })?;
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
         // They stay until the object's work is done, with those of others that it asks for.

@@ -7,12 +7,14 @@ use ::http::Method;
 use ::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 
 use super::authn::ways::secret_body;
-use super::error::{self, Error};
-use super::http::{self, Call};
+use super::client::Client;
+use super::error::Error;
+use super::http::Call;
+use super::id;
 use super::observe::Endpoint;
+use super::response::{self, Answer};
 use super::session::Session;
 use super::variables::{Fetched, Value};
-use super::{Client, id};
 use crate::gate::Lane;
 use crate::limits::SECRET_BYTES;
 
@@ -52,10 +54,10 @@ impl Client {
             200..=299 if answer.body.expose().is_empty() => Ok(()),
             200..=299 => Err(Error::Unexpected {
                 status: Some(answer.status),
-                message: error::not_an_api(&answer, about),
+                message: response::not_an_api(&answer, about),
             }),
             422 => Err(Error::Invalid {
-                code: error::code_of(&answer).unwrap_or_else(|| "422".to_owned()),
+                code: response::code_of(&answer).unwrap_or_else(|| "422".to_owned()),
                 message: format!(
                     "{} refused the value of {target}: it must not be empty or white space only",
                     about.url
@@ -64,7 +66,7 @@ impl Client {
                 column: None,
                 missing: None,
             }),
-            _ => Err(error::from_answer(&answer, about)),
+            _ => Err(response::from_answer(&answer, about)),
         }
     }
 }
@@ -93,10 +95,10 @@ impl Session {
         let answer = self.call(&call).await.map_err(|fault| fault.error)?;
         let about = self.about(&target, "the execute privilege on it");
         if !answer.is_success() {
-            return Err(error::from_answer(&answer, about));
+            return Err(response::from_answer(&answer, about));
         }
         if is_a_page(&answer) || answer.encoding().is_some() {
-            let message = error::not_an_api(&answer, about);
+            let message = response::not_an_api(&answer, about);
             return Err(Error::Unexpected { status: Some(answer.status), message });
         }
         Ok(Arc::new(Fetched::new(answer.body, answer.share)))
@@ -105,7 +107,7 @@ impl Session {
 
 /// A proxy's login page instead of a value. Conjur gives each value an `ETag`; a variable may have the type HTML,
 /// but a whole page alone is more likely to be somebody's sorry note than a secret.
-fn is_a_page(answer: &http::Answer) -> bool {
+fn is_a_page(answer: &Answer) -> bool {
     let start = &answer.body.expose()[..answer.body.expose().len().min(64)];
     let start = String::from_utf8_lossy(start).trim_start().to_ascii_lowercase();
     answer.is_html()

@@ -8,10 +8,12 @@ use http::Method;
 use serde::de::DeserializeOwned;
 
 use super::authn::{Backoff, Token, Tokens};
-use super::error::{self, About, Error};
-use super::http::{Answer, Call, Fault, Opened, Transport};
+use super::config::{Config, Limits};
+use super::error::Error;
+use super::http::{Call, Fault, Opened, Transport};
 use super::observe::{Endpoint, Observer};
-use super::{Config, Limits, stream};
+use super::response::{self, About, Answer};
+use super::stream;
 use crate::budget::Party;
 use crate::gate::{Lane, Parties, Permit};
 
@@ -122,7 +124,7 @@ impl Session {
         }
         let answer = self.transport.read(call, opened, &mut permit).await.map_err(|fault| fault.error)?;
         drop(permit);
-        match error::from_answer(&answer, about) {
+        match response::from_answer(&answer, about) {
             Error::NotFound { .. } => Ok(None),
             error => Err(error),
         }
@@ -137,7 +139,7 @@ impl Session {
     }
 
     async fn rejected(&self, token: &Arc<Token>, answer: &Answer) -> Fault {
-        let error = error::from_answer(answer, self.about("the call", "it"));
+        let error = response::from_answer(answer, self.about("the call", "it"));
         self.tokens.reject(token, error.clone()).await;
         Fault::before_sending(error)
     }
@@ -146,7 +148,7 @@ impl Session {
 /// Reads a success as JSON, or says why it isn't one. Nothing of the body goes into the error.
 pub(crate) fn json<T: DeserializeOwned>(answer: &Answer, about: About<'_>) -> Result<T, Error> {
     if !answer.is_success() {
-        return Err(error::from_answer(answer, about));
+        return Err(response::from_answer(answer, about));
     }
     serde_json::from_slice(answer.body.expose()).map_err(|error| unreadable(answer, about, &error))
 }
@@ -154,7 +156,7 @@ pub(crate) fn json<T: DeserializeOwned>(answer: &Answer, about: About<'_>) -> Re
 /// The body of a success is not the JSON that was expected; serde's own text could quote it.
 pub(crate) fn unreadable(answer: &Answer, about: About<'_>, error: &serde_json::Error) -> Error {
     let message = if answer.is_html() || answer.encoding().is_some() || error.is_syntax() {
-        error::not_an_api(answer, about)
+        response::not_an_api(answer, about)
     } else {
         format!(
             "{} answered with JSON that could not be read as {} (line {}, column {})",

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::error::{About, Error};
+use super::error::Error;
 use super::http::{Call, Opened, Transport};
+use super::response::About;
 use super::scan::Scan;
 use super::share::Reading;
 use crate::budget::{Budget, Taken};

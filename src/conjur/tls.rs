@@ -27,6 +27,7 @@ pub(crate) use self::explain::explain;
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Whose signature makes a server's certificate good.
+#[derive(Clone, Copy)]
 pub(crate) enum Roots<'a> {
     /// Exactly what a CA bundle holds: who is signed by one of its certificates, and those themselves.
     Bundle(&'a [u8]),

@@ -5,8 +5,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::Key;
-use crate::plan::circle::{Circle, Reader, Readers};
+use crate::{
+    plan::circle::{Circle, Reader, Readers},
+    runtime::Key,
+};
 
 /// By namespace: no template lies in another.
 #[derive(Default)]

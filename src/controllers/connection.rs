@@ -1,6 +1,7 @@
 //! ConjurConnection and ClusterConjurConnection: make the shared clients, see that they work, and wake those who
 //! wait for them.
 
+mod audiences;
 mod gather;
 mod users;
 
@@ -13,20 +14,14 @@ use kube::{
 };
 use serde_json::Map;
 
-pub use self::{gather::Audiences, users::Tell};
 use self::{
     gather::Ingredients,
     users::{listen_for_found, wake_users},
 };
-use super::{
-    Context, Key, Outcome, Reconcile, Trouble,
-    facts::{ConnectionId, Facts},
-    failure::ROOM_AGAIN,
-    inputs::User,
-};
+use super::{Context, clients::Tell, facts::Facts, inputs::User};
 use crate::{
     api::{
-        ClusterConjurConnection, ConjurConnection, ConnectionKind, Reason,
+        ClusterConjurConnection, ConjurConnection, ConnectionId, ConnectionKind, Reason,
         condition::{READY, is_true},
     },
     conjur::{Client, Config, Error, Lane, Observer},
@@ -34,7 +29,10 @@ use crate::{
     limits,
     metrics::Kind,
     plan::{self, Class, Failure},
+    runtime::{Key, Object, Outcome, Reconcile, Trouble, failure::ROOM_AGAIN},
 };
+
+pub use self::audiences::Audiences;
 
 /// A connection that works is looked at this often, for a fault that no call has met.
 const CHECK_AGAIN: Duration = Duration::from_secs(600);
@@ -43,8 +41,26 @@ const CHECK_UNUSED: Duration = Duration::from_secs(1800);
 
 macro_rules! reconcile {
     ($kind:ty, $label:expr, $store:ident, $api:expr) => {
-        impl Reconcile for $kind {
+        impl Object for $kind {
             const KIND: Kind = $label;
+
+            fn api(client: kube::Client, namespace: &str) -> Api<Self> {
+                $api(client, namespace)
+            }
+
+            fn shorten(spec: &mut Self::Spec) {
+                if let Some(bundle) = spec.tls.as_mut().and_then(|tls| tls.ca_bundle.as_mut()) {
+                    *bundle = "".into();
+                }
+            }
+
+            fn is_of_administrators() -> bool {
+                kind_of::<Self>() == ConnectionKind::ClusterConjurConnection
+            }
+        }
+
+        impl Reconcile for $kind {
+            type Context = Context;
             const DEADLINE: Duration = limits::CONNECTION_DEADLINE;
 
             async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
@@ -53,22 +69,12 @@ macro_rules! reconcile {
                 Ok(check_tenants(&facts, outcome, ctx).await)
             }
 
-            fn api(client: kube::Client, namespace: &str) -> Api<Self> {
-                $api(client, namespace)
-            }
-
             fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
                 &ctx.$store
             }
 
             fn shown(event: &Event<DeserializeGuard<Self>>, ctx: &Context) {
                 ctx.policy_notes.claims.connections_show(kind_of::<Self>(), event);
-            }
-
-            fn shorten(spec: &mut Self::Spec) {
-                if let Some(bundle) = spec.tls.as_mut().and_then(|tls| tls.ca_bundle.as_mut()) {
-                    *bundle = "".into();
-                }
             }
 
             fn gone(key: &Key, ctx: &Context) {
@@ -91,7 +97,7 @@ reconcile!(ClusterConjurConnection, Kind::ClusterConnection, cluster_connections
     client
 ));
 
-fn kind_of<K: Reconcile>() -> ConnectionKind {
+fn kind_of<K: Object>() -> ConnectionKind {
     if K::KIND == Kind::Connection {
         ConnectionKind::ConjurConnection
     } else {
@@ -197,7 +203,7 @@ fn not_let_in(error: Error) -> Failure {
 }
 
 /// Checks the connection's own identity, and says what came of it.
-async fn check_and_say<K: Reconcile>(object: &K, facts: &Facts, ctx: &Context) -> Result<Outcome, Trouble> {
+async fn check_and_say<K: Object>(object: &K, facts: &Facts, ctx: &Context) -> Result<Outcome, Trouble> {
     let asked = ctx.sync_nows.take(K::KIND, &Key::of(object));
     let checked = check(facts, asked, ctx).await.map_err(|failure| fail(facts, failure, ctx))?;
     let Checked::Works { client, identity, inputs } = checked else {

@@ -1,47 +1,11 @@
 //! What is known of a connection of either kind, in one shape for those who use it.
 
-use std::fmt;
-
 use kube::{Resource, ResourceExt};
 
 use crate::api::{
-    ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionKind, ConnectionRef,
+    ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionId, ConnectionKind,
     connection::{AccessRule, Settings},
 };
-
-/// Names a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ConnectionId {
-    /// Its kind.
-    pub kind: ConnectionKind,
-    /// Its namespace; empty for a ClusterConjurConnection.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl ConnectionId {
-    /// The one that an object of a namespace refers to.
-    pub fn of(reference: &ConnectionRef, namespace: &str) -> Self {
-        let kind = reference.kind.unwrap_or_default();
-        let namespace = match kind {
-            ConnectionKind::ConjurConnection => namespace.to_owned(),
-            ConnectionKind::ClusterConjurConnection => String::new(),
-        };
-        Self { kind, namespace, name: reference.name.clone() }
-    }
-}
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            ConnectionKind::ConjurConnection => {
-                write!(f, "ConjurConnection {}/{}", self.namespace, self.name)
-            }
-            ConnectionKind::ClusterConjurConnection => write!(f, "ClusterConjurConnection {}", self.name),
-        }
-    }
-}
 
 /// A connection, as one of its users sees it.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 //! metadata for each kind, of the whole cluster, however many are named: of each object only its version is kept, values
 //! are read on use. Texts that are read are shared, and kept within a budget.
 
+mod input;
 mod kept;
 mod shown;
 mod texts;
@@ -30,66 +31,20 @@ use kube::{
 use tokio_util::task::AbortOnDropHandle;
 
 use self::{kept::Kept, shown::Shown};
-pub use self::{
-    shown::Version,
-    texts::{Text, Texts, version},
-};
-use super::{Key, facts::ConnectionId, streams::Wakeups};
+use super::wakeups::Wakeups;
 use crate::{
-    api::SourceKind,
+    api::ConnectionId,
     cluster::{self, Cluster},
     conjur::share,
     limits::{META_PAGE, UNWATCHED_AGAIN},
+    runtime::Key,
 };
 
-/// What kind of thing is referred to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum InputKind {
-    /// A ConfigMap.
-    ConfigMap,
-    /// A Secret.
-    Secret,
-    /// A ServiceAccount.
-    ServiceAccount,
-}
-
-/// Something that is referred to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Input {
-    /// Its kind.
-    pub kind: InputKind,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl Input {
-    /// A Secret.
-    pub fn secret(namespace: &str, name: &str) -> Self {
-        Self { kind: InputKind::Secret, namespace: namespace.into(), name: name.into() }
-    }
-
-    /// A ServiceAccount.
-    pub fn service_account(namespace: &str, name: &str) -> Self {
-        Self { kind: InputKind::ServiceAccount, namespace: namespace.into(), name: name.into() }
-    }
-
-    /// A ConfigMap or Secret.
-    pub fn bundle(kind: SourceKind, namespace: &str, name: &str) -> Self {
-        let kind = match kind {
-            SourceKind::ConfigMap => InputKind::ConfigMap,
-            SourceKind::Secret => InputKind::Secret,
-        };
-        Self { kind, namespace: namespace.into(), name: name.into() }
-    }
-}
-
-impl fmt::Display for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}/{}", self.kind, self.namespace, self.name)
-    }
-}
+pub use self::{
+    input::{Input, InputKind},
+    shown::Version,
+    texts::{Text, Texts, version},
+};
 
 /// Who wants to be woken by a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

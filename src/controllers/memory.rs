@@ -8,8 +8,11 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Key, circles::Circles};
-use crate::plan::{contest::Repairs, secret::Fingerprint, sources::LeftOut, versions::Versions};
+use super::circles::Circles;
+use crate::{
+    plan::{contest::Repairs, secret::Fingerprint, sources::LeftOut, versions::Versions},
+    runtime::Key,
+};
 
 /// A target, as we last wrote or saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]

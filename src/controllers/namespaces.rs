@@ -19,10 +19,11 @@ use kube::{
 };
 use tokio::time::Instant;
 
-use super::{Key, slim, streams::Wakeups};
+use super::wakeups::Wakeups;
 use crate::{
     api::{ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef},
     limits::{LABELS_PAUSE, META_PAGE},
+    runtime::{Key, slim},
 };
 
 /// After a change so long is waited for another: tools set labels one by one.

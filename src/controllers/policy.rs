@@ -17,9 +17,11 @@
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
 mod branches;
+mod claimed;
 mod claims;
 mod deletions;
 mod document;
+mod documents;
 mod drift;
 mod inventory;
 mod keys;
@@ -32,13 +34,17 @@ mod progress;
 mod refusal;
 mod remove;
 mod retry;
+mod run;
+mod seen;
 mod settle;
+mod slim;
 mod turn;
 mod writes;
 
-use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -46,43 +52,62 @@ use kube::{
 };
 use serde_json::{Map, Value};
 
-pub use self::{branches::Branches, notes::Notes, writes::KeyWrites};
 use self::{
     branches::Made,
     document::{Content, Looked},
     keys::KeySecret,
-    load::Run,
-    retry::{Earned, Refused},
+    retry::Earned,
+    run::Run,
+    seen::{Say, Seen, drift_slots, observe},
 };
 use super::{
-    Context, Key, Outcome, Reconcile, Trouble,
-    clients::{self, Connected, Named, Standing},
-    slim,
+    Context,
+    named::{self},
 };
 use crate::{
     api::{
         ConjurPolicy, ConjurPolicySpec, Reason,
-        condition::{READY, find, is_true},
         policy::{LoadMode, PolicyAction},
     },
     conjur::{Lane, PolicyBranch},
     limits::POLICY_DEADLINE,
     metrics::Kind,
-    plan::{
-        Failure,
-        access::Verb,
-        branches::server,
-        full_id::lies_in,
-        inputs,
-        refusal::looked_again,
-        role_key::{RoleKeys, role_keys},
-        schedule::{OFFSETS, Slots},
-        secret::Owner,
-    },
+    plan::{Failure, access::Verb, refusal::looked_again},
+    runtime::{Key, Object, Outcome, Reconcile, Trouble},
 };
 
-impl Reconcile for ConjurPolicy {
+pub use self::{branches::Branches, notes::Notes, writes::KeyWrites};
+
+impl Object for ConjurPolicy {
     const KIND: Kind = Kind::Policy;
+    const USES_CONNECTION: bool = true;
+
+    fn api(client: kube::Client, namespace: &str) -> Api<Self> {
+        Api::namespaced(client, namespace)
+    }
+
+    fn slim(&mut self) {
+        slim::document(self);
+        if let Some(conditions) = self.status.as_mut().and_then(|status| status.conditions.as_mut()) {
+            conditions.shrink_to_fit();
+        }
+    }
+
+    fn shorten(spec: &mut ConjurPolicySpec) {
+        spec.document_from = None;
+    }
+
+    fn check_references(&self) -> Result<(), Failure> {
+        crate::plan::references::of_policy(&self.spec)
+    }
+
+    fn slim_metadata(metadata: &mut ObjectMeta) {
+        slim::metadata(metadata);
+    }
+}
+
+impl Reconcile for ConjurPolicy {
+    type Context = Context;
     const DEADLINE: Duration = POLICY_DEADLINE;
 
     async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
@@ -104,31 +129,12 @@ impl Reconcile for ConjurPolicy {
         result
     }
 
-    fn api(client: kube::Client, namespace: &str) -> Api<Self> {
-        Api::namespaced(client, namespace)
-    }
-
     fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
         &ctx.policies
     }
 
     fn shown(event: &Event<DeserializeGuard<Self>>, ctx: &Context) {
         ctx.policy_notes.claims.policies_show(event);
-    }
-
-    fn slim(&mut self) {
-        slim::policy(self);
-        if let Some(conditions) = self.status.as_mut().and_then(|status| status.conditions.as_mut()) {
-            conditions.shrink_to_fit();
-        }
-    }
-
-    fn shorten(spec: &mut ConjurPolicySpec) {
-        spec.document_from = None;
-    }
-
-    fn check_references(&self) -> Result<(), Failure> {
-        crate::plan::references::of_policy(&self.spec)
     }
 
     fn gone(key: &Key, ctx: &Context) {
@@ -156,30 +162,6 @@ impl ConjurPolicy {
     fn mode(&self) -> LoadMode {
         self.spec.mode.unwrap_or_default()
     }
-}
-
-/// What was observed of one policy before anything is done.
-struct Seen<'a> {
-    object: &'a ConjurPolicy,
-    owner: Owner,
-    branch: PolicyBranch,
-    /// Hex SHA-256 of the document.
-    hash: String,
-    /// A hash over the address and account.
-    server: String,
-    /// The same with branch and mode: what a load is good for.
-    inputs: String,
-    named: Named,
-    /// What Conjur refused.
-    refused: Mutex<Option<Refused>>,
-}
-
-/// What a reconcile says.
-enum Say {
-    /// Nothing: it stands as it is, or nothing can be said yet; looked at again after the time.
-    Nothing(Option<Duration>),
-    /// It is as it should be.
-    Is { reason: Reason, message: String, again: Option<Duration> },
 }
 
 async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, Trouble> {
@@ -229,7 +211,7 @@ fn may_begin(object: &ConjurPolicy, ctx: &Context) -> Result<(), Failure> {
     };
     let branch = PolicyBranch::new(&object.spec.branch)
         .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.branch: {e}")))?;
-    clients::named(&object.spec.connection_ref, &key, ctx)?.check_access(verb, &[branch.as_str()], &key, ctx)
+    named::named(&object.spec.connection_ref, &key, ctx)?.check_access(verb, &[branch.as_str()], &key, ctx)
 }
 
 async fn observe_and_act(
@@ -274,7 +256,7 @@ async fn act(
         Some(content)
     };
     let mut kept = KeySecret::read(seen, ctx).await?;
-    let say = if seen.is_loaded(&kept) {
+    let say = if seen.says_loaded() && kept.announcement().is_none() {
         looked.text = looked.text.or(content.map(|content| content.text));
         drift::check(seen, looked, &mut kept, fields, ctx).await?
     } else {
@@ -295,144 +277,6 @@ async fn act(
     };
     let all_stored = keys::see_that_all_are_stored(seen, &mut kept, fields, ctx).await?;
     Ok(if all_stored { say } else { Say::Nothing(None) })
-}
-
-/// Takes everything from the stores. No IO.
-fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<Seen<'a>, Failure> {
-    let key = Key::of(object);
-    let spec = &object.spec;
-    let branch = PolicyBranch::new(&spec.branch)
-        .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.branch: {e}")))?;
-    let named = clients::named(&spec.connection_ref, &key, ctx)?;
-    let settings = &named.facts.settings;
-    let account = &settings.account;
-    let server = server(&settings.url, account);
-    Ok(Seen {
-        owner: owner_of(object),
-        inputs: load_inputs(object, &server),
-        refused: Mutex::default(),
-        object,
-        branch,
-        hash,
-        server,
-        named,
-    })
-}
-
-fn owner_of(object: &ConjurPolicy) -> Owner {
-    let key = Key::of(object);
-    Owner {
-        kind: "ConjurPolicy",
-        api_version: ConjurPolicy::api_version(&()).into_owned(),
-        uid: object.uid().unwrap_or_default(),
-        name: key.name,
-        namespace: key.namespace,
-    }
-}
-
-/// A hash over where and how a policy is loaded.
-fn load_inputs(policy: &ConjurPolicy, server_hash: &str) -> String {
-    load_inputs_by(&policy.spec.branch, policy.mode(), server_hash)
-}
-
-fn load_inputs_by(branch: &str, mode: LoadMode, server_hash: &str) -> String {
-    let mode = match mode {
-        LoadMode::Append => "Append",
-        LoadMode::Update => "Update",
-        LoadMode::Replace => "Replace",
-    };
-    inputs::hash([server_hash, branch, mode])
-}
-
-/// Whether a policy goes to that server and account; where its connection is unknown, it may.
-fn may_load_through(policy: &ConjurPolicy, server_hash: &str, ctx: &Context) -> bool {
-    clients::named(&policy.spec.connection_ref, &Key::of(policy), ctx)
-        .map_or(true, |named| server(&named.facts.settings.url, &named.facts.settings.account) == server_hash)
-}
-
-impl Seen<'_> {
-    /// Whether the document is loaded as it is asked for, and nothing is left open.
-    fn is_loaded(&self, kept: &KeySecret) -> bool {
-        self.says_loaded() && kept.announcement().is_none()
-    }
-
-    fn says_loaded(&self) -> bool {
-        self.object.status.as_ref().is_some_and(|s| {
-            s.loaded_hash.as_deref() == Some(&self.hash)
-                && s.observed_inputs.as_deref() == Some(&self.inputs)
-                && s.pending.is_none()
-        })
-    }
-
-    /// Whether it is loaded, and was Ready with this spec.
-    fn is_settled(&self) -> bool {
-        let (observed, conditions) = self.object.conditions();
-        self.says_loaded() && observed == self.object.meta().generation && is_true(conditions, READY)
-    }
-
-    /// The grid of its looks for drift; none where there are none.
-    fn slots(&self) -> Option<Slots> {
-        self.object.spec.drift_check().map(|interval| drift_slots(interval, &self.owner.uid))
-    }
-
-    /// Refuses what the connection does not let this policy do.
-    ///
-    /// # Errors
-    /// `AccessDenied`.
-    fn check_access(&self, verb: Verb, ctx: &Context) -> Result<(), Failure> {
-        self.check_access_to(self.branch.as_str(), verb, ctx)
-    }
-
-    /// The same for another branch, which something else than the spec names.
-    fn check_access_to(&self, branch: &str, verb: Verb, ctx: &Context) -> Result<(), Failure> {
-        let user = Key { namespace: self.owner.namespace.clone(), name: self.owner.name.clone() };
-        self.named.check_access(verb, &[branch], &user, ctx)
-    }
-
-    /// Whether this namespace may learn whether a role is there. Who may write Secrets may have named it.
-    fn may_tell_of(&self, role: &str) -> bool {
-        let facts = &self.named.facts;
-        facts.access.is_none() || lies_in(role, &facts.settings.account, self.branch.as_str())
-    }
-
-    /// The client; none where the connection was not tried yet, whose first try wakes us.
-    ///
-    /// # Errors
-    /// `AccessDenied` before anything is asked of Conjur; `ConnectionNotReady`.
-    fn through(&self, verb: Verb, ctx: &Context) -> Result<Option<Connected>, Failure> {
-        self.check_access(verb, ctx)?;
-        match &self.named.standing {
-            Standing::Connected(connected) => Ok(Some(connected.clone())),
-            Standing::Failing(why) => Err(clients::not_ready(&self.named.facts, why)),
-            Standing::Untried => Ok(None),
-        }
-    }
-
-    /// What was said when it was loaded or looked at, so that looking at it again changes nothing.
-    fn standing(&self) -> (Reason, String) {
-        let ready = find(self.object.conditions().1, READY).filter(|c| c.status == "True");
-        let said = |reason: Reason| {
-            ready.filter(|c| c.reason == reason.as_str()).map(|c| (reason, c.message.clone()))
-        };
-        said(Reason::Loaded)
-            .or_else(|| said(Reason::PolicyDrifted))
-            .unwrap_or_else(|| (Reason::Loaded, format!("branch {} holds the document", self.branch)))
-    }
-
-    /// The roles that this policy made before, or was about to make.
-    fn known_roles(&self) -> BTreeSet<String> {
-        let status = self.object.status.as_ref();
-        status.and_then(|s| s.created_roles.clone()).unwrap_or_default().into_iter().collect()
-    }
-}
-
-/// The grid of a policy's looks for drift.
-fn drift_slots(interval: Duration, uid: &str) -> Slots {
-    Slots::new(interval, uid, OFFSETS)
-}
-
-fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
-    role_keys(role).map_err(|e| Failure::stalled(Reason::PolicyInvalid, e.to_string()))
 }
 
 /// A load makes branches, and what other documents refer to: those that were refused for want of it are tried again.

@@ -5,10 +5,12 @@ mod fetch;
 mod merge;
 mod once;
 mod rollout;
+mod seen;
 mod target;
 mod template;
 mod told;
 mod versions;
+mod write;
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::DeserializeGuard,
     runtime::{
         events::EventType,
         reflector::{ObjectRef, Store},
@@ -25,18 +27,20 @@ use kube::{
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use self::versions::{Before, Looked};
+use self::{
+    seen::Seen,
+    versions::{Before, Looked},
+};
 use super::{
-    Context, Key, Outcome, Reconcile, Trouble,
-    clients::{self, Named, Standing},
-    facts::ConnectionId,
+    Context,
+    clients::Standing,
     inputs::{Input, User},
-    memory::{Remembered, Target, Unconfirmed},
-    turns::Line,
+    memory::{Target, Unconfirmed},
+    named::{self},
 };
 use crate::{
     api::{
-        ConjurSecret, ConjurSecretSpec, Reason, SYNC_NOW_ANNOTATION,
+        ConjurSecret, ConjurSecretSpec, ConnectionId, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
         secret::RefreshPolicy,
     },
@@ -48,12 +52,44 @@ use crate::{
         self, Class, Failure,
         access::Verb,
         schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
-        secret::{Action, Desired, Fingerprint, Owner},
+        secret::{Action, Fingerprint, Owner},
     },
+    runtime::{Key, Object, Outcome, Reconcile, Trouble, turns::Line},
 };
 
-impl Reconcile for ConjurSecret {
+impl Object for ConjurSecret {
     const KIND: Kind = Kind::Secret;
+    const USES_CONNECTION: bool = true;
+
+    fn api(client: kube::Client, namespace: &str) -> Api<Self> {
+        Api::namespaced(client, namespace)
+    }
+
+    fn slim(&mut self) {
+        self.spec.data.iter_mut().for_each(Vec::shrink_to_fit);
+        self.spec.data_from.iter_mut().for_each(Vec::shrink_to_fit);
+        let statuses = self.status.iter_mut();
+        statuses.flat_map(|status| &mut status.conditions).for_each(Vec::shrink_to_fit);
+    }
+
+    fn shorten(spec: &mut ConjurSecretSpec) {
+        spec.data = None;
+        spec.data_from = None;
+        spec.rollout_restart = None;
+        if let Some(target) = &mut spec.target {
+            target.labels = None;
+            target.annotations = None;
+            target.template = None;
+        }
+    }
+
+    fn check_references(&self) -> Result<(), Failure> {
+        plan::references::of_secret(&self.spec)
+    }
+}
+
+impl Reconcile for ConjurSecret {
+    type Context = Context;
     const DEADLINE: Duration = SECRET_DEADLINE;
     const AT_ONCE: usize = RUNNING_SECRETS;
 
@@ -96,10 +132,6 @@ impl Reconcile for ConjurSecret {
         }
     }
 
-    fn api(client: kube::Client, namespace: &str) -> Api<Self> {
-        Api::namespaced(client, namespace)
-    }
-
     fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
         &ctx.secrets
     }
@@ -115,28 +147,6 @@ impl Reconcile for ConjurSecret {
         let new = observed != self.metadata.generation
             || sync_now != status.and_then(|status| status.last_handled_sync_now.as_ref());
         Some(Line { connection, lane: if new { Lane::Foreground } else { Lane::Refresh } })
-    }
-
-    fn slim(&mut self) {
-        self.spec.data.iter_mut().for_each(Vec::shrink_to_fit);
-        self.spec.data_from.iter_mut().for_each(Vec::shrink_to_fit);
-        let statuses = self.status.iter_mut();
-        statuses.flat_map(|status| &mut status.conditions).for_each(Vec::shrink_to_fit);
-    }
-
-    fn shorten(spec: &mut ConjurSecretSpec) {
-        spec.data = None;
-        spec.data_from = None;
-        spec.rollout_restart = None;
-        if let Some(target) = &mut spec.target {
-            target.labels = None;
-            target.annotations = None;
-            target.template = None;
-        }
-    }
-
-    fn check_references(&self) -> Result<(), Failure> {
-        plan::references::of_secret(&self.spec)
     }
 
     fn gone(key: &Key, ctx: &Context) {
@@ -177,24 +187,6 @@ fn watched(sources: Vec<Input>, target: Input, result: &Result<Outcome, Trouble>
     sources.into_iter().chain(also).collect()
 }
 
-/// What was observed of one object, from the stores: no IO.
-struct Seen {
-    key: Key,
-    owner: Owner,
-    named: Result<Named, Failure>,
-    /// What its templates lie in.
-    sources: Vec<Input>,
-    /// None where it is refreshed only on a change.
-    slots: Option<Slots>,
-    remembered: Remembered,
-    target: TargetSeen,
-    desired: Desired,
-    /// The Secret is there, and is left alone.
-    made_once: bool,
-    /// Only restarts of workloads are left to do.
-    only_rollout: bool,
-}
-
 impl Seen {
     fn observe(object: &ConjurSecret, ctx: &Context) -> Self {
         let key = Key::of(object);
@@ -230,7 +222,7 @@ impl Seen {
                 namespace: key.namespace.clone(),
                 uid: uid.clone(),
             },
-            named: clients::named(&object.spec.connection_ref, &key, ctx),
+            named: named::named(&object.spec.connection_ref, &key, ctx),
             slots: periodic.then(|| Slots::new(object.spec.interval(), &uid, versions::offsets(object))),
             sources: template::sources(object, &key),
             remembered,
@@ -249,10 +241,6 @@ impl Seen {
     fn may_use(&self, ctx: &Context) -> bool {
         let named = self.named.as_ref();
         named.is_ok_and(|named| named.check_access(Verb::Read, &[], &self.key, ctx).is_ok())
-    }
-
-    fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
-        ObjectRef::new(&self.desired.name).within(&self.key.namespace)
     }
 
     fn slot(&self, now: Timestamp) -> Option<i128> {
@@ -326,7 +314,7 @@ impl Seen {
         let key = self.key.clone();
         let asked = asked || disturbed;
         let done = self
-            .bring_about(object, cause, plan, ctx)
+            .ensure_secret(object, cause, plan, ctx)
             .await
             .map_err(|trouble| Trouble { asked, ..trouble })?;
         if let Some(repairs) = repairs {
@@ -355,7 +343,7 @@ impl Seen {
         Failure::waiting(Reason::Contested, pause, message)
     }
 
-    async fn bring_about(
+    async fn ensure_secret(
         mut self: Box<Self>,
         object: &ConjurSecret,
         cause: Cause,
@@ -367,7 +355,7 @@ impl Seen {
         named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
         let through = match &named.standing {
             Standing::Connected(connected) => connected,
-            Standing::Failing(why) => return Err(clients::not_ready(&named.facts, why).into()),
+            Standing::Failing(why) => return Err(named::not_ready(&named.facts, why).into()),
             // Its first try wakes us.
             Standing::Untried => return Ok(Outcome::Untouched(None)),
         };
@@ -403,7 +391,7 @@ impl Seen {
         self.desired.data = Box::pin(templates.render(&whose, fetched.data, ctx)).await?;
         self.desired.check_keys()?;
         self.desired.check_size()?;
-        let (action, target) = target::bring_about(&self, object, lane, ctx).await?;
+        let (action, target) = target::write_target(&self, object, lane, ctx).await?;
         Box::pin(target::remove_former(&self, object, lane, ctx)).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());

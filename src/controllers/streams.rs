@@ -1,12 +1,12 @@
 //! What wakes the controllers: watches, each failing alone, and wakeups from one controller to another.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, TryStreamExt, future::ready, stream::BoxStream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
-    core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta, error_boundary::InvalidObject},
+    core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject},
     runtime::{
         Predicate, PredicateConfig, WatchStreamExt, predicates,
         reflector::{self, Store},
@@ -15,104 +15,24 @@ use kube::{
 };
 use tokio::time::Instant;
 
-use super::{
-    Context, Key, Reconcile, STALLED_AGAIN,
-    facts::ConnectionId,
-    memory::Memory,
-    pending::{self, Waker, pending},
-    policy::KeyWrites,
-    slim,
-    specs::{Fits, Specs},
-};
+use super::{memory::Memory, policy::KeyWrites, wakeups::Wakeups};
 use crate::{
-    api::{
-        ConjurPolicy, ConjurSecret, ConnectionKind, MANAGED_LABEL, OWNER_ANNOTATION, Reason,
-        condition::{State, conditions},
-    },
-    conjur::Lane,
+    api::{ConjurPolicy, ConjurSecret, MANAGED_LABEL, OWNER_ANNOTATION},
     limits::{LIST_PAGE, META_PAGE},
-    metrics::Kind,
-    plan::schedule::spread,
+    runtime::{
+        Key, Object, Reconcile,
+        pending::{self, pending},
+        slim,
+        specs::{Fits, Specs},
+    },
 };
-
-/// Wakes objects of other controllers.
-#[derive(Clone)]
-pub struct Wakeups {
-    connections: Waker,
-    cluster_connections: Waker,
-    secrets: Waker,
-    policies: Waker,
-}
-
-/// Where the wakeups arrive.
-pub struct Woken {
-    /// For the connections' controller.
-    pub connections: pending::Woken,
-    /// For the cluster connections' controller.
-    pub cluster_connections: pending::Woken,
-    /// For the secrets' controller.
-    pub secrets: pending::Woken,
-    /// For the policies' controller.
-    pub policies: pending::Woken,
-}
-
-impl Wakeups {
-    /// Both ends.
-    pub fn new() -> (Self, Woken) {
-        let (connections, woken_connections) = pending();
-        let (cluster_connections, woken_cluster) = pending();
-        let (secrets, woken_secrets) = pending();
-        let (policies, woken_policies) = pending();
-        let woken = Woken {
-            connections: woken_connections,
-            cluster_connections: woken_cluster,
-            secrets: woken_secrets,
-            policies: woken_policies,
-        };
-        (Self { connections, cluster_connections, secrets, policies }, woken)
-    }
-
-    /// Wakes a connection.
-    pub fn connection(&self, id: &ConnectionId) {
-        let waker = match id.kind {
-            ConnectionKind::ConjurConnection => &self.connections,
-            ConnectionKind::ClusterConjurConnection => &self.cluster_connections,
-        };
-        waker.wake(Key { namespace: id.namespace.clone(), name: id.name.clone() }, Instant::now());
-    }
-
-    /// Wakes a ConjurSecret.
-    pub fn secret(&self, object: Key) {
-        self.secrets.wake(object, Instant::now());
-    }
-
-    /// Wakes many ConjurSecrets that may all be due: the first at once, the others over a few seconds, in this order.
-    pub fn secrets(&self, objects: Vec<Key>) {
-        spread_out(&self.secrets, objects);
-    }
-
-    /// Wakes a ConjurPolicy.
-    pub fn policy(&self, object: Key) {
-        self.policies.wake(object, Instant::now());
-    }
-
-    /// Wakes many ConjurPolicies that may all be due, as [`Self::secrets`] does.
-    pub fn policies(&self, objects: Vec<Key>) {
-        spread_out(&self.policies, objects);
-    }
-}
-
-fn spread_out(waker: &Waker, objects: Vec<Key>) {
-    let (count, now) = (objects.len(), Instant::now());
-    waker.wake_all(objects.into_iter().enumerate().map(|(nth, key)| (key, now + spread(nth, count))));
-}
 
 /// What wakes the objects of a kind: its watch, which fills the store, and the wakeups that reach it.
 pub fn wakes<K>(
     client: Client,
     writer: reflector::store::Writer<DeserializeGuard<K>>,
     woken: pending::Woken,
-    ctx: Arc<Context>,
+    ctx: Arc<K::Context>,
 ) -> BoxStream<'static, (Key, Instant)>
 where
     K: Reconcile,
@@ -148,16 +68,12 @@ where
 }
 
 /// Leaves out of an object that goes into the store what need not lie there.
-fn slim_down<K: Reconcile>(guarded: &mut DeserializeGuard<K>, specs: &Specs) {
+fn slim_down<K: Object>(guarded: &mut DeserializeGuard<K>, specs: &Specs) {
     let object = match guarded.0.as_mut() {
         Ok(object) => object,
         Err(invalid) => return slim::invalid(invalid),
     };
-    if K::KIND == Kind::Policy {
-        slim::own_policy(object.meta_mut());
-    } else {
-        slim::own(object.meta_mut());
-    }
+    K::slim_metadata(object.meta_mut());
     object.slim();
     if specs.keep(object) == Fits::No {
         let metadata = object.meta().clone();
@@ -240,39 +156,4 @@ fn isolated<T, E: std::fmt::Display>(kind: &str, result: Result<T, E>) -> Option
             None
         }
     }
-}
-
-/// Tells of an object that does not decode, in its own status; the others go on.
-pub async fn report_invalid<K: Reconcile>(invalid: &InvalidObject, ctx: &Context) -> Option<Duration> {
-    let (namespace, name) = (
-        invalid.metadata.namespace.clone().unwrap_or_default(),
-        invalid.metadata.name.clone().unwrap_or_default(),
-    );
-    // What does not decode may be anything, so the error's own text, which quotes it, stays out.
-    let message = "the object does not decode: a field is missing or has another form than the CRD of this version says. \
-                   Apply it again with the installed CRDs";
-    tracing::warn!(
-        kind = K::KIND.as_str(),
-        namespace,
-        name,
-        reason = Reason::InvalidObject.as_str(),
-        "{message}"
-    );
-    ctx.metrics.failed(K::KIND, Reason::InvalidObject.as_str());
-    let now = jiff::Timestamp::now();
-    let new =
-        conditions(&[], State::Stalled, Reason::InvalidObject, message, invalid.metadata.generation, now);
-    let status = serde_json::json!({ "conditions": new, "observedGeneration": invalid.metadata.generation });
-    // The object as it is: its own type does not take it.
-    let (client, resource) = (ctx.cluster.client(), ApiResource::erase::<K>(&()));
-    let api: Api<DynamicObject> = if namespace.is_empty() {
-        Api::all_with(client, &resource)
-    } else {
-        Api::namespaced_with(client, &namespace, &resource)
-    };
-    let written = ctx.cluster.patch_status(&api, &name, &status, Lane::Foreground).await;
-    if let Err(error) = written {
-        tracing::warn!(kind = K::KIND.as_str(), namespace, name, "{error}");
-    }
-    Some(STALLED_AGAIN)
 }

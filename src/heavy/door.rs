@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    Allowance, Heavy, HeavyError, Whose,
+    Heavy, HeavyError, Whose,
     serve::{Answer, Head, Question},
     wire::Message,
+    worker::Allowance,
 };
 use crate::{
     api::Reason,

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Allowance, serve, wire::Message};
+use super::{serve, wire::Message};
 use crate::{limits, plan::poison::Died};
 
 /// How often it is looked at how long a worker has been at it.
@@ -19,6 +19,15 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How many new workers are started for one question.
 const STARTS: u32 = 3;
+
+/// What one piece of work may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// Memory.
+    pub bytes: usize,
+    /// Time on a processor.
+    pub time: Duration,
+}
 
 /// How a question ended without an answer.
 #[derive(Debug)]

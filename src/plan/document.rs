@@ -4,6 +4,7 @@
 //! Read in the order of the text below: [`read`] builds the tree, gives each record its id (a reference's counts
 //! too, for an alias may name a record that was first seen as a reference), then collects the statements.
 
+mod error;
 mod owners;
 mod tree;
 
@@ -13,6 +14,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
+pub use error::DocumentError;
 pub(super) use owners::user_id;
 use owners::{Owners, RoleRef};
 use tree::{NodeId, Shape, Tree};
@@ -97,17 +99,6 @@ pub enum DeletionKind {
     Delete,
     Deny,
     Revoke,
-}
-
-/// Why a document can't be read. The message never quotes the document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("line {line}, column {column}: {message}")]
-pub struct DocumentError {
-    pub message: String,
-    /// 1-based.
-    pub line: u32,
-    /// 1-based.
-    pub column: u32,
 }
 
 /// Reads a policy document as it would be loaded into a branch (`apps/billing`, or `root`).

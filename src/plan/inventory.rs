@@ -281,6 +281,18 @@ fn role_record(role: &str, account: &str, branch: &str) -> Option<Record> {
     (full_id(account, branch, kind, &record.path) == role).then_some(record)
 }
 
+/// Longest name of a Secret.
+const NAME_LIMIT: usize = 253;
+
+/// The name of the Secret that keeps the inventory of a policy.
+pub fn secret_name(policy: &str) -> String {
+    let name = format!("conjurpolicy-inventory.{policy}");
+    if name.len() <= NAME_LIMIT {
+        return name;
+    }
+    format!("conjurpolicy-inventory.{}", super::inputs::hash([policy]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,6 +73,11 @@ fn split(role: &str) -> Result<(&str, &str), RoleKeyError> {
     }
 }
 
+/// The name of the Secret for the keys of a policy that names none.
+pub fn default_keys_name(policy: &str) -> String {
+    format!("{policy}-created-roles")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

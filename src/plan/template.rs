@@ -13,6 +13,7 @@
 
 mod binary;
 mod bounds;
+mod explained;
 mod filters;
 mod json;
 mod light;
@@ -27,7 +28,11 @@ use minijinja::{Environment, Error, ErrorKind, Template, UndefinedBehavior, Valu
 use serde::{Deserialize, Serialize};
 
 pub use self::light::is_light;
-use self::{binary::Binary, filters::Explained, output::Bounded};
+use self::{
+    binary::Binary,
+    explained::{Explained, explained},
+    output::Bounded,
+};
 use super::Failure;
 use crate::{
     api::Reason,
@@ -269,13 +274,13 @@ fn environment<'e>(whole: &Arc<Whole>) -> Environment<'e> {
     let whole = whole.clone();
     environment.set_formatter(move |out, _, value| {
         if let Some(bytes) = Binary::of(value) {
-            return if whole.keeps(bytes) { Ok(()) } else { Err(filters::explained(binary::NO_TEXT)) };
+            return if whole.keeps(bytes) { Ok(()) } else { Err(explained(binary::NO_TEXT)) };
         }
         if let Some(text) = value.as_str() {
             return Ok(out.write_str(text)?);
         }
         if json::is_null(value) {
-            return Err(filters::explained(json::NULL));
+            return Err(explained(json::NULL));
         }
         match value.kind() {
             ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),

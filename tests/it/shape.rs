@@ -1,5 +1,6 @@
 //! The shape of the source: imports point one way, and what is generated is current.
 
+mod circles;
 mod pages;
 
 use std::{

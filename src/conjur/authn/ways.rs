@@ -9,11 +9,13 @@ use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use zeroize::Zeroizing;
 
+use crate::conjur::config::Credentials;
 use crate::conjur::config::host_login;
-use crate::conjur::error::{self, About, Error};
-use crate::conjur::http::{Answer, Call, Transport};
+use crate::conjur::error::Error;
+use crate::conjur::http::{Call, Transport};
+use crate::conjur::id;
 use crate::conjur::observe::Endpoint;
-use crate::conjur::{Credentials, id};
+use crate::conjur::response::{self, About, Answer};
 use crate::gate::{Lane, Parties};
 use crate::limits::TOKEN_BYTES;
 use crate::sensitive::Sensitive;
@@ -129,11 +131,11 @@ pub(crate) async fn fetch_key(
 /// The API key that an answer is.
 pub(crate) fn read_key(answer: &Answer, about: About<'_>) -> Result<Sensitive<String>, Error> {
     if !answer.is_success() {
-        return Err(error::from_answer(answer, about));
+        return Err(response::from_answer(answer, about));
     }
     let key = std::str::from_utf8(answer.body.expose()).map(str::trim).unwrap_or_default();
     if key.is_empty() || key.starts_with(['<', '{']) || key.contains(char::is_whitespace) {
-        let message = error::not_an_api(answer, about);
+        let message = response::not_an_api(answer, about);
         return Err(Error::Unexpected { status: Some(answer.status), message });
     }
     Ok(Sensitive::new(key.to_owned()))

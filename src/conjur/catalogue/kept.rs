@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use tokio::time::Instant;
 
-use super::Outcome;
+use super::list::Outcome;
 use crate::budget::Budget;
 use crate::limits::{self, LIST_BYTES, LISTS_KEPT_BYTES, Limit};
 use crate::lock::lock;

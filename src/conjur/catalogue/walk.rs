@@ -12,15 +12,15 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use tokio::time::Instant;
 
-use super::IN_MEMORY;
-use super::{Listed, Mark};
+use super::kept::IN_MEMORY;
+use super::list::{Listed, Mark};
 use crate::budget::{Budget, Party, Taken};
-use crate::conjur::error::{self, Error};
+use crate::conjur::error::Error;
 use crate::conjur::http::Call;
 use crate::conjur::id;
 use crate::conjur::observe::Endpoint;
-use crate::conjur::pages::{Pages, Turn, asks_for_less, lost, no_room};
-use crate::conjur::resources::Page;
+use crate::conjur::pages::{Page, Pages, Turn, asks_for_less, lost, no_room};
+use crate::conjur::response;
 use crate::conjur::session::{BODY_LIMIT, Session, longer, unreadable};
 use crate::gate::Lane;
 use crate::limits::{ANSWERS_PATIENCE, ID_BYTES, LIST_BYTES, Limit, PAGE_BYTES, hit};
@@ -192,7 +192,7 @@ async fn page(
     let answer = session.call(&call).await.map_err(|fault| fault.error)?;
     let about = session.about("the list of variables", "the right to list them");
     if !answer.is_success() {
-        return Err(error::from_answer(&answer, about));
+        return Err(response::from_answer(&answer, about));
     }
     let shown: Vec<Shown<'_>> =
         serde_json::from_slice(answer.body.expose()).map_err(|error| unreadable(&answer, about, &error))?;

@@ -7,11 +7,12 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 
 use super::{LoadMode, branch_path};
-use crate::conjur::Client;
-use crate::conjur::error::{self, Error};
-use crate::conjur::http::{Answer, Call};
+use crate::conjur::client::Client;
+use crate::conjur::error::Error;
+use crate::conjur::http::Call;
 use crate::conjur::id::PolicyBranch;
 use crate::conjur::observe::Endpoint;
+use crate::conjur::response::{self, Answer};
 use crate::conjur::session::json;
 use crate::conjur::words;
 
@@ -90,7 +91,7 @@ pub struct Flaw {
 impl Flaw {
     /// The record that the document refers to and that isn't there, as a full id.
     pub fn missing(&self) -> Option<String> {
-        error::missing_record(&self.message).filter(|_| self.line.is_none_or(|line| line == 0))
+        response::missing_record(&self.message).filter(|_| self.line.is_none_or(|line| line == 0))
     }
 }
 
@@ -136,7 +137,7 @@ impl Client {
             },
             422 => match flaws(&answer) {
                 Some(flaws) => Ok(DryRun::Invalid(flaws)),
-                None => Err(error::from_answer(&answer, about)),
+                None => Err(response::from_answer(&answer, about)),
             },
             500 => Err(Error::Unexpected {
                 status: Some(500),
@@ -145,7 +146,7 @@ impl Client {
                     about.url
                 ),
             }),
-            _ => Err(error::from_answer(&answer, about)),
+            _ => Err(response::from_answer(&answer, about)),
         }
     }
 

@@ -3,12 +3,14 @@
 use http::header::{CONTENT_TYPE, HeaderValue};
 
 use super::branch_path;
-use crate::conjur::error::{self, Error};
-use crate::conjur::http::{Answer, Call};
+use crate::conjur::client::Client;
+use crate::conjur::error::Error;
+use crate::conjur::http::Call;
 use crate::conjur::id::PolicyBranch;
 use crate::conjur::observe::Endpoint;
+use crate::conjur::response::{self, Answer};
+use crate::conjur::session;
 use crate::conjur::session::{json, longer};
-use crate::conjur::{Client, session};
 
 impl Client {
     /// The effective policy of `branch` as YAML: `GET policies/{account}/policy/{branch}` (API: Get Effective Policy;
@@ -23,7 +25,7 @@ impl Client {
         let text = std::str::from_utf8(answer.body.expose()).ok().filter(|text| !text.starts_with('<'));
         text.map(str::to_owned).ok_or_else(|| Error::Unexpected {
             status: Some(answer.status),
-            message: error::not_an_api(&answer, self.session().about(&target, "it")),
+            message: response::not_an_api(&answer, self.session().about(&target, "it")),
         })
     }
 
@@ -54,7 +56,7 @@ impl Client {
                     about.url
                 ),
             }),
-            _ => Err(error::from_answer(&answer, about)),
+            _ => Err(response::from_answer(&answer, about)),
         }
     }
 }

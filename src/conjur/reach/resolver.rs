@@ -13,7 +13,7 @@ use tower_service::Service;
 use url::Url;
 
 use super::{Area, plain, port_of};
-use crate::conjur::Config;
+use crate::conjur::config::Config;
 use crate::limits::{self, Limit};
 use crate::lock::lock;
 

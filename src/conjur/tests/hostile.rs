@@ -297,7 +297,7 @@ fn a_pause_that_a_server_asks_for_is_never_endless() {
         ("Mon, 01 Jan 0001 00:00:00 GMT", date, None),
         ("Sun, 06 Nov 1994 08:51:37 GMT", Some("never"), None),
     ] {
-        assert_eq!(http::retry_after(text, now), expected, "{text:?}");
+        assert_eq!(response::retry_after(text, now), expected, "{text:?}");
     }
 }
 

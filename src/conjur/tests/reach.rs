@@ -75,7 +75,7 @@ async fn every_request_stays_below_its_route_whatever_its_fields_hold() {
         makes!(client.show_resource("host", bad), "resources", "demo", "host", bad);
         makes!(client.check_permission(bad, bad, bad, Some(&role)), "resources", "demo", bad, bad);
         makes!(client.permitted_roles("host", bad, bad), "resources", "demo", "host", bad);
-        makes!(client.list(&listing, resources::Page::FIRST), "resources", "demo", bad);
+        makes!(client.list(&listing, pages::Page::FIRST), "resources", "demo", bad);
         makes!(client.count_resources(&listing), "resources", "demo", bad);
         makes!(
             client.list_variables(Some(bad), Lane::Foreground, Freshness::Remembered),

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cut::BatchLimits;
-use super::isolate::{self, Member, Party, Seen};
+use super::fetched::{Freshness, Wanted};
+use super::isolate::{self, Member, Seen};
 use super::wire::Batch;
-use super::{Freshness, Wanted};
+use crate::budget::Party;
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
 use crate::fair::FairQueue;

@@ -3,65 +3,23 @@
 mod actor;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use self::actor::Actor;
-use super::bad::LookTiming;
+pub(in crate::conjur) use self::actor::Timing;
+use self::actor::{Actor, Ask, Subscribers};
 use super::cut::{Adaptive, BatchLimits};
-use super::isolate::Party;
-use super::waiting::Waiter;
+use super::fetched::{Answer, Freshness, Wanted};
 use super::wire::Source;
-use super::{Answer, Freshness, Wanted};
-use crate::conjur::Limits;
-use crate::conjur::catalogue::Catalogues;
+use crate::budget::Party;
+use crate::conjur::config::Limits;
 use crate::conjur::error::Error;
 use crate::conjur::share::{self, Refused, Sum};
 use crate::gate::Lane;
 use crate::limits::{ANSWER_SMALL, ANSWERS_PATIENCE};
 use crate::lock::lock;
-
-/// The collector's clockwork.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::conjur) struct Timing {
-    /// A batch that isn't full goes when no new id came for this long …
-    pub quiet: Duration,
-    /// … or this long after its oldest id.
-    pub longest: Duration,
-    /// How long a batch that was too long keeps the limits down.
-    pub lowered: Duration,
-    /// Before a 500 is tried again.
-    pub broken_pause: Duration,
-    /// The re-look at bad ids.
-    pub look: LookTiming,
-    /// How long a catalogue is kept.
-    pub catalogue: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            quiet: Duration::from_millis(100),
-            longest: Duration::from_secs(1),
-            lowered: Duration::from_secs(600),
-            broken_pause: Duration::from_millis(300),
-            look: LookTiming::default(),
-            catalogue: Catalogues::KEEP,
-        }
-    }
-}
-
-struct Ask {
-    party: Party,
-    wanted: Vec<Wanted>,
-    lane: Lane,
-    freshness: Freshness,
-    waiter: Waiter,
-}
-
-type Subscribers = Arc<Mutex<Vec<mpsc::UnboundedSender<Vec<Wanted>>>>>;
 
 /// The client's end. The task starts with the first call, and ends when the client is dropped.
 pub(in crate::conjur) struct Collector {

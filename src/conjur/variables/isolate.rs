@@ -7,17 +7,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::cut::{Adaptive, batches};
+use super::fetched::{Answer, Wanted};
 use super::wire::{Batch, Source};
-use super::{Answer, Wanted};
+use crate::budget::Party;
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
 use crate::limits::ANSWER_SMALL;
 
 /// In how many parts the ids of one party are asked for again, where there was no room for the answer to all.
 const NO_ROOM_PARTS: usize = 8;
-
-/// Who asks: their calls have their turns.
-pub(super) type Party = Arc<str>;
 
 /// An id of a batch, and whose turn it travels by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -374,7 +372,7 @@ pub(super) fn wanted(member: &Member) -> Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conjur::variables::Fetched;
+    use crate::conjur::variables::fetched::Fetched;
     use crate::sensitive::Sensitive;
 
     #[test]

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::collector::{Collector, Timing, gather};
 use super::cut::{Adaptive, BatchLimits};
-use super::isolate::{Group, Member, Party, Seen, settle};
+use super::isolate::{Group, Member, Seen, settle};
 use super::wire::{Batch, Source};
 use super::{Answer, Fetched, Freshness, Value, Wanted};
-use crate::budget::Budget;
+use crate::budget::{Budget, Party};
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
 use crate::conjur::share::{self, Refused, Sum};

@@ -15,8 +15,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::isolate::{Group, Member, Party};
-use super::{Answer, Wanted};
+use super::fetched::{Answer, Wanted};
+use super::isolate::{Group, Member};
+use crate::budget::Party;
 use crate::fair::Lanes;
 use crate::gate::Lane;
 

@@ -9,12 +9,13 @@ use ::http::header::{ACCEPT_ENCODING, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::isolate::Party;
-use super::{Answer, Fetched, Wanted};
-use crate::conjur::error::{self, Error};
-use crate::conjur::http::{self, Call};
+use super::fetched::{Answer, Fetched, Wanted};
+use crate::budget::Party;
+use crate::conjur::error::Error;
+use crate::conjur::http::Call;
 use crate::conjur::id::{self, VariableId};
 use crate::conjur::observe::Endpoint;
+use crate::conjur::response;
 use crate::conjur::session::{BODY_LIMIT, Session, unreadable};
 use crate::conjur::share::Share;
 use crate::gate::{Lane, Parties};
@@ -123,14 +124,19 @@ impl Source for Session {
     }
 }
 
-fn read_batch(session: &Session, answer: &http::Answer, ids: &[VariableId], share: Option<Share>) -> Batch {
+fn read_batch(
+    session: &Session,
+    answer: &response::Answer,
+    ids: &[VariableId],
+    share: Option<Share>,
+) -> Batch {
     match answer.status {
         200 => match values(session, answer, ids, share) {
             Ok(values) => Batch::Values(values),
             Err(error) => Batch::Failed(error),
         },
         403 | 406 | 422 => Batch::OneIsBad,
-        404 => match error::message_of(answer) {
+        404 => match response::message_of(answer) {
             Some(message) => named(session, &message, ids).map_or(Batch::OneIsBad, Batch::Missing),
             None => Batch::Failed(refusal(session, answer)),
         },
@@ -141,8 +147,8 @@ fn read_batch(session: &Session, answer: &http::Answer, ids: &[VariableId], shar
     }
 }
 
-fn refusal(session: &Session, answer: &http::Answer) -> Error {
-    error::from_answer(answer, session.about("a batch of variables", "the execute privilege on it"))
+fn refusal(session: &Session, answer: &response::Answer) -> Error {
+    response::from_answer(answer, session.about("a batch of variables", "the execute privilege on it"))
 }
 
 /// Which id a 404 names: `CONJ00076E Variable demo:variable:app/nope is empty or not found.` (recording 315). The
@@ -159,7 +165,7 @@ fn named(session: &Session, message: &str, ids: &[VariableId]) -> Option<Variabl
 /// is freed without being wiped.
 fn values(
     session: &Session,
-    answer: &http::Answer,
+    answer: &response::Answer,
     ids: &[VariableId],
     mut share: Option<Share>,
 ) -> Result<HashMap<VariableId, Answer>, Error> {
@@ -168,7 +174,7 @@ fn values(
         Some("base64") => true,
         None => false,
         Some(_) => {
-            let message = error::not_an_api(answer, about);
+            let message = response::not_an_api(answer, about);
             return Err(Error::Unexpected { status: Some(answer.status), message });
         }
     };

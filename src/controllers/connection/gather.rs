@@ -1,10 +1,6 @@
 //! What a client is made of, read from the cluster.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,9 +16,8 @@ use crate::{
     },
     cluster::{self, Cluster},
     conjur::{self, ClientIdentity, Config, Credentials, Limits, address},
-    controllers::{Context, facts::Facts, failure::LOOK_AGAIN, inputs::Input},
-    limits,
-    plan::{Failure, audience, ingredients::Ingredient, inputs},
+    controllers::{Context, facts::Facts, inputs::Input},
+    plan::{Failure, LOOK_AGAIN, audience, ingredients::Ingredient, inputs},
     sensitive::Sensitive,
 };
 
@@ -279,41 +274,6 @@ fn token_source(cluster: Cluster, namespace: String, account: ServiceAccountRef)
     }
 }
 
-/// Whom tokens of ServiceAccounts may be for.
-pub struct Audiences {
-    /// Whom connections of namespaces may ask for.
-    allowed: Vec<String>,
-    /// The cluster's own, which nobody may ask for, and when they were asked for.
-    own: tokio::sync::Mutex<Option<(Instant, Arc<BTreeSet<String>>)>>,
-}
-
-impl Audiences {
-    /// Those that connections of namespaces may ask for.
-    pub fn new(allowed: Vec<String>) -> Self {
-        Self { allowed, own: tokio::sync::Mutex::default() }
-    }
-
-    async fn get(
-        &self,
-        cluster: &Cluster,
-        namespace: &str,
-        account: &str,
-    ) -> Result<Arc<BTreeSet<String>>, cluster::Error> {
-        let mut own = self.own.lock().await;
-        if let Some((at, known)) = &*own
-            && at.elapsed() < limits::OWN_AUDIENCES_AGAIN
-        {
-            return Ok(known.clone());
-        }
-        // Without audiences, the token is for the API server's own. It is looked at, and goes nowhere.
-        let token = cluster.request_token(namespace, account, &[]).await?;
-        let found = audience::of_the_cluster(token.expose());
-        let found = Arc::new(found.map_err(|why| cluster::Error::Failed(why.to_owned()))?);
-        *own = Some((Instant::now(), found.clone()));
-        Ok(found)
-    }
-}
-
 fn source(meta: &ObjectMeta) -> String {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     format!("{}/{}", text(&meta.uid), text(&meta.resource_version))
@@ -330,6 +290,7 @@ fn missing(what: &str, key: Option<&str>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     #[test]
     fn a_key_that_is_no_key_is_refused_by_its_reference_and_never_shown() {

@@ -6,15 +6,12 @@ use kube::{ResourceExt, core::DeserializeGuard, runtime::reflector::Store};
 
 use crate::{
     api::{
-        ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef,
+        ConjurPolicy, ConjurSecret, ConnectionId, ConnectionKind, ConnectionRef,
         condition::{READY, is_true},
     },
     conjur::Client,
-    controllers::{
-        Context, Key,
-        facts::{ConnectionId, Facts},
-        slim,
-    },
+    controllers::{Context, clients::Tell, facts::Facts},
+    runtime::{Key, slim},
 };
 
 /// Whether an object of a namespace uses a connection; where it has tenants, as that one.
@@ -26,17 +23,6 @@ fn uses(reference: &ConnectionRef, namespace: &str, id: &ConnectionId, tenant: O
     here && reference.kind.unwrap_or_default() == id.kind
         && reference.name == id.name
         && tenant.is_none_or(|tenant| tenant == namespace)
-}
-
-/// What there is to tell the users of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tell {
-    /// It works, for the first time since the start: those that came with it are as many as were made at once.
-    Works,
-    /// It works again, or has changed: many that wait may have gathered.
-    WorksAgain,
-    /// It fails, or is gone. Nothing is asked of Conjur for it.
-    Fails,
 }
 
 /// Wakes every object that uses a connection: those that wait for it go on, the others find nothing due.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Input;
+use super::input::Input;
 use crate::limits::{TEXTS_KEPT_BYTES, TEXTS_KEPT_PER_NAMESPACE};
 
 /// Sizes of what is kept, and in which order it was used.

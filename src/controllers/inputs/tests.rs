@@ -1,7 +1,7 @@
 use kube::core::PartialObjectMetaExt;
 
 use super::*;
-use crate::controllers::streams::Woken;
+use crate::{api::SourceKind, controllers::wakeups::Woken};
 
 fn meta(name: &str, revision: &str) -> PartialObjectMeta<ConfigMap> {
     let meta = ObjectMeta {
@@ -155,7 +155,7 @@ async fn edits_of_what_thousands_use_keep_no_list_of_them_each() {
     }
     assert_eq!((all.policies.waiting(), all.secrets.waiting()), (1_000, 1_000));
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), tasks);
-    let later = |woken: &mut crate::controllers::pending::Woken| {
+    let later = |woken: &mut crate::runtime::pending::Woken| {
         std::iter::from_fn(|| woken.try_recv()).filter(|(_, at)| *at > first).count()
     };
     assert!(later(&mut all.policies) > 500 && later(&mut all.secrets) > 500, "they are spread");

@@ -8,7 +8,10 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Input, InputKind, shown::Version};
+use super::{
+    input::{Input, InputKind},
+    shown::Version,
+};
 use crate::{
     api::SourceKind,
     cluster::{self, Cluster},

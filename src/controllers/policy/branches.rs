@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{limits::BUSY_PAUSE, plan::branches::Place};
+
 pub use self::{
     turns::{Turn, Turns},
     waiting::{Made, Waiting},
 };
-use crate::{limits::BUSY_PAUSE, plan::branches::Place};
 
 /// A branch, as one identity loads it.
 ///

@@ -3,88 +3,28 @@
 //! An object counts that would load the branch: one whose connection does not let it, or that was refused before it
 //! ever loaded there, can't keep others out.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
-use kube::{Resource, ResourceExt, core::DeserializeGuard, runtime::watcher::Event};
+use kube::{Resource, ResourceExt, core::DeserializeGuard};
 
 use super::{
-    Seen, load_inputs_by,
-    places::{Names, Places, Server, of_event},
-    server,
+    claimed::Noted,
+    seen::{Seen, load_inputs_by},
 };
 use crate::{
     api::{
-        ConjurPolicy, ConnectionKind, Reason,
+        ConjurPolicy, Reason,
         condition::{READY, find},
         policy::{LoadMode, PolicyAction},
     },
-    controllers::{
-        Context, Key, Outcome, Reconcile, Trouble,
-        clients::{self, Standing},
-        facts::{ConnectionId, Facts},
-    },
+    controllers::{Context, clients::Standing, named},
     plan::{
         Failure,
         access::Verb,
-        branches::{Claim, Place, Progress, refusal, taken_by},
+        branches::{Claim, Place, Progress, refusal, server, taken_by},
     },
+    runtime::{Key, Object, Outcome, Trouble},
 };
-
-/// The claims as they were when each object was last looked at, and where to look for others.
-#[derive(Default)]
-pub struct Claims {
-    noted: Mutex<HashMap<Key, Noted>>,
-    places: Mutex<Places>,
-}
-
-#[derive(Clone, Default)]
-struct Noted {
-    claim: Option<Claim>,
-    /// Why it was not done.
-    refused: Option<Reason>,
-}
-
-impl Claims {
-    fn with<T>(&self, change: impl FnOnce(&mut HashMap<Key, Noted>) -> T) -> T {
-        change(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn places<T>(&self, change: impl FnOnce(&mut Places) -> T) -> T {
-        change(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes note of what policies name.
-    pub fn policies_show(&self, event: &Event<DeserializeGuard<ConjurPolicy>>) {
-        let event = of_event(event, |guard| {
-            let key = Key::of(guard);
-            let names = guard.0.as_ref().ok().map(|policy| Names {
-                connection: ConnectionId::of(&policy.spec.connection_ref, &key.namespace),
-                branch: policy.spec.branch.clone(),
-            });
-            (key, names)
-        });
-        self.places(|places| places.policies_show(event));
-    }
-
-    /// Takes note of where connections lead.
-    pub fn connections_show<K>(&self, kind: ConnectionKind, event: &Event<DeserializeGuard<K>>)
-    where
-        K: Resource<DynamicType = ()>,
-        for<'k> Facts: From<&'k K>,
-    {
-        let event = of_event(event, |guard| {
-            let Key { namespace, name } = Key::of(guard);
-            let facts = guard.0.as_ref().ok().map(Facts::from);
-            let server =
-                facts.map(|facts| Server { url: facts.settings.url, account: facts.settings.account });
-            (ConnectionId { kind, namespace, name }, server)
-        });
-        self.places(|places| places.connections_show(kind, event));
-    }
-}
 
 /// Refuses a branch that another has, to who loads it, or would if it did not merely plan to.
 ///
@@ -155,7 +95,7 @@ fn claim_of(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
 
 fn claim_of_a_load(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
     let key = Key::of(object);
-    let named = clients::named(&object.spec.connection_ref, &key, ctx).ok()?;
+    let named = named::named(&object.spec.connection_ref, &key, ctx).ok()?;
     named.check_access(Verb::Load, &[object.spec.branch.as_str()], &key, ctx).ok()?;
     let settings = &named.facts.settings;
     Some(Claim {
@@ -177,7 +117,7 @@ fn is_void(object: &ConjurPolicy, ctx: &Context) -> bool {
 }
 
 fn keeps_others_out(object: &ConjurPolicy, refused: Option<Reason>, ctx: &Context) -> bool {
-    let named = clients::named(&object.spec.connection_ref, &Key::of(object), ctx);
+    let named = named::named(&object.spec.connection_ref, &Key::of(object), ctx);
     let progress = Progress {
         loaded: has_loaded(object, ctx),
         suspended: object.spec.suspend == Some(true),
@@ -190,7 +130,7 @@ fn keeps_others_out(object: &ConjurPolicy, refused: Option<Reason>, ctx: &Contex
 /// Whether it loaded this branch before, in whatever mode.
 pub fn has_loaded(object: &ConjurPolicy, ctx: &Context) -> bool {
     let loaded = object.status.as_ref().and_then(|s| s.observed_inputs.as_deref());
-    let Ok(named) = clients::named(&object.spec.connection_ref, &Key::of(object), ctx) else {
+    let Ok(named) = named::named(&object.spec.connection_ref, &Key::of(object), ctx) else {
         return loaded.is_some();
     };
     let server = server(&named.facts.settings.url, &named.facts.settings.account);

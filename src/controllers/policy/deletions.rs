@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{load::Run, look, plan::Planned};
+use super::{look, plan::Planned, run::Run};
 use crate::{
     api::{ALLOW_DELETIONS_ANNOTATION, policy::LoadMode},
     conjur::{self, Error, Listing, Ownership, RoleId},

@@ -3,57 +3,37 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use futures::FutureExt;
 use kube::{Api, ResourceExt};
 
-use super::{Seen, inventory, keys::default_keys_name};
+use super::{documents::Known, seen::Seen, slim};
 use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
     controllers::{
-        Context, Key, Reconcile,
-        failure::{LOOK_AGAIN, read_in_room, turn_to_read},
+        Context,
         inputs::{Input, User, version},
-        slim,
     },
     heavy::Whose,
     limits::DOCUMENT_BYTES,
     plan::{
-        Failure,
+        Failure, LOOK_AGAIN,
         document::Document,
         inputs,
+        inventory::secret_name,
         policy_text::{Part, PolicyText},
-        role_key::role_keys,
+        role_key::{default_keys_name, role_keys},
+    },
+    runtime::{
+        Key, Object,
+        failure::{read_in_room, turn_to_read},
     },
 };
 
 /// What is read, as messages say it.
 const WHAT: &str = "the text of the document";
-
-/// What the documents that lie elsewhere were when they were last read: nothing of their text.
-#[derive(Default)]
-pub struct Documents(Mutex<HashMap<Key, Known>>);
-
-#[derive(Clone)]
-struct Known {
-    sources: Vec<KeySource>,
-    /// The version of each source.
-    versions: Vec<String>,
-    hash: String,
-}
-
-impl Documents {
-    fn with<T>(&self, change: impl FnOnce(&mut HashMap<Key, Known>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Forgets an object.
-    pub fn forget(&self, key: &Key) {
-        self.with(|known| known.remove(key));
-    }
-}
 
 /// A document's hash, and its text where it had to be read.
 pub struct Looked {
@@ -93,7 +73,7 @@ fn watched(object: &ConjurPolicy, key: &Key, failure: Option<&Failure>) -> Vec<I
     let mut watched = inputs_of(object, key);
     if failure.is_some_and(|failure| failure.reason == Reason::ForeignSecret) {
         let named = object.spec.created_roles.iter().map(|created| created.secret_name.clone());
-        for name in named.chain([default_keys_name(&key.name), inventory::secret_name(&key.name)]) {
+        for name in named.chain([default_keys_name(&key.name), secret_name(&key.name)]) {
             let secret = Input::secret(&key.namespace, &name);
             if !watched.contains(&secret) {
                 watched.push(secret);

@@ -4,15 +4,23 @@ use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use serde_json::{Map, Value, json};
 
-use super::{Say, Seen, document::Looked, keys::KeySecret, load, load::Run, plan::Planned};
+use super::{
+    document::Looked,
+    keys::KeySecret,
+    load,
+    plan::Planned,
+    run::Run,
+    seen::{Say, Seen},
+};
 use crate::{
     api::{
         Reason,
         condition::{READY, find},
         policy::LoadMode,
     },
-    controllers::{Context, Key, Reconcile},
+    controllers::Context,
     plan::{Failure, access::Verb, policy_plan::Difference},
+    runtime::{Key, Object},
 };
 
 /// Looks for drift where that is due, and loads the document again in modes Update and Replace; what there is to say of

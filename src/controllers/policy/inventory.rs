@@ -6,34 +6,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{load::Run, look};
+use super::{look, run::Run};
 use crate::{
     api::{Reason, secret::DeletionPolicy},
     conjur::{Lane, Ownership},
-    controllers::{Context, Key},
+    controllers::Context,
     metrics::SecretWrite,
     plan::{
         Failure,
-        inventory::{INVENTORY_KEY, InventoriedLoad, Inventory},
+        inventory::{INVENTORY_KEY, InventoriedLoad, Inventory, secret_name},
         load::newest,
         secret::{Desired, OwnKeys, Owner, refuse_unless_ours},
     },
+    runtime::Key,
     sensitive::Sensitive,
 };
 
 const SECRET_TYPE: &str = "conjur-operator.io/inventory";
-/// Longest name of a Secret.
-const NAME_LIMIT: usize = 253;
-
-/// The name of the Secret that keeps the inventory of a policy.
-pub fn secret_name(policy: &str) -> String {
-    let name = format!("conjurpolicy-inventory.{policy}");
-    if name.len() <= NAME_LIMIT {
-        return name;
-    }
-    format!("conjurpolicy-inventory.{}", crate::plan::inputs::hash([policy]))
-}
-
 /// The inventory, as it was last read or written.
 #[derive(Clone)]
 pub struct Kept {

@@ -12,27 +12,28 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt, core::PartialObjectMeta};
 use zeroize::Zeroize;
 
-pub use self::stored::{rotate_and_store, see_that_all_are_stored};
-use super::{Seen, claims, inventory, keys_of, look};
+use super::{
+    claims, look,
+    seen::{Seen, keys_of},
+};
 use crate::{
     api::{ADOPT_ANNOTATION, OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
     cluster,
-    conjur::{Error, Lane, RoleId, share},
-    controllers::{Context, Key, clients::Connected, failure::no_room},
+    conjur::{Lane, RoleId, share},
+    controllers::{Context, clients::Connected},
     metrics::SecretWrite,
     plan::{
         Failure,
+        inventory::secret_name,
         load::{Announcement, PENDING_KEY},
-        role_key::{RoleKeys, role_keys},
+        role_key::{RoleKeys, default_keys_name, role_keys},
         secret::{Desired, OwnKeys, refuse_unless_ours, wipe},
     },
+    runtime::{Key, failure::no_room},
     sensitive::Sensitive,
 };
 
-/// The name of the Secret for the keys of a policy that names none.
-pub fn default_keys_name(policy: &str) -> String {
-    format!("{policy}-created-roles")
-}
+pub use self::stored::{rotate_and_store, see_that_all_are_stored};
 
 /// Keys that are in hand must reach the Secret: writes are repeated this often, with growing pauses.
 const STORE_TRIES: u32 = 8;
@@ -335,7 +336,7 @@ fn named_us(seen: &Seen, ctx: &Context) -> Vec<String> {
         s.metadata.namespace.as_ref() == Some(&seen.owner.namespace)
             && s.annotations().get(OWNER_ANNOTATION) == Some(&reference)
     };
-    let inventory = inventory::secret_name(&seen.owner.name);
+    let inventory = secret_name(&seen.owner.name);
     let names = ctx.owned.state();
     names.iter().filter(|s| ours(s)).map(|s| s.name_any()).filter(|name| *name != inventory).collect()
 }
@@ -400,10 +401,4 @@ pub fn announced_in(secret: &Secret) -> Option<Result<Announcement, serde_json::
 /// What a role authenticates with; none for what has no key.
 pub fn login_of(role: &str) -> Option<String> {
     keys_of(role).ok().map(|k| k.login)
-}
-
-/// Takes note of a connection that fails, and makes an error of Conjur a failure.
-pub fn failed(error: Error, through: &Connected, ctx: &Context) -> Failure {
-    ctx.clients.call_failed(through, &error);
-    error.into()
 }

@@ -8,17 +8,20 @@ use kube::runtime::events::EventType;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Seen, branches::Loader, claims, document::Content, keys::KeySecret, progress, refusal::not_owner,
+    claims,
+    keys::KeySecret,
+    progress,
+    refusal::not_owner,
+    run::{Roles, Run, some_roles},
 };
 use crate::{
     api::{Reason, policy::LoadMode},
-    conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch, RoleId},
-    controllers::{Context, Outcome, clients::Connected, report},
+    conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch},
     plan::{
         Class, Failure,
-        branches::Place,
         load::{Announcement, newest},
     },
+    runtime::{Outcome, report},
     sensitive::Sensitive,
 };
 
@@ -90,60 +93,7 @@ pub enum Before {
     },
 }
 
-/// What became known of roles during one load.
-#[derive(Default)]
-pub struct Roles {
-    /// Made by us, their keys stored.
-    pub created: BTreeSet<String>,
-    /// Made by us, as the answer of this load says.
-    pub answered: BTreeSet<String>,
-    /// Announced at some time: what of them has no key in the end was not made by us.
-    pub announced: BTreeSet<String>,
-    /// Announced, there, and perhaps ours: nobody can tell any more.
-    pub unclear: BTreeSet<String>,
-    /// Ours, and taken out of Conjur by this load.
-    pub gone: BTreeSet<String>,
-}
-
-impl Roles {
-    /// Those of `known` that this policy made, so that their keys must be there.
-    pub fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
-        known.retain(|role| {
-            !self.gone.contains(role)
-                && (kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role))
-        });
-        known
-    }
-}
-
-pub struct Run<'a> {
-    pub seen: &'a Seen<'a>,
-    pub content: &'a Content,
-    pub through: &'a Connected,
-    pub ctx: &'a Context,
-}
-
 impl Run<'_> {
-    /// Takes note of a connection that fails, and makes an error of Conjur a failure.
-    pub fn failed(&self, error: Error) -> Failure {
-        self.ctx.clients.call_failed(self.through, &error);
-        error.into()
-    }
-
-    /// A branch, as we load it.
-    pub fn loader(&self, branch: &PolicyBranch) -> Loader {
-        let settings = &self.seen.named.facts.settings;
-        Loader {
-            place: Place::new(&settings.url, &settings.account, branch.as_str()),
-            identity: self.through.identity.to_string(),
-        }
-    }
-
-    pub fn our_role(&self) -> String {
-        let role = RoleId::from_login(&self.through.account, &self.through.identity);
-        role.map(|r| r.to_string()).unwrap_or_default()
-    }
-
     /// Who does not own a branch sees none of its roles, and can't recover their keys.
     pub async fn must_own(&self, branch: &PolicyBranch) -> Result<(), Failure> {
         let ownership = self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))?;
@@ -358,9 +308,4 @@ impl Run<'_> {
         fields.entry("plan").or_insert(Value::Null);
         fields.insert("createdRoles".into(), some_roles(&known));
     }
-}
-
-/// Null, which removes the field, where there are none.
-pub fn some_roles(roles: &BTreeSet<String>) -> Value {
-    if roles.is_empty() { Value::Null } else { json!(roles) }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures::TryStreamExt;
 
-use super::keys::failed;
+use super::seen::failed;
 use crate::{
     conjur::{Error, Listing, Page, PolicyBranch, Resource, RoleId},
     controllers::{Context, clients::Connected},

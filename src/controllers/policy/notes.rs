@@ -8,11 +8,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{claims::Claims, document::Documents};
+use super::{claimed::Claims, documents::Documents};
 use crate::{
-    controllers::Key,
     limits::SYNC_NOW_PAUSE,
     plan::{policy_plan::Difference, schedule::Slots},
+    runtime::Key,
 };
 
 /// By object.

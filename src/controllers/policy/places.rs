@@ -13,9 +13,9 @@ use std::{
 use kube::runtime::watcher::Event;
 
 use crate::{
-    api::ConnectionKind,
-    controllers::{Key, facts::ConnectionId},
+    api::{ConnectionId, ConnectionKind},
     plan::branches::Place,
+    runtime::Key,
 };
 
 /// What a policy names: its connection and its branch.

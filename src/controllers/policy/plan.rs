@@ -4,7 +4,12 @@ use jiff::Timestamp;
 use kube::{Resource, runtime::events::EventType};
 use serde_json::{Map, Value, json};
 
-use super::{Say, Seen, claims, document::Looked, load::Run};
+use super::{
+    claims,
+    document::Looked,
+    run::Run,
+    seen::{Say, Seen},
+};
 use crate::{
     api::{
         Reason,
@@ -12,12 +17,13 @@ use crate::{
         policy::LoadMode,
     },
     conjur::{self, Changes, DryRun, Error, Item, Ownership},
-    controllers::{Context, Key, Reconcile},
+    controllers::Context,
     plan::{
         Failure,
         access::Verb,
         policy_plan::{Deletions, Difference, hidden_note, load_notes},
     },
+    runtime::{Key, Object},
 };
 
 /// What became known of a load that was not made.

@@ -5,14 +5,15 @@ use std::{pin::pin, time::Duration};
 use jiff::Timestamp;
 use serde_json::{Map, Value, to_value};
 
-use super::Seen;
+use super::seen::Seen;
 use crate::{
     api::{
         Reason,
         condition::{State, conditions},
     },
     conjur::Lane,
-    controllers::{Context, Reconcile, report},
+    controllers::Context,
+    runtime::{Object, report},
 };
 
 /// Loads that take less say nothing: most do.

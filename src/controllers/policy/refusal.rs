@@ -5,8 +5,9 @@ use serde_json::Map;
 use super::{
     document::Content,
     keys::KeySecret,
-    load::{Roles, Run, some_roles},
-    retry::{self, Refused},
+    retry,
+    run::{Roles, Run, some_roles},
+    seen::Refused,
 };
 use crate::{
     api::{
@@ -14,9 +15,9 @@ use crate::{
         policy::{LoadMode, MendedBy},
     },
     conjur::{Error, Lane, PolicyBranch},
-    controllers::{Key, report},
     limits::BRANCH_AGAIN,
     plan::{Class, Failure, load::Announcement, refusal::mended_by},
+    runtime::{Key, report},
 };
 
 impl Run<'_> {

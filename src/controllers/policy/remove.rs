@@ -10,18 +10,26 @@ mod stored;
 
 use std::collections::BTreeSet;
 
-use kube::{Resource, ResourceExt, runtime::events::EventType, runtime::reflector::ObjectRef};
+use kube::{
+    Resource, ResourceExt,
+    runtime::{events::EventType, reflector::ObjectRef},
+};
 
-use super::{inventory::Kept, keys::failed, look, owner_of, server};
+use super::{
+    inventory::Kept,
+    look,
+    seen::{failed, owner_of},
+};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
-        Context, Key, Outcome, Trouble,
-        clients::{self, Connected, Named, Standing},
-        failure::LOOK_AGAIN,
+        Context,
+        clients::{Connected, Standing},
+        named::{self, Named},
     },
     limits::REFUSED_AGAIN,
-    plan::{Failure, access::Verb, secret::Owner},
+    plan::{Failure, LOOK_AGAIN, access::Verb, branches::server, inventory::secret_name, secret::Owner},
+    runtime::{Key, Outcome, Trouble},
 };
 
 /// What there is to do about the finalizer before anything else. Says whether the reconcile goes on.
@@ -48,13 +56,13 @@ pub async fn see_to_finalizer(object: &ConjurPolicy, ctx: &Context) -> Result<bo
 
 async fn set_finalizer(object: &ConjurPolicy, there: bool, ctx: &Context) -> Result<bool, Failure> {
     let key = Key::of(object);
-    let api = <ConjurPolicy as crate::controllers::Reconcile>::api(ctx.cluster.client(), &key.namespace);
+    let api = <ConjurPolicy as crate::runtime::Object>::api(ctx.cluster.client(), &key.namespace);
     let uid = object.uid().unwrap_or_default();
     Ok(ctx.cluster.set_finalizer(&api, &key.name, &uid, FINALIZER, there).await?)
 }
 
 async fn still_waits(object: &ConjurPolicy, key: &Key, ctx: &Context) -> Result<bool, Failure> {
-    let api = <ConjurPolicy as crate::controllers::Reconcile>::api(ctx.cluster.client(), &key.namespace);
+    let api = <ConjurPolicy as crate::runtime::Object>::api(ctx.cluster.client(), &key.namespace);
     let uid = object.uid().unwrap_or_default();
     Ok(ctx.cluster.has_finalizer(&api, &key.name, &uid, FINALIZER).await?)
 }
@@ -160,7 +168,7 @@ enum Gone {
 }
 
 fn way(object: &ConjurPolicy, key: &Key, ctx: &Context) -> Result<Option<(Named, Connected)>, Gone> {
-    let named = clients::named(&object.spec.connection_ref, key, ctx).map_err(|failure| {
+    let named = named::named(&object.spec.connection_ref, key, ctx).map_err(|failure| {
         if failure.reason == Reason::ConnectionNotFound {
             Gone::Connection(failure.message)
         } else {
@@ -176,7 +184,7 @@ fn way(object: &ConjurPolicy, key: &Key, ctx: &Context) -> Result<Option<(Named,
         Standing::Failing(why) => {
             let namespace = ctx.namespaces.get(&ObjectRef::new(&key.namespace));
             let going = namespace.is_some_and(|n| n.metadata.deletion_timestamp.is_some());
-            let failure = clients::not_ready(&named.facts, why);
+            let failure = named::not_ready(&named.facts, why);
             Err(if going {
                 Gone::Connection(format!("namespace {} is going, and {}", key.namespace, failure.message))
             } else {
@@ -217,6 +225,6 @@ fn key_secrets(owner: &Owner, object: &ConjurPolicy, ctx: &Context) -> BTreeSet<
     });
     let mut names: BTreeSet<String> = ours.map(|s| s.name_any()).collect();
     names.extend(object.spec.created_roles.as_ref().map(|c| c.secret_name.clone()));
-    names.remove(&super::inventory::secret_name(&owner.name));
+    names.remove(&secret_name(&owner.name));
     names
 }

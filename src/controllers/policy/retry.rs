@@ -7,14 +7,17 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 
-use super::{Say, Seen, claims, keys::failed};
+use super::{
+    claims,
+    seen::{Refused, Say, Seen, failed},
+};
 use crate::{
     api::{
         Reason, SYNC_NOW_ANNOTATION,
         policy::{MendedBy, PolicyAction, PolicyRefusal},
     },
     conjur::{Check, Ownership, PolicyBranch, RoleId},
-    controllers::{Context, Key, clients::Connected},
+    controllers::{Context, clients::Connected},
     limits::REFUSED_AGAIN,
     plan::{
         Failure,
@@ -24,20 +27,8 @@ use crate::{
         refusal::{self, Next, Wants},
         schedule::share_of,
     },
+    runtime::Key,
 };
-
-/// What Conjur refused in this reconcile.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// What can mend it.
-    pub mended_by: MendedBy,
-    /// Full id of the record that is not there.
-    pub record: Option<String>,
-    /// What the identity is to the branch.
-    pub has: Option<Vec<String>>,
-    /// The document lies in a Secret, so that its ids are told to nobody.
-    pub secret: bool,
-}
 
 /// Whether a document may be sent.
 pub enum Earned {

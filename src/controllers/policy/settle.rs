@@ -11,19 +11,22 @@ use kube::ResourceExt;
 
 use super::{
     keys::{self, KeySecret, holds_key},
-    load::{Before, Roles, Run},
+    load::Before,
     look,
+    run::{Roles, Run},
+    seen::{load_inputs, owner_of},
 };
 use crate::{
     api::{ConjurPolicy, Reason},
     conjur::{Error, PolicyBranch},
-    controllers::{Key, clients},
+    controllers::named,
     plan::{
         Failure,
         access::Verb,
         load::{Announcement, BranchVersion, Resolution, SeenRole, resolve},
         secret::{is_written_for, wipe},
     },
+    runtime::Key,
 };
 
 /// A load whose caller is gone may go on in the server for as long as a load may take.
@@ -178,17 +181,17 @@ impl Run<'_> {
             a.server == *server && a.branch == self.seen.branch.as_str() && !a.owed.contains(role)
         });
         let loaded = other.status.as_ref().is_some_and(|s| {
-            s.observed_inputs.as_ref() == Some(&super::load_inputs(other, server))
+            s.observed_inputs.as_ref() == Some(&load_inputs(other, server))
                 && s.version.is_some_and(|version| version > absent_at)
         });
-        let granted = clients::named(&other.spec.connection_ref, &key, self.ctx).map_or(true, |named| {
+        let granted = named::named(&other.spec.connection_ref, &key, self.ctx).map_or(true, |named| {
             named.check_access(Verb::Load, &[&other.spec.branch], &key, self.ctx).is_ok()
         });
         granted
             && (announced || loaded)
             && keys::made_on(secret) == Some(server)
             && secret.immutable != Some(true)
-            && is_written_for(&secret.metadata, &super::owner_of(other))
+            && is_written_for(&secret.metadata, &owner_of(other))
     }
 
     /// The same for a document that makes no roles, whose announcement lies in the status.

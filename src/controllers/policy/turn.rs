@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use tokio::time::timeout;
 
-use super::{branches::Turn, claims, document, load::Run, observe, progress};
+use super::{branches::Turn, claims, document, progress, run::Run, seen::observe};
 use crate::{
     api::Reason,
-    controllers::Key,
     limits::TURN_WAIT,
     plan::{Failure, access::Verb},
+    runtime::Key,
 };
 
 impl Run<'_> {

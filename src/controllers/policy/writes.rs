@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::controllers::Key;
+use crate::runtime::Key;
 
 /// What is known of the versions of each `createdRoles` Secret.
 #[derive(Default)]

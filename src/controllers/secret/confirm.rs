@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    Seen,
     fetch::{FRESH_LIST, Gathered},
+    seen::Seen,
 };
 use crate::{
     controllers::{Context, memory::Unconfirmed},

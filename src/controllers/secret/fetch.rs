@@ -14,18 +14,14 @@ use tokio::time::Instant;
 use crate::{
     api::{ConjurSecret, Reason, secret::PublicKeysKind},
     conjur::{Answer, Catalogue, Error, Freshness, Lane, VariableId, Wanted},
-    controllers::{
-        Context, Key, Trouble,
-        clients::{Connected, Named},
-        failure::LOOK_AGAIN,
-        memory::Unconfirmed,
-    },
+    controllers::{Context, clients::Connected, memory::Unconfirmed, named::Named},
     limits::FOUND_ID_BYTES,
     plan::{
-        Class, Failure,
+        Class, Failure, LOOK_AGAIN,
         schedule::Cause,
         sources::{Ask, Data, Got, LeftOut, Made, Missing, Problem, Resolved, Sources},
     },
+    runtime::{Key, Trouble},
 };
 
 /// A new object takes a remembered "missing" for an answer only if it is this young.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::target::{Run, TRIES, or_look_again};
+use super::write::{TRIES, TargetWrite, retry_on_conflict};
 use crate::{
     api::MANAGER,
     cluster::{Error, Written},
@@ -22,7 +22,7 @@ use crate::{
 ///
 /// # Errors
 /// A refusal (no Secret, one that can't be merged into, a key that is another's), or the API server's.
-pub async fn bring_about(run: &Run<'_>) -> Result<(Action, Target), Failure> {
+pub async fn merge_keys(run: &TargetWrite<'_>) -> Result<(Action, Target), Failure> {
     for _ in 0..TRIES {
         if let Some(done) = look_and_apply(run).await? {
             return Ok(done);
@@ -32,7 +32,7 @@ pub async fn bring_about(run: &Run<'_>) -> Result<(Action, Target), Failure> {
 }
 
 /// Reads what is there, decides, applies; none where it is to be looked at again.
-async fn look_and_apply(run: &Run<'_>) -> Result<Option<(Action, Target)>, Failure> {
+async fn look_and_apply(run: &TargetWrite<'_>) -> Result<Option<(Action, Target)>, Failure> {
     let (seen, cluster) = (run.seen, &run.ctx.cluster);
     let type_ = run.object.spec.target().type_;
     let mut existing = cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?;
@@ -45,7 +45,7 @@ async fn look_and_apply(run: &Run<'_>) -> Result<Option<(Action, Target)>, Failu
     let step = decided?;
     let Some(meta) = existing.map(|secret| secret.metadata) else { return Ok(None) };
     if let Some(former) = former {
-        or_look_again(cluster.replace_secret(former, run.lane).await)?;
+        retry_on_conflict(cluster.replace_secret(former, run.lane).await)?;
         return Ok(None);
     }
     let data_differs = step == Step::Apply { data_differs: true };
@@ -57,11 +57,11 @@ async fn look_and_apply(run: &Run<'_>) -> Result<Option<(Action, Target)>, Failu
         };
         return Ok(Some((Action::Unchanged, run.target(written, revision, false))));
     }
-    let written = or_look_again(apply(run, &meta, revision.as_deref()).await)?;
+    let written = retry_on_conflict(apply(run, &meta, revision.as_deref()).await)?;
     Ok(written.map(|written| (Action::Replace, run.target(written, revision, data_differs))))
 }
 
-async fn apply(run: &Run<'_>, meta: &ObjectMeta, revision: Option<&str>) -> Result<Written, Error> {
+async fn apply(run: &TargetWrite<'_>, meta: &ObjectMeta, revision: Option<&str>) -> Result<Written, Error> {
     let (desired, owner) = (&run.seen.desired, &run.seen.owner);
     let (uid, version) = (meta.uid.as_deref(), meta.resource_version.as_deref());
     let build = || {

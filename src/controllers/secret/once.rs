@@ -3,12 +3,13 @@
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{Seen, target};
+use super::{seen::Seen, target};
 use crate::{
     api::{ConjurSecret, Reason, SYNC_NOW_ANNOTATION},
     conjur::Lane,
-    controllers::{Context, Outcome},
+    controllers::Context,
     plan::secret::is_written_for,
+    runtime::Outcome,
 };
 
 impl Seen {

@@ -3,7 +3,7 @@
 use kube::{ResourceExt, runtime::events::EventType};
 use serde_json::{Map, json};
 
-use super::Seen;
+use super::seen::Seen;
 use crate::{
     api::{
         ConjurSecret, Reason,
@@ -11,12 +11,13 @@ use crate::{
     },
     cluster,
     conjur::Lane,
-    controllers::{Context, Key, Outcome, Trouble},
+    controllers::Context,
     plan::{
         Failure,
         rollout::{Lineage, annotation_key},
         schedule::TargetSeen,
     },
+    runtime::{Key, Outcome, Trouble},
 };
 
 /// What stands behind the message of an object that asks for restarts where there are none.

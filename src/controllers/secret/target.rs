@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
 use serde_json::{Map, Value};
 
-use super::{Seen, merge};
+use super::{
+    merge,
+    seen::Seen,
+    write::{TRIES, TargetWrite, contested, retry_on_conflict},
+};
 use crate::{
     api::{
         ConjurSecret, REVISION_ANNOTATION, Reason,
@@ -15,20 +18,18 @@ use crate::{
     },
     cluster::{self, Written},
     conjur::Lane,
-    controllers::{Context, memory::Target, report, slim},
+    controllers::{Context, memory::Target},
     metrics::SecretWrite,
     plan::{
         Failure,
-        rollout::{Lineage, annotation_key},
+        rollout::annotation_key,
         secret::{
-            Action, Desired, Fingerprint, Former, OwnKeys, check_type, decide, former, mark, no_longer_asked,
-            released, wipe,
+            Action, Desired, Former, OwnKeys, check_type, decide, former, mark, no_longer_asked, released,
+            wipe,
         },
     },
+    runtime::{report, slim},
 };
-
-/// A conflict means that somebody was in between: look again, a few times.
-pub const TRIES: usize = 4;
 
 /// Whether an object merges its keys into a Secret that is not its own.
 pub fn merges(object: &ConjurSecret) -> bool {
@@ -57,7 +58,7 @@ pub fn desired(object: &ConjurSecret) -> Desired {
 ///
 /// # Errors
 /// A refusal (foreign, being deleted, data that its type does not take), or the API server's.
-pub async fn bring_about(
+pub async fn write_target(
     seen: &Seen,
     object: &ConjurSecret,
     lane: Lane,
@@ -73,7 +74,7 @@ pub async fn bring_about(
         ctx.fingerprints.of_desired(desired, &seen.owner)
     };
     let data = desired.revision_key.is_some().then(|| ctx.fingerprints.of_data(&desired.data));
-    let run = Run { seen, object, lane, ctx, fingerprint, data };
+    let run = TargetWrite { seen, object, lane, ctx, fingerprint, data };
     let stored = ctx.owned.get(&seen.secret_ref());
     let as_left = seen.remembered.target.as_ref().filter(|t| {
         t.name == desired.name
@@ -93,7 +94,7 @@ pub async fn bring_about(
     // A write keeps what others put there, all of which only a look shows where it is much.
     let known = known.filter(|meta| slim::is_whole(meta));
     let done = match known {
-        _ if merges => return Box::pin(merge::bring_about(&run)).await,
+        _ if merges => return Box::pin(merge::merge_keys(&run)).await,
         Some(standing) if !desired.immutable && !desired.once => run.replace(standing).await?,
         None if stored.is_none() => run.create().await?,
         _ => None,
@@ -102,7 +103,7 @@ pub async fn bring_about(
         return Ok(done);
     }
     for _ in 1..TRIES {
-        if let Some(done) = or_look_again(Box::pin(run.look_and_write()).await?)? {
+        if let Some(done) = retry_on_conflict(Box::pin(run.look_and_write()).await?)? {
             return Ok(done);
         }
     }
@@ -125,63 +126,12 @@ fn check_merge(desired: &Desired) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One write of a target.
-pub struct Run<'a> {
-    pub seen: &'a Seen,
-    pub object: &'a ConjurSecret,
-    pub lane: Lane,
-    pub ctx: &'a Context,
-    fingerprint: Fingerprint,
-    /// Of the data alone, where its revision is asked for.
-    data: Option<Fingerprint>,
-}
-
-impl Run<'_> {
-    /// The revision of the data that is to be written, where it is asked for. `standing`: metadata of the Secret
-    /// that is there. `differs`: whether its data does.
-    pub fn revision(&self, standing: Option<&ObjectMeta>, differs: bool) -> Option<String> {
-        let key = self.seen.desired.revision_key.as_ref()?;
-        let lineage = Lineage::of(&self.seen.owner.uid);
-        let on_secret = standing.and_then(|m| m.annotations.as_ref()).and_then(|a| a.get(key));
-        let remembered = self.seen.remembered.target.as_ref().and_then(|t| t.revision.as_ref());
-        let in_status = self.object.status.as_ref().and_then(|s| s.revision.as_deref());
-        let known = [on_secret.map(String::as_str), remembered.map(|(text, _)| text.as_str()), in_status];
-        // What was edited or deleted by hand comes back with the revision that it had.
-        let as_remembered = remembered.is_some_and(|(_, data)| Some(*data) == self.data);
-        Some(lineage.next(lineage.standing(known), differs && !as_remembered))
-    }
-
-    /// Whether a Secret that is as it should be otherwise lacks the revision of its data.
-    pub fn lacks_revision(&self, standing: &ObjectMeta, revision: Option<&String>) -> bool {
-        let key = self.seen.desired.revision_key.as_ref().filter(|_| !self.seen.desired.once);
-        key.is_some_and(|key| standing.annotations.as_ref().and_then(|a| a.get(key)) != revision)
-    }
-
-    /// What is to be remembered of a write. `data_changed`: it changed the Secret's data, not only what is around it.
-    pub fn target(&self, written: Written, revision: Option<String>, data_changed: bool) -> Target {
-        let before = self.seen.remembered.target.as_ref().filter(|t| t.uid == written.uid);
-        // The API server keeps whole seconds.
-        let now = || Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-        Target {
-            data_at: if data_changed { Some(now()) } else { before.and_then(|t| t.data_at) },
-            name: self.seen.desired.name.clone(),
-            uid: written.uid,
-            resource_version: written.resource_version,
-            fingerprint: self.fingerprint,
-            generation: self.object.metadata.generation,
-            revision: revision.zip(self.data),
-        }
-    }
-
+impl TargetWrite<'_> {
     fn build(&self, standing: Option<&ObjectMeta>, drop: &OwnKeys, revision: Option<&str>) -> Secret {
         let desired = &self.seen.desired;
         let mut secret = desired.to_secret(&self.seen.owner, standing, drop);
         mark(&mut secret, desired.revision_key.as_deref(), revision);
         secret
-    }
-
-    pub fn contested(&self) -> Failure {
-        contested(&self.seen.desired.name)
     }
 
     /// Replaces the Secret that is as we left it; none where it turns out that it is not.
@@ -191,7 +141,7 @@ impl Run<'_> {
         match self.ctx.cluster.replace_secret(secret, self.lane).await {
             // Somebody may have made it immutable, which its metadata does not show.
             Err(cluster::Error::Invalid(_)) => Ok(None),
-            result => Ok(or_look_again(result)?.map(|written| {
+            result => Ok(retry_on_conflict(result)?.map(|written| {
                 self.ctx.metrics.secret_written(SecretWrite::Update);
                 // All else that is ours is as the generation says.
                 (Action::Replace, self.target(written, revision, true))
@@ -201,7 +151,7 @@ impl Run<'_> {
 
     /// Creates the Secret; none where there is one after all.
     async fn create(&self) -> Result<Option<(Action, Target)>, Failure> {
-        or_look_again(self.try_create().await)
+        retry_on_conflict(self.try_create().await)
     }
 
     async fn try_create(&self) -> Result<(Action, Target), cluster::Error> {
@@ -280,22 +230,6 @@ impl Run<'_> {
     }
 }
 
-fn contested(name: &str) -> Failure {
-    let message = format!("Secret {name} is changed by somebody else all the time");
-    Failure::transient(Reason::ApiServerError, message)
-}
-
-/// Somebody was in between: none, and what is there must be read.
-pub fn or_look_again<T>(result: Result<T, cluster::Error>) -> Result<Option<T>, Failure> {
-    match result {
-        Ok(written) => Ok(Some(written)),
-        Err(cluster::Error::AlreadyExists(_) | cluster::Error::Conflict(_) | cluster::Error::NotFound(_)) => {
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// After a changed `target.name`: deletes the Secret of the former name, if it is ours and was to go with the object.
 /// One that is retained stays, and no longer goes with the object.
 ///
@@ -319,7 +253,7 @@ pub async fn remove_former(
 
 async fn part_with(seen: &Seen, name: &str, uid: &str, lane: Lane, ctx: &Context) -> Result<(), Failure> {
     for _ in 0..TRIES {
-        if or_look_again(try_to_part_with(seen, name, uid, lane, ctx).await)?.is_some() {
+        if retry_on_conflict(try_to_part_with(seen, name, uid, lane, ctx).await)?.is_some() {
             return Ok(());
         }
     }

@@ -14,18 +14,18 @@ use crate::{
         secret::{Template, TemplateSource},
     },
     controllers::{
-        Context, Key,
-        failure::{LOOK_AGAIN, read_in_room},
+        Context,
         inputs::{Input, InputKind, Text as Kept, Texts},
     },
     heavy::Whose,
     limits::TEMPLATE_CHAIN,
     plan::{
-        Failure,
+        Failure, LOOK_AGAIN,
         circle::{Circle, Reader},
         inputs,
         template::Text,
     },
+    runtime::{Key, failure::read_in_room},
     sensitive::Sensitive,
 };
 

@@ -2,7 +2,7 @@
 
 use kube::runtime::events::EventType;
 
-use super::Seen;
+use super::seen::Seen;
 use crate::{
     api::{
         ConjurSecret, Reason,

@@ -6,17 +6,18 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    Seen,
     fetch::{self, Gathered},
+    seen::Seen,
 };
 use crate::{
     api::{ConjurSecret, secret::ChangeDetection},
     conjur::{Catalogue, Freshness, Lane, VariableId, Wanted},
-    controllers::{Context, Trouble, clients::Connected},
+    controllers::{Context, clients::Connected},
     plan::{
         schedule::{Cause, OFFSETS, TargetSeen, VERSION_OFFSETS},
         versions::{Look, Shown, Versions},
     },
+    runtime::Trouble,
 };
 
 /// How long a fetch that somebody waits for is held up by the list. Where the list takes longer, the first refresh

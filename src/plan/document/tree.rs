@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScanError, Span, StructureStyle, Tag};
 
-use super::DocumentError;
+use super::error::DocumentError;
 use crate::limits::{DOCUMENT_DEPTH, DOCUMENT_NODES};
 
 pub(super) type NodeId = usize;

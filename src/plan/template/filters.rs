@@ -1,6 +1,6 @@
 //! The filters that templates have besides minijinja's own.
 
-use std::{borrow::Cow, cell::Cell, fmt};
+use std::{borrow::Cow, cell::Cell};
 
 use base64::{
     Engine as _,
@@ -13,6 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::{
     binary::{self, Binary},
+    explained::explained,
     json::{self, Number},
     output::Bounded,
 };
@@ -65,37 +66,6 @@ pub fn add_to(environment: &mut Environment) {
     environment.add_filter("pem_leaf", |value: &Value| certificates(value, 0, 1));
     environment.add_filter("pem_chain", |value: &Value| certificates(value, 1, usize::MAX));
     environment.add_filter("pem_private_key", private_key);
-}
-
-/// What a filter of ours has to say. Never a value.
-#[derive(Debug)]
-pub struct Explained(Cow<'static, str>);
-
-impl fmt::Display for Explained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Explained {}
-
-impl Explained {
-    /// What a filter of ours said, if the error is of one.
-    pub fn of(error: &Error) -> Option<&str> {
-        let mut source = std::error::Error::source(error);
-        while let Some(error) = source {
-            if let Some(explained) = error.downcast_ref::<Self>() {
-                return Some(&explained.0);
-            }
-            source = error.source();
-        }
-        None
-    }
-}
-
-/// An error that may be told as it is.
-pub fn explained(what: impl Into<Cow<'static, str>>) -> Error {
-    Error::from(ErrorKind::InvalidOperation).with_source(Explained(what.into()))
 }
 
 /// A value's bytes: text and binary as they are, numbers and what is true or false as JSON has them.

@@ -21,7 +21,7 @@ use serde::de::IgnoredAny;
 
 use super::{
     binary::{Binary, NO_TEXT},
-    filters::explained,
+    explained::explained,
     output::Bounded,
 };
 use crate::limits::{JSON_DEPTH, JSON_NODES};

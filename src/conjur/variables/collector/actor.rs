@@ -1,24 +1,65 @@
 //! The task itself: it lives as long as its client.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
-use super::{Ask, Subscribers, Timing};
+use crate::budget::Party;
 use crate::conjur::error::Error;
-use crate::conjur::variables::bad::{BadIds, Look};
+use crate::conjur::variables::bad::{BadIds, Look, LookTiming};
 use crate::conjur::variables::cut::Adaptive;
-use crate::conjur::variables::isolate::{self, Group, Party, Seen};
-use crate::conjur::variables::waiting::{Cut, May, Waiters, Waiting};
+use crate::conjur::variables::fetched::{Answer, Freshness, Wanted};
+use crate::conjur::variables::isolate::{self, Group, Seen};
+use crate::conjur::variables::waiting::{Cut, May, Waiter, Waiters, Waiting};
 use crate::conjur::variables::wire::Source;
-use crate::conjur::variables::{Answer, Freshness, Wanted};
 use crate::gate::{Gate, Lane, Parties};
 use crate::limits::BAD_IDS_APART;
 use crate::lock::lock;
+
+/// The collector's clockwork.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::conjur) struct Timing {
+    /// A batch that isn't full goes when no new id came for this long …
+    pub quiet: Duration,
+    /// … or this long after its oldest id.
+    pub longest: Duration,
+    /// How long a batch that was too long keeps the limits down.
+    pub lowered: Duration,
+    /// Before a 500 is tried again.
+    pub broken_pause: Duration,
+    /// The re-look at bad ids.
+    pub look: LookTiming,
+    /// How long a catalogue is kept.
+    pub catalogue: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_millis(100),
+            longest: Duration::from_secs(1),
+            lowered: Duration::from_secs(600),
+            broken_pause: Duration::from_millis(300),
+            look: LookTiming::default(),
+            catalogue: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a caller asks for.
+pub(super) struct Ask {
+    pub party: Party,
+    pub wanted: Vec<Wanted>,
+    pub lane: Lane,
+    pub freshness: Freshness,
+    pub waiter: Waiter,
+}
+
+pub(super) type Subscribers = Arc<Mutex<Vec<mpsc::UnboundedSender<Vec<Wanted>>>>>;
 
 /// A request under way.
 struct Running {

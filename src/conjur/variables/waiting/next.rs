@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Apart, Cut, Entry, May, Place, Rest, Waiters, Waiting};
-use crate::conjur::variables::Wanted;
+use crate::budget::Party;
 use crate::conjur::variables::cut::BatchLimits;
-use crate::conjur::variables::isolate::{Member, Party};
+use crate::conjur::variables::fetched::Wanted;
+use crate::conjur::variables::isolate::Member;
 use crate::gate::Lane;
 
 impl Waiting {

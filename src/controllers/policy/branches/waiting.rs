@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    controllers::Key,
     limits::{LOADS_REMEMBERED, RECORDS_REMEMBERED},
     plan::refusal::{Mark, Wants},
+    runtime::Key,
 };
 
 /// Who waits, and the loads that those who look right now may have missed.

@@ -7,7 +7,7 @@ use crate::{
     conjur::Ownership,
     controllers::{
         Context,
-        policy::{Seen, load::Run, look},
+        policy::{look, run::Run, seen::Seen},
     },
     plan::{
         Failure,

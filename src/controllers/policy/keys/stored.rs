@@ -6,11 +6,15 @@ use k8s_openapi::ByteString;
 use kube::{ResourceExt, runtime::events::EventType};
 use serde_json::{Map, Value, json};
 
-use super::{KeySecret, failed, keys_of, made_on, named_us};
+use super::{KeySecret, keys_of, made_on, named_us};
 use crate::{
     api::{ROTATE_KEYS_ANNOTATION, Reason},
     conjur::{Error, RoleId},
-    controllers::{Context, clients::Connected, policy::Seen},
+    controllers::{
+        Context,
+        clients::Connected,
+        policy::seen::{Seen, failed},
+    },
     plan::{
         Failure,
         access::Verb,

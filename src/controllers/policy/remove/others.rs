@@ -9,14 +9,18 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
-use super::{super::owner_of, Kept, Run, server};
+use super::{Kept, Run, server};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
-        Key, clients,
-        policy::{look::All, may_load_through},
+        named,
+        policy::{
+            look::All,
+            seen::{may_load_through, owner_of},
+        },
     },
     plan::{Class, Failure, access::Verb, full_id::below_account, inventory::Inventory, removal::Removal},
+    runtime::Key,
 };
 
 /// `kubectl delete -f folder` marks its objects one by one: those who may be deleted too are given so long.
@@ -67,7 +71,7 @@ impl Run<'_> {
     /// object is permitted to remove.
     fn removable(&self, mut inventory: Inventory, other: &ConjurPolicy, here: &str) -> Inventory {
         let key = Key::of(other);
-        let named = clients::named(&other.spec.connection_ref, &key, self.ctx).ok();
+        let named = named::named(&other.spec.connection_ref, &key, self.ctx).ok();
         inventory.loads.retain(|load| {
             named.as_ref().is_some_and(|named| {
                 let settings = &named.facts.settings;

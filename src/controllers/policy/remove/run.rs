@@ -6,7 +6,7 @@ use super::{Done, Kept, Run, failed, look, server};
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
-    controllers::{Key, policy::branches::Loader},
+    controllers::policy::branches::Loader,
     plan::{
         Failure,
         access::Verb,
@@ -14,6 +14,7 @@ use crate::{
         full_id::has_key,
         removal::{self, Removal},
     },
+    runtime::Key,
 };
 
 /// A list of what was left, in an Event.

@@ -12,8 +12,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Key, facts::ConnectionId};
+use super::Key;
 use crate::{
+    api::ConnectionId,
     conjur::Lane,
     fair::{FairQueue, Lanes, may_take},
     limits::RUNNING_ON_CONNECTION,

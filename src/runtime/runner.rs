@@ -15,7 +15,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backoffs, Context, Key, LONGEST_BACKOFF, Reconcile, attempt, streams,
+    Key, Reconcile,
+    attempt::{attempt, report_invalid},
+    backoff::{Backoffs, LONGEST_BACKOFF},
     turns::{Line, Turns},
 };
 
@@ -32,8 +34,8 @@ enum Ran {
     Gone,
 }
 
-struct Runner<K> {
-    ctx: Arc<Context>,
+struct Runner<K: Reconcile> {
+    ctx: Arc<K::Context>,
     backoffs: Arc<Backoffs>,
     turns: Turns,
     jobs: JoinSet<Ran>,
@@ -44,7 +46,7 @@ struct Runner<K> {
 /// Runs the objects that are named by `woken`, until told to stop and what runs has ended.
 pub async fn run<K: Reconcile>(
     woken: impl Stream<Item = (Key, Instant)> + Send,
-    ctx: Arc<Context>,
+    ctx: Arc<K::Context>,
     stop: CancellationToken,
 ) {
     let mut woken = std::pin::pin!(woken);
@@ -133,15 +135,15 @@ fn aborted(error: &JoinError) -> Ran {
 }
 
 /// The line that an object waits in, as it is now.
-fn line_of<K: Reconcile>(key: &Key, ctx: &Context) -> Option<Line> {
+fn line_of<K: Reconcile>(key: &Key, ctx: &K::Context) -> Option<Line> {
     K::store(ctx).get(&key.reference())?.0.as_ref().ok()?.line()
 }
 
 /// One reconcile of one object, now that its turn has come: as it is now.
-async fn once<K: Reconcile>(key: &Key, ctx: &Context, backoffs: &Backoffs) -> Ran {
+async fn once<K: Reconcile>(key: &Key, ctx: &K::Context, backoffs: &Backoffs) -> Ran {
     match ctx.statuses.freshest(key, K::store(ctx)) {
         Some(Ok(object)) => Ran::Again(attempt(&object, ctx, backoffs).await),
-        Some(Err(invalid)) => Ran::Again(streams::report_invalid::<K>(&invalid, ctx).await),
+        Some(Err(invalid)) => Ran::Again(report_invalid::<K>(&invalid, ctx).await),
         None => Ran::Gone,
     }
 }

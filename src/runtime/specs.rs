@@ -9,20 +9,14 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    Context, Key, Reconcile,
-    failure::{no_room, turn_to_read},
-    slim,
-};
+use super::{Key, Object, slim};
 use crate::{
     budget::{Budget, Taken},
-    conjur::share,
     limits::{
         Limit, SPEC_HEAD_BYTES, SPEC_SMALL_BYTES, SPECS_KEPT_BYTES, SPECS_PATIENCE, SPECS_READ_BYTES, hit,
     },
     lock::lock,
     metrics::Kind,
-    plan::Failure,
 };
 
 /// A spec is lists of many small texts: decoded it takes several times what it takes as JSON.
@@ -56,7 +50,7 @@ pub enum Fits {
 
 impl Specs {
     /// Leaves the spec of an object that goes into the store as it is, or shortens it to its head.
-    pub fn keep<K: Reconcile>(&self, object: &mut K) -> Fits {
+    pub fn keep<K: Object>(&self, object: &mut K) -> Fits {
         let length = json_length(object.spec());
         let at = (K::KIND, Key::of(object));
         if length <= SPEC_SMALL_BYTES {
@@ -76,40 +70,22 @@ impl Specs {
         }
         drop(held);
         hit(Limit::SpecsKeptBytes);
-        slim::shorten(object, length);
+        K::shorten(object.spec_mut());
+        slim::mark_shortened(object.meta_mut(), length);
         // Of administrators: their rules are looked at for every object.
-        let bounded = K::KIND != Kind::ClusterConnection;
+        let bounded = !K::is_of_administrators();
         if bounded && json_length(object.spec()) > SPEC_HEAD_BYTES { Fits::No } else { Fits::Yes }
+    }
+
+    /// Room for a spec of that length that is read whole; none where the wait was too long.
+    pub(crate) async fn room(&self, namespace: &str, length: usize) -> Option<Taken> {
+        self.read.take(&namespace.into(), length.saturating_mul(DECODED), SPECS_PATIENCE).await
     }
 
     /// An object is gone.
     pub fn forget(&self, kind: Kind, key: &Key) {
         lock(&self.held).remove(&(kind, key.clone()));
     }
-}
-
-/// An object of which the store has only the head, with its whole spec of that length; none where it is gone, or another
-/// meanwhile, which the watch shows soon. What it takes counts until the work that runs now is done.
-///
-/// # Errors
-/// There is no room for it now; the API server's.
-pub async fn whole<K: Reconcile>(object: &K, length: usize, ctx: &Context) -> Result<Option<K>, Failure> {
-    let key = Key::of(object);
-    let party = key.namespace.as_str().into();
-    let room = ctx.specs.read.take(&party, length.saturating_mul(DECODED), SPECS_PATIENCE).await;
-    share::keep_memory(room.ok_or_else(|| no_room("the spec"))?);
-    let turn = turn_to_read(&key.namespace, "the spec").await?;
-    let found: Option<K> = ctx.cluster.read(&K::api(ctx.cluster.client(), &key.namespace), &key.name).await?;
-    drop(turn);
-    let same = |found: &K| {
-        found.meta().uid == object.meta().uid && found.meta().generation == object.meta().generation
-    };
-    Ok(found.filter(same).map(|mut found| {
-        let mut object = object.clone();
-        std::mem::swap(object.spec_mut(), found.spec_mut());
-        object.slim();
-        object
-    }))
 }
 
 /// How long something is as JSON.

@@ -4,28 +4,19 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{ResourceExt, core::error_boundary::InvalidObject};
+use kube::core::error_boundary::InvalidObject;
 
-use super::Reconcile;
 use crate::{
     api::{
-        ALLOW_DELETIONS_ANNOTATION, ConjurPolicy, FINALIZER, GROUP, MANAGED_BY_LABEL, ROTATE_KEYS_ANNOTATION,
+        ALLOW_DELETIONS_ANNOTATION, FINALIZER, GROUP, MANAGED_BY_LABEL, ROTATE_KEYS_ANNOTATION,
         SYNC_NOW_ANNOTATION,
     },
-    limits::{DOCUMENT_KEPT_BYTES, FOREIGN_META_BYTES, OWN_ANNOTATION_BYTES, OWN_META_BYTES},
+    limits::{FOREIGN_META_BYTES, OWN_ANNOTATION_BYTES, OWN_META_BYTES},
     plan::inputs,
 };
 
 /// The annotations on our objects that are read.
-const READ: [&str; 3] = [SYNC_NOW_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, ROTATE_KEYS_ANNOTATION];
-/// Stands among the annotations of a policy in the store whose document was left out, with its hash. No annotation can
-/// have that name: a name has no space.
-const LEFT_OUT: &str = "document left out";
-/// Stands among the annotations of a policy in the store for all others on it: a hash, for any that is new asks for
-/// another try of a document that was refused.
-const OTHERS: &str = "other annotations";
-/// Where `kubectl apply` keeps the whole manifest: it changes with it.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub const READ: [&str; 3] = [SYNC_NOW_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, ROTATE_KEYS_ANNOTATION];
 /// Stands among the annotations of a Secret in the store of which something was left out that a write has to keep.
 const NOT_WHOLE: &str = "not whole";
 /// Stands among the annotations of an object in the store of whose spec only the head is kept, with the length of the whole
@@ -47,20 +38,6 @@ pub fn own(meta: &mut ObjectMeta) {
     let read = all.into_iter().filter(|(name, _)| READ.contains(&name.as_str()));
     let read: BTreeMap<_, _> = read.map(|(name, text)| (name, bounded(text))).collect();
     meta.annotations = Some(read).filter(|read| !read.is_empty());
-}
-
-/// The same for a policy, which is also told that other annotations of it changed.
-pub fn own_policy(meta: &mut ObjectMeta) {
-    let all = meta.annotations.iter().flatten();
-    let others: Vec<&str> = all
-        .filter(|(name, _)| !READ.contains(&name.as_str()) && *name != LAST_APPLIED)
-        .flat_map(|(name, text)| [name.as_str(), text.as_str()])
-        .collect();
-    let others = (!others.is_empty()).then(|| inputs::hash(others));
-    own(meta);
-    if let Some(others) = others {
-        meta.annotations.get_or_insert_default().insert(OTHERS.into(), others);
-    }
 }
 
 /// Slims an object that does not decode. Why not is of no use: it quotes what is there, which may be anything.
@@ -133,29 +110,14 @@ pub fn is_whole(meta: &ObjectMeta) -> bool {
     meta.annotations.as_ref().is_none_or(|annotations| !annotations.contains_key(NOT_WHOLE))
 }
 
-/// Leaves a long document out of a policy that goes into the store.
-pub fn policy(object: &mut ConjurPolicy) {
-    if let Some(document) = object.spec.document.as_mut().filter(|text| text.len() > DOCUMENT_KEPT_BYTES) {
-        let hash = inputs::document_hash(document.as_bytes());
-        *document = String::new();
-        object.metadata.annotations.get_or_insert_default().insert(LEFT_OUT.into(), hash);
-    }
-}
-
-/// Leaves all but the head out of the spec of an object that goes into the store; `length` is that of the whole.
-pub fn shorten<K: Reconcile>(object: &mut K, length: usize) {
-    K::shorten(object.spec_mut());
-    object.annotations_mut().insert(SHORTENED.into(), length.to_string());
+/// Takes note that of the spec of an object only the head is there; `length` is that of the whole.
+pub fn mark_shortened(meta: &mut ObjectMeta, length: usize) {
+    meta.annotations.get_or_insert_default().insert(SHORTENED.into(), length.to_string());
 }
 
 /// How long the spec of an object is of which only the head is there; none where all is there.
 pub fn shortened(meta: &ObjectMeta) -> Option<usize> {
     meta.annotations.as_ref()?.get(SHORTENED)?.parse().ok()
-}
-
-/// Hash of the document that was left out of a policy; none where it is there.
-pub fn left_out(object: &ConjurPolicy) -> Option<&str> {
-    object.metadata.annotations.as_ref()?.get(LEFT_OUT).map(String::as_str)
 }
 
 #[cfg(test)]
@@ -174,21 +136,6 @@ mod tests {
     }
 
     #[test]
-    fn of_a_policy_a_change_of_any_annotation_is_seen_but_for_the_manifest() {
-        let slimmed = |annotations: serde_json::Value| {
-            let mut object = meta(json!({ "name": "p", "annotations": annotations }));
-            own_policy(&mut object);
-            object.annotations
-        };
-        let bare = slimmed(json!({ (SYNC_NOW_ANNOTATION): "now", (LAST_APPLIED): "{}" }));
-        assert_eq!(bare, slimmed(json!({ (SYNC_NOW_ANNOTATION): "now", (LAST_APPLIED): "{\"a\":1}" })));
-        let one = slimmed(json!({ (SYNC_NOW_ANNOTATION): "now", "look": "again" }));
-        let two = slimmed(json!({ (SYNC_NOW_ANNOTATION): "now", "look": "x".repeat(200_000) }));
-        assert!(bare != one && one != two);
-        assert!(two.unwrap().values().map(String::len).sum::<usize>() < 100);
-    }
-
-    #[test]
     fn of_our_objects_only_the_annotations_that_are_read_are_kept_and_in_bounds() {
         let huge = "x".repeat(250_000);
         let labels: BTreeMap<_, _> = (0..5_000).map(|n| (format!("l{n}"), "v")).collect();
@@ -196,7 +143,7 @@ mod tests {
             "name": "db", "namespace": "n", "uid": "u", "generation": 3, "resourceVersion": "7", "labels": labels,
             "annotations": {
                 "kubectl.kubernetes.io/last-applied-configuration": huge, (SYNC_NOW_ANNOTATION): "now",
-                (ROTATE_KEYS_ANNOTATION): huge, "conjur-operator.io/other": huge, (LEFT_OUT): "forged",
+                (ROTATE_KEYS_ANNOTATION): huge, "conjur-operator.io/other": huge, "document left out": "forged",
             },
             "finalizers": ["x/y", FINALIZER],
             "managedFields": [{ "manager": "m" }],
@@ -242,19 +189,5 @@ mod tests {
                 assert_eq!(hostile.owner_references.unwrap().len(), 1);
             }
         }
-    }
-
-    #[test]
-    fn a_long_document_is_left_out_and_its_hash_stays() {
-        let policy_of = |document: &str| -> ConjurPolicy {
-            let spec = json!({ "connectionRef": { "name": "c" }, "branch": "b", "document": document });
-            serde_json::from_value(json!({ "metadata": { "name": "p" }, "spec": spec })).unwrap()
-        };
-        let (mut short, mut long) = (policy_of("- !host a"), policy_of(&"- !host a\n".repeat(50_000)));
-        let hash = inputs::document_hash(long.spec.document.as_ref().unwrap().as_bytes());
-        policy(&mut short);
-        policy(&mut long);
-        assert_eq!((short.spec.document.as_deref(), left_out(&short)), (Some("- !host a"), None));
-        assert_eq!((long.spec.document.as_deref(), left_out(&long)), (Some(""), Some(hash.as_str())));
     }
 }

@@ -1,0 +1,73 @@
+//! One load: what it works with, and what becomes known of roles in it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{branches::Loader, document::Content, keys::KeySecret, seen::Seen};
+use crate::{
+    conjur::{Error, PolicyBranch, RoleId},
+    controllers::{Context, clients::Connected},
+    plan::{Failure, branches::Place},
+};
+
+/// What became known of roles during one load.
+#[derive(Default)]
+pub struct Roles {
+    /// Made by us, their keys stored.
+    pub created: BTreeSet<String>,
+    /// Made by us, as the answer of this load says.
+    pub answered: BTreeSet<String>,
+    /// Announced at some time: what of them has no key in the end was not made by us.
+    pub announced: BTreeSet<String>,
+    /// Announced, there, and perhaps ours: nobody can tell any more.
+    pub unclear: BTreeSet<String>,
+    /// Ours, and taken out of Conjur by this load.
+    pub gone: BTreeSet<String>,
+}
+
+impl Roles {
+    /// Those of `known` that this policy made, so that their keys must be there.
+    pub fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
+        known.retain(|role| {
+            !self.gone.contains(role)
+                && (kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role))
+        });
+        known
+    }
+}
+
+/// What one load works with.
+pub struct Run<'a> {
+    pub seen: &'a Seen<'a>,
+    pub content: &'a Content,
+    pub through: &'a Connected,
+    pub ctx: &'a Context,
+}
+
+impl Run<'_> {
+    /// Takes note of a connection that fails, and makes an error of Conjur a failure.
+    pub fn failed(&self, error: Error) -> Failure {
+        self.ctx.clients.call_failed(self.through, &error);
+        error.into()
+    }
+
+    /// A branch, as we load it.
+    pub fn loader(&self, branch: &PolicyBranch) -> Loader {
+        let settings = &self.seen.named.facts.settings;
+        Loader {
+            place: Place::new(&settings.url, &settings.account, branch.as_str()),
+            identity: self.through.identity.to_string(),
+        }
+    }
+
+    pub fn our_role(&self) -> String {
+        let role = RoleId::from_login(&self.through.account, &self.through.identity);
+        role.map(|r| r.to_string()).unwrap_or_default()
+    }
+}
+
+/// Null, which removes the field, where there are none.
+pub fn some_roles(roles: &BTreeSet<String>) -> Value {
+    if roles.is_empty() { Value::Null } else { json!(roles) }
+}

@@ -1,0 +1,38 @@
+//! What a reconcile of a ConjurSecret goes by.
+
+use crate::controllers::{inputs::Input, memory::Remembered, named::Named};
+use crate::{
+    plan::{
+        Failure,
+        schedule::{Slots, TargetSeen},
+        secret::{Desired, Owner},
+    },
+    runtime::Key,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{core::PartialObjectMeta, runtime::reflector::ObjectRef};
+
+/// What was observed of one object, from the stores: no IO.
+pub struct Seen {
+    pub key: Key,
+    pub owner: Owner,
+    pub named: Result<Named, Failure>,
+    /// What its templates lie in.
+    pub sources: Vec<Input>,
+    /// None where it is refreshed only on a change.
+    pub slots: Option<Slots>,
+    pub remembered: Remembered,
+    pub target: TargetSeen,
+    pub desired: Desired,
+    /// The Secret is there, and is left alone.
+    pub made_once: bool,
+    /// Only restarts of workloads are left to do.
+    pub only_rollout: bool,
+}
+
+impl Seen {
+    /// The target in the store.
+    pub fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
+        ObjectRef::new(&self.desired.name).within(&self.key.namespace)
+    }
+}

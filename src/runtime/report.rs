@@ -1,0 +1,191 @@
+//! The only writer of status: conditions and fields, patched only where they differ, and Events for what a
+//! person would want to know.
+
+mod events;
+mod queue;
+mod statuses;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::EventType;
+use serde_json::{Map, Value};
+
+use super::{Key, Object, Shared};
+use crate::{
+    api::{
+        Reason,
+        condition::{READY, State, conditions, find},
+    },
+    cluster,
+    conjur::Lane,
+    metrics::Kind,
+};
+
+pub use events::Events;
+pub use statuses::Statuses;
+
+/// What is to be said of an object after a reconcile.
+#[derive(Debug)]
+pub struct Report {
+    /// The state that the conditions tell of.
+    pub state: State,
+    /// Why.
+    pub reason: Reason,
+    /// What happened, and what to do next.
+    pub message: String,
+    /// Further fields of the status; null removes one.
+    pub fields: Map<String, Value>,
+    /// Lane of the write.
+    pub lane: Lane,
+}
+
+/// Writes what is to be said of an object, where it differs from what the status says.
+///
+/// # Errors
+/// Those of the API server; that the object is gone is none.
+pub async fn report<K: Object>(object: &K, report: Report, ctx: &Shared) -> Result<(), cluster::Error> {
+    let (observed, old) = object.conditions();
+    // The reconcile itself may have written some, which the object does not show.
+    let newer = ctx.statuses.newer::<K>(&Key::of(object), object);
+    let newer: Option<Vec<Condition>> =
+        newer.and_then(|mut status| serde_json::from_value(status.get_mut("conditions")?.take()).ok());
+    let old = newer.as_deref().unwrap_or(old);
+    let generation = object.meta().generation;
+    let new = conditions(old, report.state, report.reason, &report.message, generation, Timestamp::now());
+    let mut fields = report.fields;
+    if report.state.observes_generation() && observed != generation {
+        fields.insert("observedGeneration".into(), generation.into());
+    }
+    let news = news::<K>(find(old, READY), find(&new, READY));
+    if new != old {
+        fields.insert("conditions".into(), serde_json::to_value(&new).unwrap_or_default());
+    }
+    write_fields(object, fields, report.lane, ctx).await?;
+    if let Some(type_) = news {
+        ctx.events.publish(object, type_, report.reason, "Reconcile", report.message);
+    }
+    Ok(())
+}
+
+/// What fails for all objects of a connection at once, and is told by the connection.
+const OF_CONNECTION: [Reason; 5] = [
+    Reason::ConnectionNotReady,
+    Reason::AuthenticationFailed,
+    Reason::TlsFailed,
+    Reason::ConjurUnavailable,
+    Reason::RateLimited,
+];
+
+/// Whether a changed Ready condition is worth an Event, and of which type. That a connection fails or works again is
+/// one on the connection, and none on the thousands of objects that wait for it.
+fn news<K: Object>(old: Option<&Condition>, new: Option<&Condition>) -> Option<EventType> {
+    let told = |ready: Option<&Condition>| ready.map(|c| (c.status.clone(), c.reason.clone()));
+    let new = new.filter(|_| told(old) != told(new))?;
+    let of_connection = |ready: &Condition| {
+        K::USES_CONNECTION && OF_CONNECTION.iter().any(|reason| reason.as_str() == ready.reason)
+    };
+    if new.status == "True" {
+        let was_unready = old.is_some_and(|old| old.status != "True" && !of_connection(old));
+        return was_unready.then_some(EventType::Normal);
+    }
+    (new.reason != Reason::Suspended.as_str() && !of_connection(new)).then_some(EventType::Warning)
+}
+
+/// Writes fields of the status, where they differ from what it says.
+///
+/// # Errors
+/// Those of the API server; that the object is gone is none.
+pub async fn write_fields<K: Object>(
+    object: &K,
+    mut fields: Map<String, Value>,
+    lane: Lane,
+    ctx: &Shared,
+) -> Result<(), cluster::Error> {
+    let key = Key::of(object);
+    let mut standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_default();
+    fields.retain(|name, value| standing.get(name).unwrap_or(&Value::Null) != value);
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let api = K::api(ctx.cluster.client(), &key.namespace);
+    // Each call has a deadline of its own; waiting for its turn behind thousands of other writes is no fault.
+    let fields = Value::Object(fields);
+    match ctx.cluster.patch_status(&api, &key.name, &fields, lane).await {
+        Ok(written) => {
+            merge(&mut standing, fields);
+            ctx.statuses.remember(object, &written, standing);
+            Ok(())
+        }
+        Err(cluster::Error::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Fields over a status, as the API server merges them: null takes one away.
+fn merge(status: &mut Value, fields: Value) {
+    let Value::Object(fields) = fields else { return };
+    if !status.is_object() {
+        *status = Value::Object(Map::new());
+    }
+    let Value::Object(status) = status else { return };
+    for (name, value) in fields {
+        if value.is_null() {
+            status.remove(&name);
+        } else {
+            status.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ConjurConnection, ConjurSecret};
+
+    #[test]
+    fn an_event_tells_of_a_turn_and_a_failing_connection_tells_it_once() {
+        let ready = |status: &str, reason: Reason| Condition {
+            type_: READY.into(),
+            status: status.into(),
+            reason: reason.as_str().into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+        };
+        let synced = ready("True", Reason::Synced);
+        let invalid = ready("False", Reason::InvalidSpec);
+        let (waits, down) =
+            (ready("False", Reason::ConnectionNotReady), ready("False", Reason::ConjurUnavailable));
+        let suspended = ready("False", Reason::Suspended);
+        for (old, new, secret, connection) in [
+            (None, &synced, None, None),
+            (None, &invalid, Some("Warning"), Some("Warning")),
+            (Some(&synced), &invalid, Some("Warning"), Some("Warning")),
+            (Some(&invalid), &invalid, None, None),
+            (Some(&invalid), &synced, Some("Normal"), Some("Normal")),
+            (Some(&synced), &suspended, None, None),
+            (Some(&synced), &down, None, Some("Warning")),
+            (Some(&down), &waits, None, Some("Warning")),
+            (Some(&waits), &synced, None, Some("Normal")),
+            (Some(&waits), &invalid, Some("Warning"), Some("Warning")),
+            (None, &waits, None, Some("Warning")),
+        ] {
+            let said = |news: Option<EventType>| news.map(|news| format!("{news:?}"));
+            let what = format!("{:?} to {}", old.map(|old| &old.reason), new.reason);
+            assert_eq!(said(news::<ConjurSecret>(old, Some(new))).as_deref(), secret, "{what}");
+            assert_eq!(said(news::<ConjurConnection>(old, Some(new))).as_deref(), connection, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_written_field_replaces_and_null_takes_away() {
+        let mut status =
+            serde_json::json!({ "keys": 1, "missing": ["a"], "conditions": [{ "type": "Ready" }] });
+        merge(&mut status, serde_json::json!({ "keys": 2, "missing": null, "revision": "r" }));
+        let all = serde_json::json!({ "keys": 2, "conditions": [{ "type": "Ready" }], "revision": "r" });
+        assert_eq!(status, all);
+        let mut none = Value::Null;
+        merge(&mut none, serde_json::json!({ "keys": 2 }));
+        assert_eq!(none, serde_json::json!({ "keys": 2 }));
+    }
+}
