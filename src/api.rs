@@ -33,9 +33,9 @@ pub const GROUP: &str = "conjur-operator.io";
 pub const VERSION: &str = "v1alpha1";
 /// Field manager and value of `app.kubernetes.io/managed-by` of what the operator writes.
 pub const MANAGER: &str = "conjur-operator";
-/// Label on every Secret we write to; the watch selects by it.
+/// Label on every Secret the operator writes to; the watch selects by it.
 pub const MANAGED_LABEL: &str = "conjur-operator.io/managed";
-/// Standard label, set on Secrets that are ours alone.
+/// Standard label, set on Secrets that are the operator's alone.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Annotation on a Secret that names the object it belongs to: `<kind>/<name>`.
 pub const OWNER_ANNOTATION: &str = "conjur-operator.io/owner";

@@ -15,14 +15,13 @@ use crate::{
     conjur::reach::Reach,
     controllers::{
         Context,
-        clients::Clients,
-        connection::Audiences,
-        inputs::Inputs,
-        memory::Memory,
+        connection::{Audiences, pool::Clients},
+        dependencies::Dependencies,
         namespaces,
         policy::{Branches, KeyWrites, Notes},
-        streams::{self, Shown},
+        secret::cache::Memory,
         wakeups::Wakeups,
+        watches::{self, Shown},
     },
     heavy::Heavy,
     leader::{AcquireError, Lost},
@@ -46,7 +45,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No cluster.
-    #[error("no way to the Kubernetes API: {0}; run in a cluster, or set KUBECONFIG")]
+    #[error("cannot connect to the Kubernetes API: {0}; run in a cluster, or set KUBECONFIG")]
     Client(#[source] Box<kube::Error>),
     /// No threads.
     #[error("the runtime could not be started: {0}")]
@@ -66,14 +65,16 @@ pub enum Error {
     /// No Lease to be had.
     #[error(transparent)]
     Acquire(#[from] AcquireError),
-    /// The Lease is lost: somebody else acts now.
+    /// The Lease is lost: someone else acts now.
     #[error(transparent)]
     Lost(#[from] Lost),
     /// A fault of the operator.
-    #[error("the work ended by a fault of the operator itself; the log says where, please report it")]
+    #[error(
+        "the reconcilers stopped because of a bug in the operator; the log shows where. Please report it"
+    )]
     Died,
     /// The workers stand still.
-    #[error("the work did not end when it was told to; it is resolved by the next start")]
+    #[error("the reconcilers did not stop in time; the next start resolves what was in flight")]
     Wedged,
 }
 
@@ -111,13 +112,13 @@ async fn act(
     let key_writes = Arc::new(KeyWrites::default());
     let memory = Arc::new(Memory::default());
     let _owned = {
-        let stream = streams::owned_secrets(client.clone(), owned_writer);
+        let stream = watches::owned_secrets(client.clone(), owned_writer);
         let (wakeups, key_writes, memory) = (wakeups.clone(), key_writes.clone(), memory.clone());
         let (secrets, policies) = (secrets.clone(), policies.clone());
         let wake = stream.for_each(move |shown| {
             match shown {
-                Shown::Touched(secret) => streams::wake_owner(&secret, &wakeups, &key_writes, &memory),
-                Shown::ListedAgain => streams::wake_all(&secrets, &policies, &wakeups),
+                Shown::Touched(secret) => watches::wake_owner(&secret, &wakeups, &key_writes, &memory),
+                Shown::ListedAgain => watches::wake_all(&secrets, &policies, &wakeups),
             }
             std::future::ready(())
         });
@@ -143,7 +144,7 @@ async fn act(
         secrets: secrets.clone(),
         policies: policies.clone(),
         owned: owned.clone(),
-        inputs: Inputs::new(client.clone(), wakeups.clone()),
+        inputs: Dependencies::new(client.clone(), wakeups.clone()),
         wakeups,
         memory,
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
@@ -154,11 +155,11 @@ async fn act(
         rollout_restart: args.rollout_restart,
     });
     let wakes_connections =
-        streams::wakes(client.clone(), connections_writer, woken.connections, ctx.clone());
+        watches::wakes(client.clone(), connections_writer, woken.connections, ctx.clone());
     let wakes_cluster_connections =
-        streams::wakes(client.clone(), cluster_connections_writer, woken.cluster_connections, ctx.clone());
-    let wakes_secrets = streams::wakes(client.clone(), secrets_writer, woken.secrets, ctx.clone());
-    let wakes_policies = streams::wakes(client, policies_writer, woken.policies, ctx.clone());
+        watches::wakes(client.clone(), cluster_connections_writer, woken.cluster_connections, ctx.clone());
+    let wakes_secrets = watches::wakes(client.clone(), secrets_writer, woken.secrets, ctx.clone());
+    let wakes_policies = watches::wakes(client, policies_writer, woken.policies, ctx.clone());
     // What is looked up must be there before the first object that looks it up, or it would say "not found".
     let ready = async {
         let (a, b, c, d) = tokio::join!(
@@ -196,7 +197,7 @@ async fn act(
     tokio::select! {
         () = all => {}
         () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
-            tracing::warn!("what was under way did not end in {DRAIN:?}; it is resolved by the next start");
+            tracing::warn!("work was still in flight after {DRAIN:?}; the next start resolves it");
         }
     }
     Ok(())

@@ -91,7 +91,7 @@ impl Budget {
         Taken { budget: Arc::clone(self), party: Arc::clone(party), amount: 0 }
     }
 
-    /// Takes `amount` (all there is, where it is more than that) if it is free for `party` now, and nobody of it waits.
+    /// Takes `amount` (all there is, where it is more than that) if it is free for `party` now, and no one of it waits.
     pub(crate) fn try_take(self: &Arc<Self>, party: &Party, amount: usize) -> Option<Taken> {
         let amount = amount.min(self.all);
         let mut state = lock(&self.state);
@@ -124,7 +124,7 @@ impl Budget {
         taken
     }
 
-    /// Whether somebody else than `party` waits.
+    /// Whether someone else than `party` waits.
     fn others_wait(&self, party: &Party) -> bool {
         lock(&self.state).waiting.any_of_others(party, |(_, sender)| sender.is_closed())
     }
@@ -192,7 +192,7 @@ impl Taken {
         Self { budget: Arc::clone(&self.budget), party: Arc::clone(&self.party), amount }
     }
 
-    /// Whether somebody else waits for what this holds.
+    /// Whether someone else waits for what this holds.
     pub(crate) fn is_wanted(&self) -> bool {
         self.budget.others_wait(&self.party)
     }

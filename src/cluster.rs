@@ -1,7 +1,7 @@
 //! Kubernetes IO, and the only writer of Secrets.
 //!
 //! Every write of a Secret carries the uid and resource version that it was decided on, so that an edit in
-//! between is a conflict and never lost. What was sent is wiped from our buffers; copies inside the HTTP stack
+//! between is a conflict and never lost. What was sent is wiped from the operator's buffers; copies inside the HTTP stack
 //! are out of reach.
 
 pub mod api_server;
@@ -28,13 +28,13 @@ use crate::{
     api::MANAGER,
     gate::{Gate, Lane, Parties, Permit, Pull},
     limits::{API_CALL_DEADLINE, API_READS},
-    plan::secret::wipe,
+    plan::secret::SecretRead,
     sensitive::Sensitive,
 };
 
 const ONLY_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// How often a change of the finalizers is tried when somebody is in between.
+/// How often a change of the finalizers is tried when someone is in between.
 const FINALIZER_TRIES: u32 = 5;
 
 /// Why a call to the API server failed, by meaning.
@@ -43,13 +43,13 @@ pub enum Error {
     /// 404.
     #[error("{0}")]
     NotFound(String),
-    /// 409 on a create: somebody was first.
+    /// 409 on a create: someone was first.
     #[error("{0}")]
     AlreadyExists(String),
     /// 409: it was changed since it was looked at.
     #[error("{0}")]
     Conflict(String),
-    /// 409 on an apply: what is to be ours is another's.
+    /// 409 on an apply: what is to be the operator's is another's.
     #[error("{message}")]
     FieldConflict {
         /// Whose what is. Holds no value.
@@ -63,7 +63,7 @@ pub enum Error {
     /// 403.
     #[error("{0}")]
     Forbidden(String),
-    /// Anything else: it will pass, or somebody has to look at the API server.
+    /// Anything else: it will pass, or someone has to look at the API server.
     #[error("{0}")]
     Failed(String),
 }
@@ -102,10 +102,11 @@ impl Cluster {
     ///
     /// # Errors
     /// Any but `NotFound`, which is `None`.
-    pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
+    pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<SecretRead>, Error> {
         let what = format!("read Secret {namespace}/{name}");
         let _permit = self.read_permit(Some(namespace)).await;
-        call(&what, Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name)).await
+        let read = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        Ok(call(&what, read.get_opt(name)).await?.map(SecretRead::from))
     }
 
     /// Reads a ConfigMap.
@@ -118,7 +119,7 @@ impl Cluster {
         call(&what, Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name)).await
     }
 
-    /// Reads an object of ours.
+    /// Reads an object of the operator's.
     ///
     /// # Errors
     /// Any but `NotFound`, which is `None`.
@@ -134,12 +135,12 @@ impl Cluster {
     ///
     /// # Errors
     /// `AlreadyExists` where one is there.
-    pub async fn create_secret(&self, mut secret: Secret, lane: Lane) -> Result<Written, Error> {
+    pub async fn create_secret(&self, secret: SecretRead, lane: Lane) -> Result<Written, Error> {
         let what = describe("create", &secret);
         let _permit = self.permit(lane, secret.metadata.namespace.as_deref()).await;
         let request =
             Request::new(self.secrets(&secret).resource_url()).create(&post_params(), body(&secret)?);
-        wipe(&mut secret);
+        drop(secret);
         self.write(&what, request).await
     }
 
@@ -147,15 +148,15 @@ impl Cluster {
     ///
     /// # Errors
     /// Why it would not; that one is there is none.
-    pub async fn try_create_secret(&self, mut secret: Secret) -> Result<(), Error> {
+    pub async fn try_create_secret(&self, secret: SecretRead) -> Result<(), Error> {
         let what = describe("create", &secret);
         let params = PostParams { dry_run: true, ..post_params() };
         let _permit = self.permit(Lane::Foreground, secret.metadata.namespace.as_deref()).await;
-        let answer = call(&what, self.secrets(&secret).create(&params, &secret)).await;
-        wipe(&mut secret);
+        let answer = call(&what, self.secrets(&secret).create(&params, &*secret)).await;
+        drop(secret);
         match answer {
-            Ok(mut made) => {
-                wipe(&mut made);
+            Ok(made) => {
+                drop(SecretRead::from(made));
                 Ok(())
             }
             Err(Error::AlreadyExists(_)) => Ok(()),
@@ -167,12 +168,12 @@ impl Cluster {
     ///
     /// # Errors
     /// `Conflict` where it was changed since, `NotFound` where it is gone.
-    pub async fn replace_secret(&self, mut secret: Secret, lane: Lane) -> Result<Written, Error> {
+    pub async fn replace_secret(&self, secret: SecretRead, lane: Lane) -> Result<Written, Error> {
         let what = describe("replace", &secret);
         let _permit = self.permit(lane, secret.metadata.namespace.as_deref()).await;
         let request = Request::new(self.secrets(&secret).resource_url());
         let request = request.replace(&secret.name_any(), &post_params(), body(&secret)?);
-        wipe(&mut secret);
+        drop(secret);
         self.write(&what, request).await
     }
 
@@ -183,7 +184,7 @@ impl Cluster {
     /// `FieldConflict` where something is another's, `Conflict` where it was changed since or is gone.
     pub async fn apply_secret(
         &self,
-        mut secret: Secret,
+        secret: SecretRead,
         manager: &str,
         force: bool,
         lane: Lane,
@@ -192,8 +193,8 @@ impl Cluster {
         let _permit = self.permit(lane, secret.metadata.namespace.as_deref()).await;
         let params = PatchParams { field_manager: Some(manager.to_owned()), force, ..PatchParams::default() };
         let request = Request::new(self.secrets(&secret).resource_url());
-        let request = request.patch(&secret.name_any(), &params, &Patch::Apply(&secret));
-        wipe(&mut secret);
+        let request = request.patch(&secret.name_any(), &params, &Patch::Apply(&*secret));
+        drop(secret);
         self.write(&what, request).await
     }
 

@@ -2,18 +2,13 @@
 //!
 //! Read every controller in one direction: `reconcile` → `observe` → `act`.
 
-pub mod circles;
-pub mod clients;
 pub mod connection;
 mod context;
-pub mod facts;
-pub mod inputs;
-pub mod memory;
-pub mod named;
+pub mod dependencies;
 pub mod namespaces;
 pub mod policy;
 pub mod secret;
-pub mod streams;
 pub mod wakeups;
+pub mod watches;
 
 pub use self::context::Context;

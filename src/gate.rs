@@ -63,7 +63,7 @@ impl Parties {
         }
     }
 
-    /// The first of them, who makes the calls that are nobody else's.
+    /// The first of them, who makes the calls that are no one else's.
     pub(crate) fn first(&self) -> Arc<str> {
         lock(&self.group.all).first().cloned().unwrap_or_default()
     }

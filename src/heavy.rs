@@ -3,9 +3,9 @@
 //! Work waits for one of [`limits::HEAVY_THREADS`] places and its share of [`limits::HEAVY_BYTES`], one at a time a
 //! namespace while others wait ([`queue`]). There are two ways:
 //! - [`Heavy::run`] is for what this crate bounds itself, step by step: regular expressions, JSON.
-//! - [`Heavy::ask`] is for what nobody can bound from outside: the template engine, which builds lazily what it later walks,
+//! - [`Heavy::ask`] is for what no one can bound from outside: the template engine, which builds lazily what it later walks,
 //!   and documents of megabytes. It is done by a process of its own ([`worker`], [`serve`]) with a limit of memory. A
-//!   thread can't be ended and shares its end with all others; a process can be ended, and its end is nobody else's.
+//!   thread can't be ended and shares its end with all others; a process can be ended, and its end is no one else's.
 //!
 //! # The poison object
 //! In whose work a worker died is known without a note on a disk: the operator itself goes on, and holds the question in
@@ -39,7 +39,7 @@ use crate::{
     limits::{self, InUse, Limit},
     lock::lock,
     plan::{
-        inputs,
+        hash,
         poison::{Suspects, Try},
     },
 };
@@ -68,7 +68,7 @@ impl Whose {
             kind,
             namespace: object.namespace.clone().unwrap_or_default(),
             name: object.name.clone().unwrap_or_default(),
-            state: inputs::hash([generation.as_str(), sync_now].into_iter().chain(sources)),
+            state: hash::hash([generation.as_str(), sync_now].into_iter().chain(sources)),
         }
     }
 
@@ -84,9 +84,9 @@ pub enum HeavyError {
     #[error("it took longer than {0:?}, and was ended")]
     TooLong(Duration),
     /// The process died of it several times, the last time alone.
-    #[error("the processes that did it died of it")]
+    #[error("the worker processes crashed on it")]
     SetAside,
-    /// There is no process to do it, or somebody ended it: this is nobody's fault here.
+    /// There is no process to do it, or someone ended it: this is no one's fault here.
     #[error("the process that does it could not be started or was ended: {0}")]
     NoWorker(String),
 }
@@ -159,7 +159,7 @@ impl Heavy {
                         kind = whose.kind,
                         namespace = whose.namespace,
                         name = whose.name,
-                        "a worker process died of this object's work ({how})"
+                        "a worker process crashed while working on this object ({how})"
                     );
                     let mut suspects = lock(&self.0.suspects);
                     // What it was before is no more tried.
@@ -212,7 +212,7 @@ impl Inner {
     fn admit(self: Arc<Self>) {
         loop {
             let Some((namespace, bytes, admit)) = lock(&self.queue).admit() else { return };
-            // Where nobody waits any more, the permit comes back, and its place is given away in the next turn.
+            // Where no one waits any more, the permit comes back, and its place is given away in the next turn.
             let permit = Permit { of: Some((self.clone(), namespace, bytes)) };
             if let Err(mut unused) = admit.send(permit) {
                 unused.give_back();

@@ -1,7 +1,7 @@
 //! Which of several replicas acts: the one that holds a Lease. The rules are client-go's.
 //!
 //! Whether a Lease has run out is told by how long **we** have seen it unchanged, never by comparing its clock with
-//! ours. Every write carries the resourceVersion that was read, so that of two who write only one can succeed. The
+//! the operator's. Every write carries the resourceVersion that was read, so that of two who write only one can succeed. The
 //! holder gives up (10 s) before others may take over (15 s): what it does in Conjur cannot be called back.
 //!
 //! All this runs on a thread apart from the work, by a client of its own, so that no load delays it. Work that stands
@@ -25,17 +25,17 @@ use crate::{
 
 pub use record::{Decision, Record, Seen, decide};
 
-/// Which Lease, and who we are.
+/// Which Lease, and who the operator is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub namespace: String,
     pub name: String,
-    /// Must be ours alone, as a Pod's name is: whoever holds the Lease under it is taken for an earlier run of us.
+    /// Must be the operator's alone, as a Pod's name is: whoever holds the Lease under it is taken for an earlier run of the operator.
     pub identity: String,
 }
 
 impl Settings {
-    /// An identity that is ours alone: the Pod's name where `POD_NAME` says it, so that a container that was
+    /// An identity that is the operator's alone: the Pod's name where `POD_NAME` says it, so that a container that was
     /// restarted takes its Lease back at once; elsewhere something random.
     pub fn own_identity() -> String {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -55,13 +55,13 @@ pub enum AcquireError {
     Forbidden { lease: String, source: kube::Error },
 }
 
-/// We no longer hold the Lease. Another may act by now: the process must end at once, without finishing anything.
+/// The operator no longer hold the Lease. Another may act by now: the process must end at once, without finishing anything.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
-    #[error("the Lease {lease} was taken over by {holder}; this process ends, to start again as a standby")]
+    #[error("the Lease {lease} was taken over by {holder}; this process exits and starts again as a standby")]
     TakenOver { lease: String, holder: String },
     #[error(
-        "the Lease {lease} could not be renewed in {after:?} ({last}); this process ends, for another may take over"
+        "the Lease {lease} could not be renewed in {after:?} ({last}); this process exits, because another may take over"
     )]
     NotRenewed { lease: String, after: Duration, last: String },
 }
@@ -88,7 +88,7 @@ const TIMING: Timing = Timing {
     heartbeat: limits::HEARTBEAT_LEASE,
 };
 
-/// Waits until we hold the Lease. Faults of the API server are logged and tried again; only a lasting refusal is an
+/// Waits until the operator holds the Lease. Faults of the API server are logged and tried again; only a lasting refusal is an
 /// error. Dropping the future gives up waiting.
 pub async fn acquire(
     client: Client,
@@ -134,7 +134,7 @@ async fn acquire_with(
     }
 }
 
-/// The Lease, while we hold it.
+/// The Lease, while the operator holds it.
 pub struct Held {
     lease: LeaseClient,
     /// As last read or written: its resourceVersion guards the next write.
@@ -170,7 +170,7 @@ impl Held {
                 let (lease, after) = (self.lease.title, self.lease.timing.renew_deadline);
                 return Err(Lost::NotRenewed { lease, after, last });
             }
-            // A shutdown waits for the call: cut off, it would leave us without the resourceVersion to release with.
+            // A shutdown waits for the call: cut off, it would leave the operator without the resourceVersion to release with.
             match timeout(left, Box::pin(self.renew())).await {
                 Ok(Ok(Renewal::Renewed)) => {}
                 Ok(Ok(Renewal::TakenOver(holder))) => {
@@ -191,7 +191,7 @@ impl Held {
         match lease.replace(record::released(*object, Timestamp::now())).await {
             Ok(_) => tracing::info!(lease = lease.title, "released the Lease"),
             Err(error) => {
-                tracing::warn!(lease = lease.title, %error, "the Lease was not released; it runs out by itself");
+                tracing::warn!(lease = lease.title, %error, "the Lease was not released; it expires by itself");
             }
         }
     }
@@ -219,7 +219,7 @@ impl Held {
         Ok(Renewal::Renewed)
     }
 
-    /// Someone wrote the Lease or deleted it: perhaps only its labels, perhaps it was our own call that timed out.
+    /// Someone wrote the Lease or deleted it: perhaps only its labels, perhaps it was the operator's own call that timed out.
     async fn look_again(&mut self) -> Result<Renewal, CallError> {
         let begun = Instant::now();
         let (identity, duration) = (self.lease.identity.clone(), self.lease.timing.lease);
@@ -232,8 +232,7 @@ impl Held {
             Some(object) => {
                 let holder = Record::of(&object).holder;
                 if holder != identity {
-                    let holder =
-                        if holder.is_empty() { "nobody (it was released)".to_owned() } else { holder };
+                    let holder = if holder.is_empty() { "none (it was released)".to_owned() } else { holder };
                     return Ok(Renewal::TakenOver(holder));
                 }
                 self.lease.replace(record::held(object, &identity, duration, Timestamp::now())).await?
@@ -271,7 +270,7 @@ impl LeaseClient {
         Self { api: Api::namespaced(client, &namespace), name, identity, title, heartbeats, timing }
     }
 
-    /// Whether there is somebody who could do what the holder of the Lease is to do.
+    /// Whether there is someone who could do what the holder of the Lease is to do.
     fn alive(&self, now: Instant) -> Result<(), CallError> {
         self.heartbeats.check(now, self.timing.heartbeat).map_err(CallError::Silent)
     }
@@ -309,7 +308,7 @@ impl LeaseClient {
         self.call(self.api.create(&parameters(), &lease)).await
     }
 
-    /// Fails with a conflict when the Lease is not as we read it.
+    /// Fails with a conflict when the Lease is not as the operator reads it.
     async fn replace(&self, lease: Lease) -> Result<Lease, CallError> {
         self.call(self.api.replace(&self.name, &parameters(), &lease)).await
     }

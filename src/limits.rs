@@ -123,7 +123,7 @@ pub const STREAM_BYTES: usize = 512 * MIB;
 pub const LIST_RECORDS: usize = 1_000_000;
 /// Lists that are kept, for the process; the least recently used goes.
 pub const LISTS_KEPT_BYTES: usize = 32 * MIB;
-/// One list of a server: bytes of what is kept of it. All lists that are being walked or used by somebody take together at
+/// One list of a server: bytes of what is kept of it. All lists that are being walked or used by someone take together at
 /// most as much again as [`LISTS_KEPT_BYTES`].
 pub const LIST_BYTES: usize = 16 * MIB;
 /// A server's words, as they enter a message.
@@ -232,7 +232,7 @@ pub const SPECS_KEPT_BYTES: usize = 24 * MIB;
 pub const SPECS_READ_BYTES: usize = 8 * MIB;
 /// How long an object waits for its part of [`SPECS_READ_BYTES`] before it is given up for now.
 pub const SPECS_PATIENCE: Duration = Duration::from_secs(60);
-/// ConfigMaps, Secrets or ServiceAccounts whose versions are kept though nobody names them, for each kind: 32 bytes each.
+/// ConfigMaps, Secrets or ServiceAccounts whose versions are kept though no one names them, for each kind: 32 bytes each.
 pub const WATCHED_OBJECTS: usize = 500_000;
 /// A source that may not be watched is read again this often.
 pub const UNWATCHED_AGAIN: Duration = Duration::from_secs(600);
@@ -300,7 +300,7 @@ pub const HTTP_HEADER_DEADLINE: Duration = Duration::from_secs(5);
 pub const HTTP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// A namespace whose ids were missing or forbidden asks in batches of its own for this long, so that finding out which
-/// they are costs nobody else.
+/// they are costs no one else.
 pub const BAD_IDS_APART: Duration = Duration::from_secs(60);
 /// Missing and forbidden ids that a client of Conjur remembers, and looks at again by itself.
 pub const BAD_IDS: usize = 4_096;

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 fn run(args: RunArgs) -> Result<(), String> {
     // With more than one provider compiled in, rustls would otherwise panic on first use.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        return Err("another TLS provider was installed before ours".to_owned());
+        return Err("another TLS provider is already installed".to_owned());
     }
     let failures = telemetry::init(args.log_format, args.log_level).map_err(one_line)?;
     app::run(args, failures).map_err(one_line)

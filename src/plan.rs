@@ -1,34 +1,13 @@
 //! Decisions as functions of what was observed and the time: no IO, no async, the clock passed in.
 
-pub mod access;
-pub mod audience;
-pub mod branches;
-pub mod cascade;
-pub mod circle;
 pub mod conditions;
 pub mod connection;
-pub mod contest;
-pub mod document;
-pub mod full_id;
-pub mod gone;
-pub mod ingredients;
-pub mod inputs;
-pub mod inventory;
-pub mod load;
+pub mod hash;
 pub mod poison;
-pub mod policy_plan;
-pub mod policy_text;
+pub mod policy;
 pub mod references;
-pub mod refusal;
-pub mod removal;
-pub mod role_key;
-pub mod rollout;
 pub mod schedule;
 pub mod secret;
-pub mod sources;
-pub mod stored_keys;
-pub mod template;
-pub mod versions;
 
 /// How long something that will announce itself, or lies in Conjur's hands, is waited for before it is looked at anyway.
 pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(600);

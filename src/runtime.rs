@@ -3,24 +3,24 @@
 
 pub mod attempt;
 pub mod backoff;
+pub mod compact;
+pub mod concurrency;
 pub mod failure;
 mod key;
 mod object;
 mod outcome;
-pub mod pending;
 mod reconcile;
 pub mod report;
 pub mod runner;
 mod shared;
-pub mod slim;
 pub mod specs;
 pub mod sync_now;
-pub mod turns;
+pub mod wake;
 
 pub use self::{
     key::Key,
     object::Object,
-    outcome::{Outcome, Trouble},
+    outcome::{Outcome, ReconcileError},
     reconcile::Reconcile,
     shared::Shared,
 };

@@ -27,7 +27,7 @@ pub struct TelemetryError(#[from] tracing_subscriber::util::TryInitError);
 
 /// Logs to standard error from here on, and keeps the values in panics out of it.
 ///
-/// The level is that of our own crate. Dependencies stay at `info` even at `trace`: kube logs response bodies below
+/// The level is that of the operator's own crate. Dependencies stay at `info` even at `trace`: kube logs response bodies below
 /// that, and a Secret is such a body. What is given tells of lines that were left out, where it is run.
 pub fn init(format: Format, level: LevelFilter) -> Result<Failures, TelemetryError> {
     let failures = Failures::new();
@@ -69,7 +69,7 @@ fn log_panic(location: Option<&std::panic::Location<'_>>) {
     tracing::error!(
         at,
         thread,
-        "a thread panicked; this is a bug in the operator, please report where it happened"
+        "a thread panicked; this is a bug in the operator. Please report it with its location"
     );
 }
 

@@ -1,9 +1,9 @@
-//! Bounds that the derived schemas leave out: those of maps, and of types that are not ours.
+//! Bounds that the derived schemas leave out: those of maps, and of types that are not the operator's.
 
 use schemars::Schema;
 use serde_json::{Map, Value, json};
 
-/// Most entries, and the longest text, where a type that is not ours says nothing of it: what a label may be.
+/// Most entries, and the longest text, where a type that is not the operator's says nothing of it: what a label may be.
 const ENTRIES: usize = 64;
 const TEXT: usize = 317;
 

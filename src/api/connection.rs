@@ -199,7 +199,7 @@ pub struct ConjurConnectionStatus {
     /// Version of the server, where it tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// Who we are there, as `whoami` says: `host/apps/billing`. None where each namespace has its own identity.
+    /// Who the operator is there, as `whoami` says: `host/apps/billing`. None where each namespace has its own identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// A hash over the credentials and CA bundle that were last used (their uids and resource versions).

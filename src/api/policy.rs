@@ -131,7 +131,7 @@ pub struct ConjurPolicyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
-    /// Version of the branch after our last load.
+    /// Version of the branch after the operator's last load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
     /// Hex SHA-256 of the document last looked at.
@@ -195,7 +195,7 @@ pub enum MendedBy {
     Privilege,
     /// A record that it refers to: sent again when that was made, and every 10 minutes where it can't be seen.
     Record,
-    /// Nobody knows: sent again every 10 minutes.
+    /// No one knows: sent again every 10 minutes.
     Time,
 }
 

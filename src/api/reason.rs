@@ -40,7 +40,7 @@ reasons! {
     Suspended,
     /// A Secret that was edited or deleted by hand was written again (event).
     DriftRepaired,
-    /// Somebody changes the Secret each time it was repaired; it is repaired again, after a pause.
+    /// Someone changes the Secret each time it was repaired; it is repaired again, after a pause.
     Contested,
     /// A workload was restarted, since the data of its Secret changed (event).
     RolloutRestarted,
@@ -107,7 +107,7 @@ reasons! {
     InvalidSpec,
     /// The connection does not let the namespace do that: no `access` rule grants it, or `accessMode` forbids it.
     AccessDenied,
-    /// The target Secret exists and is not ours.
+    /// The target Secret exists and is not the operator's.
     ForeignSecret,
     /// A key, label or annotation that is to be merged into a Secret is another's.
     FieldConflict,
@@ -123,7 +123,7 @@ reasons! {
     BranchTaken,
     /// To Replace the branch would delete variables that hold values, or hosts or users.
     DeletionsNotAllowed,
-    /// The server has no dry run, so that nobody can say what a load would change.
+    /// The server has no dry run, so that no one can say what a load would change.
     DryRunUnsupported,
     /// The document makes hosts or users, and `spec.createdRoles` does not say where their keys go.
     CreatedRolesRequired,

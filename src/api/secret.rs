@@ -130,7 +130,7 @@ pub struct ConjurSecretStatus {
     /// The text of the annotation `conjur-operator.io/sync-now` that was handled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_sync_now: Option<String>,
-    /// The Secret, as last written by us.
+    /// The Secret, as last written by the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<WrittenTarget>,
     /// How many keys the Secret has.
@@ -150,7 +150,7 @@ pub struct ConjurSecretStatus {
     pub rolled_out: Option<String>,
 }
 
-/// A Secret, as last written by us.
+/// A Secret, as last written by the operator.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct WrittenTarget {
@@ -158,7 +158,7 @@ pub struct WrittenTarget {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Its resource version after our write.
+    /// Its resource version after the operator's write.
     pub resource_version: String,
 }
 

@@ -181,7 +181,7 @@ fn on_signal() -> Result<CancellationToken, Error> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("told to stop");
+        tracing::info!("received a signal to stop, shutting down");
         stopped.cancel();
     });
     Ok(token)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{Cluster, Error};
-use crate::{api::SourceKind, plan::secret::wipe, sensitive::Sensitive};
+use crate::{api::SourceKind, sensitive::Sensitive};
 
 /// What was read of a ConfigMap or Secret.
 pub struct Bundle {
@@ -36,8 +36,8 @@ impl Cluster {
             SourceKind::Secret => {
                 let Some(mut secret) = self.read_secret(namespace, name).await? else { return Ok(None) };
                 let keys = taken(keys, |key| Some(secret.data.as_mut()?.remove(key)?.0));
-                wipe(&mut secret);
-                Ok(Some(Bundle { keys, metadata: secret.metadata }))
+                let metadata = std::mem::take(&mut secret.metadata);
+                Ok(Some(Bundle { metadata, keys }))
             }
         }
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 
-use super::authn::ways::{basic, fetch_key, read_key, secret_body};
+use super::authn::methods::{basic, fetch_key, read_key, secret_body};
 use super::client::Client;
 use super::error::Error;
 use super::http::Call;

@@ -1,6 +1,6 @@
 //! The access token: fetched once for all who wait, renewed before it ends, and never asked for in a storm.
 
-pub(crate) mod ways;
+pub(crate) mod methods;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -191,7 +191,9 @@ impl Tokens {
         let timeout = self.timeout;
         let account = self.account.as_str();
         let call = match &self.credentials {
-            Credentials::ApiKey { login, api_key } => ways::with_key(account, login, api_key, lane, timeout),
+            Credentials::ApiKey { login, api_key } => {
+                methods::with_key(account, login, api_key, lane, timeout)
+            }
             Credentials::Password { login, password } => {
                 return self.authenticate_by_password(transport, login, password, lane).await;
             }
@@ -200,10 +202,10 @@ impl Tokens {
                     let message = format!("no JWT came within {} s", timeout.as_secs());
                     Error::Unavailable { message }
                 })??;
-                ways::with_jwt((service_id, account, host_id.as_deref()), &jwt, lane, timeout)
+                methods::with_jwt((service_id, account, host_id.as_deref()), &jwt, lane, timeout)
             }
             Credentials::Certificate { service_id, host_id, .. } => {
-                ways::with_certificate((service_id, account, host_id.as_deref()), lane, timeout)
+                methods::with_certificate((service_id, account, host_id.as_deref()), lane, timeout)
             }
             Credentials::Anonymous => {
                 return Err(Error::config("this call needs a token, and the client has no credentials"));
@@ -222,14 +224,14 @@ impl Tokens {
     ) -> Result<Token, Error> {
         let mut key = self.key.lock().await;
         let with_key =
-            |key: &Sensitive<String>| ways::with_key(&self.account, login, key, lane, self.timeout);
+            |key: &Sensitive<String>| methods::with_key(&self.account, login, key, lane, self.timeout);
         if let Some(known) = &*key {
             match self.exchange(transport, &with_key(known)).await {
                 Err(Error::Unauthenticated { .. }) => *key = None,
                 result => return result,
             }
         }
-        let fetched = ways::fetch_key(transport, &self.account, login, password, lane, self.timeout).await;
+        let fetched = methods::fetch_key(transport, &self.account, login, password, lane, self.timeout).await;
         let fetched = key.insert(fetched.map_err(as_connection)?);
         self.exchange(transport, &with_key(fetched)).await
     }
@@ -240,7 +242,7 @@ impl Tokens {
             url: transport.url(),
             login: self.login(),
             target: "an access token",
-            privilege: ways::hint(&self.credentials),
+            privilege: methods::hint(&self.credentials),
         };
         if answer.status == 200 {
             let (token, subject) = token_of(&answer).ok_or_else(|| Error::Unexpected {
@@ -265,7 +267,7 @@ fn as_connection(error: Error) -> Error {
     }
 }
 
-/// The token of an answer, and whose it is. Its life is counted from now, by its own `exp - iat`: the server's clock is not ours.
+/// The token of an answer, and whose it is. Its life is counted from now, by its own `exp - iat`: the server's clock is not the operator's.
 fn token_of(answer: &Answer) -> Option<(Token, Option<String>)> {
     #[derive(Deserialize)]
     struct Parts {

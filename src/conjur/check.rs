@@ -1,4 +1,4 @@
-//! Whether somebody has a privilege.
+//! Whether someone has a privilege.
 
 use std::fmt::Write;
 

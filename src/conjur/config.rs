@@ -63,7 +63,7 @@ pub enum Credentials {
         api_key: Sensitive<String>,
     },
     /// `GET authn/{account}/login` gives the API key (recordings 10 and 544), which authenticates as above. The key is
-    /// kept in memory only, and asked for again when it is refused: somebody rotated it.
+    /// kept in memory only, and asked for again when it is refused: someone rotated it.
     Password {
         /// `alice`. A host has no password.
         login: String,
@@ -97,7 +97,7 @@ pub enum Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the login: it may come from a Secret, at whatever key somebody named.
+        // Not the login: it may come from a Secret, at whatever key someone named.
         let (name, service) = match self {
             Self::ApiKey { .. } => ("ApiKey", None),
             Self::Password { .. } => ("Password", None),

@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::authn::ways::secret_body;
+use super::authn::methods::secret_body;
 use super::client::Client;
 use super::error::Error;
 use super::http::Call;

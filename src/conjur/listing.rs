@@ -14,11 +14,11 @@ use super::catalogue::IN_MEMORY;
 use super::client::Client;
 use super::error::Error;
 use super::id::{self, RoleId};
+use super::memory_budget::keep_memory;
 use super::observe::Endpoint;
 use super::pages::{Page, Pages, Turn, asks_for_less, lost, no_room};
 use super::resources::Resource;
 use super::session::{json, longer};
-use super::share::keep_memory;
 use super::stream as body;
 use crate::limits::{ANSWERS_PATIENCE, ID_BYTES, LIST_BYTES, Limit, hit};
 

@@ -13,7 +13,7 @@ const SMALLEST: u32 = 16;
 /// How often the way goes back before it is given up.
 const MOST_STEPS_BACK: u32 = 30;
 /// How many pages in a row may show nothing but what is known: a list moves back while it is read only as fast as
-/// somebody makes records.
+/// someone makes records.
 const MOST_WITHOUT_NEWS: u32 = 3;
 
 /// One page of a list.

@@ -19,13 +19,13 @@ use super::id::{self, PolicyBranch, RoleId};
 use super::observe::Endpoint;
 use super::response;
 use super::session::{Session, json, longer};
-use super::{share, stream, words};
+use super::{memory_budget, stream, words};
 use crate::limits::{ID_BYTES, POLICY_VERSIONS};
 use crate::sensitive::Sensitive;
 
 pub use self::dry_run::{Changes, DryRun, Flaw, Item};
 
-/// A privilege that nobody grants: only an owner passes a check for it (recordings of `15-ownership`).
+/// A privilege that no one grants: only an owner passes a check for it (recordings of `15-ownership`).
 const NOBODYS_PRIVILEGE: &str = "own-this-branch-probe";
 
 /// What a load does with what is already there.
@@ -124,7 +124,7 @@ impl Client {
         })?;
         if let Some(share) = answer.share.take() {
             // The keys in it are held until they are stored.
-            share::keep(&Arc::new(share));
+            memory_budget::keep(&Arc::new(share));
         }
         match answer.status {
             200..=299 => read_loaded(json(&answer, about)).map_err(LoadError::Unknown),
@@ -133,8 +133,8 @@ impl Client {
         }
     }
 
-    /// Whether the caller owns `branch`: a check for a privilege that nobody grants, which owners pass. 204 is the
-    /// owner, a 404 without a body somebody who sees the branch, one with JSON (recordings 463 to 470) nobody.
+    /// Whether the caller owns `branch`: a check for a privilege that no one grants, which owners pass. 204 is the
+    /// owner, a 404 without a body someone who sees the branch, one with JSON (recordings 463 to 470) no one.
     pub async fn owns_branch(&self, branch: &PolicyBranch) -> Result<Ownership, Error> {
         match self.check_permission("policy", branch.as_str(), NOBODYS_PRIVILEGE, None).await? {
             Check::Granted => Ok(Ownership::Owner),

@@ -41,7 +41,7 @@ pub enum ApiHost {
     Name(String),
 }
 
-/// Names that stand for an address wherever they are resolved; through a proxy nobody here resolves them.
+/// Names that stand for an address wherever they are resolved; through a proxy no one here resolves them.
 const LOCAL: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 const METADATA: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))];
 const METADATA_NAMES: [&str; 4] =

@@ -4,7 +4,7 @@ use http::Method;
 use http::header::{ACCEPT, HeaderValue};
 use serde::Deserialize;
 
-use super::authn::ways::read_key;
+use super::authn::methods::read_key;
 use super::client::Client;
 use super::error::Error;
 use super::http::Call;

@@ -6,8 +6,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, 
 use serde::Deserialize;
 
 use super::error::Error;
+use super::memory_budget::Share;
 use super::observe::Endpoint;
-use super::share::Share;
 use super::words::Words;
 use crate::limits;
 use crate::sensitive::Sensitive;
@@ -123,7 +123,7 @@ pub(crate) fn code_of(answer: &Answer) -> Option<String> {
     (if answer.endpoint.is_secret() { known } else { plain(&said.code) }).then(|| said.code.into_string())
 }
 
-/// Whether it has the form of Conjur's codes, and so is one word of its own rather than somebody's text.
+/// Whether it has the form of Conjur's codes, and so is one word of its own rather than someone's text.
 fn plain(code: &Words) -> bool {
     let code = code.as_str();
     (1..=64).contains(&code.len()) && code.chars().all(|c| c.is_ascii_lowercase() || c == '_')
@@ -216,7 +216,7 @@ fn unauthenticated(answer: &Answer, said: &Said, About { url, login, privilege, 
     }
 }
 
-/// 403 to somebody who logs in: the key or token is good, and the authenticator does not let its owner in.
+/// 403 to someone who logs in: the key or token is good, and the authenticator does not let its owner in.
 fn not_let_in(About { url, login, .. }: About<'_>) -> String {
     format!(
         "{url} knows {login}, but does not let it log in (status 403): the authenticator's webservice, \

@@ -10,11 +10,11 @@ use super::client::Client;
 use super::error::Error;
 use super::http::Call;
 use super::id::{self, RoleId};
+use super::memory_budget::{self, Sum};
 use super::observe::Endpoint;
 use super::pages::Page;
 use super::response;
 use super::session::{json, longer};
-use super::share::{self, Sum};
 use super::stream;
 
 /// A role as it is shown.
@@ -177,7 +177,7 @@ impl Client {
         };
         counted.map_err(|refused| refused.error("the public keys", about.url))?;
         if let Some(share) = &share {
-            share::keep(share);
+            memory_budget::keep(share);
         }
         Ok(lines)
     }

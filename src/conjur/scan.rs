@@ -1,4 +1,4 @@
-//! JSON before it is read: how much it will weigh, and without the texts that nobody reads.
+//! JSON before it is read: how much it will weigh, and without the texts that no one reads.
 //!
 //! A few bytes of JSON may become a hundred of a list, so that a bound of bytes alone bounds nothing. This goes through
 //! the bytes as they come in, whichever chunks they come in, and builds nothing.

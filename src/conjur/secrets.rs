@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ::http::Method;
 use ::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 
-use super::authn::ways::secret_body;
+use super::authn::methods::secret_body;
 use super::client::Client;
 use super::error::Error;
 use super::http::Call;
@@ -106,7 +106,7 @@ impl Session {
 }
 
 /// A proxy's login page instead of a value. Conjur gives each value an `ETag`; a variable may have the type HTML,
-/// but a whole page alone is more likely to be somebody's sorry note than a secret.
+/// but a whole page alone is more likely to be someone's sorry note than a secret.
 fn is_a_page(answer: &Answer) -> bool {
     let start = &answer.body.expose()[..answer.body.expose().len().min(64)];
     let start = String::from_utf8_lossy(start).trim_start().to_ascii_lowercase();

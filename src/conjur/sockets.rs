@@ -52,7 +52,7 @@ struct Uses {
     /// The most that were in flight at once lately, and since when that is counted.
     peak: usize,
     since: Option<Instant>,
-    /// Nobody will use it any more.
+    /// No one will use it any more.
     gone: bool,
 }
 

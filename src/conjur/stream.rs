@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::http::{Call, Opened, Transport};
+use super::memory_budget::Reading;
 use super::response::About;
 use super::scan::Scan;
-use super::share::Reading;
 use crate::budget::{Budget, Taken};
 use crate::limits::{ANSWERS_PATIENCE, Limit, STREAM_BYTES, STREAM_SMALL, STREAMS, hit};
 
@@ -74,7 +74,7 @@ where
     let value = if kept.len() <= STREAM_SMALL {
         serde_json::from_slice(&kept).ok()
     } else {
-        // It takes milliseconds, waits for nobody, and is one of few.
+        // It takes milliseconds, waits for no one, and is one of few.
         let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice(&kept).ok()).await;
         let stopped =
             |_| Error::Unavailable { message: format!("reading the answer of {} was stopped", about.url) };

@@ -33,7 +33,7 @@ pub(crate) enum Roots<'a> {
     Bundle(&'a [u8]),
     /// Whom this system trusts.
     System,
-    /// Nobody's: there is no TLS, and the system's need not be there.
+    /// No one's: there is no TLS, and the system's need not be there.
     Nobody,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Roots<'a> {
 /// How TLS is spoken with a server: whom it must be signed by, and what is presented to it.
 ///
 /// # Errors
-/// [`Error::Config`] where the bundle holds no certificate, or one that can't be read; where the system trusts nobody;
+/// [`Error::Config`] where the bundle holds no certificate, or one that can't be read; where the system trusts no one;
 /// where the client certificate can't be read, or its key is another's.
 pub(crate) fn settings(roots: Roots<'_>, identity: Option<&ClientIdentity>) -> Result<ClientConfig, Error> {
     let provider =

@@ -12,13 +12,13 @@
 //! Several parties share a collector. A batch is filled from all of them by turns; whoever's ids are bad pays for finding
 //! out which: by requests of their own, of which others wait for one at most before each of theirs.
 
-mod bad;
-mod collector;
-mod cut;
+mod batch_limits;
+mod batcher;
+mod bisect;
 mod fetched;
-mod isolate;
-mod waiting;
-mod wire;
+mod negative_cache;
+mod queue;
+mod requests;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc;
 
-pub(super) use self::collector::{Collector, Timing};
+pub(super) use self::batcher::{Collector, Timing};
 pub use self::fetched::{Answer, Fetched, Freshness, Value, Wanted};
 use super::client::Client;
 use crate::gate::Lane;
@@ -35,7 +35,7 @@ use crate::gate::Lane;
 impl Client {
     /// Fetches variables, together with what others ask for at the same time. Each id has its own answer: the
     /// value, [`Error::NotFound`], [`Error::Forbidden`], or an error of the [connection](Error::is_connection).
-    /// Dropping the future disturbs nobody else.
+    /// Dropping the future disturbs no one else.
     pub async fn fetch_variables(
         &self,
         wanted: &[Wanted],
@@ -46,7 +46,7 @@ impl Client {
         self.inner.collector.fetch(&self.session, party, wanted, lane, freshness).await
     }
 
-    /// A queue of ids that were bad (remembered) and can be read now. Ends with the client. An id that nobody has
+    /// A queue of ids that were bad (remembered) and can be read now. Ends with the client. An id that no one has
     /// asked for in an hour is forgotten and never announced.
     pub fn bad_ids_found(&self) -> mpsc::UnboundedReceiver<Vec<Wanted>> {
         self.inner.collector.subscribe()

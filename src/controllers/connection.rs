@@ -1,9 +1,12 @@
 //! ConjurConnection and ClusterConjurConnection: make the shared clients, see that they work, and wake those who
 //! wait for them.
 
+pub mod access;
 mod audiences;
-mod gather;
-mod users;
+mod client_config;
+mod dependents;
+pub mod pool;
+pub mod view;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +18,14 @@ use kube::{
 use serde_json::Map;
 
 use self::{
-    gather::Ingredients,
-    users::{listen_for_found, wake_users},
+    client_config::ClientInputs,
+    dependents::{listen_for_found, wake_users},
 };
-use super::{Context, clients::Tell, facts::Facts, inputs::User};
+use super::{
+    Context,
+    connection::{pool::ConnectionEvent, view::ConnectionView},
+    dependencies::Dependent,
+};
 use crate::{
     api::{
         ClusterConjurConnection, ConjurConnection, ConnectionId, ConnectionKind, Reason,
@@ -29,7 +36,7 @@ use crate::{
     limits,
     metrics::Kind,
     plan::{self, Class, Failure},
-    runtime::{Key, Object, Outcome, Reconcile, Trouble, failure::ROOM_AGAIN},
+    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, failure::ROOM_AGAIN},
 };
 
 pub use self::audiences::Audiences;
@@ -63,8 +70,8 @@ macro_rules! reconcile {
             type Context = Context;
             const DEADLINE: Duration = limits::CONNECTION_DEADLINE;
 
-            async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
-                let facts = Facts::from(self);
+            async fn reconcile(&self, ctx: &Context) -> Result<Outcome, ReconcileError> {
+                let facts = ConnectionView::from(self);
                 let outcome = check_and_say(self, &facts, ctx).await?;
                 Ok(check_tenants(&facts, outcome, ctx).await)
             }
@@ -77,7 +84,7 @@ macro_rules! reconcile {
                 ctx.policy_notes.claims.connections_show(kind_of::<Self>(), event);
             }
 
-            fn gone(key: &Key, ctx: &Context) {
+            fn on_deleted(key: &Key, ctx: &Context) {
                 let id = ConnectionId {
                     kind: kind_of::<Self>(),
                     namespace: key.namespace.clone(),
@@ -86,7 +93,7 @@ macro_rules! reconcile {
                 let there = Self::store(ctx).get(&key.reference()).and_then(|another| another.uid());
                 ctx.clients.forget(&id, there.as_deref());
                 // They tell of it; their Secrets stay.
-                wake_users(&id, None, Tell::Fails, ctx);
+                wake_users(&id, None, ConnectionEvent::Fails, ctx);
                 ctx.inputs.forget_connection(&id);
             }
         }
@@ -119,17 +126,17 @@ enum Checked {
 }
 
 /// Sees that one identity of a connection works, if that is due or `asked` for. Its users are woken where it is news.
-async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Failure> {
+async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Checked, Failure> {
     let user = match &facts.tenant {
-        None => User::Connection(facts.id.clone()),
-        Some(tenant) => User::Tenant(facts.id.clone(), tenant.clone()),
+        None => Dependent::Connection(facts.id.clone()),
+        Some(tenant) => Dependent::Tenant(facts.id.clone(), tenant.clone()),
     };
     // First of all: what it refers to is not even watched before it is known that it may.
     if let Err(failure) = plan::connection::check(&facts.settings, facts.access.as_deref()) {
         ctx.inputs.want(&user, &[]);
         return Err(failure);
     }
-    ctx.inputs.want(&user, &gather::referred(facts));
+    ctx.inputs.want(&user, &client_config::referred(facts));
     if let Some(rest) = ctx.clients.rests(facts)
         && !ctx.inputs.changed(&user)
         && !asked
@@ -152,7 +159,7 @@ async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Fai
         Err(_) if known.is_some() && !needed && !asked => return Ok(Checked::Rests(limits::CLIENT_BUSY)),
         Err(failure) => return Err(failure),
     };
-    let Ingredients { config, inputs } = gather::gather(facts, ctx).await?;
+    let ClientInputs { config, inputs } = client_config::gather(facts, ctx).await?;
     // One that was refused keeps away from the server for a while, whoever asks.
     let may_be_used = ctx.clients.checked_at(facts).is_some() || !asked;
     let existing = ctx.clients.existing(facts, &inputs).filter(|_| may_be_used);
@@ -169,7 +176,7 @@ async fn check(facts: &Facts, asked: bool, ctx: &Context) -> Result<Checked, Fai
     };
     drop(place);
     let identity = if facts.has_tenants() && facts.tenant.is_none() {
-        // Who we are is each namespace's own matter; here only the server has to answer.
+        // Who the operator is is each namespace's own matter; here only the server has to answer.
         client.server_version().await.map(|_| None)
     } else {
         client.whoami().await.map(|who| Some(who.username))
@@ -203,12 +210,16 @@ fn not_let_in(error: Error) -> Failure {
 }
 
 /// Checks the connection's own identity, and says what came of it.
-async fn check_and_say<K: Object>(object: &K, facts: &Facts, ctx: &Context) -> Result<Outcome, Trouble> {
+async fn check_and_say<K: Object>(
+    object: &K,
+    facts: &ConnectionView,
+    ctx: &Context,
+) -> Result<Outcome, ReconcileError> {
     let asked = ctx.sync_nows.take(K::KIND, &Key::of(object));
     let checked = check(facts, asked, ctx).await.map_err(|failure| fail(facts, failure, ctx))?;
     let Checked::Works { client, identity, inputs } = checked else {
-        let Checked::Rests(rest) = checked else { return Ok(Outcome::Untouched(None)) };
-        return Ok(Outcome::Untouched(Some(rest)));
+        let Checked::Rests(rest) = checked else { return Ok(Outcome::NotDue(None)) };
+        return Ok(Outcome::NotDue(Some(rest)));
     };
     let version = server_version(facts, &client).await;
     let url = &facts.settings.url;
@@ -230,7 +241,7 @@ async fn check_and_say<K: Object>(object: &K, facts: &Facts, ctx: &Context) -> R
 
 /// Checks the identities of the namespaces that use the connection with one of their own. What fails there is told
 /// by the objects that wait for it, not by the connection.
-async fn check_tenants(facts: &Facts, outcome: Outcome, ctx: &Context) -> Outcome {
+async fn check_tenants(facts: &ConnectionView, outcome: Outcome, ctx: &Context) -> Outcome {
     let mut soonest: Option<Duration> = None;
     for tenant in ctx.clients.tenants(facts) {
         let theirs = facts.clone().for_user(&tenant);
@@ -238,7 +249,7 @@ async fn check_tenants(facts: &Facts, outcome: Outcome, ctx: &Context) -> Outcom
             continue;
         }
         if ctx.clients.forget_if_idle(&theirs) {
-            ctx.inputs.want(&User::Tenant(facts.id.clone(), tenant), &[]);
+            ctx.inputs.want(&Dependent::Tenant(facts.id.clone(), tenant), &[]);
             continue;
         }
         match check(&theirs, false, ctx).await {
@@ -254,13 +265,13 @@ async fn check_tenants(facts: &Facts, outcome: Outcome, ctx: &Context) -> Outcom
         }
     }
     match outcome {
-        Outcome::Untouched(again) => Outcome::Untouched([again, soonest].into_iter().flatten().min()),
+        Outcome::NotDue(again) => Outcome::NotDue([again, soonest].into_iter().flatten().min()),
         outcome => outcome,
     }
 }
 
 /// The server's version: asked where it is not known yet, or the connection was not Ready; else as it was.
-async fn server_version(facts: &Facts, client: &Client) -> Option<String> {
+async fn server_version(facts: &ConnectionView, client: &Client) -> Option<String> {
     let known = facts.status.server_version.clone();
     let ready = is_true(facts.status.conditions.as_deref().unwrap_or_default(), READY);
     if known.is_some() && facts.is_observed() && ready {
@@ -271,9 +282,9 @@ async fn server_version(facts: &Facts, client: &Client) -> Option<String> {
 }
 
 /// A check for which the operator had no room. A connection that works goes on.
-fn of_operator(failure: Failure, works: bool) -> Trouble {
+fn of_operator(failure: Failure, works: bool) -> ReconcileError {
     let class = if works { Class::Transient } else { failure.class };
-    Trouble {
+    ReconcileError {
         failure: Failure { class, ..failure },
         asked: !works,
         fields: Map::new(),
@@ -281,7 +292,7 @@ fn of_operator(failure: Failure, works: bool) -> Trouble {
     }
 }
 
-fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
+fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileError {
     if failure.reason == Reason::OperatorBusy {
         // Nothing was learnt of the connection: it stays as it is known, and is looked at again soon.
         return of_operator(failure, ctx.clients.checked_at(facts).is_some());
@@ -289,15 +300,15 @@ fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
     let works = facts.is_observed() && ctx.clients.checked_at(facts).is_some();
     if failure.reason == Reason::ApiServerError && works {
         // The API server's fault: the client that there is goes on.
-        return Trouble { failure, asked: false, fields: Map::new(), again: None };
+        return ReconcileError { failure, asked: false, fields: Map::new(), again: None };
     }
     let (again, news) = ctx.clients.fails(facts, &failure);
     if news {
         // Those who wait for it say why; the others find nothing due.
-        wake_users(&facts.id, facts.tenant.as_deref(), Tell::Fails, ctx);
+        wake_users(&facts.id, facts.tenant.as_deref(), ConnectionEvent::Fails, ctx);
     }
     let class = match failure.reason {
-        // The user must act, and the server may be mended without us noticing: it is tried again all the same.
+        // The user must act, and the server may be mended without the operator noticing: it is tried again all the same.
         Reason::AuthenticationFailed | Reason::TlsFailed | Reason::HostDenied => Class::Stalled,
         _ if failure.class == Class::Connection => Class::Transient,
         _ => failure.class,
@@ -318,7 +329,12 @@ fn fail(facts: &Facts, failure: Failure, ctx: &Context) -> Trouble {
         }
         _ => failure.message,
     };
-    Trouble { failure: Failure { class, message, ..failure }, asked: true, fields: Map::new(), again: None }
+    ReconcileError {
+        failure: Failure { class, message, ..failure },
+        asked: true,
+        fields: Map::new(),
+        again: None,
+    }
 }
 
 #[cfg(test)]

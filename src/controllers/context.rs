@@ -9,11 +9,10 @@ use kube::{
 };
 
 use super::{
-    clients::Clients,
-    connection::Audiences,
-    inputs::Inputs,
-    memory::Memory,
+    connection::{Audiences, pool::Clients},
+    dependencies::Dependencies,
     policy::{Branches, KeyWrites, Notes},
+    secret::cache::Memory,
     wakeups::Wakeups,
 };
 use crate::{
@@ -44,21 +43,21 @@ pub struct Context {
     pub secrets: Store<DeserializeGuard<ConjurSecret>>,
     /// The ConjurPolicies there are.
     pub policies: Store<DeserializeGuard<ConjurPolicy>>,
-    /// Metadata of the Secrets that we write to.
+    /// Metadata of the Secrets that the operator writes to.
     pub owned: Store<PartialObjectMeta<Secret>>,
     /// Wakes objects of other controllers.
     pub wakeups: Wakeups,
     /// Watches of what connections refer to.
-    pub inputs: Arc<Inputs>,
-    /// What we remember of the Secrets we wrote.
+    pub inputs: Arc<Dependencies>,
+    /// What the operator remembers of the Secrets the operator wrote.
     pub memory: Arc<Memory>,
     /// Makes fingerprints of Secrets.
     pub fingerprints: FingerprintKey,
     /// One load at a time per branch.
     pub branches: Branches,
-    /// What we remember of the policies.
+    /// What the operator remembers of the policies.
     pub policy_notes: Notes,
-    /// Our own writes of Secrets that keep keys.
+    /// The operator's own writes of Secrets that keep keys.
     pub key_writes: Arc<KeyWrites>,
     /// Does what is heavy.
     pub heavy: Heavy,

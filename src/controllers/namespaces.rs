@@ -23,7 +23,7 @@ use super::wakeups::Wakeups;
 use crate::{
     api::{ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef},
     limits::{LABELS_PAUSE, META_PAGE},
-    runtime::{Key, slim},
+    runtime::{Key, compact},
 };
 
 /// After a change so long is waited for another: tools set labels one by one.
@@ -111,7 +111,7 @@ pub async fn watch(
     let config = watcher::Config::default().page_size(META_PAGE);
     let mut events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config)
         .default_backoff()
-        .modify(|namespace| slim::namespace(&mut namespace.metadata))
+        .modify(|namespace| compact::namespace(&mut namespace.metadata))
         .reflect(writer)
         .boxed();
     let mut relabelled = Relabelled::default();
@@ -136,7 +136,7 @@ pub async fn watch(
                 Some(Ok(watcher::Event::Delete(o))) => relabelled.gone(&o.name_any()),
                 Some(Ok(watcher::Event::InitDone)) => relabelled.end(),
                 Some(Err(error)) => {
-                    tracing::warn!(kind = "Namespace", "a watch failed and is tried again: {error}");
+                    tracing::warn!(kind = "Namespace", "a watch failed; retrying: {error}");
                 }
                 None => return,
             },

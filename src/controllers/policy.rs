@@ -8,7 +8,7 @@
 //!
 //! # Guarantees
 //! - The key of a role that a load made is stored, or can be found out to be owed after a crash at any line.
-//! - No key is rotated but of a role that an announced load of ours made and whose key nobody ever had, or that
+//! - No key is rotated but of a role that an announced load of the operator's made and whose key no one ever had, or that
 //!   the user named in `rotate-keys`.
 //! - One load at a time per branch.
 //!
@@ -16,30 +16,30 @@
 //! - One replica acts: the Lease, and within it [`Branches`].
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
-mod branches;
+mod branch_locks;
+mod branch_turn;
+mod cache;
 mod claimed;
 mod claims;
-mod deletions;
+mod compact;
+mod deletion_guard;
 mod document;
 mod documents;
 mod drift;
+mod dry_run;
+mod evidence;
+mod explain;
 mod inventory;
 mod keys;
 mod load;
-mod look;
-mod notes;
+mod own_writes;
 mod places;
-mod plan;
 mod progress;
-mod refusal;
 mod remove;
+mod resolve;
 mod retry;
 mod run;
 mod seen;
-mod settle;
-mod slim;
-mod turn;
-mod writes;
 
 use std::time::Duration;
 
@@ -53,17 +53,14 @@ use kube::{
 use serde_json::{Map, Value};
 
 use self::{
-    branches::Made,
+    branch_locks::Made,
     document::{Content, Looked},
     keys::KeySecret,
     retry::Earned,
     run::Run,
     seen::{Say, Seen, drift_slots, observe},
 };
-use super::{
-    Context,
-    named::{self},
-};
+use super::{Context, connection::access};
 use crate::{
     api::{
         ConjurPolicy, ConjurPolicySpec, Reason,
@@ -72,11 +69,11 @@ use crate::{
     conjur::{Lane, PolicyBranch},
     limits::POLICY_DEADLINE,
     metrics::Kind,
-    plan::{Failure, access::Verb, refusal::looked_again},
-    runtime::{Key, Object, Outcome, Reconcile, Trouble},
+    plan::{Failure, connection::access::Verb, policy::refusal::looked_again},
+    runtime::{Key, Object, Outcome, Reconcile, ReconcileError},
 };
 
-pub use self::{branches::Branches, notes::Notes, writes::KeyWrites};
+pub use self::{branch_locks::Branches, cache::Notes, own_writes::KeyWrites};
 
 impl Object for ConjurPolicy {
     const KIND: Kind = Kind::Policy;
@@ -86,8 +83,8 @@ impl Object for ConjurPolicy {
         Api::namespaced(client, namespace)
     }
 
-    fn slim(&mut self) {
-        slim::document(self);
+    fn compact(&mut self) {
+        compact::document(self);
         if let Some(conditions) = self.status.as_mut().and_then(|status| status.conditions.as_mut()) {
             conditions.shrink_to_fit();
         }
@@ -101,8 +98,8 @@ impl Object for ConjurPolicy {
         crate::plan::references::of_policy(&self.spec)
     }
 
-    fn slim_metadata(metadata: &mut ObjectMeta) {
-        slim::metadata(metadata);
+    fn compact_metadata(metadata: &mut ObjectMeta) {
+        compact::metadata(metadata);
     }
 }
 
@@ -110,15 +107,15 @@ impl Reconcile for ConjurPolicy {
     type Context = Context;
     const DEADLINE: Duration = POLICY_DEADLINE;
 
-    async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
+    async fn reconcile(&self, ctx: &Context) -> Result<Outcome, ReconcileError> {
         if self.meta().deletion_timestamp.is_some() {
             claims::forget(&Key::of(self), ctx);
         }
         if remove::is_due(self) {
             return remove::reconcile(self, ctx).await;
         }
-        if !remove::see_to_finalizer(self, ctx).await? {
-            return Ok(Outcome::Untouched(None));
+        if !remove::ensure_finalizer(self, ctx).await? {
+            return Ok(Outcome::NotDue(None));
         }
         let result = if self.spec.suspend == Some(true) {
             Ok(Outcome::Suspended)
@@ -137,7 +134,7 @@ impl Reconcile for ConjurPolicy {
         ctx.policy_notes.claims.policies_show(event);
     }
 
-    fn gone(key: &Key, ctx: &Context) {
+    fn on_deleted(key: &Key, ctx: &Context) {
         ctx.heavy.forget(Self::KIND.as_str(), &key.namespace, &key.name);
         document::forget(key, ctx);
         claims::forget(key, ctx);
@@ -164,24 +161,24 @@ impl ConjurPolicy {
     }
 }
 
-async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, Trouble> {
+async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, ReconcileError> {
     let unobserved = object.conditions().0 != object.meta().generation;
-    may_begin(object, ctx).map_err(|failure| Trouble { asked: unobserved, ..failure.into() })?;
+    may_begin(object, ctx).map_err(|failure| ReconcileError { asked: unobserved, ..failure.into() })?;
     let result = begin(object, unobserved, ctx).await;
     document::watch(object, result.as_ref().err().map(|trouble| &trouble.failure), ctx);
     result
 }
 
-async fn begin(object: &ConjurPolicy, unobserved: bool, ctx: &Context) -> Result<Outcome, Trouble> {
+async fn begin(object: &ConjurPolicy, unobserved: bool, ctx: &Context) -> Result<Outcome, ReconcileError> {
     let looked = document::look(object, ctx).await;
-    let looked = looked.map_err(|failure| Trouble { asked: unobserved, ..failure.into() })?;
+    let looked = looked.map_err(|failure| ReconcileError { asked: unobserved, ..failure.into() })?;
     let mut fields = Map::new();
     fields.insert("documentHash".into(), looked.hash.clone().into());
     let asked = unobserved || object.answered_hash() != Some(&looked.hash);
     let hash = looked.hash.clone();
     let mut again = None;
     match observe_and_act(object, looked, &mut fields, &mut again, ctx).await {
-        Ok(Say::Nothing(again)) => Ok(Outcome::Untouched(again)),
+        Ok(Say::Nothing(again)) => Ok(Outcome::NotDue(again)),
         Ok(Say::Is { reason, message, again }) => {
             Ok(Outcome::Done { again, reason, message, fields, lane: Lane::Foreground })
         }
@@ -191,7 +188,7 @@ async fn begin(object: &ConjurPolicy, unobserved: bool, ctx: &Context) -> Result
             let slots = slots.map(|interval| drift_slots(interval, &object.uid().unwrap_or_default()));
             let slots = slots.map(|slots| slots.next_in(Timestamp::now()));
             let again = slots.into_iter().chain(again).chain(looked_again(failure.reason)).min();
-            Err(Trouble { failure, asked, fields, again })
+            Err(ReconcileError { failure, asked, fields, again })
         }
     }
 }
@@ -211,7 +208,7 @@ fn may_begin(object: &ConjurPolicy, ctx: &Context) -> Result<(), Failure> {
     };
     let branch = PolicyBranch::new(&object.spec.branch)
         .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.branch: {e}")))?;
-    named::named(&object.spec.connection_ref, &key, ctx)?.check_access(verb, &[branch.as_str()], &key, ctx)
+    access::named(&object.spec.connection_ref, &key, ctx)?.check_access(verb, &[branch.as_str()], &key, ctx)
 }
 
 async fn observe_and_act(
@@ -232,7 +229,7 @@ async fn observe_and_act(
         }
     }
     let said = match object.spec.action.unwrap_or_default() {
-        PolicyAction::DryRun => plan::dry_run(&seen, looked, fields, ctx).await,
+        PolicyAction::DryRun => dry_run::dry_run(&seen, looked, fields, ctx).await,
         PolicyAction::Load => act(&seen, looked, fields, ctx).await,
     };
     *again = retry::note(&seen, &said, loads, fields, ctx);
@@ -275,7 +272,7 @@ async fn act(
         let again = seen.slots().map(|slots| ctx.policy_notes.handled(&Key::of(object), slots));
         Say::Is { reason: Reason::Loaded, message, again }
     };
-    let all_stored = keys::see_that_all_are_stored(seen, &mut kept, fields, ctx).await?;
+    let all_stored = keys::ensure_keys_stored(seen, &mut kept, fields, ctx).await?;
     Ok(if all_stored { say } else { Say::Nothing(None) })
 }
 

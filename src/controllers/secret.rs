@@ -1,15 +1,17 @@
 //! ConjurSecret: Conjur → Secret. `reconcile` → `observe` → `act`.
 
-mod confirm;
+pub mod cache;
+mod change_detection;
+pub mod circles;
+mod create_once;
 mod fetch;
 mod merge;
-mod once;
+mod recheck;
 mod rollout;
 mod seen;
 mod target;
 mod template;
 mod told;
-mod versions;
 mod write;
 
 use std::time::Duration;
@@ -28,15 +30,14 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use self::{
+    change_detection::{Before, Looked},
     seen::Seen,
-    versions::{Before, Looked},
 };
 use super::{
     Context,
-    clients::Standing,
-    inputs::{Input, User},
-    memory::{Target, Unconfirmed},
-    named::{self},
+    connection::{access, pool::ConnectionState},
+    dependencies::{Dependency, Dependent},
+    secret::cache::{Target, Unconfirmed},
 };
 use crate::{
     api::{
@@ -50,11 +51,11 @@ use crate::{
     metrics::Kind,
     plan::{
         self, Class, Failure,
-        access::Verb,
+        connection::access::Verb,
         schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
         secret::{Action, Fingerprint, Owner},
     },
-    runtime::{Key, Object, Outcome, Reconcile, Trouble, turns::Line},
+    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, concurrency::Line},
 };
 
 impl Object for ConjurSecret {
@@ -65,7 +66,7 @@ impl Object for ConjurSecret {
         Api::namespaced(client, namespace)
     }
 
-    fn slim(&mut self) {
+    fn compact(&mut self) {
         self.spec.data.iter_mut().for_each(Vec::shrink_to_fit);
         self.spec.data_from.iter_mut().for_each(Vec::shrink_to_fit);
         let statuses = self.status.iter_mut();
@@ -93,11 +94,11 @@ impl Reconcile for ConjurSecret {
     const DEADLINE: Duration = SECRET_DEADLINE;
     const AT_ONCE: usize = RUNNING_SECRETS;
 
-    async fn reconcile(&self, ctx: &Context) -> Result<Outcome, Trouble> {
+    async fn reconcile(&self, ctx: &Context) -> Result<Outcome, ReconcileError> {
         // The garbage collector takes the Secret before the object where that is deleted in the foreground: made again,
         // it would hold the object's end up for ever.
         if self.meta().deletion_timestamp.is_some() {
-            return Ok(Outcome::Untouched(None));
+            return Ok(Outcome::NotDue(None));
         }
         if self.spec.suspend == Some(true) {
             return Ok(Outcome::Suspended);
@@ -112,12 +113,12 @@ impl Reconcile for ConjurSecret {
             Due::In(wait) => {
                 let slot = seen.slot(now);
                 ctx.memory.change(&seen.key, |m| m.slot = m.slot.or(slot));
-                Ok(Outcome::Untouched(Some(wait)))
+                Ok(Outcome::NotDue(Some(wait)))
             }
-            Due::WhenWoken => Ok(Outcome::Untouched(None)),
+            Due::WhenWoken => Ok(Outcome::NotDue(None)),
             Due::Now(cause) => {
                 let key = seen.key.clone();
-                let target = Input::secret(&key.namespace, &seen.desired.name);
+                let target = Dependency::secret(&key.namespace, &seen.desired.name);
                 let revision = seen.revision(ctx);
                 let result = match Box::pin(seen.act(self, cause, ctx)).await {
                     Ok(outcome) => Box::pin(rollout::follow(self, &key, revision, outcome, ctx)).await,
@@ -127,7 +128,7 @@ impl Reconcile for ConjurSecret {
                     // It may have changed after it was looked at.
                     ctx.wakeups.secret(key.clone());
                 }
-                result.map_err(|trouble| looked_at(self, trouble))
+                result.map_err(|trouble| mark_handled(self, trouble))
             }
         }
     }
@@ -149,7 +150,7 @@ impl Reconcile for ConjurSecret {
         Some(Line { connection, lane: if new { Lane::Foreground } else { Lane::Refresh } })
     }
 
-    fn gone(key: &Key, ctx: &Context) {
+    fn on_deleted(key: &Key, ctx: &Context) {
         ctx.heavy.forget(Self::KIND.as_str(), &key.namespace, &key.name);
         ctx.memory.forget(key);
         template::look_again(ctx.memory.circles().set(key, None), ctx);
@@ -159,7 +160,7 @@ impl Reconcile for ConjurSecret {
 
 /// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled, and what
 /// was missing before is not what is wrong now.
-fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
+fn mark_handled(object: &ConjurSecret, mut trouble: ReconcileError) -> ReconcileError {
     if matches!(trouble.failure.class, Class::Stalled | Class::Waiting(_)) {
         let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
         trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now));
@@ -172,13 +173,17 @@ fn looked_at(object: &ConjurSecret, mut trouble: Trouble) -> Trouble {
     trouble
 }
 
-fn user(key: &Key) -> User {
-    User::Secret(key.clone())
+fn user(key: &Key) -> Dependent {
+    Dependent::Secret(key.clone())
 }
 
 /// What wakes an object: the sources of its templates, and its target where that stands in the way or is to be merged
-/// into and is not there. Such a Secret has none of our labels, so that only a watch of its own tells of it.
-fn watched(sources: Vec<Input>, target: Input, result: &Result<Outcome, Trouble>) -> Vec<Input> {
+/// into and is not there. Such a Secret has none of the operator's labels, so that only a watch of its own tells of it.
+fn watched(
+    sources: Vec<Dependency>,
+    target: Dependency,
+    result: &Result<Outcome, ReconcileError>,
+) -> Vec<Dependency> {
     let unlabelled = matches!(result, Err(trouble) if matches!(
         trouble.failure.reason,
         Reason::ForeignSecret | Reason::TargetNotFound | Reason::FieldConflict
@@ -198,7 +203,7 @@ impl Seen {
         let reader = template::reader(object, &desired.name, desired.once);
         template::look_again(ctx.memory.circles().set(&key, reader), ctx);
         let status = object.status.clone().unwrap_or_default();
-        // What we wrote last beats what the watch says of it; after a restart the status stands for it.
+        // What the operator wrote last beats what the watch says of it; after a restart the status stands for it.
         let left = match &remembered.target {
             Some(target) => Some((target.uid.as_str(), target.resource_version.as_str())),
             None => status.target.as_ref().map(|t| (t.uid.as_str(), t.resource_version.as_str())),
@@ -222,8 +227,9 @@ impl Seen {
                 namespace: key.namespace.clone(),
                 uid: uid.clone(),
             },
-            named: named::named(&object.spec.connection_ref, &key, ctx),
-            slots: periodic.then(|| Slots::new(object.spec.interval(), &uid, versions::offsets(object))),
+            named: access::named(&object.spec.connection_ref, &key, ctx),
+            slots: periodic
+                .then(|| Slots::new(object.spec.interval(), &uid, change_detection::offsets(object))),
             sources: template::sources(object, &key),
             remembered,
             target,
@@ -284,7 +290,7 @@ impl Seen {
         object: &ConjurSecret,
         cause: Cause,
         ctx: &Context,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<Outcome, ReconcileError> {
         if self.made_once {
             // A crash may have left it between the two.
             Box::pin(target::remove_former(&self, object, Lane::Foreground, ctx)).await?;
@@ -297,9 +303,9 @@ impl Seen {
         let plan = fetch::plan(object)?;
         let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs);
         let looked = Box::pin(self.is_disturbed(object, cause, ctx)).await;
-        let disturbed = looked.map_err(|failure| Trouble { asked, ..failure.into() })?;
+        let disturbed = looked.map_err(|failure| ReconcileError { asked, ..failure.into() })?;
         if cause == Cause::Drift && !disturbed {
-            return Ok(Outcome::Untouched(self.again(ctx)));
+            return Ok(Outcome::NotDue(self.again(ctx)));
         }
         let now = Timestamp::now();
         if disturbed && let Some(pause) = self.remembered.repairs.pause(now) {
@@ -316,18 +322,17 @@ impl Seen {
         let done = self
             .ensure_secret(object, cause, plan, ctx)
             .await
-            .map_err(|trouble| Trouble { asked, ..trouble })?;
+            .map_err(|trouble| ReconcileError { asked, ..trouble })?;
         if let Some(repairs) = repairs {
             ctx.memory.change(&key, |m| m.repairs = repairs);
         }
         Ok(done)
     }
 
-    /// Waits, with the Secret as somebody left it.
+    /// Waits, with the Secret as someone left it.
     fn contested(&self, pause: Duration) -> Failure {
         let message = format!(
-            "Secret {} is changed by somebody each time it was written again, so it is written again only after a \
-             pause: find who else writes it, and let only one of the two",
+            "Secret {} is overwritten by another writer after each repair, so repairs are limited to one every 30 s. Find its field manager with `kubectl get secret --show-managed-fields`, and stop one of the two",
             self.desired.name
         );
         Failure::waiting(Reason::Contested, pause, message)
@@ -336,8 +341,7 @@ impl Seen {
     /// Waits, with the Secret as it was written last.
     fn rewritten(&self, pause: Duration) -> Failure {
         let message = format!(
-            "what Secret {} is made from changes each time that it was written, so it is written again only after a pause: \
-             see that nothing which writes the sources of spec.target.template reads this Secret",
+            "what Secret {} is made from changes after each write of it, so writes are limited to one every 30 s. Make sure that whatever writes the sources of spec.target.template does not read this Secret",
             self.desired.name
         );
         Failure::waiting(Reason::Contested, pause, message)
@@ -349,15 +353,15 @@ impl Seen {
         cause: Cause,
         plan: fetch::Plan<'_>,
         ctx: &Context,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<Outcome, ReconcileError> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
         named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
         let through = match &named.standing {
-            Standing::Connected(connected) => connected,
-            Standing::Failing(why) => return Err(named::not_ready(&named.facts, why).into()),
-            // Its first try wakes us.
-            Standing::Untried => return Ok(Outcome::Untouched(None)),
+            ConnectionState::Ready(connected) => connected,
+            ConnectionState::Failing(why) => return Err(access::not_ready(&named.facts, why).into()),
+            // Its first try wakes the object.
+            ConnectionState::Untried => return Ok(Outcome::NotDue(None)),
         };
         // Not before it is known that the object may: reading and checking cost.
         let templates = Box::pin(template::gather(object, &self.key, &self.sources, ctx)).await?;
@@ -375,7 +379,9 @@ impl Seen {
         }
         let unconfirmed = self.unconfirmed(&gathered, cause, asked);
         let before =
-            match Box::pin(versions::look(&self, object, &gathered, cause, lane, through, ctx)).await? {
+            match Box::pin(change_detection::look(&self, object, &gathered, cause, lane, through, ctx))
+                .await?
+            {
                 Looked::Unchanged => {
                     self.note_left_out(object, left_out, ctx);
                     return Ok(self.unchanged(cause, slot, unconfirmed, lane, ctx));
@@ -425,7 +431,7 @@ impl Seen {
         });
         let again = self.again(ctx);
         if cause == Cause::Slot {
-            return Outcome::Untouched(again);
+            return Outcome::NotDue(again);
         }
         Outcome::Done { again, reason: Reason::Synced, message: self.synced(), fields: Map::new(), lane }
     }
@@ -446,7 +452,7 @@ impl Seen {
         Ok(!only_anothers)
     }
 
-    /// Whether all that changed of the Secret is what others put there. Needs what we remember: after a restart it
+    /// Whether all that changed of the Secret is what others put there. Needs what the operator remembers: after a restart it
     /// can't tell.
     async fn only_anothers_label(&self, object: &ConjurSecret, ctx: &Context) -> Result<bool, Failure> {
         let Some(target) = self.remembered.target.as_ref().filter(|t| t.name == self.desired.name) else {
@@ -457,9 +463,8 @@ impl Seen {
         };
         let same = secret.metadata.uid.as_deref() == Some(&target.uid)
             && self.fingerprint(object, &secret, ctx) == target.fingerprint;
-        crate::plan::secret::wipe(&mut secret);
         if same {
-            let version = secret.metadata.resource_version.unwrap_or_default();
+            let version = secret.metadata.resource_version.take().unwrap_or_default();
             ctx.memory.change(&self.key, |m| {
                 if let Some(target) = &mut m.target {
                     target.resource_version = version;
@@ -488,7 +493,7 @@ impl Seen {
     ) -> Outcome {
         let status = object.status.clone().unwrap_or_default();
         let mut fields = Map::new();
-        // A label of somebody moves the resource version without a write of ours. The status follows only when it
+        // A label of someone moves the resource version without a write of the operator's. The status follows only when it
         // was looked at anyway, after a restart.
         let follow = cause == Cause::Drift || status.target.as_ref().is_none_or(|t| t.uid != target.uid);
         if action != Action::Unchanged || follow {

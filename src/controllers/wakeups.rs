@@ -7,7 +7,7 @@ use crate::{
     plan::schedule::spread,
     runtime::{
         Key,
-        pending::{self, Waker, pending},
+        wake::{self, Waker, pending},
     },
 };
 
@@ -23,13 +23,13 @@ pub struct Wakeups {
 /// Where the wakeups arrive.
 pub struct Woken {
     /// For the connections' controller.
-    pub connections: pending::Woken,
+    pub connections: wake::Woken,
     /// For the cluster connections' controller.
-    pub cluster_connections: pending::Woken,
+    pub cluster_connections: wake::Woken,
     /// For the secrets' controller.
-    pub secrets: pending::Woken,
+    pub secrets: wake::Woken,
     /// For the policies' controller.
-    pub policies: pending::Woken,
+    pub policies: wake::Woken,
 }
 
 impl Wakeups {

@@ -13,8 +13,8 @@ use crate::{
     limits,
     plan::{
         Failure,
-        document::{self, Document, DocumentError},
-        template::{self, Light, Text},
+        policy::document::{self, Document, DocumentError},
+        secret::template::{self, Light, Text},
     },
     sensitive::Sensitive,
 };
@@ -167,7 +167,7 @@ fn set_aside(what: &str) -> Failure {
     Failure::stalled(
         Reason::SetAside,
         format!(
-            "worker processes died of {what}. It is tried again after an edit of it or of what it reads, by a new sync-now, \
+            "worker processes crashed on {what}. It is tried again after an edit of it or of what it reads, by a new sync-now, \
              and once an hour"
         ),
     )

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::wire::Message;
 use crate::{
     plan::{
-        document::{self, Document, DocumentError},
-        template::{self, TemplateError, Text},
+        policy::document::{self, Document, DocumentError},
+        secret::template::{self, TemplateError, Text},
     },
     sensitive::Sensitive,
 };

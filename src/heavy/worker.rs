@@ -72,7 +72,7 @@ impl Workers {
     fn ask_one(&self, question: &Message, may: Allowance) -> Result<(Worker, Message), End> {
         while let Some(mut worker) = self.take(may.bytes) {
             match worker.ask(question, may.time) {
-                // Somebody ended it while it waited.
+                // Someone ended it while it waited.
                 Err(End::NoWorker(_)) => {}
                 answer => return answer.map(|answer| (worker, answer)),
             }

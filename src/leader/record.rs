@@ -7,7 +7,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 pub(super) const LEASE: Duration = Duration::from_secs(15);
-/// No Lease makes us wait longer than this, whatever it says.
+/// No Lease makes the operator wait longer than this, whatever it says.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a Lease says.
@@ -37,7 +37,7 @@ impl Record {
     }
 }
 
-/// The record as we last saw it, and since when it has been like that.
+/// The record as the operator last saw it, and since when it has been like that.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     last: Option<(Record, Instant)>,
@@ -62,13 +62,13 @@ impl Seen {
 pub enum Decision {
     /// It is free, or has run out: take it.
     Acquire,
-    /// It is ours already; at the start, from a run of this Pod that the kubelet has ended.
+    /// It is the operator's already; at the start, from a run of this Pod that the kubelet has ended.
     Renew,
     /// Another holds it, at least for so long.
     Wait(Duration),
 }
 
-/// Decides from what the Lease says, how long we have seen it say so, and who we are.
+/// Decides from what the Lease says, how long the operator has seen it say so, and who the operator is.
 pub fn decide(record: Option<&Record>, seen: &Seen, me: &str, now: Instant) -> Decision {
     let Some(record) = record.filter(|record| !record.holder.is_empty()) else { return Decision::Acquire };
     if record.holder == me {
@@ -81,7 +81,7 @@ pub fn decide(record: Option<&Record>, seen: &Seen, me: &str, now: Instant) -> D
     }
 }
 
-/// The Lease with us as its holder, from now.
+/// The Lease with the operator as its holder, from now.
 pub(super) fn held(mut lease: Lease, identity: &str, duration: Duration, now: Timestamp) -> Lease {
     let before = Record::of(&lease);
     let spec = lease.spec.get_or_insert_default();

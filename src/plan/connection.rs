@@ -1,6 +1,10 @@
 //! Whether a connection's settings can be. The schema says the same; an object may be older than the schema, or the CRD
 //! than the operator.
 
+pub mod access;
+pub mod audience;
+pub mod ingredients;
+
 use std::time::Duration;
 
 use super::{Failure, references};

@@ -14,7 +14,7 @@ use crate::limits::{POISON_ASIDE, POISON_DEATHS};
 pub enum Died {
     /// By a fault of its own: an abort, for want of memory, too, or a wrong access of memory, as where the stack ends.
     Fault(i32),
-    /// By an exit that nobody asked for, as of a panic.
+    /// By an exit that no one asked for, as of a panic.
     Exit(i32),
     /// By a signal from outside: it tells nothing of the work.
     Ended(i32),

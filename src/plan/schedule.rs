@@ -77,9 +77,9 @@ fn fnv1a(text: &str) -> u64 {
 /// What is known of the Secret without asking for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetSeen {
-    /// It is as we last wrote or saw it.
+    /// It is as the operator last wrote or saw it.
     AsLeft,
-    /// It is there with another resource version: a label of somebody, or drift.
+    /// It is there with another resource version: a label of someone, or drift.
     Changed,
     /// It is gone.
     Gone,
@@ -148,7 +148,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether somebody waits for it: such objects don't wait behind refreshes.
+    /// Whether someone waits for it: such objects don't wait behind refreshes.
     pub fn is_foreground(self) -> bool {
         !matches!(self, Cause::Slot | Cause::Unfinished | Cause::Rollout)
     }

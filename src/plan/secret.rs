@@ -1,8 +1,15 @@
 //! What the target Secret should be, whose it is, and what to do about the difference.
 
+pub mod change_detection;
+pub mod circle;
 mod fingerprint;
 pub mod merge;
 mod ownership;
+mod read;
+pub mod repair_budget;
+pub mod rollout;
+pub mod sources;
+pub mod template;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,11 +19,11 @@ use k8s_openapi::{
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference},
 };
-use zeroize::Zeroize;
 
 pub use self::{
     fingerprint::{Fingerprint, FingerprintKey},
     ownership::{Former, Ownership, former, is_written_for, ownership, refuse_unless_ours},
+    read::SecretRead,
     types::check_type,
 };
 use super::Failure;
@@ -162,10 +169,10 @@ impl Desired {
         annotations
     }
 
-    /// The Secret to write: all of ours, with the labels, annotations, finalizers and other owners that stand
-    /// on the one that is there. `drop` names labels and annotations that we set before and that are no longer
+    /// The Secret to write: all of the operator's, with the labels, annotations, finalizers and other owners that stand
+    /// on the one that is there. `drop` names labels and annotations that the operator set before and that are no longer
     /// asked for.
-    pub fn to_secret(&self, owner: &Owner, standing: Option<&ObjectMeta>, drop: &OwnKeys) -> Secret {
+    pub fn to_secret(&self, owner: &Owner, standing: Option<&ObjectMeta>, drop: &OwnKeys) -> SecretRead {
         let standing = standing.cloned().unwrap_or_default();
         let keep = |map: Option<BTreeMap<String, String>>, drop: &BTreeSet<String>| {
             let mut map = map.unwrap_or_default();
@@ -181,7 +188,7 @@ impl Desired {
         if self.owned {
             owners.push(owner.controller_reference());
         }
-        Secret {
+        SecretRead::from(Secret {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 namespace: Some(owner.namespace.clone()),
@@ -197,7 +204,7 @@ impl Desired {
             immutable: self.immutable.then_some(true),
             data: Some(self.bytes()),
             ..Secret::default()
-        }
+        })
     }
 
     fn bytes(&self) -> BTreeMap<String, ByteString> {
@@ -221,15 +228,8 @@ pub fn mark(secret: &mut Secret, key: Option<&str>, revision: Option<&str>) {
     }
 }
 
-/// Overwrites the values of a Secret that is no longer needed.
-pub fn wipe(secret: &mut Secret) {
-    for value in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
-        value.0.zeroize();
-    }
-}
-
 /// A Secret that is to stay when its object goes: without the owner reference, and else as it is.
-pub fn released(mut secret: Secret, me: &Owner) -> Secret {
+pub fn released(mut secret: SecretRead, me: &Owner) -> SecretRead {
     secret.metadata.managed_fields = None;
     if let Some(owners) = &mut secret.metadata.owner_references {
         owners.retain(|o| o.uid != me.uid);
@@ -292,7 +292,7 @@ impl OwnKeys {
     }
 }
 
-/// The labels and annotations that our field manager set on an object and that `desired` no longer asks for.
+/// The labels and annotations that the operator's field manager set on an object and that `desired` no longer asks for.
 pub fn no_longer_asked(managed: Option<&[ManagedFieldsEntry]>, desired: &Desired) -> OwnKeys {
     let mut keys = OwnKeys::default();
     for entry in managed.unwrap_or_default().iter().filter(|e| e.manager.as_deref() == Some(MANAGER)) {

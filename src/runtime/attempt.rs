@@ -13,18 +13,18 @@ use kube::{
 use serde_json::Map;
 
 use super::{
-    Key, Object, Outcome, Reconcile, Shared, Trouble,
+    Key, Object, Outcome, Reconcile, ReconcileError, Shared,
     backoff::Backoffs,
+    compact,
     failure::{self, no_room, turn_to_read},
     report::{self, Report},
-    slim,
 };
 use crate::{
     api::{
         Reason, SYNC_NOW_ANNOTATION,
         condition::{State, conditions},
     },
-    conjur::{Lane, share},
+    conjur::{Lane, memory_budget},
     metrics::ReconcileOutcome,
     plan::{Class, Failure, schedule::SyncNow},
 };
@@ -44,14 +44,14 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
         return Some(rest);
     }
     // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
-    let reconcile = Box::pin(share::until_done(async {
+    let reconcile = Box::pin(memory_budget::until_done(async {
         let whole;
-        let object = match slim::shortened(object.meta()) {
+        let object = match compact::shortened(object.meta()) {
             None => object,
             Some(length) => {
                 let Some(found) = read_whole(object, length, ctx).await? else {
                     // What comes in its place wakes it.
-                    return Ok(Outcome::Untouched(None));
+                    return Ok(Outcome::NotDue(None));
                 };
                 whole = Box::new(found);
                 &whole
@@ -72,10 +72,11 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
         )
         .into()),
         // What a panic says could hold a value.
-        Err(_) => {
-            Err(Failure::transient(Reason::ApiServerError, "a fault of the operator itself; see its log")
-                .into())
-        }
+        Err(_) => Err(Failure::transient(
+            Reason::ApiServerError,
+            "internal error: this is a bug in the operator; its log shows where",
+        )
+        .into()),
     };
     let outcome = match &result {
         Ok(_) => ReconcileOutcome::Done,
@@ -101,16 +102,16 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
 async fn finish<K: Object>(
     object: &K,
     key: &Key,
-    result: Result<Outcome, Trouble>,
+    result: Result<Outcome, ReconcileError>,
     ctx: &Shared,
     backoffs: &Backoffs,
 ) -> Option<Duration> {
     let (to_say, next) = match result {
-        Ok(Outcome::Untouched(again)) => {
+        Ok(Outcome::NotDue(again)) => {
             return again;
         }
         Ok(Outcome::Suspended) => {
-            let message = "suspended: set spec.suspend to false to go on".to_owned();
+            let message = "suspended: set spec.suspend to false to continue".to_owned();
             let (state, reason) = (State::Suspended, Reason::Suspended);
             (Report { state, reason, message, fields: Map::new(), lane: Lane::Foreground }, None)
         }
@@ -118,7 +119,7 @@ async fn finish<K: Object>(
             backoffs.forget(key);
             (Report { state: State::Done, reason, message, fields, lane }, again)
         }
-        Err(Trouble { failure, asked, fields, again }) => {
+        Err(ReconcileError { failure, asked, fields, again }) => {
             let next = match failure.class {
                 Class::Stalled => Some(STALLED_AGAIN),
                 Class::Waiting(again) => Some(again),
@@ -161,7 +162,7 @@ async fn finish<K: Object>(
 async fn read_whole<K: Object>(object: &K, length: usize, ctx: &Shared) -> Result<Option<K>, Failure> {
     let key = Key::of(object);
     let room = ctx.specs.room(&key.namespace, length).await;
-    share::keep_memory(room.ok_or_else(|| no_room("the spec"))?);
+    memory_budget::keep_memory(room.ok_or_else(|| no_room("the spec"))?);
     let turn = turn_to_read(&key.namespace, "the spec").await?;
     let found: Option<K> = ctx.cluster.read(&K::api(ctx.cluster.client(), &key.namespace), &key.name).await?;
     drop(turn);
@@ -171,7 +172,7 @@ async fn read_whole<K: Object>(object: &K, length: usize, ctx: &Shared) -> Resul
     Ok(found.filter(same).map(|mut found| {
         let mut object = object.clone();
         std::mem::swap(object.spec_mut(), found.spec_mut());
-        object.slim();
+        object.compact();
         object
     }))
 }

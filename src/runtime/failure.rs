@@ -9,7 +9,7 @@ use crate::{
     api::Reason,
     budget::Taken,
     cluster,
-    conjur::{self, share},
+    conjur::{self, memory_budget},
     plan::{Class, Failure},
 };
 
@@ -24,7 +24,7 @@ impl From<cluster::Error> for Failure {
         match error {
             cluster::Error::Invalid(_) => Failure::stalled(Reason::InvalidSpec, message),
             cluster::Error::FieldConflict { .. } => Failure::stalled(Reason::FieldConflict, message),
-            // Somebody was in between, a right is missing, or the API server has a fault: it may pass.
+            // Someone was in between, a right is missing, or the API server has a fault: it may pass.
             cluster::Error::NotFound(_)
             | cluster::Error::AlreadyExists(_)
             | cluster::Error::Conflict(_)
@@ -45,11 +45,11 @@ pub async fn read_in_room<'a, T>(
     read: impl Fn() -> BoxFuture<'a, Result<(T, usize), Failure>>,
 ) -> Result<T, Failure> {
     let (texts, length) = read().await?;
-    if share::room_now(namespace, length).is_some_and(|room| room.hold(length)) {
+    if memory_budget::room_now(namespace, length).is_some_and(|room| room.hold(length)) {
         return Ok(texts);
     }
     drop(texts);
-    let room = share::room(namespace, length).await.ok_or_else(|| no_room(what))?;
+    let room = memory_budget::room(namespace, length).await.ok_or_else(|| no_room(what))?;
     let (texts, length) = read().await?;
     if room.hold(length) { Ok(texts) } else { Err(no_room(what)) }
 }
@@ -59,7 +59,7 @@ pub async fn read_in_room<'a, T>(
 /// # Errors
 /// It did not come for long.
 pub(crate) async fn turn_to_read(namespace: &str, what: &str) -> Result<Taken, Failure> {
-    share::reader(namespace).await.ok_or_else(|| no_room(what))
+    memory_budget::reader(namespace).await.ok_or_else(|| no_room(what))
 }
 
 /// What there is to say where something long of an object can't be in memory now.

@@ -10,7 +10,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::slim;
+use super::compact;
 use crate::{api::condition::Conditioned, metrics::Kind, plan::Failure};
 
 /// An object of one of the operator's kinds.
@@ -50,12 +50,12 @@ pub trait Object:
     }
 
     /// Leaves out of the metadata what the store need not keep.
-    fn slim_metadata(metadata: &mut ObjectMeta) {
-        slim::own(metadata);
+    fn compact_metadata(metadata: &mut ObjectMeta) {
+        compact::own(metadata);
     }
 
     /// The same for the rest, and gives back the room that lists took while they were decoded.
-    fn slim(&mut self) {}
+    fn compact(&mut self) {}
 
     /// Leaves all out of a long spec but what is looked at while it is another object's turn.
     fn shorten(spec: &mut Self::Spec);

@@ -10,7 +10,7 @@ use crate::{api::Reason, conjur::Lane, plan::Failure};
 #[derive(Debug)]
 pub enum Outcome {
     /// Nothing was due, or nothing can be said yet; looked at again after the time, or when something wakes it.
-    Untouched(Option<Duration>),
+    NotDue(Option<Duration>),
     /// Done.
     Done {
         /// Looked at again after this.
@@ -30,7 +30,7 @@ pub enum Outcome {
 
 /// A reconcile that did not get there.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct ReconcileError {
     /// Why.
     pub failure: Failure,
     /// Something new was asked (a generation, a `sync-now`), so that the last good state is no answer.
@@ -41,7 +41,7 @@ pub struct Trouble {
     pub again: Option<Duration>,
 }
 
-impl<F: Into<Failure>> From<F> for Trouble {
+impl<F: Into<Failure>> From<F> for ReconcileError {
     fn from(failure: F) -> Self {
         Self { failure: failure.into(), asked: true, fields: Map::new(), again: None }
     }

@@ -7,7 +7,7 @@ use kube::{
     runtime::{reflector::Store, watcher::Event},
 };
 
-use super::{Key, Object, Outcome, Shared, Trouble, turns::Line};
+use super::{Key, Object, Outcome, ReconcileError, Shared, concurrency::Line};
 use crate::limits::RUNNING_OTHERS;
 
 /// A kind that the operator reconciles.
@@ -20,7 +20,7 @@ pub trait Reconcile: Object {
     const AT_ONCE: usize = RUNNING_OTHERS;
 
     /// Looks at the object, and does what is due. Every effect may be repeated.
-    fn reconcile(&self, ctx: &Self::Context) -> impl Future<Output = Result<Outcome, Trouble>> + Send;
+    fn reconcile(&self, ctx: &Self::Context) -> impl Future<Output = Result<Outcome, ReconcileError>> + Send;
 
     /// The store of the kind.
     fn store(ctx: &Self::Context) -> &Store<DeserializeGuard<Self>>;
@@ -34,5 +34,5 @@ pub trait Reconcile: Object {
     }
 
     /// Forgets what is remembered of an object that is gone.
-    fn gone(key: &Key, ctx: &Self::Context);
+    fn on_deleted(key: &Key, ctx: &Self::Context);
 }

@@ -18,7 +18,6 @@ use crate::{
     },
     cluster,
     conjur::Lane,
-    metrics::Kind,
 };
 
 pub use events::Events;

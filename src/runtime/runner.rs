@@ -18,7 +18,7 @@ use super::{
     Key, Reconcile,
     attempt::{attempt, report_invalid},
     backoff::{Backoffs, LONGEST_BACKOFF},
-    turns::{Line, Turns},
+    concurrency::{Line, Turns},
 };
 
 /// No time lies further ahead.
@@ -117,7 +117,7 @@ impl<K: Reconcile> Runner<K> {
                 self.ctx.statuses.forget(K::KIND, &key);
                 self.ctx.sync_nows.forget(K::KIND, &key);
                 self.ctx.specs.forget(K::KIND, &key);
-                K::gone(&key, &self.ctx);
+                K::on_deleted(&key, &self.ctx);
                 None
             }
         };

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Key, Object, slim};
+use super::{Key, Object, compact};
 use crate::{
     budget::{Budget, Taken},
     limits::{
@@ -71,7 +71,7 @@ impl Specs {
         drop(held);
         hit(Limit::SpecsKeptBytes);
         K::shorten(object.spec_mut());
-        slim::mark_shortened(object.meta_mut(), length);
+        compact::mark_shortened(object.meta_mut(), length);
         // Of administrators: their rules are looked at for every object.
         let bounded = !K::is_of_administrators();
         if bounded && json_length(object.spec()) > SPEC_HEAD_BYTES { Fits::No } else { Fits::Yes }
@@ -161,7 +161,7 @@ mod tests {
         let mut object = secret("n", "o", 250);
         let length = json_length(&object.spec);
         assert_eq!(specs.keep(&mut object), Fits::Yes);
-        assert_eq!(slim::shortened(&object.metadata), Some(length));
+        assert_eq!(compact::shortened(&object.metadata), Some(length));
         assert_eq!((&*object.spec.connection_ref.name, object.spec.suspend), ("conjur", Some(false)));
         assert_eq!(object.spec.target.as_ref().and_then(|target| target.name.as_deref()), Some("into"));
         assert!(json_length(&object.spec) < 100);

@@ -1,5 +1,5 @@
 //! One HTTP server, whose connections are bounded in number, bytes and time: whoever gets as far as its address may
-//! cost it little, and keeps nobody else out.
+//! cost it little, and keeps no one else out.
 
 use std::net::IpAddr;
 use std::time::Duration;

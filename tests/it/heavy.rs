@@ -9,7 +9,7 @@ use std::{
 use conjur_operator::{
     api::Reason,
     heavy::{Heavy, Whose},
-    plan::{Failure, template::Text},
+    plan::{Failure, secret::template::Text},
     sensitive::Sensitive,
 };
 

@@ -11,7 +11,7 @@ use crate::budget::Budget;
 use crate::limits::{self, LIST_BYTES, LISTS_KEPT_BYTES, Limit};
 use crate::lock::lock;
 
-/// Lists that are being walked, or used by somebody, those that are kept among them: of variables, and of other records.
+/// Lists that are being walked, or used by someone, those that are kept among them: of variables, and of other records.
 pub(in crate::conjur) static IN_MEMORY: LazyLock<Arc<Budget>> =
     LazyLock::new(|| Budget::new(Limit::ListBytes, LISTS_KEPT_BYTES + LIST_BYTES));
 

@@ -23,7 +23,7 @@ type Known = Mutex<HashMap<Option<Box<str>>, Term>>;
 /// What is known of one search term.
 #[derive(Default)]
 struct Term {
-    /// Ends when nobody waits for it any more.
+    /// Ends when no one waits for it any more.
     running: Option<(Instant, WeakShared<BoxFuture<'static, Outcome>>, Parties)>,
 }
 

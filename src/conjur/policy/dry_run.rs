@@ -105,7 +105,7 @@ impl Client {
     /// # Errors
     /// [`Error::Invalid`] with the code `no_dry_run` where the server is older or doesn't say its version;
     /// [`Error::NotFound`], [`Error::Forbidden`] as for a load; [`Error::Unexpected`] with 500 for a `PUT` by
-    /// somebody who doesn't own the branch (724), or where the server did load the document.
+    /// someone who doesn't own the branch (724), or where the server did load the document.
     pub async fn dry_run_policy(
         &self,
         branch: &PolicyBranch,

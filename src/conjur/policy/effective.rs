@@ -18,7 +18,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NotFound`] where it is missing or invisible, [`Error::Unexpected`] with 500 where it is visible to
-    /// somebody who doesn't own it (134), [`Error::TooLarge`] above 16 MiB.
+    /// someone who doesn't own it (134), [`Error::TooLarge`] above 16 MiB.
     pub async fn effective_policy(&self, branch: &PolicyBranch) -> Result<String, Error> {
         let answer = self.effective(branch, None).await?;
         let target = format!("the effective policy of {branch}");

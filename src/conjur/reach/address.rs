@@ -60,7 +60,7 @@ const DENIED_V6: [(Ipv6Addr, u8); 9] = [
     (Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe), 128),
 ];
 
-/// Whether nobody has a Conjur there.
+/// Whether no one has a Conjur there.
 pub(super) fn is_denied_by_default(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => DENIED_V4.iter().any(|(net, prefix)| contains((*net).into(), *prefix, address)),

@@ -232,7 +232,7 @@ async fn a_caller_that_goes_away_takes_only_its_own_walk_with_it() {
     first.abort();
     assert_eq!(second.await.unwrap().unwrap().len(), 3);
     assert_eq!(count(&server, "/resources/").await, 1);
-    // And one that nobody waits for any more holds no connection.
+    // And one that no one waits for any more holds no connection.
     let last = tokio::spawn({
         let client = client.clone();
         async move { list(&client, NEW).await }

@@ -128,7 +128,7 @@ async fn a_streamed_list_of_small_records_is_bounded_by_what_it_would_become() {
 /// Whatever the route: what is held of an answer is paid for, also where the server doesn't say how long it will be.
 #[tokio::test]
 async fn an_answer_without_a_length_takes_its_share_as_it_grows() {
-    let paid = |party: &str| share::ALL.held_by(party);
+    let paid = |party: &str| memory_budget::ALL.held_by(party);
     for (route, party) in
         ["version", "whoami", "list", "roles", "load", "effective policy"].into_iter().zip(b'a'..)
     {
@@ -242,7 +242,7 @@ async fn what_is_listed_counts_until_the_work_that_keeps_it_is_done() {
     let client = client(Config { party: "lists".into(), ..config(&server.uri()) });
     let listing = Listing::of_kind("host");
     let held = || crate::conjur::catalogue::IN_MEMORY.held_by("lists");
-    share::until_done(async {
+    memory_budget::until_done(async {
         let listed: Vec<_> = client.list_pages(&listing, 1000).try_collect().await.unwrap();
         assert_eq!(listed.iter().map(Vec::len).sum::<usize>(), 500);
         assert!(held() > 500 * std::mem::size_of::<Resource>(), "{}", held());

@@ -111,7 +111,7 @@ fn certificate(block: &Block<'_>) -> Result<CertificateDer<'static>, &'static st
     Ok(CertificateDer::from(der.to_vec()))
 }
 
-/// What to say of a bundle without a certificate. Nothing of its text, for somebody may have taken a key for it.
+/// What to say of a bundle without a certificate. Nothing of its text, for someone may have taken a key for it.
 fn nothing_in(pem: &[u8], others: &[&str]) -> String {
     let what = if pem.iter().all(u8::is_ascii_whitespace) {
         "is empty"

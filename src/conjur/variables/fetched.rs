@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
-use crate::conjur::share::Share;
+use crate::conjur::memory_budget::Share;
 use crate::sensitive::Sensitive;
 
 /// What is asked for: a variable, its newest version or a pinned one.

@@ -9,16 +9,17 @@ use futures::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::collector::{Collector, Timing, gather};
-use super::cut::{Adaptive, BatchLimits};
-use super::isolate::{Group, Member, Seen, settle};
-use super::wire::{Batch, Source};
+use super::batch_limits::{Adaptive, BatchLimits};
+use super::batcher::{Collector, Timing, gather};
+use super::bisect::{Group, Member, Seen, settle};
+use super::negative_cache::LookTiming;
+use super::requests::{Batch, Source};
 use super::{Answer, Fetched, Freshness, Value, Wanted};
 use crate::budget::{Budget, Party};
+use crate::conjur::Limits;
 use crate::conjur::error::Error;
 use crate::conjur::id::VariableId;
-use crate::conjur::share::{self, Refused, Sum};
-use crate::conjur::{Limits, variables::bad::LookTiming};
+use crate::conjur::memory_budget::{self, Refused, Sum};
 use crate::gate::{Lane, Parties};
 use crate::limits::{ANSWERS_BYTES, Limit};
 use crate::lock::lock;
@@ -489,7 +490,7 @@ async fn thousands_of_values_that_each_cost_nothing_are_counted_together() {
     let server = Server { padding: 65_000, ..Server::default() };
     let (collector, server) = collector(&Limits { batch_size: 1, ..Limits::default() }, server);
     let names: Vec<_> = ids(1_000).into_iter().map(Wanted::latest).collect();
-    let answers = share::until_done(collector.fetch(
+    let answers = memory_budget::until_done(collector.fetch(
         &server,
         "many-values".into(),
         &names,
@@ -514,7 +515,7 @@ async fn values_are_paid_for_as_they_come_up_to_what_one_object_may_have() {
         let gathered = gather(values, Sum::from(&budget, party.into()), 0, patience).await;
         gathered.map(|answers| answers.len())
     };
-    share::until_done(async {
+    memory_budget::until_done(async {
         assert_eq!(gathered("a", &mut of_size(1, 4_000), LONG).await, Ok(1));
         assert_eq!(budget.held_by("a"), 0, "one that is small is free");
         assert_eq!(gathered("a", &mut many(10), LONG).await, Ok(10));

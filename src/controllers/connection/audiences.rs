@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use crate::{
     cluster::{self, Cluster},
     limits,
-    plan::audience,
+    plan::connection::audience,
 };
 
 /// Whom tokens of ServiceAccounts may be for.
 pub struct Audiences {
     /// Whom connections of namespaces may ask for.
     pub allowed: Vec<String>,
-    /// The cluster's own, which nobody may ask for, and when they were asked for.
+    /// The cluster's own, which no one may ask for, and when they were asked for.
     own: tokio::sync::Mutex<Option<(Instant, Arc<BTreeSet<String>>)>>,
 }
 
@@ -22,7 +22,7 @@ impl Audiences {
         Self { allowed, own: tokio::sync::Mutex::default() }
     }
 
-    /// The cluster's own, which nobody may ask for.
+    /// The cluster's own, which no one may ask for.
     ///
     /// # Errors
     /// The API server's.

@@ -10,8 +10,8 @@ use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
 use super::places::{Names, Places, Server, of_event};
 use crate::{
     api::{ConjurPolicy, ConnectionId, ConnectionKind, Reason},
-    controllers::facts::Facts,
-    plan::branches::Claim,
+    controllers::connection::view::ConnectionView,
+    plan::policy::branch_claims::Claim,
     runtime::Key,
 };
 
@@ -59,11 +59,11 @@ impl Claims {
     pub fn connections_show<K>(&self, kind: ConnectionKind, event: &Event<DeserializeGuard<K>>)
     where
         K: Resource<DynamicType = ()>,
-        for<'k> Facts: From<&'k K>,
+        for<'k> ConnectionView: From<&'k K>,
     {
         let event = of_event(event, |guard| {
             let Key { namespace, name } = Key::of(guard);
-            let facts = guard.0.as_ref().ok().map(Facts::from);
+            let facts = guard.0.as_ref().ok().map(ConnectionView::from);
             let server =
                 facts.map(|facts| Server { url: facts.settings.url, account: facts.settings.account });
             (ConnectionId { kind, namespace, name }, server)

@@ -17,13 +17,16 @@ use crate::{
         condition::{READY, find},
         policy::{LoadMode, PolicyAction},
     },
-    controllers::{Context, clients::Standing, named},
+    controllers::{
+        Context,
+        connection::{access, pool::ConnectionState},
+    },
     plan::{
         Failure,
-        access::Verb,
-        branches::{Claim, Place, Progress, refusal, server, taken_by},
+        connection::access::Verb,
+        policy::branch_claims::{Claim, Place, Progress, refusal, server, taken_by},
     },
-    runtime::{Key, Object, Outcome, Trouble},
+    runtime::{Key, Object, Outcome, ReconcileError},
 };
 
 /// Refuses a branch that another has, to who loads it, or would if it did not merely plan to.
@@ -47,7 +50,7 @@ pub fn check(seen: &Seen, ctx: &Context) -> Result<(), Failure> {
 }
 
 /// Takes note of what an object claims after it was looked at, and wakes those for whom that changes something.
-pub fn note(object: &ConjurPolicy, result: &Result<Outcome, Trouble>, ctx: &Context) {
+pub fn note(object: &ConjurPolicy, result: &Result<Outcome, ReconcileError>, ctx: &Context) {
     let key = Key::of(object);
     let refused = result.as_ref().err().map(|trouble| trouble.failure.reason);
     let claim = claim_of(object, ctx).filter(|_| keeps_others_out(object, refused, ctx));
@@ -95,7 +98,7 @@ fn claim_of(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
 
 fn claim_of_a_load(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
     let key = Key::of(object);
-    let named = named::named(&object.spec.connection_ref, &key, ctx).ok()?;
+    let named = access::named(&object.spec.connection_ref, &key, ctx).ok()?;
     named.check_access(Verb::Load, &[object.spec.branch.as_str()], &key, ctx).ok()?;
     let settings = &named.facts.settings;
     Some(Claim {
@@ -117,11 +120,11 @@ fn is_void(object: &ConjurPolicy, ctx: &Context) -> bool {
 }
 
 fn keeps_others_out(object: &ConjurPolicy, refused: Option<Reason>, ctx: &Context) -> bool {
-    let named = named::named(&object.spec.connection_ref, &Key::of(object), ctx);
+    let named = access::named(&object.spec.connection_ref, &Key::of(object), ctx);
     let progress = Progress {
         loaded: has_loaded(object, ctx),
         suspended: object.spec.suspend == Some(true),
-        disconnected: named.is_ok_and(|named| matches!(named.standing, Standing::Failing(_))),
+        disconnected: named.is_ok_and(|named| matches!(named.standing, ConnectionState::Failing(_))),
         refused,
     };
     progress.keeps_others_out()
@@ -130,7 +133,7 @@ fn keeps_others_out(object: &ConjurPolicy, refused: Option<Reason>, ctx: &Contex
 /// Whether it loaded this branch before, in whatever mode.
 pub fn has_loaded(object: &ConjurPolicy, ctx: &Context) -> bool {
     let loaded = object.status.as_ref().and_then(|s| s.observed_inputs.as_deref());
-    let Ok(named) = named::named(&object.spec.connection_ref, &Key::of(object), ctx) else {
+    let Ok(named) = access::named(&object.spec.connection_ref, &Key::of(object), ctx) else {
         return loaded.is_some();
     };
     let server = server(&named.facts.settings.url, &named.facts.settings.account);

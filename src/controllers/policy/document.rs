@@ -9,22 +9,23 @@ use std::{
 use futures::FutureExt;
 use kube::{Api, ResourceExt};
 
-use super::{documents::Known, seen::Seen, slim};
+use super::{compact, documents::Known, seen::Seen};
 use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
     controllers::{
         Context,
-        inputs::{Input, User, version},
+        dependencies::{Dependency, Dependent, version},
     },
     heavy::Whose,
     limits::DOCUMENT_BYTES,
     plan::{
-        Failure, LOOK_AGAIN,
-        document::Document,
-        inputs,
-        inventory::secret_name,
-        policy_text::{Part, PolicyText},
-        role_key::{default_keys_name, role_keys},
+        Failure, LOOK_AGAIN, hash,
+        policy::{
+            document::Document,
+            document_text::{Part, PolicyText},
+            inventory::secret_name,
+            secret_keys::{default_keys_name, role_keys},
+        },
     },
     runtime::{
         Key, Object,
@@ -51,8 +52,8 @@ pub struct Content {
     pub document: Document,
 }
 
-fn user(key: &Key) -> User {
-    User::Policy(key.clone())
+fn user(key: &Key) -> Dependent {
+    Dependent::Policy(key.clone())
 }
 
 /// Forgets the document of an object that is gone.
@@ -62,19 +63,19 @@ pub fn forget(key: &Key, ctx: &Context) {
 }
 
 /// What the document lies in.
-fn inputs_of(object: &ConjurPolicy, key: &Key) -> Vec<Input> {
+fn inputs_of(object: &ConjurPolicy, key: &Key) -> Vec<Dependency> {
     let sources = object.spec.document_from.iter().flatten();
-    sources.map(|source| Input::bundle(source.kind, &key.namespace, &source.name)).collect()
+    sources.map(|source| Dependency::bundle(source.kind, &key.namespace, &source.name)).collect()
 }
 
 /// What wakes an object: what its document lies in, and its own Secrets where one of that name stands in the way. That has
-/// none of our labels, so that only a watch of its own tells when it goes or may be adopted.
-fn watched(object: &ConjurPolicy, key: &Key, failure: Option<&Failure>) -> Vec<Input> {
+/// none of the operator's labels, so that only a watch of its own tells when it goes or may be adopted.
+fn watched(object: &ConjurPolicy, key: &Key, failure: Option<&Failure>) -> Vec<Dependency> {
     let mut watched = inputs_of(object, key);
     if failure.is_some_and(|failure| failure.reason == Reason::ForeignSecret) {
         let named = object.spec.created_roles.iter().map(|created| created.secret_name.clone());
         for name in named.chain([default_keys_name(&key.name), secret_name(&key.name)]) {
-            let secret = Input::secret(&key.namespace, &name);
+            let secret = Dependency::secret(&key.namespace, &name);
             if !watched.contains(&secret) {
                 watched.push(secret);
             }
@@ -103,14 +104,14 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
     ctx.inputs.want_also(&user(&key), &watched);
     if sources.is_empty() {
         ctx.policy_notes.documents.forget(&key);
-        return match slim::left_out(object) {
+        return match compact::left_out(object) {
             Some(hash) => Ok(Looked { hash: hash.to_owned(), text: None }),
             None => read(object, ctx).await,
         };
     }
     let known = ctx.policy_notes.documents.with(|all| all.get(&key).cloned());
     if let Some(known) = known.filter(|k| k.sources == sources) {
-        // Where the watch has not shown it yet, its first news wakes us.
+        // Where the watch has not shown it yet, its first news wakes the object.
         let changed = watched.iter().zip(known.versions).any(|(input, read)| {
             let shown = ctx.inputs.versions(std::slice::from_ref(input));
             // What can't be watched may have changed each time.
@@ -131,21 +132,21 @@ pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
     let key = Key::of(object);
     let Some(sources) = &object.spec.document_from else {
         let text = read_in_room(&key.namespace, WHAT, || read_inline(object, ctx).boxed()).await?;
-        let hash = inputs::document_hash(text.as_str().as_bytes());
+        let hash = hash::document_hash(text.as_str().as_bytes());
         return Ok(Looked { hash, text: Some(text) });
     };
     ctx.policy_notes.documents.forget(&key);
     let namespace = key.namespace.clone();
     let read = || read_sources(sources, &namespace, ctx).boxed();
     let (text, versions) = read_in_room(&namespace, WHAT, read).await?;
-    let hash = inputs::document_hash(text.as_str().as_bytes());
+    let hash = hash::document_hash(text.as_str().as_bytes());
     let known = Known { sources: sources.clone(), versions, hash: hash.clone() };
     ctx.policy_notes.documents.with(|all| all.insert(key, known));
     Ok(Looked { hash, text: Some(text) })
 }
 
 async fn read_inline(object: &ConjurPolicy, ctx: &Context) -> Result<(PolicyText, usize), Failure> {
-    let whole = match slim::left_out(object) {
+    let whole = match compact::left_out(object) {
         Some(_) => {
             let _turn = turn_to_read(&object.namespace().unwrap_or_default(), WHAT).await?;
             read_whole(object, ctx).await?
@@ -215,8 +216,7 @@ fn what(source: &KeySource) -> String {
 
 fn missing(index: usize, source: &KeySource, namespace: &str, what: &str) -> Failure {
     let message = format!(
-        "spec.documentFrom[{index}]: {:?} {namespace}/{} {what}; create it, or correct the reference. This goes on when it \
-         is there",
+        "spec.documentFrom[{index}]: {:?} {namespace}/{} {what}; create it, or correct the reference. This continues when it exists",
         source.kind, source.name
     );
     Failure::waiting(Reason::DocumentNotFound, LOOK_AGAIN, message)
@@ -226,7 +226,7 @@ impl Seen<'_> {
     /// The document, read (again, where only its hash is known) and parsed.
     ///
     /// # Errors
-    /// `PolicyInvalid`, with the place; those of [`read`]. A source that changed meanwhile wakes us, and this fails.
+    /// `PolicyInvalid`, with the place; those of [`read`]. A source that changed meanwhile wakes the object, and this fails.
     pub async fn content(&self, text: Option<PolicyText>, ctx: &Context) -> Result<Content, Failure> {
         let text = if let Some(text) = text {
             text

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     document::Looked,
+    dry_run::Planned,
     keys::KeySecret,
     load,
-    plan::Planned,
     run::Run,
     seen::{Say, Seen},
 };
@@ -19,7 +19,7 @@ use crate::{
         policy::LoadMode,
     },
     controllers::Context,
-    plan::{Failure, access::Verb, policy_plan::Difference},
+    plan::{Failure, connection::access::Verb, policy::change_set::ChangeSet},
     runtime::{Key, Object},
 };
 
@@ -95,7 +95,7 @@ fn is_unchecked(message: &str) -> bool {
 async fn drifted(
     run: &Run<'_>,
     key: &Key,
-    difference: &Difference,
+    difference: &ChangeSet,
     kept: &mut KeySecret,
     fields: &mut Map<String, Value>,
 ) -> Result<Option<(Reason, String)>, Failure> {

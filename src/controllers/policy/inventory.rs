@@ -4,9 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Secret;
-
-use super::{look, run::Run};
+use super::{evidence, run::Run};
 use crate::{
     api::{Reason, secret::DeletionPolicy},
     conjur::{Lane, Ownership},
@@ -14,9 +12,11 @@ use crate::{
     metrics::SecretWrite,
     plan::{
         Failure,
-        inventory::{INVENTORY_KEY, InventoriedLoad, Inventory, secret_name},
-        load::newest,
-        secret::{Desired, OwnKeys, Owner, refuse_unless_ours},
+        policy::{
+            announcement::newest,
+            inventory::{INVENTORY_KEY, InventoriedLoad, Inventory, secret_name},
+        },
+        secret::{Desired, OwnKeys, Owner, SecretRead, refuse_unless_ours},
     },
     runtime::Key,
     sensitive::Sensitive,
@@ -28,7 +28,7 @@ const SECRET_TYPE: &str = "conjur-operator.io/inventory";
 pub struct Kept {
     /// What it says.
     pub inventory: Inventory,
-    secret: Option<Secret>,
+    secret: Option<SecretRead>,
 }
 
 impl Kept {
@@ -72,7 +72,7 @@ impl Kept {
     }
 
     /// Nothing of what it lists is to be removed any more: it goes with its object, of which nothing but the finalizer
-    /// is left. Gone before that, it would look as if somebody had deleted it.
+    /// is left. Gone before that, it would look as if someone had deleted it.
     ///
     /// # Errors
     /// The API server's.
@@ -162,7 +162,7 @@ impl Run<'_> {
         if owns == Ownership::NotOwner {
             let message = format!(
                 "deletionPolicy: Delete needs an identity that owns branch {}, for only its owner sees what existed before a \
-                 load, and {} doesn't. Let somebody grant it the role that owns the branch, or set deletionPolicy: Retain",
+                 load, and {} doesn't. Grant it the role that owns the branch, or set deletionPolicy: Retain",
                 seen.branch, self.through.identity
             );
             self.lacks(&seen.branch, self.what_it_has(&seen.branch).await);
@@ -221,7 +221,7 @@ impl Run<'_> {
         if !inventory.is_open(&seen.server, seen.branch.as_str()) {
             return Ok(());
         }
-        let versions = look::versions(self.through, &seen.branch).await.map_err(|e| self.failed(e))?;
+        let versions = evidence::versions(self.through, &seen.branch).await.map_err(|e| self.failed(e))?;
         inventory.resolve(&seen.server, seen.branch.as_str(), &versions, true);
         kept.write(inventory, &seen.owner, self.ctx).await
     }

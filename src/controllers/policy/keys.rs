@@ -1,7 +1,7 @@
 //! The `createdRoles` Secret: API keys of the roles that a policy made, and the announcement of a load.
 
-mod gone;
-mod stored;
+mod ensure;
+mod prune;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,50 +13,46 @@ use kube::{ResourceExt, core::PartialObjectMeta};
 use zeroize::Zeroize;
 
 use super::{
-    claims, look,
+    claims, evidence,
     seen::{Seen, keys_of},
 };
 use crate::{
     api::{ADOPT_ANNOTATION, OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
     cluster,
-    conjur::{Lane, RoleId, share},
-    controllers::{Context, clients::Connected},
+    conjur::{Lane, RoleId, memory_budget},
+    controllers::{Context, connection::pool::ReadyConnection},
     metrics::SecretWrite,
     plan::{
         Failure,
-        inventory::secret_name,
-        load::{Announcement, PENDING_KEY},
-        role_key::{RoleKeys, default_keys_name, role_keys},
-        secret::{Desired, OwnKeys, refuse_unless_ours, wipe},
+        policy::{
+            announcement::{Announcement, PENDING_KEY},
+            inventory::secret_name,
+            secret_keys::{RoleKeys, default_keys_name, role_keys},
+        },
+        secret::{Desired, OwnKeys, SecretRead, refuse_unless_ours},
     },
     runtime::{Key, failure::no_room},
     sensitive::Sensitive,
 };
 
-pub use self::stored::{rotate_and_store, see_that_all_are_stored};
+pub use self::ensure::{ensure_keys_stored, rotate_and_store};
 
 /// Keys that are in hand must reach the Secret: writes are repeated this often, with growing pauses.
 const STORE_TRIES: u32 = 8;
 
-/// The Secret that keeps the keys, as it was last read or written. Dropping it wipes the values.
+/// The Secret that keeps the keys, as it was last read or written.
 pub struct KeySecret {
     /// Its name; where the spec names none any more, that of the one that was made before; none where no role needs it.
     name: Option<String>,
-    secret: Option<Secret>,
+    secret: Option<SecretRead>,
     announcement: Option<Announcement>,
-}
-
-impl Drop for KeySecret {
-    fn drop(&mut self) {
-        self.secret.iter_mut().for_each(wipe);
-    }
 }
 
 impl KeySecret {
     /// Reads it.
     ///
     /// # Errors
-    /// `ForeignSecret` where it is somebody else's, or immutable; an announcement that does not decode.
+    /// `ForeignSecret` where it is another's, or immutable; an announcement that does not decode.
     pub async fn read(seen: &Seen<'_>, ctx: &Context) -> Result<Self, Failure> {
         let asked = seen.object.spec.created_roles.as_ref().map(|c| c.secret_name.clone());
         let mut others = named_us(seen, ctx);
@@ -70,12 +66,12 @@ impl KeySecret {
         // It is held as long as a load takes. Later nothing is given up for want of room: there may be keys in hand.
         let length =
             kept.secret.iter().flat_map(|secret| secret.data.iter().flatten()).map(|(_, v)| v.0.len()).sum();
-        let has_room = share::room_now(&seen.owner.namespace, length).is_some_and(|room| room.hold(length));
+        let has_room =
+            memory_budget::room_now(&seen.owner.namespace, length).is_some_and(|room| room.hold(length));
         if has_room { Ok(kept) } else { Err(no_room("the Secret of spec.createdRoles")) }
     }
 
     async fn read_again(&mut self, seen: &Seen<'_>, ctx: &Context) -> Result<(), Failure> {
-        self.secret.iter_mut().for_each(wipe);
         (self.secret, self.announcement) = (None, None);
         let Some(name) = &self.name else { return Ok(()) };
         let namespace = &seen.owner.namespace;
@@ -181,27 +177,23 @@ impl KeySecret {
                 ctx.metrics.secret_written(if created { SecretWrite::Create } else { SecretWrite::Update });
                 (copy.metadata.uid, copy.metadata.resource_version) =
                     (Some(written.uid), Some(written.resource_version));
-                self.secret.iter_mut().for_each(wipe);
                 self.secret = Some(copy);
                 self.announcement = announcement.cloned();
                 Ok(())
             }
-            Err(error) => {
-                wipe(&mut copy);
-                Err(error)
-            }
+            Err(error) => Err(error),
         })
     }
 
     /// Whether nothing but an announcement is in the Secret.
     pub fn holds_nothing_else(&self) -> bool {
-        // One that was given to us is somebody's, also when it is empty.
+        // One that was given to the operator is someone's, also when it is empty.
         let ours = self.secret.as_ref().filter(|secret| !secret.annotations().contains_key(ADOPT_ANNOTATION));
         let data = ours.and_then(|secret| secret.data.as_ref());
         data.is_some_and(|data| data.keys().all(|key| key == PENDING_KEY))
     }
 
-    /// Removes the Secret, as it was last written: no key is in it, and none is owed. Where somebody has changed it since,
+    /// Removes the Secret, as it was last written: no key is in it, and none is owed. Where someone has changed it since,
     /// the announcement is taken back in it instead.
     ///
     /// # Errors
@@ -210,7 +202,6 @@ impl KeySecret {
         let Some(secret) = self.secret.as_ref().filter(|_| self.holds_nothing_else()) else { return Ok(()) };
         match ctx.cluster.delete_secret(secret, Lane::Foreground).await {
             Ok(()) => {
-                self.secret.iter_mut().for_each(wipe);
                 (self.secret, self.announcement) = (None, None);
                 Ok(())
             }
@@ -229,7 +220,7 @@ impl KeySecret {
         name: &str,
         announcement: Option<&Announcement>,
         keys: &BTreeMap<String, Sensitive<String>>,
-    ) -> Result<Secret, Failure> {
+    ) -> Result<SecretRead, Failure> {
         let mut desired = Desired {
             name: name.to_owned(),
             type_: self.secret.as_ref().and_then(|s| s.type_.clone()).unwrap_or_else(|| "Opaque".to_owned()),
@@ -280,9 +271,7 @@ impl KeySecret {
         let roles = std::mem::take(&mut announced.owed);
         let keys = roles.into_iter().map(|role| (role, Sensitive::new("x".repeat(64)))).collect();
         let name = self.name.clone().unwrap_or_default();
-        let mut secret = self.next(seen, &name, Some(&announced), &keys)?;
-        wipe(&mut secret);
-        Ok(())
+        self.next(seen, &name, Some(&announced), &keys).map(drop)
     }
 
     /// Refuses to put keys beside, or in the place of, those of another server: there they still work. One Secret keeps
@@ -294,7 +283,7 @@ impl KeySecret {
     pub async fn refuse_to_mix(
         &self,
         seen: &Seen<'_>,
-        through: &Connected,
+        through: &ReadyConnection,
         ctx: &Context,
     ) -> Result<(), Failure> {
         let Some(secret) = &self.secret else { return Ok(()) };
@@ -309,9 +298,9 @@ impl KeySecret {
         if stored.is_empty() {
             return Ok(());
         }
-        // What is asked of others' branches is told to nobody: their roles count as not there, whether they are or not.
+        // What is asked of others' branches is told to no one: their roles count as not there, whether they are or not.
         let asked = stored.iter().filter(|role| seen.may_tell_of(role)).cloned().collect();
-        let there = look::existing(&asked, through, ctx).await?;
+        let there = evidence::existing(&asked, through, ctx).await?;
         let not_there = stored.iter().filter(|role| !there.contains_key(*role));
         let logins: Vec<String> = not_there.filter_map(|role| login_of(role)).collect();
         if logins.is_empty() {
@@ -344,10 +333,8 @@ fn named_us(seen: &Seen, ctx: &Context) -> Vec<String> {
 /// A load that was announced in a Secret before the spec named another one would be forgotten with it.
 async fn refuse_where_pending(seen: &Seen<'_>, name: &str, ctx: &Context) -> Result<(), Failure> {
     let namespace = &seen.owner.namespace;
-    let Some(mut secret) = ctx.cluster.read_secret(namespace, name).await? else { return Ok(()) };
-    let pending = announced_in(&secret).is_some();
-    wipe(&mut secret);
-    if !pending {
+    let Some(secret) = ctx.cluster.read_secret(namespace, name).await? else { return Ok(()) };
+    if announced_in(&secret).is_none() {
         return Ok(());
     }
     let message = format!(
@@ -381,7 +368,7 @@ pub fn made_on(secret: &Secret) -> Option<&str> {
     secret.annotations().get(SERVER_ANNOTATION).map(String::as_str)
 }
 
-/// The roles whose login is in a Secret under the key that we would put it under, with their keys.
+/// The roles whose login is in a Secret under the key that the operator would put it under, with their keys.
 pub fn roles_in(secret: &Secret, account: &str) -> BTreeMap<String, RoleKeys> {
     let role = |(key, login): (&String, &ByteString)| {
         let login = std::str::from_utf8(&login.0).ok()?;

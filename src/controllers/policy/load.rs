@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     claims,
+    explain::not_owner,
     keys::KeySecret,
     progress,
-    refusal::not_owner,
     run::{Roles, Run, some_roles},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch},
     plan::{
         Class, Failure,
-        load::{Announcement, newest},
+        policy::announcement::{Announcement, newest},
     },
     runtime::{Outcome, report},
     sensitive::Sensitive,
@@ -39,7 +39,7 @@ pub async fn load(
     let Some(_one_at_a_time) = run.turn().await? else { return Ok(None) };
     let made: BTreeSet<String> = run.content.document.roles.iter().map(|r| r.id.clone()).collect();
     if !made.is_empty() {
-        run.must_own(&seen.branch).await?;
+        run.require_ownership(&seen.branch).await?;
         let announced = run.announcement(made.clone(), 0);
         let earlier = kept.announcement().cloned();
         kept.check_room(seen, earlier.into_iter().fold(announced, Announcement::after))?;
@@ -54,7 +54,7 @@ pub async fn load(
             (format!("branch {} holds the document since its version {version}", seen.branch), version)
         }
         Before::Open { carried, repeated } => {
-            run.see_that_deletions_are_allowed(fields).await?;
+            run.check_deletions_allowed(fields).await?;
             let may_go = run.roles_that_may_go(kept).await?;
             let version = run.announce_and_load(&made, carried, kept, &mut roles).await?;
             roles.gone = run.gone_of(&may_go).await?;
@@ -76,7 +76,7 @@ pub async fn load(
     }
     ctx.events.publish(seen.object, EventType::Normal, Reason::Loaded, "Load", &message);
     // While the branch is still locked: who waits for it looks at once whose it is.
-    claims::note(seen.object, &Ok(Outcome::Untouched(None)), ctx);
+    claims::note(seen.object, &Ok(Outcome::NotDue(None)), ctx);
     Ok(Some(message))
 }
 
@@ -95,7 +95,7 @@ pub enum Before {
 
 impl Run<'_> {
     /// Who does not own a branch sees none of its roles, and can't recover their keys.
-    pub async fn must_own(&self, branch: &PolicyBranch) -> Result<(), Failure> {
+    pub async fn require_ownership(&self, branch: &PolicyBranch) -> Result<(), Failure> {
         let ownership = self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))?;
         match ownership {
             Ownership::Owner => Ok(()),
@@ -204,7 +204,7 @@ impl Run<'_> {
             report::write_fields(seen.object, fields, Lane::Foreground, ctx).await?;
             return Ok(self.announcement(BTreeSet::new(), version.unwrap_or(0)));
         }
-        // Looked at before the version, so that a role made in between is not taken for one of ours.
+        // Looked at before the version, so that a role made in between is not taken for one of the operator's.
         let existing = self.existing(made).await?;
         let version = newest(&self.versions(&seen.branch).await.map_err(|e| self.failed(e))?);
         let absent: BTreeSet<String> =

@@ -14,7 +14,7 @@ use kube::runtime::watcher::Event;
 
 use crate::{
     api::{ConnectionId, ConnectionKind},
-    plan::branches::Place,
+    plan::policy::branch_claims::Place,
     runtime::Key,
 };
 

@@ -34,7 +34,7 @@ pub async fn shown<T>(
     let (said, done) = tokio::join!(say(seen, reason, message, ctx), load);
     if let Err(error) = said {
         // It is for people to look at only.
-        tracing::debug!(name = seen.owner.name, "cannot say that a load is under way: {error}");
+        tracing::debug!(name = seen.owner.name, "cannot report that a load is in progress: {error}");
     }
     done
 }
@@ -59,6 +59,6 @@ pub async fn take_back(seen: &Seen<'_>, ctx: &Context) {
     let old = if old.is_empty() { Value::Null } else { to_value(old).unwrap_or_default() };
     let fields = Map::from_iter([("conditions".to_owned(), old)]);
     if let Err(error) = report::write_fields(seen.object, fields, Lane::Foreground, ctx).await {
-        tracing::debug!(name = seen.owner.name, "cannot take back what was said of a load: {error}");
+        tracing::debug!(name = seen.owner.name, "cannot withdraw the report of a load: {error}");
     }
 }

@@ -4,9 +4,9 @@
 //! repeated. Where several are deleted together, what one made waits for what of the others hangs on it (`others`). The
 //! finalizer goes last.
 
-mod others;
-mod run;
-mod stored;
+mod branch;
+mod keys;
+mod order;
 
 use std::collections::BTreeSet;
 
@@ -16,27 +16,34 @@ use kube::{
 };
 
 use super::{
+    evidence,
     inventory::Kept,
-    look,
     seen::{failed, owner_of},
 };
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
         Context,
-        clients::{Connected, Standing},
-        named::{self, Named},
+        connection::{
+            access::{self, BoundConnection},
+            pool::{ConnectionState, ReadyConnection},
+        },
     },
     limits::REFUSED_AGAIN,
-    plan::{Failure, LOOK_AGAIN, access::Verb, branches::server, inventory::secret_name, secret::Owner},
-    runtime::{Key, Outcome, Trouble},
+    plan::{
+        Failure, LOOK_AGAIN,
+        connection::access::Verb,
+        policy::{branch_claims::server, inventory::secret_name},
+        secret::Owner,
+    },
+    runtime::{Key, Outcome, ReconcileError},
 };
 
 /// What there is to do about the finalizer before anything else. Says whether the reconcile goes on.
 ///
 /// # Errors
 /// The API server's.
-pub async fn see_to_finalizer(object: &ConjurPolicy, ctx: &Context) -> Result<bool, Failure> {
+pub async fn ensure_finalizer(object: &ConjurPolicy, ctx: &Context) -> Result<bool, Failure> {
     let deleting = object.meta().deletion_timestamp.is_some();
     let wanted = object.spec.deletion_policy == Some(DeletionPolicy::Delete);
     let there = object.finalizers().iter().any(|f| f == FINALIZER);
@@ -67,7 +74,7 @@ async fn still_waits(object: &ConjurPolicy, key: &Key, ctx: &Context) -> Result<
     Ok(ctx.cluster.has_finalizer(&api, &key.name, &uid, FINALIZER).await?)
 }
 
-/// Whether the object is being deleted and waits for us.
+/// Whether the object is being deleted and waits for the operator.
 pub fn is_due(object: &ConjurPolicy) -> bool {
     object.meta().deletion_timestamp.is_some()
         && object.spec.deletion_policy == Some(DeletionPolicy::Delete)
@@ -75,7 +82,7 @@ pub fn is_due(object: &ConjurPolicy) -> bool {
 }
 
 /// Removes what the document made, and lets the object go.
-pub async fn reconcile(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, Trouble> {
+pub async fn reconcile(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, ReconcileError> {
     if object.spec.suspend == Some(true) {
         let message = "it is being deleted, but suspended: set spec.suspend to false to remove from Conjur what it made, or \
                        deletionPolicy to Retain to leave Conjur as it is";
@@ -99,17 +106,17 @@ pub async fn reconcile(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, 
                 tracing::debug!(%failure, "an inventory is left to the garbage collection");
             }
             wake_those_who_wait(object, ctx);
-            Ok(Outcome::Untouched(None))
+            Ok(Outcome::NotDue(None))
         }
-        Ok(None) => Ok(Outcome::Untouched(None)),
+        Ok(None) => Ok(Outcome::NotDue(None)),
         Err(failure) => {
             let message = format!(
                 "it is being deleted, and what it made is still in Conjur: {}. To leave Conjur as it is, set deletionPolicy to \
                  Retain",
                 failure.message
             );
-            // What keeps it may be mended in Conjur, which tells nobody.
-            Err(Trouble { again: Some(REFUSED_AGAIN), ..Failure { message, ..failure }.into() })
+            // What keeps it may be mended in Conjur, which tells no one.
+            Err(ReconcileError { again: Some(REFUSED_AGAIN), ..Failure { message, ..failure }.into() })
         }
     }
 }
@@ -121,14 +128,14 @@ struct Done {
     sent: BTreeSet<String>,
     /// Those of them that are still there.
     stuck: BTreeSet<String>,
-    /// Branches that are gone, or no longer visible: nobody can tell which.
+    /// Branches that are gone, or no longer visible: no one can tell which.
     invisible: BTreeSet<String>,
     /// What a person should know of what stayed.
     left: Vec<String>,
 }
 
 /// The inventory, of which nothing is left to be removed; none where the connection was not tried yet, whose first try
-/// wakes us.
+/// wakes the object.
 async fn remove(object: &ConjurPolicy, done: &mut Done, ctx: &Context) -> Result<Option<Kept>, Failure> {
     let owner = owner_of(object);
     let key = Key::of(object);
@@ -144,7 +151,7 @@ async fn remove(object: &ConjurPolicy, done: &mut Done, ctx: &Context) -> Result
         }
         return Ok(Some(kept));
     }
-    match way(object, &key, ctx) {
+    match connect(object, &key, ctx) {
         Ok(None) => return Ok(None),
         Ok(Some((named, through))) => {
             let removal = Run { object, owner: &owner, named: &named, through: &through, ctx };
@@ -167,8 +174,12 @@ enum Gone {
     No(Failure),
 }
 
-fn way(object: &ConjurPolicy, key: &Key, ctx: &Context) -> Result<Option<(Named, Connected)>, Gone> {
-    let named = named::named(&object.spec.connection_ref, key, ctx).map_err(|failure| {
+fn connect(
+    object: &ConjurPolicy,
+    key: &Key,
+    ctx: &Context,
+) -> Result<Option<(BoundConnection, ReadyConnection)>, Gone> {
+    let named = access::named(&object.spec.connection_ref, key, ctx).map_err(|failure| {
         if failure.reason == Reason::ConnectionNotFound {
             Gone::Connection(failure.message)
         } else {
@@ -177,29 +188,29 @@ fn way(object: &ConjurPolicy, key: &Key, ctx: &Context) -> Result<Option<(Named,
     })?;
     named.check_access(Verb::Load, &[object.spec.branch.as_str()], key, ctx).map_err(Gone::No)?;
     match &named.standing {
-        Standing::Connected(connected) => {
+        ConnectionState::Ready(connected) => {
             let connected = connected.clone();
             Ok(Some((named, connected)))
         }
-        Standing::Failing(why) => {
+        ConnectionState::Failing(why) => {
             let namespace = ctx.namespaces.get(&ObjectRef::new(&key.namespace));
             let going = namespace.is_some_and(|n| n.metadata.deletion_timestamp.is_some());
-            let failure = named::not_ready(&named.facts, why);
+            let failure = access::not_ready(&named.facts, why);
             Err(if going {
                 Gone::Connection(format!("namespace {} is going, and {}", key.namespace, failure.message))
             } else {
                 Gone::No(failure)
             })
         }
-        Standing::Untried => Ok(None),
+        ConnectionState::Untried => Ok(None),
     }
 }
 
 struct Run<'a> {
     object: &'a ConjurPolicy,
     owner: &'a Owner,
-    named: &'a Named,
-    through: &'a Connected,
+    named: &'a BoundConnection,
+    through: &'a ReadyConnection,
     ctx: &'a Context,
 }
 

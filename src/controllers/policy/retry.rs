@@ -17,14 +17,16 @@ use crate::{
         policy::{MendedBy, PolicyAction, PolicyRefusal},
     },
     conjur::{Check, Ownership, PolicyBranch, RoleId},
-    controllers::{Context, clients::Connected},
+    controllers::{Context, connection::pool::ReadyConnection},
     limits::REFUSED_AGAIN,
     plan::{
         Failure,
-        access::Verb,
-        full_id::lies_in,
-        inputs,
-        refusal::{self, Next, Wants},
+        connection::access::Verb,
+        hash,
+        policy::{
+            full_id::lies_in,
+            refusal::{self, Next, Wants},
+        },
         schedule::share_of,
     },
     runtime::Key,
@@ -34,7 +36,7 @@ use crate::{
 pub enum Earned {
     /// Nothing stands against it.
     Yes,
-    /// The connection was not tried yet, whose first try wakes us.
+    /// The connection was not tried yet, whose first try wakes the object.
     NotYet,
     /// It was refused, and nothing has changed since.
     No(Failure, Option<Duration>),
@@ -56,11 +58,11 @@ impl Seen<'_> {
             Some(tenant) => format!("tenant {tenant}"),
             None => ctx.clients.identity(facts).unwrap_or_default(),
         };
-        inputs::hash([self.hash.as_str(), &generation, &self.inputs, &identity])
+        hash::hash([self.hash.as_str(), &generation, &self.inputs, &identity])
     }
 
     fn annotations(&self) -> String {
-        inputs::hash(self.object.annotations().iter().flat_map(|(k, v)| [k.as_str(), v.as_str()]))
+        hash::hash(self.object.annotations().iter().flat_map(|(k, v)| [k.as_str(), v.as_str()]))
     }
 
     fn sync_now(&self) -> Option<&String> {
@@ -132,7 +134,7 @@ pub async fn earned(seen: &Seen<'_>, ctx: &Context) -> Result<Earned, Failure> {
         refusal::looked_before_start(refusal, now.as_second(), share_of(&seen.owner.uid))
     });
     if let Some(wants) = wants_of(seen, refusal) {
-        // After a start nobody waits yet.
+        // After a start no one waits yet.
         ctx.branches.waiting.wait_on(&key, &seen.server, wants);
     }
     match refusal::next(refusal, looked, ctx.branches.waiting.mark(&key)) {
@@ -162,7 +164,7 @@ fn wants_of(seen: &Seen, refusal: &PolicyRefusal) -> Option<Wants> {
 async fn is_mended(
     seen: &Seen<'_>,
     refusal: &PolicyRefusal,
-    through: &Connected,
+    through: &ReadyConnection,
     on_time: bool,
     ctx: &Context,
 ) -> Result<bool, Failure> {
@@ -198,7 +200,7 @@ async fn is_mended(
 /// The connection's.
 pub async fn what_it_has(
     branch: &PolicyBranch,
-    through: &Connected,
+    through: &ReadyConnection,
     ctx: &Context,
 ) -> Result<Vec<String>, Failure> {
     let mut has = vec!["see".to_owned()];

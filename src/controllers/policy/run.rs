@@ -4,25 +4,25 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{branches::Loader, document::Content, keys::KeySecret, seen::Seen};
+use super::{branch_locks::Loader, document::Content, keys::KeySecret, seen::Seen};
 use crate::{
     conjur::{Error, PolicyBranch, RoleId},
-    controllers::{Context, clients::Connected},
-    plan::{Failure, branches::Place},
+    controllers::{Context, connection::pool::ReadyConnection},
+    plan::{Failure, policy::branch_claims::Place},
 };
 
 /// What became known of roles during one load.
 #[derive(Default)]
 pub struct Roles {
-    /// Made by us, their keys stored.
+    /// Made by the operator, their keys stored.
     pub created: BTreeSet<String>,
-    /// Made by us, as the answer of this load says.
+    /// Made by the operator, as the answer of this load says.
     pub answered: BTreeSet<String>,
-    /// Announced at some time: what of them has no key in the end was not made by us.
+    /// Announced at some time: what of them has no key in the end was not made by the operator.
     pub announced: BTreeSet<String>,
-    /// Announced, there, and perhaps ours: nobody can tell any more.
+    /// Announced, there, and perhaps the operator's: no one can tell any more.
     pub unclear: BTreeSet<String>,
-    /// Ours, and taken out of Conjur by this load.
+    /// The operator's, and taken out of Conjur by this load.
     pub gone: BTreeSet<String>,
 }
 
@@ -41,7 +41,7 @@ impl Roles {
 pub struct Run<'a> {
     pub seen: &'a Seen<'a>,
     pub content: &'a Content,
-    pub through: &'a Connected,
+    pub through: &'a ReadyConnection,
     pub ctx: &'a Context,
 }
 
@@ -52,7 +52,7 @@ impl Run<'_> {
         error.into()
     }
 
-    /// A branch, as we load it.
+    /// A branch, as the operator loads it.
     pub fn loader(&self, branch: &PolicyBranch) -> Loader {
         let settings = &self.seen.named.facts.settings;
         Loader {

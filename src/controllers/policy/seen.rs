@@ -13,16 +13,20 @@ use crate::{
     conjur::{Error, PolicyBranch},
     controllers::{
         Context,
-        clients::{Connected, Standing},
-        named::{self, Named},
+        connection::{
+            access::{self, BoundConnection},
+            pool::{ConnectionState, ReadyConnection},
+        },
     },
     plan::{
         Failure,
-        access::Verb,
-        branches::server,
-        full_id::lies_in,
-        inputs,
-        role_key::{RoleKeys, role_keys},
+        connection::access::Verb,
+        hash,
+        policy::{
+            branch_claims::server,
+            full_id::lies_in,
+            secret_keys::{RoleKeys, role_keys},
+        },
         schedule::{OFFSETS, Slots},
         secret::Owner,
     },
@@ -40,7 +44,7 @@ pub struct Seen<'a> {
     pub server: String,
     /// The same with branch and mode: what a load is good for.
     pub inputs: String,
-    pub named: Named,
+    pub named: BoundConnection,
     /// What Conjur refused.
     pub refused: Mutex<Option<Refused>>,
 }
@@ -54,7 +58,7 @@ pub struct Refused {
     pub record: Option<String>,
     /// What the identity is to the branch.
     pub has: Option<Vec<String>>,
-    /// The document lies in a Secret, so that its ids are told to nobody.
+    /// The document lies in a Secret, so that its ids are told to no one.
     pub secret: bool,
 }
 
@@ -72,7 +76,7 @@ pub fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Res
     let spec = &object.spec;
     let branch = PolicyBranch::new(&spec.branch)
         .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.branch: {e}")))?;
-    let named = named::named(&spec.connection_ref, &key, ctx)?;
+    let named = access::named(&spec.connection_ref, &key, ctx)?;
     let settings = &named.facts.settings;
     let account = &settings.account;
     let server = server(&settings.url, account);
@@ -110,12 +114,12 @@ pub fn load_inputs_by(branch: &str, mode: LoadMode, server_hash: &str) -> String
         LoadMode::Update => "Update",
         LoadMode::Replace => "Replace",
     };
-    inputs::hash([server_hash, branch, mode])
+    hash::hash([server_hash, branch, mode])
 }
 
 /// Whether a policy goes to that server and account; where its connection is unknown, it may.
 pub fn may_load_through(policy: &ConjurPolicy, server_hash: &str, ctx: &Context) -> bool {
-    named::named(&policy.spec.connection_ref, &Key::of(policy), ctx)
+    access::named(&policy.spec.connection_ref, &Key::of(policy), ctx)
         .map_or(true, |named| server(&named.facts.settings.url, &named.facts.settings.account) == server_hash)
 }
 
@@ -159,16 +163,16 @@ impl Seen<'_> {
         facts.access.is_none() || lies_in(role, &facts.settings.account, self.branch.as_str())
     }
 
-    /// The client; none where the connection was not tried yet, whose first try wakes us.
+    /// The client; none where the connection was not tried yet, whose first try wakes the object.
     ///
     /// # Errors
     /// `AccessDenied` before anything is asked of Conjur; `ConnectionNotReady`.
-    pub fn through(&self, verb: Verb, ctx: &Context) -> Result<Option<Connected>, Failure> {
+    pub fn through(&self, verb: Verb, ctx: &Context) -> Result<Option<ReadyConnection>, Failure> {
         self.check_access(verb, ctx)?;
         match &self.named.standing {
-            Standing::Connected(connected) => Ok(Some(connected.clone())),
-            Standing::Failing(why) => Err(named::not_ready(&self.named.facts, why)),
-            Standing::Untried => Ok(None),
+            ConnectionState::Ready(connected) => Ok(Some(connected.clone())),
+            ConnectionState::Failing(why) => Err(access::not_ready(&self.named.facts, why)),
+            ConnectionState::Untried => Ok(None),
         }
     }
 
@@ -200,7 +204,7 @@ pub fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
 }
 
 /// Takes note of a connection that fails, and makes an error of Conjur a failure.
-pub fn failed(error: Error, through: &Connected, ctx: &Context) -> Failure {
+pub fn failed(error: Error, through: &ReadyConnection, ctx: &Context) -> Failure {
     ctx.clients.call_failed(through, &error);
     error.into()
 }

@@ -11,17 +11,21 @@ use std::{
 use serde_json::{Map, json};
 use tokio::time::Instant;
 
+use super::cache::Unconfirmed;
 use crate::{
     api::{ConjurSecret, Reason, secret::PublicKeysKind},
     conjur::{Answer, Catalogue, Error, Freshness, Lane, VariableId, Wanted},
-    controllers::{Context, clients::Connected, memory::Unconfirmed, named::Named},
+    controllers::{
+        Context,
+        connection::{access::BoundConnection, pool::ReadyConnection},
+    },
     limits::FOUND_ID_BYTES,
     plan::{
         Class, Failure, LOOK_AGAIN,
         schedule::Cause,
-        sources::{Ask, Data, Got, LeftOut, Made, Missing, Problem, Resolved, Sources},
+        secret::sources::{Ask, Data, Got, LeftOut, Made, Missing, Problem, Resolved, Sources},
     },
-    runtime::{Key, Trouble},
+    runtime::{Key, ReconcileError},
 };
 
 /// A new object takes a remembered "missing" for an answer only if it is this young.
@@ -106,10 +110,10 @@ impl<'a> Plan<'a> {
         user: &Key,
         lists: Freshness,
         lane: Lane,
-        named: &Named,
-        through: &Connected,
+        named: &BoundConnection,
+        through: &ReadyConnection,
         ctx: &Context,
-    ) -> Result<Gathered<'a>, Trouble> {
+    ) -> Result<Gathered<'a>, ReconcileError> {
         let asked = Instant::now();
         let mut known: HashMap<Option<&str>, Arc<Catalogue>> = HashMap::new();
         let patterns = self.sources.patterns_may_take();
@@ -203,14 +207,14 @@ impl Gathered<'_> {
         lane: Lane,
         read: Option<Instant>,
         namespace: &str,
-        through: &Connected,
+        through: &ReadyConnection,
         ctx: &Context,
-    ) -> Result<Fetched, Trouble> {
+    ) -> Result<Fetched, ReconcileError> {
         let freshness = freshness(cause, FRESH);
         let freshness = read.map_or(freshness, |at| freshness.and_since(at));
         let answers = through.client.fetch_variables(&self.wanted, lane, freshness).await;
         let got = self.wanted.iter().map(|wanted| got(wanted, answers.get(wanted), through, ctx));
-        let got = got.collect::<Result<Vec<_>, Trouble>>()?;
+        let got = got.collect::<Result<Vec<_>, ReconcileError>>()?;
         let keys = self.fetch_public_keys(through, ctx).await?;
         let bytes = self.bytes(&got);
         let build = || self.resolved.data(&got, &keys, self.plain, self.left_out.clone());
@@ -225,7 +229,7 @@ impl Gathered<'_> {
     }
 
     /// Adds what may help where nothing is there.
-    fn with_hint(&self, mut trouble: Trouble) -> Trouble {
+    fn with_hint(&self, mut trouble: ReconcileError) -> ReconcileError {
         let failure = &mut trouble.failure;
         if let Some(hint) = &self.hint
             && matches!(failure.reason, Reason::NoKeys | Reason::VariableNotFound)
@@ -246,9 +250,9 @@ impl Gathered<'_> {
 
     async fn fetch_public_keys(
         &self,
-        through: &Connected,
+        through: &ReadyConnection,
         ctx: &Context,
-    ) -> Result<Vec<Vec<String>>, Trouble> {
+    ) -> Result<Vec<Vec<String>>, ReconcileError> {
         let mut all = Vec::new();
         for (place, keys) in self.resolved.public_keys() {
             let kind = match keys.kind {
@@ -270,7 +274,7 @@ impl Gathered<'_> {
     }
 }
 
-/// What is known before may be this old, where somebody waits for the answer.
+/// What is known before may be this old, where someone waits for the answer.
 fn freshness(cause: Cause, new: Duration) -> Freshness {
     match cause {
         Cause::SyncNow => Freshness::NoOlderThan(Duration::ZERO),
@@ -282,9 +286,9 @@ fn freshness(cause: Cause, new: Duration) -> Freshness {
 fn got<'v>(
     wanted: &Wanted,
     answer: Option<&'v Answer>,
-    through: &Connected,
+    through: &ReadyConnection,
     ctx: &Context,
-) -> Result<Got<'v>, Trouble> {
+) -> Result<Got<'v>, ReconcileError> {
     match answer {
         Some(Ok(value)) => Ok(Got::Value(value.expose())),
         Some(Err(error @ Error::NotFound { .. })) => Ok(Got::NotFound(error.to_string())),
@@ -298,7 +302,7 @@ fn got<'v>(
 }
 
 /// A call failed: where that is the connection's fault, it is tried by itself from now on.
-pub fn failed(error: &Error, through: &Connected, ctx: &Context) -> Trouble {
+pub fn failed(error: &Error, through: &ReadyConnection, ctx: &Context) -> ReconcileError {
     ctx.clients.call_failed(through, error);
     let mut failure = Failure::from(error.clone());
     if error.is_connection() {
@@ -308,7 +312,7 @@ pub fn failed(error: &Error, through: &Connected, ctx: &Context) -> Trouble {
 }
 
 /// What waits is looked at after `again`.
-fn tell(problem: Problem, again: Duration) -> Trouble {
+fn tell(problem: Problem, again: Duration) -> ReconcileError {
     let missing = match problem {
         Problem::Missing(missing) => missing,
         Problem::Failure(mut failure) => {
@@ -333,7 +337,7 @@ fn tell(problem: Problem, again: Duration) -> Trouble {
         let _ = write!(message, "; and {more} more, see status.missing");
     }
     let fields = Map::from_iter([("missing".to_owned(), listed.into())]);
-    Trouble { failure: Failure::waiting(overall, again, message), asked: true, fields, again: None }
+    ReconcileError { failure: Failure::waiting(overall, again, message), asked: true, fields, again: None }
 }
 
 #[cfg(test)]

@@ -1,24 +1,23 @@
-//! Brings about the keys that are merged into a Secret that is somebody else's.
+//! Brings about the keys that are merged into a Secret that is another's.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::cache::Target;
 use super::write::{TRIES, TargetWrite, retry_on_conflict};
 use crate::{
     api::MANAGER,
     cluster::{Error, Written},
-    controllers::memory::Target,
     metrics::SecretWrite,
     plan::{
         Failure,
         secret::{
             Action, mark,
             merge::{Step, body, decide, given_up, manager},
-            wipe,
         },
     },
 };
 
-/// Makes the keys what they should be. It looks before each write: a key of somebody else's may be there now.
+/// Makes the keys what they should be. It looks before each write: a key of another's may be there now.
 ///
 /// # Errors
 /// A refusal (no Secret, one that can't be merged into, a key that is another's), or the API server's.
@@ -35,15 +34,15 @@ pub async fn merge_keys(run: &TargetWrite<'_>) -> Result<(Action, Target), Failu
 async fn look_and_apply(run: &TargetWrite<'_>) -> Result<Option<(Action, Target)>, Failure> {
     let (seen, cluster) = (run.seen, &run.ctx.cluster);
     let type_ = run.object.spec.target().type_;
-    let mut existing = cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?;
-    let decided = decide(&seen.desired, existing.as_ref(), type_.as_deref(), &seen.owner);
+    let existing = cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?;
+    let decided = decide(&seen.desired, existing.as_deref(), type_.as_deref(), &seen.owner);
     let former = match (&decided, &existing) {
         (Ok(Step::GiveUp), Some(existing)) => Some(given_up(existing, &seen.owner)),
         _ => None,
     };
-    existing.iter_mut().for_each(wipe);
     let step = decided?;
-    let Some(meta) = existing.map(|secret| secret.metadata) else { return Ok(None) };
+    // The values are not needed any more, and it may take long.
+    let Some(meta) = existing.map(|mut secret| std::mem::take(&mut secret.metadata)) else { return Ok(None) };
     if let Some(former) = former {
         retry_on_conflict(cluster.replace_secret(former, run.lane).await)?;
         return Ok(None);
@@ -72,7 +71,7 @@ async fn apply(run: &TargetWrite<'_>, meta: &ObjectMeta, revision: Option<&str>)
     let manager = manager(owner);
     let answer = run.ctx.cluster.apply_secret(build(), &manager, false, run.lane).await;
     let written = match answer {
-        // What we wrote when the Secret was ours alone.
+        // What the operator wrote when the Secret was the operator's alone.
         Err(Error::FieldConflict { managers, .. }) if managers == [MANAGER] => {
             run.ctx.cluster.apply_secret(build(), &manager, true, run.lane).await
         }

@@ -14,10 +14,10 @@ use crate::{
     controllers::Context,
     plan::{
         Failure,
-        rollout::{Lineage, annotation_key},
         schedule::TargetSeen,
+        secret::rollout::{Lineage, annotation_key},
     },
-    runtime::{Key, Outcome, Trouble},
+    runtime::{Key, Outcome, ReconcileError},
 };
 
 /// What stands behind the message of an object that asks for restarts where there are none.
@@ -25,7 +25,7 @@ const SWITCHED_OFF: &str = "; no workload is restarted, since spec.rolloutRestar
      its administrator can allow it (rolloutRestart.enabled of the chart, --rollout-restart)";
 
 impl Seen {
-    /// The revision of the Secret's data, by what we wrote last or by what the watch shows; none where none is asked for.
+    /// The revision of the Secret's data, by what the operator wrote last or by what the watch shows; none where none is asked for.
     pub fn revision(&self, ctx: &Context) -> Option<String> {
         let key = self.desired.revision_key.as_ref()?;
         let written = self.remembered.target.as_ref().and_then(|target| target.revision.as_ref());
@@ -70,7 +70,7 @@ pub async fn follow(
     revision: Option<String>,
     outcome: Outcome,
     ctx: &Context,
-) -> Result<Outcome, Trouble> {
+) -> Result<Outcome, ReconcileError> {
     let written = ctx.memory.of(key).target.and_then(|target| target.revision).map(|(text, _)| text);
     let Some(revision) = written.or(revision).filter(|_| !object.spec.rollouts().is_empty()) else {
         return Ok(outcome);
@@ -86,7 +86,7 @@ pub async fn follow(
     {
         ctx.memory.change(key, |m| m.only_rollout = true);
         fields.insert("observedGeneration".into(), json!(object.metadata.generation));
-        return Err(Trouble { failure, asked: false, fields, again: None });
+        return Err(ReconcileError { failure, asked: false, fields, again: None });
     }
     ctx.memory.change(key, |m| m.only_rollout = false);
     // Also where it is switched off: on again, it is to restart nothing for what changed in between.

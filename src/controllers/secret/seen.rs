@@ -1,6 +1,7 @@
 //! What a reconcile of a ConjurSecret goes by.
 
-use crate::controllers::{inputs::Input, memory::Remembered, named::Named};
+use super::cache::Remembered;
+use crate::controllers::{connection::access::BoundConnection, dependencies::Dependency};
 use crate::{
     plan::{
         Failure,
@@ -16,9 +17,9 @@ use kube::{core::PartialObjectMeta, runtime::reflector::ObjectRef};
 pub struct Seen {
     pub key: Key,
     pub owner: Owner,
-    pub named: Result<Named, Failure>,
+    pub named: Result<BoundConnection, Failure>,
     /// What its templates lie in.
-    pub sources: Vec<Input>,
+    pub sources: Vec<Dependency>,
     /// None where it is refreshed only on a change.
     pub slots: Option<Slots>,
     pub remembered: Remembered,

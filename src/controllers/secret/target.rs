@@ -1,4 +1,4 @@
-//! Brings the target Secret about: as few calls as what we remember allows.
+//! Brings the target Secret about: as few calls as what the operator remembers allows.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +6,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use kube::ResourceExt;
 use serde_json::{Map, Value};
 
+use super::cache::Target;
 use super::{
     merge,
     seen::Seen,
@@ -18,17 +19,16 @@ use crate::{
     },
     cluster::{self, Written},
     conjur::Lane,
-    controllers::{Context, memory::Target},
+    controllers::Context,
     metrics::SecretWrite,
     plan::{
         Failure,
-        rollout::annotation_key,
         secret::{
-            Action, Desired, Former, OwnKeys, check_type, decide, former, mark, no_longer_asked, released,
-            wipe,
+            Action, Desired, Former, OwnKeys, SecretRead, check_type, decide, former, mark, no_longer_asked,
+            released, rollout::annotation_key,
         },
     },
-    runtime::{report, slim},
+    runtime::{compact, report},
 };
 
 /// Whether an object merges its keys into a Secret that is not its own.
@@ -89,10 +89,10 @@ pub async fn write_target(
     {
         return Ok((Action::Unchanged, left.clone()));
     }
-    // The watch has the metadata of what we change, so that nothing needs to be read.
+    // The watch has the metadata of what the operator changes, so that nothing needs to be read.
     let known = stored.as_ref().filter(|_| as_left.is_some()).map(|s| &s.metadata);
     // A write keeps what others put there, all of which only a look shows where it is much.
-    let known = known.filter(|meta| slim::is_whole(meta));
+    let known = known.filter(|meta| compact::is_whole(meta));
     let done = match known {
         _ if merges => return Box::pin(merge::merge_keys(&run)).await,
         Some(standing) if !desired.immutable && !desired.once => run.replace(standing).await?,
@@ -127,23 +127,23 @@ fn check_merge(desired: &Desired) -> Result<(), Failure> {
 }
 
 impl TargetWrite<'_> {
-    fn build(&self, standing: Option<&ObjectMeta>, drop: &OwnKeys, revision: Option<&str>) -> Secret {
+    fn build(&self, standing: Option<&ObjectMeta>, drop: &OwnKeys, revision: Option<&str>) -> SecretRead {
         let desired = &self.seen.desired;
         let mut secret = desired.to_secret(&self.seen.owner, standing, drop);
         mark(&mut secret, desired.revision_key.as_deref(), revision);
         secret
     }
 
-    /// Replaces the Secret that is as we left it; none where it turns out that it is not.
+    /// Replaces the Secret that is as the operator left it; none where it turns out that it is not.
     async fn replace(&self, standing: &ObjectMeta) -> Result<Option<(Action, Target)>, Failure> {
         let revision = self.revision(Some(standing), true);
         let secret = self.build(Some(standing), &OwnKeys::default(), revision.as_deref());
         match self.ctx.cluster.replace_secret(secret, self.lane).await {
-            // Somebody may have made it immutable, which its metadata does not show.
+            // Someone may have made it immutable, which its metadata does not show.
             Err(cluster::Error::Invalid(_)) => Ok(None),
             result => Ok(retry_on_conflict(result)?.map(|written| {
                 self.ctx.metrics.secret_written(SecretWrite::Update);
-                // All else that is ours is as the generation says.
+                // All else that is the operator's is as the generation says.
                 (Action::Replace, self.target(written, revision, true))
             })),
         }
@@ -155,7 +155,7 @@ impl TargetWrite<'_> {
     }
 
     async fn try_create(&self) -> Result<(Action, Target), cluster::Error> {
-        // Without memory of it nobody knows whether the data was another: no reason to restart anything.
+        // Without memory of it no one knows whether the data was another: no reason to restart anything.
         let is_known = self.seen.remembered.target.as_ref().is_some_and(|target| target.revision.is_some());
         let revision = self.revision(None, is_known);
         let secret = self.build(None, &OwnKeys::default(), revision.as_deref());
@@ -167,14 +167,14 @@ impl TargetWrite<'_> {
     /// Reads what is there, decides, writes. The outer error is a refusal, the inner one the API server's.
     async fn look_and_write(&self) -> Result<Result<(Action, Target), cluster::Error>, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
-        let Some(mut existing) = ctx.cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?
-        else {
-            return Ok(self.try_create().await);
-        };
-        let decided = decide(&seen.desired, Some(&existing), &seen.owner, &ctx.fingerprints);
-        let differs = !seen.desired.is_data_of(&existing);
-        let revision = self.revision(Some(&existing.metadata), differs);
-        wipe(&mut existing);
+        let read = ctx.cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?;
+        let Some(mut read) = read else { return Ok(self.try_create().await) };
+        let decided = decide(&seen.desired, Some(&read), &seen.owner, &ctx.fingerprints);
+        let differs = !seen.desired.is_data_of(&read);
+        let revision = self.revision(Some(&read.metadata), differs);
+        // The values are not needed any more.
+        let existing = Secret { metadata: std::mem::take(&mut read.metadata), ..Secret::default() };
+        drop(read);
         let action = match decided? {
             Action::Unchanged if self.lacks_revision(&existing.metadata, revision.as_ref()) => {
                 Action::Replace
@@ -230,7 +230,7 @@ impl TargetWrite<'_> {
     }
 }
 
-/// After a changed `target.name`: deletes the Secret of the former name, if it is ours and was to go with the object.
+/// After a changed `target.name`: deletes the Secret of the former name, if it is the operator's and was to go with the object.
 /// One that is retained stays, and no longer goes with the object.
 ///
 /// # Errors
@@ -246,12 +246,18 @@ pub async fn remove_former(
     let remembered = seen.remembered.target.as_ref().map(|t| (&t.name, &t.uid));
     let formers: BTreeSet<_> = in_status.into_iter().chain(remembered).collect();
     for (name, uid) in formers.into_iter().filter(|(name, _)| **name != seen.desired.name) {
-        part_with(seen, name, uid, lane, ctx).await?;
+        release_or_delete(seen, name, uid, lane, ctx).await?;
     }
     Ok(())
 }
 
-async fn part_with(seen: &Seen, name: &str, uid: &str, lane: Lane, ctx: &Context) -> Result<(), Failure> {
+async fn release_or_delete(
+    seen: &Seen,
+    name: &str,
+    uid: &str,
+    lane: Lane,
+    ctx: &Context,
+) -> Result<(), Failure> {
     for _ in 0..TRIES {
         if retry_on_conflict(try_to_part_with(seen, name, uid, lane, ctx).await)?.is_some() {
             return Ok(());
@@ -267,11 +273,10 @@ async fn try_to_part_with(
     lane: Lane,
     ctx: &Context,
 ) -> Result<(), cluster::Error> {
-    let Some(mut secret) = ctx.cluster.read_secret(&seen.key.namespace, name).await? else { return Ok(()) };
+    let Some(secret) = ctx.cluster.read_secret(&seen.key.namespace, name).await? else { return Ok(()) };
     match former(&secret.metadata, uid, seen.desired.owned, &seen.owner) {
-        Former::Leave => wipe(&mut secret),
+        Former::Leave => {}
         Former::Delete => {
-            wipe(&mut secret);
             ctx.cluster.delete_secret(&secret, lane).await?;
             ctx.metrics.secret_written(SecretWrite::Delete);
         }

@@ -15,15 +15,16 @@ use crate::{
     },
     controllers::{
         Context,
-        inputs::{Input, InputKind, Text as Kept, Texts},
+        dependencies::{Dependency, DependencyKind, Text as Kept, Texts},
     },
     heavy::Whose,
     limits::TEMPLATE_CHAIN,
     plan::{
-        Failure, LOOK_AGAIN,
-        circle::{Circle, Reader},
-        inputs,
-        template::Text,
+        Failure, LOOK_AGAIN, hash,
+        secret::{
+            circle::{Circle, Reader},
+            template::Text,
+        },
     },
     runtime::{Key, failure::read_in_room},
     sensitive::Sensitive,
@@ -39,12 +40,12 @@ fn from(object: &ConjurSecret) -> &[TemplateSource] {
     template.and_then(|template| template.data_from.as_deref()).unwrap_or_default()
 }
 
-fn input(source: &TemplateSource, key: &Key) -> Input {
-    Input::bundle(source.source.kind, &key.namespace, &source.source.name)
+fn input(source: &TemplateSource, key: &Key) -> Dependency {
+    Dependency::bundle(source.source.kind, &key.namespace, &source.source.name)
 }
 
 /// The ConfigMaps and Secrets that an object's templates lie in, each once.
-pub fn sources(object: &ConjurSecret, key: &Key) -> Vec<Input> {
+pub fn sources(object: &ConjurSecret, key: &Key) -> Vec<Dependency> {
     let all: BTreeSet<_> = from(object).iter().map(|source| input(source, key)).collect();
     all.into_iter().collect()
 }
@@ -87,13 +88,13 @@ fn refuse_circle(key: &Key, ctx: &Context) -> Result<(), Failure> {
 }
 
 /// A hash over the connection and the sources of templates; of the connection alone where there are none.
-pub fn hash(connection: &str, sources: &[Input], versions: &[String]) -> String {
+pub fn hash(connection: &str, sources: &[Dependency], versions: &[String]) -> String {
     if sources.is_empty() {
         return connection.to_owned();
     }
-    let names: Vec<_> = sources.iter().map(Input::to_string).collect();
+    let names: Vec<_> = sources.iter().map(Dependency::to_string).collect();
     let pairs = names.iter().zip(versions).flat_map(|(name, version)| [name.as_str(), version]);
-    inputs::hash([connection].into_iter().chain(pairs))
+    hash::hash([connection].into_iter().chain(pairs))
 }
 
 /// The templates of an object, as they are now.
@@ -112,13 +113,14 @@ pub struct Templates {
 pub async fn gather(
     object: &ConjurSecret,
     key: &Key,
-    sources: &[Input],
+    sources: &[Dependency],
     ctx: &Context,
 ) -> Result<Templates, Failure> {
     let Some(template) = object.spec.target.as_ref().and_then(|target| target.template.as_ref()) else {
         return Ok(Templates { texts: None, versions: Vec::new() });
     };
-    let target = Input::secret(&key.namespace, object.spec.target().name.as_deref().unwrap_or(&key.name));
+    let target =
+        Dependency::secret(&key.namespace, object.spec.target().name.as_deref().unwrap_or(&key.name));
     if sources.contains(&target) {
         let message = format!(
             "spec.target.template.dataFrom names {target}, which is the target; write the template elsewhere"
@@ -134,7 +136,7 @@ async fn read_all(
     object: &ConjurSecret,
     template: &Template,
     key: &Key,
-    sources: &[Input],
+    sources: &[Dependency],
     ctx: &Context,
 ) -> Result<(Templates, usize), Failure> {
     let mut made_by = BTreeMap::new();
@@ -169,14 +171,18 @@ async fn read_all(
             key: name.to_owned(),
             text,
             source: said,
-            secret: source.kind == InputKind::Secret,
+            secret: source.kind == DependencyKind::Secret,
         });
     }
     let length = texts.iter().map(|text| text.text.expose().len()).sum();
     Ok((Templates { texts: Some(texts), versions }, length))
 }
 
-fn read_text(read: Option<&Texts>, source: &Input, key: &str) -> Result<Arc<Sensitive<String>>, Failure> {
+fn read_text(
+    read: Option<&Texts>,
+    source: &Dependency,
+    key: &str,
+) -> Result<Arc<Sensitive<String>>, Failure> {
     let message = match read.filter(|read| !read.version.is_empty()) {
         None => format!("{source}, where a template is to be, does not exist; create it, or correct"),
         Some(read) => match read.texts.get(key) {

@@ -9,7 +9,7 @@ use crate::{
         condition::{READY, find},
     },
     controllers::Context,
-    plan::sources::LeftOut,
+    plan::secret::sources::LeftOut,
 };
 
 impl Seen {

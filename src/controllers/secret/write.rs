@@ -4,13 +4,17 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::cache::Target;
 use super::seen::Seen;
 use crate::{
     api::{ConjurSecret, Reason},
     cluster::{self, Written},
     conjur::Lane,
-    controllers::{Context, memory::Target},
-    plan::{Failure, rollout::Lineage, secret::Fingerprint},
+    controllers::Context,
+    plan::{
+        Failure,
+        secret::{Fingerprint, rollout::Lineage},
+    },
 };
 
 /// How often a write is tried before another writer is reported.
@@ -71,7 +75,9 @@ impl TargetWrite<'_> {
 
 /// Why a write is given up for now.
 pub fn contested(name: &str) -> Failure {
-    let message = format!("Secret {name} is changed by somebody else all the time");
+    let message = format!(
+        "Secret {name} was changed by another writer during each attempt to write it; it is tried again with backoff"
+    );
     Failure::transient(Reason::ApiServerError, message)
 }
 

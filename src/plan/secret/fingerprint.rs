@@ -1,4 +1,4 @@
-//! Fingerprints of what of a Secret is ours.
+//! Fingerprints of what of a Secret is the operator's.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::sensitive::Sensitive;
 /// fingerprint, and nothing of the content can be guessed from it.
 pub struct FingerprintKey(hmac::Key);
 
-/// Stands for the type of a Secret that is merged into, which is not ours.
+/// Stands for the type of a Secret that is merged into, which is not the operator's.
 const MERGED: &str = "merged";
 
-/// HMAC-SHA256 over what of a Secret is ours.
+/// HMAC-SHA256 over what of a Secret is the operator's.
 pub type Fingerprint = [u8; 32];
 
 impl FingerprintKey {
@@ -43,7 +43,7 @@ impl FingerprintKey {
         )
     }
 
-    /// The fingerprint of a Secret that is there, over what of it would be ours: another's label does not count.
+    /// The fingerprint of a Secret that is there, over what of it would be the operator's: another's label does not count.
     pub fn of_existing(&self, existing: &Secret, desired: &Desired, owner: &Owner) -> Fingerprint {
         let empty = BTreeMap::new();
         let labels = existing.metadata.labels.as_ref().unwrap_or(&empty);
@@ -72,7 +72,7 @@ impl FingerprintKey {
         )
     }
 
-    /// The fingerprint of what of a Secret one of our objects merged into it: what others put there does not count.
+    /// The fingerprint of what of a Secret one of the operator's objects merged into it: what others put there does not count.
     pub fn of_merged(&self, existing: &Secret, owner: &Owner) -> Fingerprint {
         let own = merge::own(&existing.metadata, owner);
         let empty = BTreeMap::new();

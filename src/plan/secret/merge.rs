@@ -1,4 +1,4 @@
-//! Merging keys into a Secret that is somebody else's.
+//! Merging keys into a Secret that is another's.
 //!
 //! By server-side apply, without force, and with a field manager for each object: what one sends no longer goes,
 //! and the keys of another ConjurSecret that merges into the same Secret stay.
@@ -13,14 +13,15 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 
-use super::{Desired, Owner, TOLD_FROM, is_written_for, released, rounded, types};
+use super::rollout::annotation_key;
+use super::{Desired, Owner, SecretRead, TOLD_FROM, is_written_for, released, rounded, types};
 use crate::{
     api::{
         MANAGED_BY_LABEL, MANAGED_LABEL, MANAGER, OWNER_ANNOTATION, REVISION_ANNOTATION, Reason,
         condition::clip,
     },
     limits::SECRET_DATA_BYTES,
-    plan::{Failure, LOOK_AGAIN, inputs::hash, rollout::annotation_key},
+    plan::{Failure, LOOK_AGAIN, hash::hash},
 };
 
 /// Longest name of a field manager that the API server takes.
@@ -71,16 +72,16 @@ pub fn own(meta: &ObjectMeta, me: &Owner) -> Own {
     own
 }
 
-/// The labels that are applied: the watch selects by ours.
+/// The labels that are applied: the watch selects by the operator's.
 pub fn labels(desired: &Desired) -> BTreeMap<String, String> {
     let mut labels = desired.labels.clone();
     labels.insert(MANAGED_LABEL.into(), "true".into());
     labels
 }
 
-/// The body to apply: all that is to be ours, of the Secret with this uid and resource version.
-pub fn body(desired: &Desired, me: &Owner, uid: &str, resource_version: &str) -> Secret {
-    Secret {
+/// The body to apply: all that is to be the operator's, of the Secret with this uid and resource version.
+pub fn body(desired: &Desired, me: &Owner, uid: &str, resource_version: &str) -> SecretRead {
+    SecretRead::from(Secret {
         metadata: ObjectMeta {
             name: Some(desired.name.clone()),
             namespace: Some(me.namespace.clone()),
@@ -93,20 +94,20 @@ pub fn body(desired: &Desired, me: &Owner, uid: &str, resource_version: &str) ->
         },
         data: Some(desired.bytes()),
         ..Secret::default()
-    }
+    })
 }
 
 /// What to do about a Secret that is to be merged into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It was ours alone (`creationPolicy: Owner` before): give it up, and look again.
+    /// It was the operator's alone (`creationPolicy: Owner` before): give it up, and look again.
     GiveUp,
-    /// Apply what is ours; whether our data in it is to change.
+    /// Apply what is the operator's; whether the operator's data in it is to change.
     Apply {
-        /// Whether a value or the set of our keys is another.
+        /// Whether a value or the set of the operator's keys is another.
         data_differs: bool,
     },
-    /// Ours is as it should be.
+    /// The operator's is as it should be.
     Unchanged,
 }
 
@@ -187,7 +188,7 @@ fn refuse_unsuitable(existing: &Secret, type_: Option<&str>, me: &Owner, name: &
     }
 }
 
-/// The object of ours, another than `me`, that has a Secret's data for itself.
+/// The object of the operator's, another than `me`, that has a Secret's data for itself.
 fn alone(meta: &ObjectMeta, me: &Owner) -> Option<String> {
     if is_written_for(meta, me) {
         return None;
@@ -232,8 +233,7 @@ fn check_total(desired: &Desired, existing: &Secret, own: &Own, name: &str) -> R
         return Ok(());
     }
     let message = format!(
-        "{name} would have over {}, {} of them in keys of others, and a Secret holds {SECRET_DATA_BYTES} bytes at most; the \
-         largest of ours: {}. Choose another spec.target.name",
+        "{name} would have over {}, {} of them in keys of others, and a Secret holds {SECRET_DATA_BYTES} bytes at most; the largest of this object: {}. Choose another spec.target.name",
         rounded(ours + others),
         if others < TOLD_FROM { "few".to_owned() } else { others.to_string() },
         desired.largest_keys()
@@ -241,9 +241,9 @@ fn check_total(desired: &Desired, existing: &Secret, own: &Own, name: &str) -> R
     Err(Failure::stalled(Reason::SecretTooLarge, message))
 }
 
-/// The Secret that was ours alone, as it is to be given up: its data stays, and nothing says any more that it is ours.
-pub fn given_up(existing: &Secret, me: &Owner) -> Secret {
-    let mut secret = released(existing.clone(), me);
+/// The Secret that was the operator's alone, as it is to be given up: its data stays, and nothing says any more that it is the operator's.
+pub fn given_up(existing: &Secret, me: &Owner) -> SecretRead {
+    let mut secret = released(existing.clone().into(), me);
     if let Some(labels) = &mut secret.metadata.labels {
         labels.retain(|k, v| !(k == MANAGED_BY_LABEL && v == MANAGER));
     }

@@ -1,4 +1,4 @@
-//! Whose a Secret is, and whether it is ours to write.
+//! Whose a Secret is, and whether it is the operator's to write.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -11,23 +11,23 @@ use crate::{
 /// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Its controller is our uid, or it has no controller and names us in the owner annotation; or it names us
+    /// Its controller is the operator's uid, or it has no controller and names the operator in the owner annotation; or it names the operator
     /// in the adopt annotation and no other controller owns it.
     Ours,
-    /// It belongs to an object of our kind and name that is gone: the garbage collector will take it.
+    /// It belongs to an object of the operator's kind and name that is gone: the garbage collector will take it.
     Predecessor,
-    /// Somebody else's: whose, and what can be done about it.
+    /// Another's: whose, and what can be done about it.
     Foreign {
         /// Whose it is.
         whose: String,
-        /// Another object that it belongs to, by a controller reference or by our annotation.
+        /// Another object that it belongs to, by a controller reference or by the operator's annotation.
         of: Option<String>,
         /// Whether the adopt annotation would count: a controller reference counts more.
         adoptable: bool,
     },
 }
 
-/// Whether a Secret was written for us: adopted ones are ours only from the first write on.
+/// Whether a Secret was written for the operator: adopted ones are the operator's only from the first write on.
 pub fn is_written_for(meta: &ObjectMeta, me: &Owner) -> bool {
     let mut owners = meta.owner_references.iter().flatten();
     match owners.find(|o| o.controller == Some(true)) {
@@ -47,8 +47,8 @@ pub enum Former {
     Delete,
 }
 
-/// Decides what becomes of a former target. `uid`: that of the Secret that we wrote. `owned`: whether the Secret goes
-/// with the object (`deletionPolicy: Delete`). One that may merely be adopted was merged into, and is somebody else's.
+/// Decides what becomes of a former target. `uid`: that of the Secret that the operator wrote. `owned`: whether the Secret goes
+/// with the object (`deletionPolicy: Delete`). One that may merely be adopted was merged into, and is another's.
 pub fn former(meta: &ObjectMeta, uid: &str, owned: bool, me: &Owner) -> Former {
     if meta.uid.as_deref() != Some(uid) || !is_written_for(meta, me) {
         return Former::Leave;
@@ -91,7 +91,7 @@ pub fn ownership(meta: &ObjectMeta, me: &Owner) -> Ownership {
     }
 }
 
-/// Refuses a Secret that is not ours to write.
+/// Refuses a Secret that is not the operator's to write.
 ///
 /// # Errors
 /// `ForeignSecret` (the user must decide), `TargetTerminating` (it will be gone soon).
@@ -125,7 +125,7 @@ pub fn refuse_unless_ours(meta: &ObjectMeta, me: &Owner, name: &str) -> Result<(
                     )
                 }
             };
-            let message = format!("{name} exists and is not ours ({whose}). {way_out}");
+            let message = format!("{name} exists and is not managed by this object ({whose}). {way_out}");
             Err(Failure::stalled(Reason::ForeignSecret, message))
         }
     }
@@ -169,7 +169,7 @@ mod tests {
         for (uid, owners, annotations, when_owned, when_retained) in [
             ("s", owner("uid-1"), annotated(OWNER_ANNOTATION), Former::Delete, Former::Release),
             ("s", none.clone(), annotated(OWNER_ANNOTATION), Former::Delete, Former::Leave),
-            // Another's, one that may be adopted, and one that took the place of ours.
+            // Another's, one that may be adopted, and one that took the place of the operator's.
             ("s", owner("uid-2"), annotated(OWNER_ANNOTATION), Former::Leave, Former::Leave),
             ("s", none.clone(), none.clone(), Former::Leave, Former::Leave),
             ("s", none, annotated(ADOPT_ANNOTATION), Former::Leave, Former::Leave),

@@ -23,7 +23,7 @@ fn desired(data: &[(&str, &str)]) -> Desired {
     }
 }
 
-fn written(data: &[(&str, &str)]) -> Secret {
+fn written(data: &[(&str, &str)]) -> SecretRead {
     let mut secret = desired(data).to_secret(&me(), None, &OwnKeys::default());
     secret.metadata.uid = Some("secret-uid".into());
     secret.metadata.resource_version = Some("7".into());
@@ -34,7 +34,7 @@ fn key() -> FingerprintKey {
     FingerprintKey::random().unwrap()
 }
 
-fn edit(change: impl FnOnce(&mut Secret)) -> Secret {
+fn edit(change: impl FnOnce(&mut Secret)) -> SecretRead {
     let mut secret = written(&[("a", "1")]);
     change(&mut secret);
     secret
@@ -190,7 +190,7 @@ fn a_label_or_annotation_that_is_no_longer_asked_for_is_a_difference() {
 
 #[test]
 fn a_replacement_keeps_what_others_put_there_and_drops_what_we_no_longer_ask() {
-    let mut standing = written(&[("a", "1")]).metadata;
+    let mut standing = written(&[("a", "1")]).metadata.clone();
     standing.labels.as_mut().unwrap().extend([("other".into(), "x".into()), ("old".into(), "y".into())]);
     standing.finalizers = Some(vec!["example.com/keep".into()]);
     let managed = ManagedFieldsEntry {
@@ -203,13 +203,13 @@ fn a_replacement_keeps_what_others_put_there_and_drops_what_we_no_longer_ask() {
     let want = desired(&[("b", "2")]);
     let drop = no_longer_asked(Some(&[managed]), &want);
     let secret = want.to_secret(&me(), Some(&standing), &drop);
-    let labels = secret.metadata.labels.unwrap();
+    let labels = secret.metadata.labels.clone().unwrap();
     assert_eq!(labels.get("other").map(String::as_str), Some("x"));
     assert!(!labels.contains_key("old"));
     assert_eq!(labels.get(MANAGED_LABEL).map(String::as_str), Some("true"));
     assert_eq!(secret.metadata.resource_version.as_deref(), Some("7"));
-    assert_eq!(secret.metadata.finalizers.unwrap(), ["example.com/keep"]);
-    assert_eq!(secret.data.unwrap().keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(secret.metadata.finalizers.clone().unwrap(), ["example.com/keep"]);
+    assert_eq!(secret.data.as_ref().unwrap().keys().collect::<Vec<_>>(), ["b"]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
 /// Statuses that the memory for them is kept for when there is none.
 const ROOM: usize = 64;
 
-/// The statuses that we wrote and that the watch has not shown yet: what we wrote last beats its older news.
+/// The statuses that the operator wrote and that the watch has not shown yet: what the operator wrote last beats its older news.
 #[derive(Default)]
 pub struct Statuses(Mutex<Unseen>);
 
@@ -40,7 +40,7 @@ struct Written {
 }
 
 impl Statuses {
-    /// The object as it is now: from the store, with the status that we wrote last; none where it is gone.
+    /// The object as it is now: from the store, with the status that the operator wrote last; none where it is gone.
     pub fn freshest<K: Object>(
         &self,
         key: &Key,
@@ -78,7 +78,7 @@ impl Statuses {
         self.lock().written.insert((K::KIND, Key::of(object)), written);
     }
 
-    /// A change came by the watch of a kind, and is in its store: what we wrote before it need not be kept.
+    /// A change came by the watch of a kind, and is in its store: what the operator wrote before it need not be kept.
     pub fn shown<K: Resource>(&self, kind: Kind, object: &K) {
         let version = version(object);
         let mut unseen = self.lock();

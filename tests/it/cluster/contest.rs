@@ -31,7 +31,7 @@ fn who_changes_a_secret_each_time_it_was_repaired_does_not_keep_us_busy() {
             message = contested => message,
             () = fights => unreachable!("it never ends"),
         };
-        assert!(message.contains("Secret db is changed by somebody"), "{message}");
+        assert!(message.contains("Secret db is overwritten by another writer"), "{message}");
         let is_write = |r: &&testbed::ApiRequest| r.resource == "secrets" && r.verb == "update";
         let writes = api_requests(&bench)[before..].iter().filter(is_write).count();
         assert!((5..=22).contains(&writes), "{writes} repairs before it was slowed down");

@@ -220,7 +220,7 @@ fn conjur_may_be_down_for_a_while() {
         put(&bench, &project("new", &[("b", "b")], &json!({}))).await;
         let message = bench.says::<ConjurSecret>("new", "ConnectionNotReady").await;
         assert!(
-            message.contains("ConjurUnavailable") && message.contains("goes on when it does"),
+            message.contains("ConjurUnavailable") && message.contains("this continues when it is"),
             "{message}"
         );
 

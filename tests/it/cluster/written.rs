@@ -75,7 +75,7 @@ fn data_that_is_too_large_with_that_of_others_is_refused_naming_the_largest_keys
         super::target::merge(&bench, "db", "theirs", &[("a", "a"), ("large", "large")]).await;
         let message = bench.says::<ConjurSecret>("db", "SecretTooLarge").await;
         assert!(message.contains("700000 of them in keys of others"), "{message}");
-        assert!(message.contains("the largest of ours: large (500000 bytes), a ("), "{message}");
+        assert!(message.contains("the largest of this object: large (500000 bytes), a ("), "{message}");
         assert_eq!(super::version(&secret(&bench, "theirs").await), super::version(&before));
     });
 }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use conjur_operator::api::policy::MendedBy;
 use conjur_operator::conjur::{Client, Config, Credentials, Error, LoadError, LoadMode, PolicyBranch};
-use conjur_operator::plan::refusal::mended_by;
+use conjur_operator::plan::policy::refusal::mended_by;
 use conjur_operator::sensitive::Sensitive;
 use serde_json::Value;
 use wiremock::matchers::{any, path_regex};

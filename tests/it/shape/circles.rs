@@ -121,7 +121,7 @@ fn way_back(start: &Name, imports: &BTreeMap<Name, BTreeSet<Name>>) -> Option<Ve
                     return Some(way);
                 }
                 if known.insert(next.clone()) {
-                    longer.push([&way[..], &[next.clone()]].concat());
+                    longer.push([&way[..], std::slice::from_ref(next)].concat());
                 }
             }
         }

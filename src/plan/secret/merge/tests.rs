@@ -16,7 +16,7 @@ fn desired(data: &[(&str, &str)]) -> Desired {
     }
 }
 
-/// A Secret with `theirs: x` of somebody, and `a: 1` that we merged.
+/// A Secret with `theirs: x` of someone, and `a: 1` that the operator merged.
 fn merged(change: impl FnOnce(&mut Secret)) -> Secret {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let fields = json!({
@@ -62,7 +62,7 @@ fn a_difference_in_what_is_ours_is_applied() {
         (desired(&[("a", "1"), ("b", "2")]), merged(|_| ()), true),
         // One that is asked for no longer.
         (desired(&[("b", "2")]), merged(|_| ()), true),
-        // One that somebody wrote over: his now, and a conflict if it is another value.
+        // One that someone wrote over: his now, and a conflict if it is another value.
         (desired(&[("a", "1")]), merged(|s| s.metadata.managed_fields = None), true),
         (desired(&[("a", "1")]), merged(|s| drop(s.metadata.labels.as_mut().unwrap().remove("team"))), false),
         (
@@ -131,7 +131,7 @@ fn what_cannot_be_merged_into_is_refused() {
             merged(|s| s.metadata.owner_references = owners(owned("Other", "example.com/v1", "x"))),
             Ok(Step::Unchanged),
         ),
-        // It was ours alone.
+        // It was the operator's alone.
         (
             merged(|s| s.metadata.owner_references = owners(owned("ConjurSecret", ours, "uid-1"))),
             Ok(Step::GiveUp),
@@ -152,7 +152,7 @@ fn together_with_the_keys_of_others_it_must_fit() {
         |s: &mut Secret| drop(s.data.as_mut().unwrap().insert("large".into(), ByteString(vec![0; 1 << 20])));
     let failure = decide(&desired(&[("a", "2")]), Some(&merged(large)), None, &me()).unwrap_err();
     assert_eq!(failure.reason, Reason::SecretTooLarge);
-    assert!(failure.message.contains("the largest of ours: a (under 64 KiB)"), "{failure}");
+    assert!(failure.message.contains("the largest of this object: a (under 64 KiB)"), "{failure}");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn what_is_given_up_keeps_its_data_and_names_us_no_more() {
     let left = given_up(&there, &me());
     assert_eq!(left.data, there.data);
     assert!(!is_written_for(&left.metadata, &me()));
-    assert!(!left.metadata.labels.unwrap().contains_key(MANAGED_BY_LABEL));
+    assert!(!left.metadata.labels.as_ref().unwrap().contains_key(MANAGED_BY_LABEL));
 }
 
 #[test]

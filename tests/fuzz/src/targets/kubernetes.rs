@@ -7,9 +7,9 @@ use conjur_operator::api::{
     connection::{AccessRule, Settings},
 };
 use conjur_operator::leader::{Record, Seen, decide};
-use conjur_operator::plan::access::{self, Consumer};
+use conjur_operator::plan::connection::access::{self, Consumer};
 use conjur_operator::plan::schedule::Slots;
-use conjur_operator::plan::sources::Sources;
+use conjur_operator::plan::secret::sources::Sources;
 use conjur_operator::plan::{connection, references};
 use k8s_openapi::api::coordination::v1::Lease;
 use serde::de::DeserializeOwned;

@@ -1,12 +1,12 @@
 //! Policy documents, and what the operator remembers of them in Secrets that others may write.
 
 use conjur_operator::conjur::{PolicyBranch, RoleId, VariableId};
-use conjur_operator::plan::access;
-use conjur_operator::plan::document;
-use conjur_operator::plan::inventory::Inventory;
-use conjur_operator::plan::load::{Announcement, BranchVersion};
-use conjur_operator::plan::policy_text::{Part, PolicyText};
-use conjur_operator::plan::role_key::role_keys;
+use conjur_operator::plan::connection::access;
+use conjur_operator::plan::policy::announcement::{Announcement, BranchVersion};
+use conjur_operator::plan::policy::document;
+use conjur_operator::plan::policy::document_text::{Part, PolicyText};
+use conjur_operator::plan::policy::inventory::Inventory;
+use conjur_operator::plan::policy::secret_keys::role_keys;
 use conjur_operator::sensitive::Sensitive;
 
 use super::{Read, word};

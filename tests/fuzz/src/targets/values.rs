@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use conjur_operator::api::secret::{DataEntry, DataSource, Decode, Extract, Find, Rewrite};
 use conjur_operator::heavy::{Heavy, Whose};
-use conjur_operator::plan::sources::{Got, LeftOut, Made, Problem, Sources};
-use conjur_operator::plan::template::{self, Light, Text};
+use conjur_operator::plan::secret::sources::{Got, LeftOut, Made, Problem, Sources};
+use conjur_operator::plan::secret::template::{self, Light, Text};
 use conjur_operator::sensitive::Sensitive;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

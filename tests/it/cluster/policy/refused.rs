@@ -172,7 +172,7 @@ fn a_foreign_or_immutable_secret_for_keys_is_refused_before_the_load() {
         bench.put_secret("theirs", &[("a", "b")]).await;
         bench.apply(&policy("p", &keys_in("theirs"), "- !host web\n")).await;
         let message = bench.says::<ConjurPolicy>("p", "ForeignSecret").await;
-        assert!(message.contains("/theirs exists and is not ours"), "{message}");
+        assert!(message.contains("/theirs exists and is not managed by this object"), "{message}");
         bench.holds("theirs", &[("a", "b")]).await;
         assert_eq!(loads(&bench), 0);
 

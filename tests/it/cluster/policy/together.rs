@@ -88,7 +88,7 @@ fn a_role_that_owns_what_another_made_waits_for_that_over_a_restart() {
         delete(&bench, "p").await;
         let message = bench.says::<ConjurPolicy>("p", "LoadInProgress").await;
         assert!(
-            message.contains("/q goes first") && message.contains("demo:variable:billing/v"),
+            message.contains("/q must be deleted first") && message.contains("demo:variable:billing/v"),
             "{message}"
         );
         assert!(!bench.conjur.exists("variable", "billing/mine"), "what can go does not wait");

@@ -1,0 +1,154 @@
+//! The connection that an object names, and what its namespace may do with it.
+
+use std::collections::BTreeMap;
+
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+
+use super::{pool::ConnectionState, view::ConnectionView};
+use crate::controllers::Context;
+use crate::{
+    api::{ConnectionId, ConnectionKind, ConnectionRef, Reason, connection::AccessMode},
+    plan::{
+        Class, Failure, LOOK_AGAIN,
+        connection::access::{self, Consumer, Verb},
+        hash,
+    },
+    runtime::Key,
+};
+
+/// A connection that an object names, as it is now.
+pub struct BoundConnection {
+    /// The connection, as the object's namespace uses it.
+    pub facts: ConnectionView,
+    /// Whether it works.
+    pub standing: ConnectionState,
+    /// A hash over what of it matters to those who use it: uid, generation, identity, and which of its rules the labels of
+    /// their namespace select. A mere exchange of its key changes nothing for them.
+    pub inputs: String,
+}
+
+/// Looks up the connection that an object names. No IO.
+///
+/// # Errors
+/// `ConnectionNotFound`; `ConnectionNotReady` where it does not decode.
+pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<BoundConnection, Failure> {
+    let found = match reference.kind.unwrap_or_default() {
+        ConnectionKind::ConjurConnection => {
+            let at = ObjectRef::new(&reference.name).within(&user.namespace);
+            ctx.connections.get(&at).map(|found| found.0.as_ref().ok().map(ConnectionView::from))
+        }
+        ConnectionKind::ClusterConjurConnection => {
+            let found = ctx.cluster_connections.get(&ObjectRef::new(&reference.name));
+            found.map(|found| found.0.as_ref().ok().map(ConnectionView::from))
+        }
+    };
+    let id = ConnectionId::of(reference, &user.namespace);
+    let facts = found
+        .ok_or_else(|| {
+            let message = format!("{id} does not exist: create it, or correct spec.connectionRef.name");
+            Failure::waiting(Reason::ConnectionNotFound, LOOK_AGAIN, message)
+        })?
+        .ok_or_else(|| Failure {
+            class: Class::Connection,
+            reason: Reason::ConnectionNotReady,
+            message: format!("{id} does not decode; see its status"),
+        })?
+        .for_user(&user.namespace);
+    // A tenant's identity is that of its ServiceAccount: it is not known before it is tried, and stays the same.
+    let identity = if facts.tenant.is_some() {
+        "tenant".into()
+    } else {
+        ctx.clients.identity(&facts).unwrap_or_default()
+    };
+    let generation = facts.generation.unwrap_or_default().to_string();
+    let selection = selection(&facts, &user.namespace, ctx);
+    let parts = [facts.uid.as_str(), &generation, &identity].into_iter().chain(selection.as_deref());
+    Ok(BoundConnection {
+        standing: ctx.clients.standing(&facts).on_behalf_of(&user.namespace),
+        inputs: hash::hash(parts),
+        facts,
+    })
+}
+
+/// Which rules of a connection are for a namespace, where that depends on its labels.
+fn selection(facts: &ConnectionView, namespace: &str, ctx: &Context) -> Option<String> {
+    let found = ctx.namespaces.get(&ObjectRef::new(namespace));
+    let none = BTreeMap::new();
+    let labels = found.as_ref().map_or(&none, |n| n.labels());
+    access::selection(facts.access.as_ref()?, Consumer { namespace, labels })
+}
+
+impl BoundConnection {
+    /// Refuses what the connection does not let an object of a namespace do, before Conjur is asked. No IO.
+    ///
+    /// # Errors
+    /// `AccessDenied`, saying which rule or mode is missing.
+    pub fn check_access(&self, verb: Verb, ids: &[&str], user: &Key, ctx: &Context) -> Result<(), Failure> {
+        self.judge_access(verb, ids, user, ctx)?;
+        // Not before: no token is asked for, and no one logs in, for who may not use it.
+        ctx.clients.wanted(&self.facts);
+        Ok(())
+    }
+
+    fn judge_access(&self, verb: Verb, ids: &[&str], user: &Key, ctx: &Context) -> Result<(), Failure> {
+        let mode = self.facts.settings.access_mode;
+        let forbidden = match verb {
+            Verb::Read => (mode == AccessMode::WriteOnly).then_some("no variable may be read through it"),
+            Verb::Load => (mode == AccessMode::ReadOnly).then_some("no policy may be loaded through it"),
+            // Nothing is read or written by it.
+            Verb::Plan => None,
+        };
+        if let Some(why) = forbidden {
+            let message = format!("{} has accessMode {mode:?}: {why}", self.facts.id);
+            return Err(Failure::stalled(Reason::AccessDenied, message));
+        }
+        let Some(rules) = &self.facts.access else { return Ok(()) };
+        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
+        let none = BTreeMap::new();
+        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
+        let who = Consumer { namespace: &user.namespace, labels };
+        let connection = &self.facts.id.name;
+        if ids.is_empty() {
+            return access::check_use(rules, who, connection);
+        }
+        ids.iter().try_for_each(|id| access::check(rules, who, verb, id, connection))
+    }
+
+    /// Calls for each of some ids that can't be asked for and that the rules would let an object of a namespace read, were
+    /// it not for their form.
+    pub fn covered<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i str>,
+        user: &Key,
+        ctx: &Context,
+        each: impl FnMut(&'i str),
+    ) {
+        let Some(rules) = &self.facts.access else { return ids.for_each(each) };
+        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
+        let none = BTreeMap::new();
+        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
+        let who = Consumer { namespace: &user.namespace, labels };
+        let granted = access::Granted::of(rules, who, Verb::Read);
+        ids.filter(|id| granted.covers(id)).for_each(each);
+    }
+
+    /// Of some variables those that an object of a namespace may read. No IO.
+    pub fn readable<'i>(&self, ids: impl Iterator<Item = &'i str>, user: &Key, ctx: &Context) -> Vec<String> {
+        let Some(rules) = &self.facts.access else { return ids.map(str::to_owned).collect() };
+        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
+        let none = BTreeMap::new();
+        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
+        let who = Consumer { namespace: &user.namespace, labels };
+        let granted = access::Granted::of(rules, who, Verb::Read);
+        ids.filter(|id| granted.includes(id)).map(str::to_owned).collect()
+    }
+}
+
+/// What an object says that waits for its failing connection.
+pub fn not_ready(facts: &ConnectionView, why: &Failure) -> Failure {
+    Failure {
+        class: Class::Connection,
+        reason: Reason::ConnectionNotReady,
+        message: format!("{} is not ready ({why}); this continues when it is", facts.id),
+    }
+}

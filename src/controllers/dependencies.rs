@@ -1,0 +1,392 @@
+//! What objects refer to: Secrets, ConfigMaps and ServiceAccounts, and foreign Secrets that stand in the way. One watch of
+//! metadata for each kind, of the whole cluster, however many are named: of each object only its version is kept, values
+//! are read on use. Texts that are read are shared, and kept within a budget.
+
+mod input;
+mod kept;
+mod shown;
+mod texts;
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ConfigMap, Secret, ServiceAccount},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, Resource,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, watcher},
+    },
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use self::{kept::Kept, shown::Shown};
+use super::wakeups::Wakeups;
+use crate::{
+    api::ConnectionId,
+    cluster::{self, Cluster},
+    conjur::memory_budget,
+    limits::{META_PAGE, UNWATCHED_AGAIN},
+    runtime::Key,
+};
+
+pub use self::{
+    input::{Dependency, DependencyKind},
+    shown::Version,
+    texts::{Text, Texts, version},
+};
+
+/// Who wants to be woken by a change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Dependent {
+    /// A connection, by what it refers to.
+    Connection(ConnectionId),
+    /// A namespace that uses a connection with an identity of its own, by what that is made of.
+    Tenant(ConnectionId, String),
+    /// A ConjurSecret, by what it refers to, and by the foreign Secret that has its target's name: it may be adopted,
+    /// or go.
+    Secret(Key),
+    /// A ConjurPolicy, by what its document lies in.
+    Policy(Key),
+}
+
+/// The watches, and who wants to be woken by what.
+pub struct Dependencies {
+    client: Client,
+    wakeups: Wakeups,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    watches: HashMap<DependencyKind, Watch>,
+    watched: HashMap<Arc<Dependency>, Watched>,
+    wanted: HashMap<Arc<Dependent>, Vec<Arc<Dependency>>>,
+    /// The users that each connection has among these: itself and its tenants.
+    of: HashMap<ConnectionId, HashSet<Arc<Dependent>>>,
+    kept: Kept,
+}
+
+/// The watch of a kind; there is none until someone refers to one of them.
+struct Watch {
+    shown: Shown,
+    /// It failed at least once.
+    failed: bool,
+    _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Each user, and whether there is a change that it has not looked at.
+    users: HashMap<Arc<Dependent>, bool>,
+    texts: Arc<tokio::sync::Mutex<Texts>>,
+}
+
+impl State {
+    /// Uid and resource version as the watch last showed them, empty where there is no such thing; none while that is
+    /// not known.
+    fn seen(&self, input: &Dependency) -> Option<String> {
+        self.watches.get(&input.kind)?.shown.version(&input.namespace, &input.name)
+    }
+
+    fn unwant(&mut self, user: &Dependent, input: &Dependency) {
+        let Some(entry) = self.watched.get_mut(input) else { return };
+        entry.users.remove(user);
+        if entry.users.is_empty() {
+            self.watched.remove(input);
+            self.kept.drop(input);
+        }
+    }
+
+    /// Something changed: all who want it have not looked at it. Gives them.
+    fn mark(&mut self, input: &Dependency) -> Vec<Arc<Dependent>> {
+        let Some(watched) = self.watched.get_mut(input) else { return Vec::new() };
+        watched.users.values_mut().for_each(|changed| *changed = true);
+        watched.users.keys().cloned().collect()
+    }
+
+    /// The text of something was used.
+    fn note_kept(&mut self, input: &Dependency, bytes: usize) {
+        if !self.watched.contains_key(input) {
+            return;
+        }
+        for dropped in self.kept.used(input, bytes) {
+            if let Some(watched) = self.watched.get_mut(&dropped) {
+                watched.texts = Arc::default();
+            }
+        }
+    }
+}
+
+impl Dependencies {
+    /// No watch yet.
+    pub fn new(client: Client, wakeups: Wakeups) -> Arc<Self> {
+        Arc::new(Self { client, wakeups, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on a user is woken by a change of exactly these. Whether there is one that it did not want before: what
+    /// happened to that until now wakes no one.
+    pub fn want(self: &Arc<Self>, user: &Dependent, wanted: &[Dependency]) -> bool {
+        let mut state = self.state();
+        let before = state.wanted.get(user).map_or(&[][..], Vec::as_slice);
+        if before.len() == wanted.len() && before.iter().zip(wanted).all(|(a, b)| **a == *b) {
+            return false;
+        }
+        let user =
+            state.wanted.get_key_value(user).map_or_else(|| Arc::new(user.clone()), |(u, _)| u.clone());
+        let before = state.wanted.remove(&user).unwrap_or_default();
+        let mut new = false;
+        let mut now = Vec::with_capacity(wanted.len());
+        for input in wanted {
+            let known = state.watched.get_key_value(input).map(|(known, _)| known.clone());
+            let input = known.unwrap_or_else(|| Arc::new(input.clone()));
+            let entry = state.watched.entry(input.clone()).or_default();
+            entry.users.entry(user.clone()).or_insert_with(|| {
+                new = true;
+                true
+            });
+            self.watch(input.kind, &mut state);
+            now.push(input);
+        }
+        for input in before.iter().filter(|input| !now.contains(input)) {
+            state.unwant(&user, input);
+        }
+        if let Dependent::Connection(connection) | Dependent::Tenant(connection, _) = &*user {
+            let own = state.of.entry(connection.clone()).or_default();
+            if now.is_empty() {
+                own.remove(&user);
+            } else {
+                own.insert(user.clone());
+            }
+            if own.is_empty() {
+                state.of.remove(connection);
+            }
+        }
+        if !now.is_empty() {
+            state.wanted.insert(user, now);
+        }
+        new
+    }
+
+    /// From now on a user is woken by a change of these, too.
+    pub fn want_also(self: &Arc<Self>, user: &Dependent, more: &[Dependency]) {
+        if more.is_empty() {
+            return;
+        }
+        let mut wanted: Vec<Dependency> = {
+            let state = self.state();
+            state.wanted.get(user).into_iter().flatten().map(|input| (**input).clone()).collect()
+        };
+        let before = wanted.len();
+        wanted.extend(more.iter().filter(|input| !wanted.contains(input)).cloned().collect::<Vec<_>>());
+        if wanted.len() > before {
+            self.want(user, &wanted);
+        }
+    }
+
+    /// Uid and resource version of each, as the watches show them, empty for what is not there; none while one of them
+    /// has not listed.
+    pub fn versions(&self, inputs: &[Dependency]) -> Option<Vec<String>> {
+        let state = self.state();
+        inputs.iter().map(|input| state.seen(input)).collect()
+    }
+
+    /// The texts under some keys of what is watched: kept ones while the watch shows the version that they are of, or
+    /// where they were read after `asked`; else read now.
+    ///
+    /// # Errors
+    /// The API server's; that it is not there is none.
+    pub async fn texts(
+        &self,
+        input: &Dependency,
+        keys: &BTreeSet<&str>,
+        asked: Instant,
+        cluster: &Cluster,
+    ) -> Result<Texts, cluster::Error> {
+        let kept = self.state().watched.get(input).map(|w| w.texts.clone()).unwrap_or_default();
+        // Many may ask at once, when what they share has changed: one reads.
+        let mut kept = kept.lock().await;
+        let seen = self.state().seen(input);
+        if !kept.serve(keys, seen.as_deref(), asked) {
+            let Some(_turn) = memory_budget::reader(&input.namespace).await else {
+                let message = format!("the texts of others are read before {input}; this is tried again");
+                return Err(cluster::Error::Failed(message));
+            };
+            *kept = Texts::read(input, kept.with(keys), cluster).await?;
+        }
+        self.state().note_kept(input, kept.bytes());
+        Ok(kept.clone())
+    }
+
+    /// Whether something of a user's has changed since it last took note.
+    pub fn changed(&self, user: &Dependent) -> bool {
+        let state = self.state();
+        let mut wanted = state.wanted.get(user).into_iter().flatten();
+        wanted.any(|input| state.watched.get(input).is_some_and(|w| w.users.get(user) == Some(&true)))
+    }
+
+    /// The same, and takes note.
+    pub fn take_changed(&self, user: &Dependent) -> bool {
+        let mut state = self.state();
+        let State { watched, wanted, .. } = &mut *state;
+        let mut any = false;
+        for input in wanted.get(user).into_iter().flatten() {
+            if let Some(flag) = watched.get_mut(input).and_then(|w| w.users.get_mut(user)) {
+                any |= std::mem::take(flag);
+            }
+        }
+        any
+    }
+
+    /// Forgets a connection that is gone, with its tenants.
+    pub fn forget_connection(self: &Arc<Self>, gone: &ConnectionId) {
+        let users: Vec<_> = self.state().of.get(gone).into_iter().flatten().cloned().collect();
+        for user in users {
+            self.want(&user, &[]);
+        }
+    }
+
+    /// Watches a kind from now on.
+    fn watch(self: &Arc<Self>, kind: DependencyKind, state: &mut State) {
+        state.watches.entry(kind).or_insert_with(|| {
+            let this = self.clone();
+            let task = tokio::spawn(async move {
+                match kind {
+                    DependencyKind::ConfigMap => this.follow::<ConfigMap>(kind).await,
+                    DependencyKind::Secret => this.follow::<Secret>(kind).await,
+                    DependencyKind::ServiceAccount => this.follow::<ServiceAccount>(kind).await,
+                }
+            });
+            Watch { shown: Shown::default(), failed: false, _task: AbortOnDropHandle::new(task) }
+        });
+    }
+
+    async fn follow<K>(&self, kind: DependencyKind)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Send + 'static,
+    {
+        let api = Api::<PartialObjectMeta<K>>::all(self.client.clone());
+        let config = watcher::Config::default().page_size(META_PAGE);
+        let mut events = watcher(api, config).default_backoff().boxed();
+        let (mut failing, mut looked) = (false, Instant::now());
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => {
+                    failing = false;
+                    self.take(kind, event);
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(
+                            kind = ?kind,
+                            "a watch failed and is tried again; until it works, what objects refer to is read when they \
+                             are refreshed: {error}"
+                        );
+                        if let Some(watch) = self.state().watches.get_mut(&kind) {
+                            watch.failed = true;
+                        }
+                    }
+                    // It may not be permitted, for ever.
+                    if looked.elapsed() >= UNWATCHED_AGAIN && !self.is_watched(kind) {
+                        looked = Instant::now();
+                        self.wake_all(kind);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether what is of a kind has to be read each time to know whether it changed: its watch failed, and never listed.
+    pub fn cannot_be_watched(&self, kind: DependencyKind) -> bool {
+        self.state().watches.get(&kind).is_some_and(|watch| watch.failed && !watch.shown.is_listed())
+    }
+
+    /// Whether the watch of a kind has listed it.
+    fn is_watched(&self, kind: DependencyKind) -> bool {
+        self.state().watches.get(&kind).is_some_and(|watch| watch.shown.is_listed())
+    }
+
+    /// Takes what a watch shows, and wakes the users of what is news.
+    fn take<K>(&self, kind: DependencyKind, event: watcher::Event<PartialObjectMeta<K>>) {
+        let at = |meta: &ObjectMeta| Dependency {
+            kind,
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        };
+        let mut state = self.state();
+        let State { watches, watched, .. } = &mut *state;
+        let Some(Watch { shown, .. }) = watches.get_mut(&kind) else { return };
+        let news: Vec<Dependency> = match event {
+            watcher::Event::Init => {
+                shown.begin();
+                return;
+            }
+            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+                let (input, version) = (at(&object.metadata), Version::of(&object.metadata));
+                let news = shown.put(&input.namespace, &input.name, version, watched.contains_key(&input));
+                news.then_some(input).into_iter().collect()
+            }
+            watcher::Event::Delete(object) => {
+                let input = at(&object.metadata);
+                shown.remove(&input.namespace, &input.name).then_some(input).into_iter().collect()
+            }
+            // What is not in the list went while the watch was broken, or was never there.
+            watcher::Event::InitDone => {
+                let known: Vec<_> = watched.keys().filter(|input| input.kind == kind).cloned().collect();
+                let before: Vec<_> = known.iter().map(|i| shown.version(&i.namespace, &i.name)).collect();
+                shown.end();
+                let changed = known
+                    .into_iter()
+                    .zip(before)
+                    .filter(|(input, before)| shown.version(&input.namespace, &input.name) != *before);
+                changed.map(|(input, _)| (*input).clone()).collect()
+            }
+        };
+        let users = news.iter().flat_map(|input| state.mark(input)).collect();
+        drop(state);
+        self.wake(users);
+    }
+
+    fn wake_all(&self, kind: DependencyKind) {
+        let users = {
+            let mut state = self.state();
+            let inputs: Vec<_> = state.watched.keys().filter(|input| input.kind == kind).cloned().collect();
+            inputs.iter().flat_map(|input| state.mark(input)).collect()
+        };
+        self.wake(users);
+    }
+
+    fn wake(&self, users: Vec<Arc<Dependent>>) {
+        let (mut secrets, mut policies) = (Vec::new(), Vec::new());
+        for user in users {
+            match &*user {
+                Dependent::Connection(connection) | Dependent::Tenant(connection, _) => {
+                    self.wakeups.connection(connection);
+                }
+                Dependent::Secret(key) => secrets.push(key.clone()),
+                Dependent::Policy(key) => policies.push(key.clone()),
+            }
+        }
+        self.wakeups.secrets(secrets);
+        self.wakeups.policies(policies);
+    }
+}
+
+#[cfg(test)]
+#[path = "dependencies/tests.rs"]
+mod tests;

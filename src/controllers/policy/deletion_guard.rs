@@ -1,0 +1,156 @@
+//! What a Replace would delete that can't be had again: asked of the server's dry run, which names what the document takes
+//! away, and found out by comparing the records with the document where it names nothing.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+use serde_json::{Map, Value, json};
+
+use super::{dry_run::Planned, evidence, run::Run};
+use crate::{
+    api::{ALLOW_DELETIONS_ANNOTATION, policy::LoadMode},
+    conjur::{self, Error, Listing, Ownership, RoleId},
+    plan::{
+        Failure,
+        policy::{
+            cascade,
+            change_set::{ChangeSet, Deletions, Losses, Named, is_allowed},
+            full_id::{has_key, kind_of},
+            removal::Hangs,
+        },
+    },
+};
+
+/// So many variables are looked at one by one; more by the pages of the list.
+const ONE_BY_ONE: usize = 20;
+
+impl Run<'_> {
+    /// Whether the annotation allows the deletions of this document.
+    pub fn deletions_are_allowed(&self) -> bool {
+        let allowed = self.seen.object.annotations().get(ALLOW_DELETIONS_ANNOTATION).map(String::as_str);
+        is_allowed(allowed, &self.seen.hash)
+    }
+
+    /// Refuses a Replace that would delete variables that hold values, or hosts or users, until the user allows just
+    /// this document's deletions. What an Update deletes is written in its document.
+    ///
+    /// # Errors
+    /// `DeletionsNotAllowed`, with what would be deleted in the plan.
+    pub async fn check_deletions_allowed(&self, fields: &mut Map<String, Value>) -> Result<(), Failure> {
+        if self.seen.object.mode() != LoadMode::Replace || self.deletions_are_allowed() {
+            return Ok(());
+        }
+        let (difference, deletions) = self.deletions(self.plan().await?).await?;
+        let Some(refusal) = self.refusal(&deletions) else { return Ok(()) };
+        if let Some(difference) = difference {
+            fields.insert("plan".into(), json!(difference.to_status()));
+        }
+        Err(refusal)
+    }
+
+    /// Why a Replace with these deletions needs the annotation; none where it doesn't.
+    pub fn refusal(&self, deletions: &Deletions) -> Option<Failure> {
+        let owner = &self.seen.owner;
+        let me = Named { namespace: &owner.namespace, name: &owner.name, hash: &self.seen.hash };
+        deletions.refusal(self.seen.branch.as_str(), &self.through.identity, me)
+    }
+
+    /// What a Replace would change, where that can be seen, and what of it can't be had again. That a dry run names no
+    /// deletion is believed to no one: one that names nothing at all looks the same. Only the records show it.
+    pub async fn deletions(&self, planned: Planned) -> Result<(Option<ChangeSet>, Deletions), Failure> {
+        let named = match planned {
+            Planned::Is(difference) if !difference.deleted.is_empty() => {
+                let losses = self.losses(&difference.deleted).await?;
+                let hidden = difference.hides_deletions();
+                return Ok((Some(difference), Deletions::Seen { losses, hidden }));
+            }
+            Planned::Is(difference) => Some(difference),
+            Planned::Unsupported(_) => None,
+            Planned::NotOwner(_) => return Ok((None, self.unseen().await?)),
+        };
+        match self.compare().await? {
+            Some((compared, losses)) => {
+                let difference = named.filter(|_| compared.deleted.is_empty()).unwrap_or(compared);
+                Ok((Some(difference), Deletions::Seen { losses, hidden: false }))
+            }
+            None => Ok((named, self.unseen().await?)),
+        }
+    }
+
+    /// No one tells. Where nothing was ever loaded into the branch, there is nothing of its own to delete; not where the
+    /// identity may not read that.
+    async fn unseen(&self) -> Result<Deletions, Failure> {
+        match self.versions(&self.seen.branch).await {
+            Ok(versions) => Ok(Deletions::Unseen { never_loaded: versions.is_empty() }),
+            Err(Error::NotFound { .. } | Error::Forbidden { .. }) => {
+                Ok(Deletions::Unseen { never_loaded: false })
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// What of the deleted records, and of all that goes with them, can't be had again.
+    async fn losses(&self, deleted: &[String]) -> Result<Losses, Failure> {
+        let of_kind = |is: fn(&str) -> bool| deleted.iter().filter(move |id| is(kind_of(id)));
+        let variables: Vec<&String> = of_kind(|kind| kind == "variable").collect();
+        if of_kind(cascade::may_hold).next().is_none() && variables.len() <= ONE_BY_ONE {
+            let mut losses = Losses::default();
+            for id in variables {
+                let Ok(parsed) = id.parse::<RoleId>() else { continue };
+                let shown = self.through.client.show_resource(&parsed.kind, &parsed.id).await;
+                if shown.map_err(|e| self.failed(e))?.is_none_or(|variable| !variable.secrets.is_empty()) {
+                    losses.variables.insert(id.clone());
+                }
+            }
+            return Ok(losses);
+        }
+        let all = evidence::list(&Listing::default(), self.through, self.ctx).await?;
+        let (_, mut losses) = with_cascade(deleted.iter().cloned().collect(), &all);
+        // Also those that the list does not show.
+        losses.roles.extend(deleted.iter().filter(|id| has_key(id)).cloned());
+        Ok(losses)
+    }
+
+    /// What a Replace would make and delete, by comparing the records that this branch made with those of the document;
+    /// none for who does not own the branch, and sees nothing of it.
+    async fn compare(&self) -> Result<Option<(ChangeSet, Losses)>, Failure> {
+        let branch = &self.seen.branch;
+        match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
+            Ownership::Owner => {}
+            Ownership::NotOwner => return Ok(None),
+            Ownership::NoBranch => {
+                return Err(self.no_branch(branch));
+            }
+        }
+        let made_by = format!("{}:policy:{branch}", self.through.account);
+        let document: BTreeSet<&str> = self.content.document.records.iter().map(|r| r.id.as_str()).collect();
+        let all = evidence::list(&Listing::default(), self.through, self.ctx).await?;
+        let is_left_out = |found: &&conjur::Resource| {
+            found.policy.as_ref() == Some(&made_by) && !document.contains(found.id.as_str())
+        };
+        let is_record = |id: &&String| kind_of(id) != "public_key";
+        let left_out = all.iter().filter(is_left_out).map(|found| found.id.clone());
+        let (deleted, losses) = with_cascade(left_out.filter(|id| is_record(&id)).collect(), &all);
+        let there: BTreeSet<&str> = all.iter().map(|found| found.id.as_str()).collect();
+        let created = document.into_iter().filter(|id| !there.contains(id) || deleted.contains(*id));
+        let created = created.map(str::to_owned).collect();
+        let deleted = deleted.iter().filter(is_record).cloned().collect();
+        Ok(Some((ChangeSet { created, deleted, ..ChangeSet::default() }, losses)))
+    }
+}
+
+/// What goes when these records are deleted, and what of it can't be had again. `all` are the records that exist.
+fn with_cascade(deleted: BTreeSet<String>, all: &[conjur::Resource]) -> (BTreeSet<String>, Losses) {
+    let hangs = |found: &conjur::Resource| Hangs { owner: found.owner.clone(), policy: found.policy.clone() };
+    let by_id = all.iter().map(|found| (found.id.clone(), hangs(found))).collect();
+    let gone = cascade::goes_with(deleted, &by_id);
+    let mut losses = Losses::default();
+    for found in all.iter().filter(|found| gone.contains(&found.id)) {
+        if has_key(&found.id) {
+            losses.roles.insert(found.id.clone());
+        } else if kind_of(&found.id) == "variable" && !found.secrets.is_empty() {
+            losses.variables.insert(found.id.clone());
+        }
+    }
+    (gone, losses)
+}

@@ -1,0 +1,57 @@
+//! `refreshPolicy: CreatedOnce`: made where it is not there, and left alone while it is.
+
+use kube::ResourceExt;
+use serde_json::{Map, Value, json};
+
+use super::{seen::Seen, target};
+use crate::{
+    api::{ConjurSecret, Reason, SYNC_NOW_ANNOTATION},
+    conjur::Lane,
+    controllers::Context,
+    plan::secret::is_written_for,
+    runtime::Outcome,
+};
+
+impl Seen {
+    /// Whether the Secret is there, as it was made once.
+    pub fn is_made_once(&self, object: &ConjurSecret, ctx: &Context) -> bool {
+        if !self.desired.once {
+            return false;
+        }
+        let Some(stored) = ctx.owned.get(&self.secret_ref()) else { return false };
+        if !target::merges(object) {
+            return is_written_for(&stored.metadata, &self.owner);
+        }
+        // A Secret that is merged into names no owner: it is the one that the operator wrote to, or another of its name.
+        let uid = stored.uid();
+        let in_status = object.status.as_ref().and_then(|s| s.target.as_ref()).map(|t| (&t.name, &t.uid));
+        let remembered = self.remembered.target.as_ref().map(|t| (&t.name, &t.uid));
+        let is_it =
+            |(name, written): (&String, &String)| *name == self.desired.name && Some(written) == uid.as_ref();
+        in_status.is_some_and(is_it) || remembered.is_some_and(is_it)
+    }
+
+    /// What there is to say of a Secret that is left alone.
+    pub fn left_alone(&self, object: &ConjurSecret, ctx: &Context) -> Outcome {
+        let name = &self.desired.name;
+        let mut fields = Map::new();
+        let written = object.status.as_ref().and_then(|s| s.target.as_ref());
+        if let Some(stored) = ctx.owned.get(&self.secret_ref())
+            && written.is_none_or(|w| Some(&w.uid) != stored.uid().as_ref())
+        {
+            let target =
+                json!({ "name": name, "uid": stored.uid(), "resourceVersion": stored.resource_version() });
+            fields.insert("target".into(), target);
+        }
+        let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
+        fields.insert("lastHandledSyncNow".into(), json!(sync_now));
+        fields.insert("missing".into(), Value::Null);
+        let handled = object.status.as_ref().and_then(|s| s.observed_inputs.as_deref());
+        let inputs = self.inputs(handled, ctx);
+        fields.insert("observedInputs".into(), inputs.into());
+        let message = format!(
+            "Secret {name} was made once and is left as it is (refreshPolicy: CreatedOnce); delete it to have it made again"
+        );
+        Outcome::Done { again: None, reason: Reason::Synced, message, fields, lane: Lane::Foreground }
+    }
+}
