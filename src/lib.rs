@@ -1,5 +1,7 @@
 //! conjur-operator: keeps CyberArk Conjur and a Kubernetes cluster in step.
 //!
+//! `docs/architecture.md` has the whole house on one page.
+//!
 //! # How one ConjurSecret is reconciled
 //! A watch, a timer or a wakeup ([`controllers::streams`]) puts the object into the queue of its kind ([`runtime::turns`]).
 //! [`runtime::runner`] takes it out, guards it with a deadline and calls [`controllers::secret`], which

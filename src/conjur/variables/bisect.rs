@@ -139,15 +139,16 @@ pub(super) struct Settled {
     pub pause: bool,
 }
 
-/// Settles what came of a group's request.
+/// Settles what came of a group's request, which was given up before it waited for room where it was `hasty`.
 pub(super) fn settle<S: Source>(
     group: Group,
     seen: Seen,
+    hasty: bool,
     source: &S,
     limits: &mut Adaptive,
     now: Instant,
 ) -> Settled {
-    let mut settling = Settling { source, limits, now, done: Settled::default() };
+    let mut settling = Settling { source, limits, hasty, now, done: Settled::default() };
     settling.group(group, seen);
     let mut done = settling.done;
     if let Some(error) = &done.failed {
@@ -161,6 +162,7 @@ pub(super) fn settle<S: Source>(
 struct Settling<'a, S> {
     source: &'a S,
     limits: &'a mut Adaptive,
+    hasty: bool,
     now: Instant,
     done: Settled,
 }
@@ -187,7 +189,9 @@ impl<S: Source> Settling<'_, S> {
             Known::Nothing | Known::Alone => self.batch(members, batch, false),
             Known::BrokeOnce => self.batch(members, batch, true),
             Known::NoRoomOnce => match batch {
-                Batch::Failed(error) if error.is_no_room() && of_one(&members) => self.fail(members, &error),
+                Batch::Failed(error) if error.is_no_room() && of_one(&members) && !self.hasty => {
+                    self.fail(members, &error);
+                }
                 batch => self.batch(members, batch, false),
             },
             Known::OneIsBad { rest } => {
@@ -261,6 +265,11 @@ impl<S: Source> Settling<'_, S> {
     /// The parties are told from each other first, for each takes its own room. Then one's ids in a few parts: small
     /// answers need none, and what is still too much fails alone.
     fn no_room(&mut self, members: Vec<Member>, error: &Error) {
+        if of_one(&members) && self.hasty {
+            // The place that is never waited in is not theirs; apart from others they may wait.
+            self.done.suspects.extend(members.first().map(|member| Arc::clone(&member.party)));
+            return self.push(members, Known::Nothing);
+        }
         if members.len() == 1 {
             return self.fail(members, error);
         }
@@ -322,6 +331,10 @@ impl<S: Source> Settling<'_, S> {
     fn alone(&mut self, members: Vec<Member>, answer: &Answer) {
         match answer {
             Err(error) if error.is_connection() => self.failed(members, error.clone()),
+            Err(error) if error.is_no_room() && self.hasty && of_one(&members) => {
+                self.done.suspects.extend(members.first().map(|member| Arc::clone(&member.party)));
+                self.push(members, Known::Alone);
+            }
             answer => {
                 for Member { id, party } in members {
                     if answer.as_ref().is_err_and(Error::is_bad_id) {

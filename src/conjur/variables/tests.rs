@@ -170,7 +170,7 @@ async fn isolate(server: &Server, limits: &mut Adaptive, members: Vec<Member>) -
             }
             None => Seen::Together(server.batch(&group.ids(), Lane::Refresh, &parties).await),
         };
-        let mut settled = settle(group, seen, server, limits, Instant::now());
+        let mut settled = settle(group, seen, false, server, limits, Instant::now());
         if let Some(error) = settled.failed {
             let left = std::mem::take(&mut groups).into_iter();
             let ids: Vec<_> = left.flat_map(|group| group.all().cloned().collect::<Vec<_>>()).collect();
@@ -255,6 +255,33 @@ async fn what_finds_no_room_is_asked_for_in_parts_and_only_what_still_finds_none
 }
 
 #[test]
+fn who_would_wait_for_room_in_the_place_of_others_is_asked_for_again_apart() {
+    let member = |id: &str| Member { id: VariableId::new(id).unwrap(), party: "a".into() };
+    let (server, now) = (Server::default(), Instant::now());
+    let mut limits = Adaptive::new(BatchLimits { count: 250, bytes: 7_500 }, Duration::from_secs(600));
+    let full = || Error::NoRoom { message: "full".to_owned() };
+    for ids in [vec!["v1"], vec!["v1", "v2"]] {
+        let group = || Group::new(ids.iter().copied().map(member).collect());
+        let given_up = Seen::Together(Batch::Failed(full()));
+        let settled = settle(group(), given_up, true, &server, &mut limits, now);
+        assert_eq!(
+            (settled.suspects.as_slice(), settled.answers.len()),
+            (&[Party::from("a")][..], 0),
+            "{ids:?}"
+        );
+        let again: Vec<_> = settled.groups.iter().flat_map(Group::ids).collect();
+        assert_eq!(again.len(), ids.len());
+        // Apart it may wait, and what finds none then has its answer.
+        let waited = Seen::Together(Batch::Failed(full()));
+        let settled = settle(group(), waited, false, &server, &mut limits, now);
+        assert_eq!(settled.answers.len() + settled.groups.len(), ids.len(), "{ids:?}");
+    }
+    let alone = Seen::Alone(Err(full()));
+    let settled = settle(Group::new(vec![member("v1")]), alone, true, &server, &mut limits, now);
+    assert_eq!((settled.groups.len(), settled.answers.len(), settled.suspects.len()), (1, 0, 1));
+}
+
+#[test]
 fn where_there_is_no_room_for_a_batch_of_several_parties_each_ones_part_is_asked_again() {
     let member = |party: &str, id: VariableId| Member { party: party.into(), id };
     let members: Vec<_> =
@@ -262,16 +289,16 @@ fn where_there_is_no_room_for_a_batch_of_several_parties_each_ones_part_is_asked
     let (server, now) = (Server::default(), Instant::now());
     let mut limits = Adaptive::new(BatchLimits { count: 250, bytes: 7_500 }, Duration::from_secs(60));
     let full = || Seen::Together(Batch::Failed(Error::NoRoom { message: "full".to_owned() }));
-    let settled = settle(Group::new(members), full(), &server, &mut limits, now);
+    let settled = settle(Group::new(members), full(), false, &server, &mut limits, now);
     assert!(settled.answers.is_empty() && settled.failed.is_none() && settled.suspects.is_empty());
     let parties: Vec<_> = settled.groups.iter().map(|group| group.members[0].party.to_string()).collect();
     assert_eq!(parties, ["a", "b", "c"]);
     assert!(settled.groups.iter().all(|group| group.members.len() == 3));
     let first = settled.groups.into_iter().next().unwrap();
-    let settled = settle(first, full(), &server, &mut limits, now);
+    let settled = settle(first, full(), false, &server, &mut limits, now);
     assert_eq!((settled.answers.len(), settled.groups.len(), settled.failed), (0, 3, None));
     let last = settled.groups.into_iter().next().unwrap();
-    let settled = settle(last, full(), &server, &mut limits, now);
+    let settled = settle(last, full(), false, &server, &mut limits, now);
     assert!(matches!(settled.answers[..], [(_, Err(Error::NoRoom { .. }))]) && settled.failed.is_none());
 }
 

@@ -259,7 +259,8 @@ impl<S: Source> Actor<S> {
         let is_apart = group
             .as_ref()
             .is_none_or(|group| group.all().all(|member| self.waiting.is_suspect(&member.party, now)));
-        if group.as_ref().is_some_and(|group| !group.is_of_one()) {
+        // No one waits for room where others' small answers would wait behind it.
+        if group.as_ref().is_some_and(|group| !is_apart || !group.is_of_one()) {
             parties = parties.in_haste();
         }
         let (source, theirs) = (Arc::clone(&self.source), parties.clone());
@@ -305,9 +306,9 @@ impl<S: Source> Actor<S> {
             }
             return;
         }
-        let Some(Running { batch, group, .. }) = self.running.remove(&id) else { return };
+        let Some(Running { batch, group, parties, .. }) = self.running.remove(&id) else { return };
         match (group, seen) {
-            (Some(group), Some(seen)) => self.settle(batch, group, seen, now),
+            (Some(group), Some(seen)) => self.settle(batch, group, seen, parties.is_hasty(), now),
             (None, Some(Seen::Alone(answer))) => {
                 let ids =
                     self.batches.get(&batch).map(|flight| flight.ids.keys().cloned().collect::<Vec<_>>());
@@ -321,7 +322,7 @@ impl<S: Source> Actor<S> {
         self.close(batch);
     }
 
-    fn settle(&mut self, batch: u64, mut group: Group, seen: Seen, now: Instant) {
+    fn settle(&mut self, batch: u64, mut group: Group, seen: Seen, hasty: bool, now: Instant) {
         if let Some(flight) = self.batches.get(&batch) {
             // Others may have joined: an id that two wait for waits for no bad id of one of them.
             for member in &mut group.members {
@@ -333,7 +334,7 @@ impl<S: Source> Actor<S> {
                 }
             }
         }
-        let settled = bisect::settle(group, seen, &*self.source, &mut self.limits, now);
+        let settled = bisect::settle(group, seen, hasty, &*self.source, &mut self.limits, now);
         for (id, answer) in settled.answers {
             self.answered(batch, &Wanted::latest(id), &answer, now);
         }
