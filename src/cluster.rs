@@ -421,7 +421,7 @@ fn field_conflict(what: &str, status: &Status) -> Option<Error> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let mut managers = BTreeMap::<String, Vec<&str>>::new();
     for cause in causes.filter(|cause| cause.reason == "FieldManagerConflict") {
-        let manager = cause.message.split('"').nth(1).unwrap_or("somebody");
+        let manager = cause.message.split('"').nth(1).unwrap_or("another field manager");
         managers.entry(manager.to_owned()).or_default().push(cause.field.trim_start_matches('.'));
     }
     if managers.is_empty() {

@@ -9,9 +9,9 @@
 //! | [`id`] | names, and how they are written into a URL |
 //! | [`reach`] | where the connections of a namespace may lead |
 //! | [`error`], `response` | what can go wrong; what an answer means |
-//! | `share` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
+//! | `memory_budget` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
 //! | `words` | what a server says, cut where it enters |
-//! | `pace`, `sockets`, `http`, `tls`, `scan`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
+//! | `rate_limit`, `sockets`, `http`, `tls`, `scan`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
 //! | `authn`, `session` | the token, and a call with one |
 //! | [`catalogue`] | which variables there are, and their versions: one walk through the list for all callers |
 //! | [`variables`] | fetch variables: gather, cut, isolate the bad ids, remember them |

@@ -3,10 +3,10 @@
 //! `docs/architecture.md` has the whole house on one page.
 //!
 //! # How one ConjurSecret is reconciled
-//! A watch, a timer or a wakeup ([`controllers::streams`]) puts the object into the queue of its kind ([`runtime::turns`]).
+//! A watch, a timer or a wakeup ([`controllers::watches`]) puts the object into the queue of its kind ([`runtime::concurrency`]).
 //! [`runtime::runner`] takes it out, guards it with a deadline and calls [`controllers::secret`], which
 //! observes it from the stores without IO, and asks [`plan::schedule`] whether it is due. If it is, its variables
-//! are fetched through the connection's shared client ([`controllers::clients`], [`conjur`]), together with those
+//! are fetched through the connection's shared client ([`controllers::connection::pool`], [`conjur`]), together with those
 //! of all other objects that are due; [`plan::secret`] decides what to do about the Secret, [`cluster`] does it,
 //! and [`runtime::report`] says so in the status, where anything changed.
 

@@ -111,6 +111,17 @@ pub enum LoadMode {
     Replace,
 }
 
+impl LoadMode {
+    /// As specs write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "Append",
+            Self::Update => "Update",
+            Self::Replace => "Replace",
+        }
+    }
+}
+
 /// Where the one-time API keys of created roles go.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -123,7 +123,7 @@ impl Credentials {
             }
             Self::Jwt { service_id, .. } => format!("the JWT for authn-jwt/{service_id}"),
             Self::Certificate { service_id, .. } => format!("the certificate for authn-cert/{service_id}"),
-            Self::Anonymous => "nobody".to_owned(),
+            Self::Anonymous => "no identity".to_owned(),
         }
     }
 

@@ -234,6 +234,10 @@ impl Transport {
         wanted: impl Fn() -> bool,
     ) -> Result<Option<Bytes>, Fault> {
         loop {
+            // What can't be asked for again is read as far as it is there: the keys of a load are in it.
+            if call.repeatable && response.is_late() {
+                return Err(self.fault(call, Failure::Late, start));
+            }
             if start.elapsed() > limits::ANSWERS_WANTED && wanted() {
                 return Err(self.crowded(call, start));
             }

@@ -49,13 +49,13 @@ pub struct Context {
     pub wakeups: Wakeups,
     /// Watches of what connections refer to.
     pub inputs: Arc<Dependencies>,
-    /// What the operator remembers of the Secrets the operator wrote.
+    /// What is remembered of the Secrets that were written.
     pub memory: Arc<Memory>,
     /// Makes fingerprints of Secrets.
     pub fingerprints: FingerprintKey,
     /// One load at a time per branch.
     pub branches: Branches,
-    /// What the operator remembers of the policies.
+    /// What is remembered of the policies.
     pub policy_notes: Notes,
     /// The operator's own writes of Secrets that keep keys.
     pub key_writes: Arc<KeyWrites>,

@@ -2,13 +2,13 @@
 //!
 //! # Flow
 //! Find out the document's hash (`document`); see that the branch is not another's (`claims`); look at the
-//! `createdRoles` Secret; load what is not loaded (`load`): see what would be deleted (`plan`), announce, load, store
+//! `createdRoles` Secret; load what is not loaded (`load`): see what would be deleted (`deletion_guard`), announce, load, store
 //! the keys, clear the announcement; look for drift in what is loaded (`drift`); then see that every role that this
-//! policy made has its key (`keys`). With `action: DryRun` only what a load would change is asked (`plan`).
+//! policy made has its key (`keys`). With `action: DryRun` only what a load would change is asked (`dry_run`).
 //!
 //! # Guarantees
 //! - The key of a role that a load made is stored, or can be found out to be owed after a crash at any line.
-//! - No key is rotated but of a role that an announced load of the operator's made and whose key no one ever had, or that
+//! - No key is rotated but of a role that an announced load of this policy made and whose key no one ever had, or that
 //!   the user named in `rotate-keys`.
 //! - One load at a time per branch.
 //!

@@ -220,13 +220,7 @@ impl Seen {
         };
         let periodic = object.spec.policy() == RefreshPolicy::Periodic;
         let mut seen = Self {
-            owner: Owner {
-                kind: "ConjurSecret",
-                api_version: ConjurSecret::api_version(&()).into_owned(),
-                name: key.name.clone(),
-                namespace: key.namespace.clone(),
-                uid: uid.clone(),
-            },
+            owner: Owner::of(object),
             named: access::named(&object.spec.connection_ref, &key, ctx),
             slots: periodic
                 .then(|| Slots::new(object.spec.interval(), &uid, change_detection::offsets(object))),

@@ -12,6 +12,7 @@ pub mod sources;
 pub mod template;
 mod types;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
@@ -19,6 +20,7 @@ use k8s_openapi::{
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference},
 };
+use kube::Resource;
 
 pub use self::{
     fingerprint::{Fingerprint, FingerprintKey},
@@ -42,8 +44,8 @@ const PER_ENTRY: usize = 16;
 /// The object that a Secret is written for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// `ConjurSecret` or `ConjurPolicy`.
-    pub kind: &'static str,
+    /// Its kind, as manifests write it.
+    pub kind: Cow<'static, str>,
     /// Its apiVersion.
     pub api_version: String,
     /// Its name.
@@ -55,6 +57,18 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Of an object, as the API server has it.
+    pub fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
+        let meta = object.meta();
+        Self {
+            kind: K::kind(&()).into_owned().into(),
+            api_version: K::api_version(&()).into_owned(),
+            name: meta.name.clone().unwrap_or_default(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+        }
+    }
+
     /// `<kind>/<name>`, as annotations name it.
     pub fn reference(&self) -> String {
         format!("{}/{}", self.kind, self.name)
@@ -63,7 +77,7 @@ impl Owner {
     fn controller_reference(&self) -> OwnerReference {
         OwnerReference {
             api_version: self.api_version.clone(),
-            kind: self.kind.to_owned(),
+            kind: self.kind.clone().into_owned(),
             name: self.name.clone(),
             uid: self.uid.clone(),
             controller: Some(true),

@@ -1,7 +1,7 @@
 //! Whose turn it is: which objects run, which wait for their turn, and which for their time. Pure: the clock is passed in.
 //!
-//! An object that waits is an entry here, and nothing else: a reconcile holds some 13 KB, and ten thousand that wait would
-//! be 130 MB. More than fill the batches and the writes under way gain nothing by being begun. Each namespace has its turn;
+//! An object that waits is an entry here, and nothing else: a reconcile holds some 37 KB, and ten thousand that wait would
+//! be 370 MB. More than fill the batches and the writes under way gain nothing by being begun. Each namespace has its turn;
 //! what is new goes before what is repeated. No one is held to a number while others don't need the room: a namespace may
 //! have four times of what is left free, so that there is always room for one that comes, however long what runs takes.
 

@@ -1,4 +1,4 @@
-//! Runs the objects of a kind: what wakes them comes in, each has its [turn](super::turns), and a task of its own.
+//! Runs the objects of a kind: what wakes them comes in, each has its [turn](super::concurrency), and a task of its own.
 //!
 //! - An object never runs twice at once; what wakes it meanwhile runs it again afterwards.
 //! - Nothing runs before the store has listed: what is looked up is there.

@@ -10,10 +10,8 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
-use super::connector::{BoxError, Connector, credentials_of_proxy};
+use super::connector::{BoxError, Connector, NAME, credentials_of_proxy};
 use crate::limits;
-
-const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// A client of one server, with a pool of connections.
 pub(crate) struct HttpClient(legacy::Client<Connector, Full<Bytes>>);
@@ -89,6 +87,11 @@ impl Response {
     /// How many bytes the body has, where that was said.
     pub(crate) fn content_length(&self) -> Option<u64> {
         self.body.size_hint().exact()
+    }
+
+    /// Whether the deadline has passed. A body whose parts are always there already never waits for it.
+    pub(crate) fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
     }
 
     /// The next part of the body; none at its end. Nothing is lost where it is dropped before it is ready.

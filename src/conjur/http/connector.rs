@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Uri, uri::Scheme};
+use http::header::{HeaderMap, HeaderValue, USER_AGENT};
+use http::{Uri, uri::Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -22,6 +23,9 @@ use crate::limits;
 
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+/// How the operator names itself to servers and proxies.
+pub(super) const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// A peer that is gone without a word is noticed after this long, and a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -69,7 +73,8 @@ impl Connector {
             let io = to_proxy.call(proxy.uri().clone()).await?;
             return Ok(Stream { io: Box::new(io), proxied: true });
         }
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), to_proxy);
+        let name = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static(NAME))]);
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), to_proxy).with_headers(name);
         if let Some(credentials) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(credentials.clone());
         }

@@ -1,4 +1,4 @@
-//! Which object has a branch, over all connections and namespaces (`plan::branches` decides).
+//! Which object has a branch, over all connections and namespaces (`plan::policy::branch_claims` decides).
 //!
 //! An object counts that would load the branch: one whose connection does not let it, or that was refused before it
 //! ever loaded there, can't keep others out.

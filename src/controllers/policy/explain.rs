@@ -81,11 +81,9 @@ impl Run<'_> {
     /// Which privilege the identity lacks, by asking Conjur for each, and what gives it.
     async fn forbidden(&self, message: String) -> Failure {
         let (branch, identity) = (&self.seen.branch, &self.through.identity);
-        let (mode, needed) = match self.seen.object.mode() {
-            LoadMode::Append => ("Append", "create"),
-            LoadMode::Update => ("Update", "update"),
-            LoadMode::Replace => ("Replace", "update"),
-        };
+        let mode = self.seen.object.mode();
+        let needed = if mode == LoadMode::Append { "create" } else { "update" };
+        let mode = mode.as_str();
         let known = self.what_it_has(branch).await;
         self.lacks(branch, known.clone());
         let Some(known) = known else { return Failure::stalled(Reason::PolicyForbidden, message) };

@@ -1,5 +1,5 @@
 //! Announce, load, store, say so, clear; in this order, so that after a crash between any two it is known what was
-//! done (`settle`).
+//! done (`resolve`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! `deletionPolicy: Delete`: a finalizer keeps the object until what its document made is removed from Conjur.
 //!
 //! What goes is read from the inventory and looked up anew at each try, so that a try which was cut off is simply
-//! repeated. Where several are deleted together, what one made waits for what of the others hangs on it (`others`). The
+//! repeated. Where several are deleted together, what one made waits for what of the others hangs on it (`order`). The
 //! finalizer goes last.
 
 mod branch;
@@ -15,11 +15,7 @@ use kube::{
     runtime::{events::EventType, reflector::ObjectRef},
 };
 
-use super::{
-    evidence,
-    inventory::Kept,
-    seen::{failed, owner_of},
-};
+use super::{evidence, inventory::Kept, seen::failed};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
@@ -49,7 +45,7 @@ pub async fn ensure_finalizer(object: &ConjurPolicy, ctx: &Context) -> Result<bo
     let there = object.finalizers().iter().any(|f| f == FINALIZER);
     if there && !wanted {
         // Nothing is to be removed any more: what was written down for that goes, too.
-        let kept = Kept::read(&owner_of(object), ctx).await;
+        let kept = Kept::read(&Owner::of(object), ctx).await;
         if let Ok(kept) = kept {
             kept.delete(ctx).await?;
         }
@@ -100,7 +96,7 @@ pub async fn reconcile(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, 
             for message in done.left {
                 ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Delete", message);
             }
-            kept.hand_over(&owner_of(object), ctx).await?;
+            kept.hand_over(&Owner::of(object), ctx).await?;
             set_finalizer(object, false, ctx).await?;
             if let Err(failure) = kept.delete(ctx).await {
                 tracing::debug!(%failure, "an inventory is left to the garbage collection");
@@ -137,7 +133,7 @@ struct Done {
 /// The inventory, of which nothing is left to be removed; none where the connection was not tried yet, whose first try
 /// wakes the object.
 async fn remove(object: &ConjurPolicy, done: &mut Done, ctx: &Context) -> Result<Option<Kept>, Failure> {
-    let owner = owner_of(object);
+    let owner = Owner::of(object);
     let key = Key::of(object);
     let mut kept = Kept::read(&owner, ctx).await?;
     if !kept.is_there() {

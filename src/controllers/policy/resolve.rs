@@ -14,7 +14,7 @@ use super::{
     keys::{self, KeySecret, holds_key},
     load::Before,
     run::{Roles, Run},
-    seen::{load_inputs, owner_of},
+    seen::load_inputs,
 };
 use crate::{
     api::{ConjurPolicy, Reason},
@@ -24,7 +24,7 @@ use crate::{
         Failure,
         connection::access::Verb,
         policy::announcement::{Announcement, BranchVersion, Resolution, SeenRole, resolve},
-        secret::is_written_for,
+        secret::{Owner, is_written_for},
     },
     runtime::Key,
 };
@@ -69,7 +69,7 @@ impl Run<'_> {
             ),
             ..failure
         })?;
-        // The operator's is held. No one waits for a second one.
+        // This policy's own branch is already held; a second one is not waited for.
         let _also_there = if branch == self.seen.branch {
             None
         } else {
@@ -190,7 +190,7 @@ impl Run<'_> {
             && (announced || loaded)
             && keys::made_on(secret) == Some(server)
             && secret.immutable != Some(true)
-            && is_written_for(&secret.metadata, &owner_of(other))
+            && is_written_for(&secret.metadata, &Owner::of(other))
     }
 
     /// The same for a document that makes no roles, whose announcement lies in the status.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 
 use crate::{
     api::{
@@ -81,7 +81,7 @@ pub fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Res
     let account = &settings.account;
     let server = server(&settings.url, account);
     Ok(Seen {
-        owner: owner_of(object),
+        owner: Owner::of(object),
         inputs: load_inputs(object, &server),
         refused: Mutex::default(),
         object,
@@ -92,29 +92,13 @@ pub fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Res
     })
 }
 
-pub fn owner_of(object: &ConjurPolicy) -> Owner {
-    let key = Key::of(object);
-    Owner {
-        kind: "ConjurPolicy",
-        api_version: ConjurPolicy::api_version(&()).into_owned(),
-        uid: object.uid().unwrap_or_default(),
-        name: key.name,
-        namespace: key.namespace,
-    }
-}
-
 /// A hash over where and how a policy is loaded.
 pub fn load_inputs(policy: &ConjurPolicy, server_hash: &str) -> String {
     load_inputs_by(&policy.spec.branch, policy.mode(), server_hash)
 }
 
 pub fn load_inputs_by(branch: &str, mode: LoadMode, server_hash: &str) -> String {
-    let mode = match mode {
-        LoadMode::Append => "Append",
-        LoadMode::Update => "Update",
-        LoadMode::Replace => "Replace",
-    };
-    hash::hash([server_hash, branch, mode])
+    hash::hash([server_hash, branch, mode.as_str()])
 }
 
 /// Whether a policy goes to that server and account; where its connection is unknown, it may.

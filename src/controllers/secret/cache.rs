@@ -1,4 +1,4 @@
-//! What the operator remembers of the Secrets the operator wrote: nothing of their values.
+//! What is remembered of the Secrets that were written: nothing of their values.
 
 use std::{
     collections::{BTreeSet, HashMap},

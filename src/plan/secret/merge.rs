@@ -100,14 +100,14 @@ pub fn body(desired: &Desired, me: &Owner, uid: &str, resource_version: &str) ->
 /// What to do about a Secret that is to be merged into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It was the operator's alone (`creationPolicy: Owner` before): give it up, and look again.
+    /// It belonged to this object alone (`creationPolicy: Owner` before): give it up, and look again.
     GiveUp,
-    /// Apply what is the operator's; whether the operator's data in it is to change.
+    /// Apply this object's fields.
     Apply {
-        /// Whether a value or the set of the operator's keys is another.
+        /// Whether a value or the set of this object's keys changes.
         data_differs: bool,
     },
-    /// The operator's is as it should be.
+    /// This object's fields are as they should be.
     Unchanged,
 }
 
@@ -211,7 +211,7 @@ fn check_unowned(desired: &Desired, existing: &Secret, own: &Own, name: &str) ->
         let wanted = desired.data.get(key).is_some_and(|v| *v.expose() != value.0);
         if wanted && !own.data.contains(key) && !entries().any(|e| owns(e, "f:data", key)) {
             let by = entries().find(|e| owns(e, "f:stringData", key)).and_then(|e| e.manager.as_deref());
-            taken.push(format!("{} set data.{key}", by.unwrap_or("somebody")));
+            taken.push(format!("{} set data.{key}", by.unwrap_or("another writer")));
         }
     }
     if taken.is_empty() {

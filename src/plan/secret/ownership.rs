@@ -11,23 +11,23 @@ use crate::{
 /// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Its controller is the operator's uid, or it has no controller and names the operator in the owner annotation; or it names the operator
-    /// in the adopt annotation and no other controller owns it.
+    /// The controller has this object's uid, or there is none and the owner annotation names this object; or the adopt
+    /// annotation names it and no other controller owns the Secret.
     Ours,
-    /// It belongs to an object of the operator's kind and name that is gone: the garbage collector will take it.
+    /// It belongs to an earlier object of this kind and name that is gone: the garbage collector will take it.
     Predecessor,
     /// Another's: whose, and what can be done about it.
     Foreign {
         /// Whose it is.
         whose: String,
-        /// Another object that it belongs to, by a controller reference or by the operator's annotation.
+        /// Another object that it belongs to, by a controller reference or by the owner annotation.
         of: Option<String>,
         /// Whether the adopt annotation would count: a controller reference counts more.
         adoptable: bool,
     },
 }
 
-/// Whether a Secret was written for the operator: adopted ones are the operator's only from the first write on.
+/// Whether a Secret was written for this object: an adopted one counts only from the first write on.
 pub fn is_written_for(meta: &ObjectMeta, me: &Owner) -> bool {
     let mut owners = meta.owner_references.iter().flatten();
     match owners.find(|o| o.controller == Some(true)) {

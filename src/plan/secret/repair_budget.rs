@@ -1,5 +1,4 @@
-//! Another writer that changes the operator's Secret each time the operator has repaired it: the operator goes on, but no faster than a bucket of repairs
-//! fills again.
+//! Bounds repairs of a Secret that another writer keeps changing: they go on, but no faster than a bucket of them fills again.
 
 use std::time::Duration;
 

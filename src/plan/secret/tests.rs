@@ -3,7 +3,7 @@ use crate::api::ADOPT_ANNOTATION;
 
 pub(super) fn me() -> Owner {
     Owner {
-        kind: "ConjurSecret",
+        kind: "ConjurSecret".into(),
         api_version: "conjur-operator.io/v1alpha1".into(),
         name: "db".into(),
         namespace: "billing".into(),

@@ -259,6 +259,8 @@ impl<S: Source> Actor<S> {
         let is_apart = group
             .as_ref()
             .is_none_or(|group| group.all().all(|member| self.waiting.is_suspect(&member.party, now)));
+        // Who became a suspect while it waited among the others has their place, and no more than they may do there.
+        let is_apart = is_apart && self.may_start().apart;
         // No one waits for room where others' small answers would wait behind it.
         if group.as_ref().is_some_and(|group| !is_apart || !group.is_of_one()) {
             parties = parties.in_haste();

@@ -17,7 +17,7 @@ pub struct Turns(Arc<Mutex<Lines>>);
 /// By branch that someone has: who waits for it, by namespace.
 type Lines = HashMap<Loader, FairQueue<String, oneshot::Sender<Turn>>>;
 
-/// A branch is the operator's until this is dropped.
+/// A load holds the branch until this is dropped.
 pub struct Turn {
     lines: Arc<Mutex<Lines>>,
     loader: Loader,

@@ -125,7 +125,7 @@ pub async fn ensure_keys_stored(
         for (role, policy) in there.into_iter().filter(|(role, _)| !kept.has_key(role)).collect::<Vec<_>>() {
             let login = keys_of(&role)?.login;
             if permitted.contains(login.as_str()) {
-                // Another server may have told the operator that it made this role, or the branch is no longer the operator's.
+                // Another server may have said that it made this role, or the branch is no longer granted to this policy.
                 let branch = policy.as_deref().and_then(below_account).unwrap_or("root");
                 seen.check_access_to(branch, Verb::Load, ctx)?;
                 kept.name_if_unnamed(seen);

@@ -1,4 +1,4 @@
-//! The keys of roles that a load of the operator's took out of Conjur.
+//! The keys of roles that a load of this policy took out of Conjur.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -14,15 +14,13 @@ use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
         connection::access,
-        policy::{
-            evidence::All,
-            seen::{may_load_through, owner_of},
-        },
+        policy::{evidence::All, seen::may_load_through},
     },
     plan::{
         Class, Failure,
         connection::access::Verb,
         policy::{full_id::below_account, inventory::Inventory, removal::Removal},
+        secret::Owner,
     },
     runtime::Key,
 };
@@ -55,7 +53,7 @@ impl Run<'_> {
         }
         let mut read = Vec::new();
         for (near, policy) in self.candidates(server, removal, all) {
-            let inventory = match Kept::read(&owner_of(&policy), self.ctx).await {
+            let inventory = match Kept::read(&Owner::of(&policy), self.ctx).await {
                 Ok(kept) if !kept.is_there() => continue,
                 Ok(kept) => Some(self.removable(kept.inventory, &policy, server)),
                 Err(failure) if failure.class == Class::Stalled => None,
