@@ -31,7 +31,7 @@ use tokio::{runtime::RuntimeFlavor, sync::oneshot};
 
 use self::{
     queue::Queue,
-    wire::Message,
+    wire::{Asked, Message},
     worker::{Allowance, End, Workers},
 };
 use crate::{
@@ -126,12 +126,7 @@ impl Heavy {
     ///
     /// # Errors
     /// See [`HeavyError`].
-    async fn ask(
-        &self,
-        whose: &Whose,
-        may: Allowance,
-        question: impl Fn() -> Result<Message, HeavyError>,
-    ) -> Result<Message, HeavyError> {
+    async fn ask(&self, whose: &Whose, may: Allowance, question: &Asked<'_>) -> Result<Message, HeavyError> {
         loop {
             let bytes = match lock(&self.0.suspects).next(whose, Instant::now()) {
                 Try::SetAside { .. } => return Err(HeavyError::SetAside),
@@ -140,8 +135,7 @@ impl Heavy {
             };
             let _permit = self.permit(&whose.namespace, bytes).await;
             let _in_use = in_use(bytes);
-            let question = question()?;
-            match off_the_workers(|| self.0.workers.ask(&question, may)) {
+            match off_the_workers(|| self.0.workers.ask(question, may)) {
                 Ok(answer) => {
                     lock(&self.0.suspects).lived(whose);
                     return Ok(answer);

@@ -1,5 +1,6 @@
 //! Decisions as functions of what was observed and the time: no IO, no async, the clock passed in.
 
+pub mod backoff;
 pub mod conditions;
 pub mod connection;
 pub mod hash;

@@ -21,11 +21,7 @@ use self::{
     client_config::ClientInputs,
     dependents::{listen_for_found, wake_users},
 };
-use super::{
-    Context,
-    connection::{pool::ConnectionEvent, view::ConnectionView},
-    dependencies::Dependent,
-};
+use super::{Context, connection::view::ConnectionView, dependencies::Dependent};
 use crate::{
     api::{
         ClusterConjurConnection, ConjurConnection, ConnectionId, ConnectionKind, Reason,
@@ -35,7 +31,7 @@ use crate::{
     heavy::Heavy,
     limits,
     metrics::Kind,
-    plan::{self, Class, Failure},
+    plan::{self, Class, Failure, connection::health::ConnectionEvent},
     runtime::{Key, Object, Outcome, Reconcile, ReconcileError, failure::ROOM_AGAIN},
 };
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::{
     Heavy, HeavyError, Whose,
     serve::{Answer, Head, Question},
-    wire::Message,
+    wire,
     worker::Allowance,
 };
 use crate::{
@@ -38,7 +38,7 @@ impl Heavy {
             return Ok(());
         }
         let question = Question::Check { texts: heavy.iter().map(|text| head(text)).collect() };
-        let parts = || heavy.iter().map(|text| part(text)).collect();
+        let parts = heavy.iter().map(|text| part(text)).collect();
         match self.answer(whose, TEMPLATES, &question, parts).await {
             Ok((Answer::Checked(checked), _)) => Ok(checked?),
             Ok(_) => Err(unexpected()),
@@ -64,7 +64,8 @@ impl Heavy {
             texts: texts.iter().map(head).collect(),
             keys: values.keys().cloned().collect(),
         };
-        let parts = || texts.iter().map(part).chain(values.values().cloned()).collect();
+        let values = values.values().map(|value| value.expose().as_slice());
+        let parts = texts.iter().map(part).chain(values).collect();
         match self.answer(whose, TEMPLATES, &question, parts).await {
             Ok((Answer::Rendered(made), parts)) => Ok(made?.into_iter().zip(parts).collect()),
             Ok(_) => Err(unexpected()),
@@ -91,25 +92,23 @@ impl Heavy {
         let bytes = if is_large { limits::HEAVY_BYTES } else { limits::HEAVY_WORKER_BYTES };
         let may = Allowance { bytes, time: limits::DOCUMENT_DEADLINE };
         let question = Question::Document { branch: branch.to_owned(), account: account.to_owned() };
-        let parts = || vec![Sensitive::new(text.as_bytes().to_vec())];
-        match self.answer(whose, may, &question, parts).await {
+        match self.answer(whose, may, &question, vec![text.as_bytes()]).await {
             Ok((Answer::Document(read), _)) => Ok(read),
             Ok(_) => Err(unexpected()),
             Err(error) => Err(of_document(&error)),
         }
     }
 
-    /// `parts` are copies, made when it is their turn: thousands may wait for theirs.
     async fn answer(
         &self,
         whose: &Whose,
         may: Allowance,
         question: &Question,
-        parts: impl Fn() -> Vec<Sensitive<Vec<u8>>>,
+        parts: Vec<&[u8]>,
     ) -> Result<(Answer, Vec<Sensitive<Vec<u8>>>), HeavyError> {
         let no_worker = |error: std::io::Error| HeavyError::NoWorker(error.to_string());
-        let message = || Message::new(question, parts()).map_err(no_worker);
-        let answer = self.ask(whose, may, message).await?;
+        let question = wire::Asked::new(question, parts).map_err(no_worker)?;
+        let answer = self.ask(whose, may, &question).await?;
         Ok((answer.head().map_err(no_worker)?, answer.parts))
     }
 }
@@ -118,8 +117,8 @@ fn head(text: &Text) -> Head {
     Head { key: text.key.clone(), source: text.source.clone(), secret: text.secret }
 }
 
-fn part(text: &Text) -> Sensitive<Vec<u8>> {
-    Sensitive::new(text.text.expose().as_bytes().to_vec())
+fn part(text: &Text) -> &[u8] {
+    text.text.expose().as_bytes()
 }
 
 fn unexpected() -> Failure {

@@ -10,6 +10,26 @@ use crate::{limits::HEAVY_MESSAGE_BYTES, sensitive::Sensitive};
 /// Most parts of a message.
 const MOST_PARTS: usize = 1 << 20;
 
+/// What a worker is asked. The parts are borrowed: they may be megabytes, and thousands may wait for their turn.
+pub struct Asked<'a> {
+    head: Sensitive<Vec<u8>>,
+    parts: Vec<&'a [u8]>,
+}
+
+impl<'a> Asked<'a> {
+    /// # Errors
+    /// The head can't be written, which nothing here brings about.
+    pub fn new(head: &impl Serialize, parts: Vec<&'a [u8]>) -> io::Result<Self> {
+        Ok(Self { head: Sensitive::new(serde_json::to_vec(head)?), parts })
+    }
+
+    /// # Errors
+    /// The other side is gone.
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        write_all(to, self.head.expose(), self.parts.iter().copied())
+    }
+}
+
 /// One message.
 #[derive(Debug)]
 pub struct Message {
@@ -35,10 +55,7 @@ impl Message {
     /// # Errors
     /// The other side is gone.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
-        write_piece(to, self.head.expose())?;
-        to.write_all(&size(self.parts.len())?)?;
-        self.parts.iter().try_for_each(|part| write_piece(to, part.expose()))?;
-        to.flush()
+        write_all(to, self.head.expose(), self.parts.iter().map(|part| part.expose().as_slice()))
     }
 
     /// # Errors
@@ -57,6 +74,19 @@ impl Message {
 fn size(of: usize) -> io::Result<[u8; 4]> {
     let size = u32::try_from(of).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     Ok(size.to_be_bytes())
+}
+
+fn write_all<'p>(
+    to: &mut impl Write,
+    head: &[u8],
+    parts: impl ExactSizeIterator<Item = &'p [u8]>,
+) -> io::Result<()> {
+    write_piece(to, head)?;
+    to.write_all(&size(parts.len())?)?;
+    for part in parts {
+        write_piece(to, part)?;
+    }
+    to.flush()
 }
 
 fn write_piece(to: &mut impl Write, piece: &[u8]) -> io::Result<()> {
@@ -89,8 +119,10 @@ mod tests {
     fn what_is_written_is_read_again() {
         let parts = [vec![], b"\0\xff".to_vec(), vec![7; 70_000]].map(Sensitive::new);
         let mut wire = Vec::new();
-        for _ in 0..2 {
-            Message::new(&("head", 1), parts.to_vec()).unwrap().write(&mut wire).unwrap();
+        Message::new(&("head", 1), parts.to_vec()).unwrap().write(&mut wire).unwrap();
+        {
+            let borrowed = parts.iter().map(|part| part.expose().as_slice()).collect();
+            Asked::new(&("head", 1), borrowed).unwrap().write(&mut wire).unwrap();
         }
         let mut from = wire.as_slice();
         for _ in 0..2 {

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod audience;
+pub mod health;
 pub mod ingredients;
 
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use kube::{ResourceExt, core::DeserializeGuard, runtime::reflector::Store};
 
-use super::{pool::ConnectionEvent, view::ConnectionView};
+use super::view::ConnectionView;
 use crate::{
     api::{
         ConjurPolicy, ConjurSecret, ConnectionId, ConnectionKind, ConnectionRef,
@@ -12,6 +12,7 @@ use crate::{
     },
     conjur::Client,
     controllers::Context,
+    plan::connection::health::ConnectionEvent,
     runtime::{Key, compact},
 };
 

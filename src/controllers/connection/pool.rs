@@ -12,16 +12,11 @@ use crate::{
     api::{ConnectionId, Reason},
     conjur,
     limits::{self, InUse, Limit},
-    plan::Failure,
-    runtime::backoff::backoff,
+    plan::{
+        Failure,
+        connection::health::{ConnectionEvent, Health},
+    },
 };
-
-/// Longest pause between two tries of a connection that can't be reached.
-const LONGEST_UNREACHABLE: Duration = Duration::from_secs(30);
-/// Longest pause between two tries of a login that is refused.
-const LONGEST_REFUSED: Duration = Duration::from_secs(300);
-/// Failures older than this no longer count as in a row, nor those before it worked for as long.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(120);
 
 /// A client that works, and who the operator is with it.
 #[derive(Clone)]
@@ -35,17 +30,6 @@ pub struct ReadyConnection {
     /// The connection it belongs to.
     pub connection: ConnectionId,
     slot: Slot,
-}
-
-/// What there is to tell the users of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionEvent {
-    /// It works, for the first time since the start: those that came with it are as many as were made at once.
-    Works,
-    /// It works again, or has changed: many that wait may have gathered.
-    WorksAgain,
-    /// It fails, or is gone. Nothing is asked of Conjur for it.
-    Fails,
 }
 
 /// What is known of a connection.
@@ -92,18 +76,7 @@ struct Entry {
     client: Option<conjur::Client>,
     /// None until `whoami` answered.
     identity: Option<Arc<str>>,
-    failing: Option<Failure>,
-    /// Why it fails, as those who use it were told.
-    told: Option<Reason>,
-    failures: u32,
-    failed_at: Option<Instant>,
-    /// Since when it works.
-    works_since: Option<Instant>,
-    /// The server asked not to be asked before.
-    not_before: Option<Instant>,
-    checked_at: Option<Instant>,
-    /// An earlier client of the connection worked or failed: objects may wait for this one.
-    tried_before: bool,
+    health: Health,
     /// Whose part of the budget a client is.
     party: String,
     /// When an object that may use it wanted to, last.
@@ -197,7 +170,7 @@ impl Clients {
         let slot = Slot::of(facts);
         let known = self.with(|pool| {
             let entry = pool.entries.get(&slot).filter(|e| e.generation == facts.generation)?;
-            if let Some(failure) = &entry.failing {
+            if let Some(failure) = entry.health.failing() {
                 return Some(ConnectionState::Failing(failure.clone()));
             }
             let both = entry.client.clone().zip(entry.identity.clone());
@@ -219,12 +192,10 @@ impl Clients {
         let wake = self.with(|pool| {
             let entry = pool.entry(facts);
             if entry.generation != facts.generation && facts.tenant.is_some() {
-                let tried_before =
-                    entry.tried_before || entry.failing.is_some() || entry.checked_at.is_some();
-                *entry = Entry { tried_before, ..Entry::untried(facts) };
+                *entry = Entry { health: Health::untried_after(&entry.health), ..Entry::untried(facts) };
             }
             entry.used = Some(Instant::now());
-            let waits = entry.client.is_none() && entry.failing.is_none();
+            let waits = entry.client.is_none() && entry.health.failing().is_none();
             waits && !std::mem::replace(&mut entry.needed, waits)
         });
         if wake {
@@ -241,7 +212,7 @@ impl Clients {
     /// when it does ([`Self::fails`]): here it is about to be tried again.
     pub fn let_go_if_idle(&self, facts: &ConnectionView) -> bool {
         self.entry(facts, |entry| {
-            if entry.failing.is_none() && is_idle(entry.used) && is_idle(entry.made) {
+            if entry.health.failing().is_none() && is_idle(entry.used) && is_idle(entry.made) {
                 entry.let_go();
             }
             Some(entry.client.is_none())
@@ -333,10 +304,9 @@ impl Clients {
             pool.remove(&facts.id, |slot| slot.uid != facts.uid);
             let entry = pool.entry(facts);
             let same = entry.generation == facts.generation && entry.inputs == inputs;
-            if !(same && entry.failing.is_some()) {
-                let tried_before =
-                    entry.tried_before || entry.failing.is_some() || entry.checked_at.is_some();
-                *entry = Entry { inputs, tried_before, used: entry.used, ..Entry::untried(facts) };
+            if !(same && entry.health.failing().is_some()) {
+                let health = Health::untried_after(&entry.health);
+                *entry = Entry { inputs, health, used: entry.used, ..Entry::untried(facts) };
             }
             if !entry.has_place() {
                 entry.made = Some(Instant::now());
@@ -353,18 +323,9 @@ impl Clients {
             if entry.generation != facts.generation {
                 return None;
             }
-            entry.told = None;
-            let again = entry.failing.take().is_some() || std::mem::take(&mut entry.tried_before);
-            let first = entry.checked_at.is_none();
             let another = entry.identity.as_deref() != identity;
             entry.identity = identity.map(Into::into);
-            entry.checked_at = Some(Instant::now());
-            entry.works_since = entry.works_since.or(entry.checked_at);
-            match (again, first, another) {
-                (true, ..) | (false, false, true) => Some(ConnectionEvent::WorksAgain),
-                (false, true, _) => Some(ConnectionEvent::Works),
-                (false, false, false) => None,
-            }
+            entry.health.works(another, Instant::now())
         })
     }
 
@@ -377,34 +338,31 @@ impl Clients {
             if entry.generation != facts.generation {
                 *entry = Entry::untried(facts);
             }
-            let news = entry.told != Some(failure.reason);
-            entry.told = Some(failure.reason);
             if is_idle(entry.used) && !for_all {
                 // Its place stays for a while: else as many would be made, one after the other, as fail.
                 (entry.client, entry.share) = (None, None);
             }
-            (entry.fail(failure), news)
+            entry.health.fails(failure, Instant::now(), rand::random())
         })
     }
 
     /// When a connection was last seen to work by its own check; none where it does not work now.
     pub fn checked_at(&self, facts: &ConnectionView) -> Option<Instant> {
-        self.entry(facts, |entry| entry.checked_at.filter(|_| entry.failing.is_none()))
+        self.entry(facts, |entry| entry.health.checked_at())
     }
 
     /// How long a failing connection still rests before it is tried again.
     pub fn rests(&self, facts: &ConnectionView) -> Option<Duration> {
         self.entry(facts, |entry| {
-            let failure = entry.failing.as_ref().filter(|_| entry.generation == facts.generation)?;
-            let pause = backoff(entry.failures, Duration::from_secs(1), longest(failure), 0.0);
-            pause.checked_sub(entry.failed_at?.elapsed()).max(entry.asked_to_wait())
+            let same = entry.generation == facts.generation;
+            same.then(|| entry.health.rests(Instant::now())).flatten()
         })
     }
 
     /// The connection's own check failed: where the server says when it wants to be asked again, it is not before.
     pub fn check_failed(&self, facts: &ConnectionView, error: &conjur::Error) {
         self.entry(facts, |entry| {
-            entry.note_wait(error);
+            entry.health.asks_to_wait(error.retry_after(), Instant::now());
             Some(())
         });
     }
@@ -415,13 +373,9 @@ impl Clients {
             return;
         }
         let failure = Failure::from(error.clone());
-        let first = self.with(|pool| match pool.entries.get_mut(&through.slot) {
-            Some(entry) if entry.failing.is_none() => {
-                entry.note_wait(error);
-                entry.fail(&failure);
-                true
-            }
-            _ => false,
+        let first = self.with(|pool| {
+            let entry = pool.entries.get_mut(&through.slot);
+            entry.is_some_and(|entry| entry.health.call_fails(&failure, error.retry_after(), Instant::now()))
         });
         if first {
             self.wakeups.connection(&through.connection);
@@ -441,14 +395,7 @@ impl Entry {
             inputs: String::new(),
             client: None,
             identity: None,
-            failing: None,
-            told: None,
-            failures: 0,
-            failed_at: None,
-            works_since: None,
-            not_before: None,
-            checked_at: None,
-            tried_before: false,
+            health: Health::default(),
             party: facts.party(),
             used: None,
             needed: false,
@@ -464,30 +411,7 @@ impl Entry {
     /// Whether it has a place among the clients: it is there, or was made and failed just now.
     fn has_place(&self) -> bool {
         let lately = self.made.is_some_and(|at| at.elapsed() < limits::CLIENT_BUSY);
-        self.client.is_some() || (self.failing.is_some() && lately)
-    }
-
-    fn fail(&mut self, failure: &Failure) -> Duration {
-        let in_a_row =
-            self.failed_at.is_some_and(|at| at.elapsed() < FORGIVEN_AFTER.max(longest(failure) * 2));
-        // One that worked for a while in between begins anew, however long its pauses had become.
-        let worked = self.works_since.take().is_some_and(|since| since.elapsed() >= FORGIVEN_AFTER);
-        self.failures = if in_a_row && !worked { self.failures.saturating_add(1) } else { 1 };
-        self.failed_at = Some(Instant::now());
-        self.failing = Some(failure.clone());
-        let pause = backoff(self.failures, Duration::from_secs(1), longest(failure), rand::random());
-        pause.max(self.asked_to_wait().unwrap_or_default())
-    }
-
-    /// Takes note of a `Retry-After`, up to a bound.
-    fn note_wait(&mut self, error: &conjur::Error) {
-        if let Some(wait) = error.retry_after() {
-            self.not_before = Some(Instant::now() + wait.min(LONGEST_REFUSED));
-        }
-    }
-
-    fn asked_to_wait(&self) -> Option<Duration> {
-        self.not_before?.checked_duration_since(Instant::now())
+        self.client.is_some() || (self.health.failing().is_some() && lately)
     }
 }
 
@@ -531,13 +455,6 @@ fn make_room<'a, S>(held: &[Held<'a, S>], party: &str, now: Instant) -> Result<O
     let most = counts.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > own + 1);
     let (largest, _) = most.ok_or(Limit::Clients)?;
     oldest(&mut held.iter().filter(|one| one.party == largest)).map(Some).ok_or(Limit::Clients)
-}
-
-fn longest(failure: &Failure) -> Duration {
-    match failure.reason {
-        Reason::AuthenticationFailed | Reason::HostDenied => LONGEST_REFUSED,
-        _ => LONGEST_UNREACHABLE,
-    }
 }
 
 #[cfg(test)]
@@ -640,15 +557,14 @@ mod tests {
         let clients = Clients::new(Wakeups::new().0);
         let facts = facts("c");
         let failure = Failure::from(conjur::Error::Unavailable { message: "no answer".into() });
-        let pause = |clients: &Clients| clients.with(|pool| pool.entry(&facts).failures);
-        for (failures, news) in [(1, true), (2, false), (3, false)] {
+        for (pause, news) in [(1, true), (2, false), (4, false)] {
             clients.put(&facts, "i".into(), client());
-            assert_eq!(matches!(clients.standing(&facts), ConnectionState::Failing(_)), failures > 1);
+            assert_eq!(matches!(clients.standing(&facts), ConnectionState::Failing(_)), pause > 1);
             assert_eq!(clients.fails(&facts, &failure).1, news, "those who use it were told");
             assert!(clients.existing(&facts, "i").is_none());
             assert!(matches!(clients.standing(&facts), ConnectionState::Failing(_)));
-            assert_eq!(pause(&clients), failures);
-            assert!(clients.rests(&facts).is_some());
+            let rest = clients.rests(&facts).unwrap();
+            assert_eq!(rest.as_millis().div_ceil(1000), pause, "{rest:?}");
         }
         assert!(
             clients.with(|pool| pool.entry(&facts).has_place()),
@@ -714,29 +630,6 @@ mod tests {
                 assert!((at_least..=at_most).contains(&wait.as_secs()), "{wait:?}");
             }
         }
-    }
-
-    #[test]
-    fn what_worked_for_a_while_starts_its_backoff_anew() {
-        let facts = facts("c");
-        let clients = Clients::new(Wakeups::new().0);
-        let refused = Failure::from(conjur::Error::Unauthenticated { message: "no".into() });
-        let failures = || clients.entry(&facts, |entry| Some(entry.failures));
-        for _ in 0..9 {
-            clients.fails(&facts, &refused);
-        }
-        clients.works(&facts, Some("alice"));
-        clients.fails(&facts, &refused);
-        assert_eq!(failures(), Some(10), "it worked for a moment only");
-        clients.works(&facts, Some("alice"));
-        clients.entry(&facts, |entry| {
-            entry.works_since = Instant::now().checked_sub(FORGIVEN_AFTER);
-            Some(())
-        });
-        clients.works(&facts, Some("alice"));
-        let (pause, _) = clients.fails(&facts, &refused);
-        assert_eq!(failures(), Some(1));
-        assert!(pause <= Duration::from_secs(1), "{pause:?}");
     }
 
     #[test]

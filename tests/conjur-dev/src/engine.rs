@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -162,7 +162,7 @@ impl Engine {
         let created = apply::apply(&mut changed, load.mode, load.branch, &statements, created_at)?;
         let versions = changed.policy_versions.entry(load.branch.to_owned()).or_default();
         let version = versions.last().map_or(1, |last| last.version + 1);
-        versions.push(PolicyVersion {
+        versions.push(Arc::new(PolicyVersion {
             version,
             created_at,
             finished_at: self.now(),
@@ -170,7 +170,7 @@ impl Engine {
             sha256: keys::sha256_hex(load.document),
             role: load.role.to_owned(),
             client_ip: load.client_ip.clone(),
-        });
+        }));
         *model = changed;
         Ok(Loaded { created, version })
     }

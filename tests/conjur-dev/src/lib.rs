@@ -315,7 +315,8 @@ impl Server {
     /// All loads of a branch (`root`, `app/web`), oldest first.
     pub fn policy_versions(&self, branch: &str) -> Vec<PolicyVersion> {
         let model = self.engine.model();
-        model.policy_versions.get(&model.id("policy", branch)).cloned().unwrap_or_default()
+        let versions = model.policy_versions.get(&model.id("policy", branch)).into_iter().flatten();
+        versions.map(|version| PolicyVersion::clone(version)).collect()
     }
 
     /// All requests since the start or the last [`Server::clear_requests`]; those to `/_dev` don't count.

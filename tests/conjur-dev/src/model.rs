@@ -3,6 +3,7 @@
 //! Ids are full ids everywhere: `account:kind:identifier`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -127,7 +128,8 @@ pub(crate) struct Model {
     /// By `(member, role)`, so that a role's own roles are one range.
     pub(crate) memberships: BTreeMap<(String, String), Membership>,
     pub(crate) credentials: BTreeMap<String, Credentials>,
-    pub(crate) policy_versions: BTreeMap<String, Vec<PolicyVersion>>,
+    /// Shared: a load copies the model, and the texts are megabytes.
+    pub(crate) policy_versions: BTreeMap<String, Vec<Arc<PolicyVersion>>>,
     /// In the order they were made.
     pub(crate) factory_tokens: Vec<FactoryToken>,
     /// Authenticators that were enabled by request (recording 596): `authn-jwt/k8s`.
