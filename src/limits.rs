@@ -322,9 +322,9 @@ pub const TURN_WAIT: Duration = Duration::from_secs(200);
 
 /// Objects of one connection that are worked on at once, of what is new and of what is repeated each: a namespace alone
 /// gets four fifths, which are enough for several full batches while as many objects write.
-pub const RUNNING_ON_CONNECTION: usize = 1_024;
+pub const RUNNING_ON_CONNECTION: usize = 1_280;
 /// ConjurSecrets that are worked on at once, for the process. A namespace may have four times of what is left free.
-pub const RUNNING_SECRETS: usize = 1_280;
+pub const RUNNING_SECRETS: usize = 1_536;
 /// Objects of any other kind that are worked on at once, for the process, each kind.
 pub const RUNNING_OTHERS: usize = 192;
 /// How often in a row what is new or changed goes before what is repeated, where both wait.
