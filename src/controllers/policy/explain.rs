@@ -102,7 +102,7 @@ impl Run<'_> {
         } else {
             let (parent, name) = parent_and_name(branch);
             format!(
-                "{identity} lacks {needed} on policy {branch}, which mode {mode} needs (it has {has}). With an identity that may load branch {parent}, load this there: - !permit {{role: {}, privileges: [{needed}], resource: !policy {name}}}",
+                "{identity} lacks {needed} on policy {branch}, which mode {mode} needs (it has {has}). Let an identity that may load branch {parent} load this there: - !permit {{role: {}, privileges: [{needed}], resource: !policy {name}}}",
                 role(identity)
             )
         };
@@ -193,7 +193,7 @@ pub fn not_owner(content: &Content, branch: &PolicyBranch, identity: &str, accou
     });
     let message = format!(
         "{first}{identity} does not own branch {branch}: it could never see hosts and users there or \
-         recover their keys. Load this into branch {parent} in mode Update (PATCH), with an identity that may: - !policy {{id: {name}, owner: {}}}; or grant \
+         recover their keys. With an identity that may, load this into branch {parent} in mode Update (PATCH): - !policy {{id: {name}, owner: {}}}; or grant \
          {identity} the role that owns the branch",
         role(identity)
     );

@@ -117,7 +117,7 @@ async fn tell(cluster: &ControlPlane, conjur: &DevConjur) -> Result<()> {
     step("The Secret follows at the next refresh (refreshInterval is 10 s)", follows).await?;
     show_secret(cluster).await?;
 
-    println!("\nSomebody deletes the Secret.");
+    println!("\nThe Secret is deleted by hand.");
     cluster.kubectl(&["delete", "secret", "billing-db", "--namespace", NAMESPACE]).await?;
     step("It comes back", until_password(cluster, "a-second-password")).await?;
     show_secret(cluster).await?;
