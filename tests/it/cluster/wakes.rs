@@ -227,7 +227,7 @@ fn a_source_that_somebody_changes_after_each_write_does_not_keep_us_busy() {
             message = contested => message,
             () = copies => unreachable!("it never ends"),
         };
-        assert!(message.contains("changes each time that it was written"), "{message}");
+        assert!(message.contains("changes after each write of it"), "{message}");
         let is_write = |r: &&testbed::ApiRequest| r.resource == "secrets" && r.verb == "update";
         let writes = api_requests(&bench)[before..].iter().filter(is_write).count();
         assert!((5..=22).contains(&writes), "{writes} writes before it was slowed down");
