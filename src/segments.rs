@@ -1,4 +1,4 @@
-//! [`is_dots`]: what a path must not have as a segment.
+//! One segment of an id, a path or a host: [`is_dots`], which none may be, and what [`matches`] a pattern.
 
 use percent_encoding::percent_decode_str;
 
@@ -18,6 +18,19 @@ pub fn is_dots(segment: &str) -> bool {
     }
 }
 
+/// Whether one segment of an id, or one label of a host, matches a pattern in which each `*` stands for any text.
+pub fn matches(pattern: &str, segment: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == segment };
+    let Some(mut left) = segment.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    left.ends_with(last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,6 +42,23 @@ mod tests {
         }
         for other in ["", "...", "a", "a.", ".a", "%", "%2", "%2e%2e%2e", "%ff", "%2e%ff", "%zz"] {
             assert!(!is_dots(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn each_star_stands_for_any_text_and_all_else_for_itself() {
+        for (pattern, segment, expected) in [
+            ("db", "db", true),
+            ("db", "dbx", false),
+            ("*", "", true),
+            ("db-*", "db-", true),
+            ("db-*", "d", false),
+            ("*-db", "x-db", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c", false),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(matches(pattern, segment), expected, "{pattern} {segment}");
         }
     }
 }

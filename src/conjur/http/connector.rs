@@ -85,8 +85,10 @@ impl Connector {
 
 /// What a proxy wants to see in each request to `server`: without TLS there is no tunnel that it was told for.
 pub(crate) fn credentials_of_proxy(server: &Uri) -> Option<HeaderValue> {
-    let proxy = PROXIES.intercept(server).filter(|_| server.scheme() == Some(&Scheme::HTTP))?;
-    proxy.basic_auth().cloned()
+    if server.scheme() != Some(&Scheme::HTTP) {
+        return None;
+    }
+    PROXIES.intercept(server)?.basic_auth().cloned()
 }
 
 impl Service<Uri> for Connector {

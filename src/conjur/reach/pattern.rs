@@ -6,6 +6,7 @@ use std::str::FromStr;
 use url::Host;
 
 use super::{address, plain};
+use crate::segments;
 
 /// A network (`10.0.0.0/8`), an address, a host name, or a host name with `*`: as the first label for one or more labels,
 /// else for any text within a label.
@@ -34,21 +35,8 @@ impl Pattern {
             (_, Some(0)) => (&pattern[..], &name[..]),
             _ => return false,
         };
-        pattern.iter().zip(name).all(|(pattern, label)| within(pattern, label))
+        pattern.iter().zip(name).all(|(pattern, label)| segments::matches(pattern, label))
     }
-}
-
-/// Whether a label matches, with `*` for any text.
-fn within(pattern: &str, label: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == label };
-    let Some(mut left) = label.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    for part in parts {
-        let Some(at) = left.find(part) else { return false };
-        left = &left[at + part.len()..];
-    }
-    left.ends_with(last)
 }
 
 impl FromStr for Pattern {

@@ -72,10 +72,16 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Bou
 
 /// Which rules of a connection are for a namespace, where that depends on its labels.
 fn selection(facts: &ConnectionView, namespace: &str, ctx: &Context) -> Option<String> {
+    let rules = facts.access.as_ref()?;
+    as_consumer(namespace, ctx, |who| access::selection(rules, who))
+}
+
+/// Judges a namespace by its name and the labels that it has now.
+fn as_consumer<T>(namespace: &str, ctx: &Context, judge: impl FnOnce(Consumer<'_>) -> T) -> T {
     let found = ctx.namespaces.get(&ObjectRef::new(namespace));
     let none = BTreeMap::new();
     let labels = found.as_ref().map_or(&none, |n| n.labels());
-    access::selection(facts.access.as_ref()?, Consumer { namespace, labels })
+    judge(Consumer { namespace, labels })
 }
 
 impl BoundConnection {
@@ -103,15 +109,13 @@ impl BoundConnection {
             return Err(Failure::stalled(Reason::AccessDenied, message));
         }
         let Some(rules) = &self.facts.access else { return Ok(()) };
-        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
-        let none = BTreeMap::new();
-        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
-        let who = Consumer { namespace: &user.namespace, labels };
         let connection = &self.facts.id.name;
-        if ids.is_empty() {
-            return access::check_use(rules, who, connection);
-        }
-        ids.iter().try_for_each(|id| access::check(rules, who, verb, id, connection))
+        as_consumer(&user.namespace, ctx, |who| {
+            if ids.is_empty() {
+                return access::check_use(rules, who, connection);
+            }
+            ids.iter().try_for_each(|id| access::check(rules, who, verb, id, connection))
+        })
     }
 
     /// Calls for each of some ids that can't be asked for and that the rules would let an object of a namespace read, were
@@ -124,22 +128,14 @@ impl BoundConnection {
         each: impl FnMut(&'i str),
     ) {
         let Some(rules) = &self.facts.access else { return ids.for_each(each) };
-        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
-        let none = BTreeMap::new();
-        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
-        let who = Consumer { namespace: &user.namespace, labels };
-        let granted = access::Granted::of(rules, who, Verb::Read);
+        let granted = as_consumer(&user.namespace, ctx, |who| access::Granted::of(rules, who, Verb::Read));
         ids.filter(|id| granted.covers(id)).for_each(each);
     }
 
     /// Of some variables those that an object of a namespace may read. No IO.
     pub fn readable<'i>(&self, ids: impl Iterator<Item = &'i str>, user: &Key, ctx: &Context) -> Vec<String> {
         let Some(rules) = &self.facts.access else { return ids.map(str::to_owned).collect() };
-        let namespace = ctx.namespaces.get(&ObjectRef::new(&user.namespace));
-        let none = BTreeMap::new();
-        let labels = namespace.as_ref().map_or(&none, |n| n.labels());
-        let who = Consumer { namespace: &user.namespace, labels };
-        let granted = access::Granted::of(rules, who, Verb::Read);
+        let granted = as_consumer(&user.namespace, ctx, |who| access::Granted::of(rules, who, Verb::Read));
         ids.filter(|id| granted.includes(id)).map(str::to_owned).collect()
     }
 }

@@ -4,7 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{branch_locks::Loader, document::Content, keys::KeySecret, seen::Seen};
+use super::{
+    branch_locks::Loader,
+    document::Content,
+    keys::KeySecret,
+    seen::{Seen, failed},
+};
 use crate::{
     conjur::{Error, PolicyBranch, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
@@ -48,8 +53,7 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Takes note of a connection that fails, and makes an error of Conjur a failure.
     pub fn failed(&self, error: Error) -> Failure {
-        self.ctx.clients.call_failed(self.through, &error);
-        error.into()
+        failed(error, self.through, self.ctx)
     }
 
     /// A branch, as the operator loads it.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::plan::Failure;
+
 use crate::{
     api::{Reason, connection::AccessRule},
     limits::FOUND_ID_BYTES,
-    segments::is_dots,
+    segments::{self, is_dots},
 };
 
 /// A namespace that wants to use a connection.
@@ -205,24 +206,12 @@ pub fn glob(pattern: &str, id: &str) -> bool {
             next[i + 1] = if part == "**" {
                 reached[i] || next[i]
             } else {
-                reached[i] && segment_matches(part, segment)
+                reached[i] && segments::matches(part, segment)
             };
         }
         reached = next;
     }
     reached[id.len()]
-}
-
-fn segment_matches(pattern: &str, segment: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == segment };
-    let Some(mut left) = segment.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    for part in parts {
-        let Some(at) = left.find(part) else { return false };
-        left = &left[at + part.len()..];
-    }
-    left.ends_with(last)
 }
 
 #[cfg(test)]
