@@ -12,10 +12,10 @@ use crate::{
     conjur::{self, Error, Listing, Ownership, RoleId},
     plan::{
         Failure,
+        full_id::{has_key, kind_of},
         policy::{
             cascade,
             change_set::{ChangeSet, Deletions, Losses, Named, is_allowed},
-            full_id::{has_key, kind_of},
             removal::Hangs,
         },
     },

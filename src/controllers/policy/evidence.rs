@@ -13,10 +13,8 @@ use crate::{
     controllers::{Context, connection::pool::ReadyConnection},
     plan::{
         Failure,
-        policy::{
-            announcement::{BranchVersion, SeenRole},
-            removal::Hangs,
-        },
+        effect::evidence::{BranchVersion, Origin},
+        policy::removal::Hangs,
     },
 };
 
@@ -47,7 +45,7 @@ pub async fn existing(
     ids: &BTreeSet<String>,
     through: &ReadyConnection,
     ctx: &Context,
-) -> Result<BTreeMap<String, SeenRole>, Failure> {
+) -> Result<BTreeMap<String, Origin>, Failure> {
     let mut by_kind: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for id in ids {
         if let Ok(parsed) = id.parse::<RoleId>() {
@@ -81,7 +79,7 @@ pub async fn each(
     ids: &BTreeSet<String>,
     through: &ReadyConnection,
     ctx: &Context,
-) -> Result<BTreeMap<String, SeenRole>, Failure> {
+) -> Result<BTreeMap<String, Origin>, Failure> {
     let mut found = BTreeMap::new();
     for id in ids.iter().filter_map(|r| r.parse::<RoleId>().ok()) {
         let shown = through.client.show_resource(&id.kind, &id.id).await;
@@ -94,7 +92,7 @@ pub async fn each(
 #[derive(Default)]
 pub struct All {
     /// What tells who made each.
-    pub seen: BTreeMap<String, SeenRole>,
+    pub seen: BTreeMap<String, Origin>,
     /// What each hangs on.
     pub hangs: BTreeMap<String, Hangs>,
 }
@@ -124,6 +122,6 @@ pub async fn list(
     Ok(found)
 }
 
-fn seen(resource: Resource) -> (String, SeenRole) {
-    (resource.id, SeenRole { created_at: resource.created_at, policy: resource.policy })
+fn seen(resource: Resource) -> (String, Origin) {
+    (resource.id, Origin { created_at: resource.created_at, policy: resource.policy })
 }

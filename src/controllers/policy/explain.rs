@@ -16,10 +16,7 @@ use crate::{
     },
     conjur::{Error, Lane, PolicyBranch},
     limits::BRANCH_AGAIN,
-    plan::{
-        Class, Failure,
-        policy::{announcement::Announcement, refusal::mended_by},
-    },
+    plan::{Class, Failure, effect::announcement::Announcement, policy::refusal::mended_by},
     runtime::{Key, report},
 };
 

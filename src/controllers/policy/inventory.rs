@@ -12,8 +12,8 @@ use crate::{
     metrics::SecretWrite,
     plan::{
         Failure,
-        policy::{
-            announcement::newest,
+        effect::{
+            evidence::newest,
             inventory::{INVENTORY_KEY, InventoriedLoad, Inventory, secret_name},
         },
         secret::{Desired, OwnKeys, Owner, SecretRead, refuse_unless_ours},

@@ -24,11 +24,11 @@ use crate::{
     metrics::SecretWrite,
     plan::{
         Failure,
-        policy::{
+        effect::{
             announcement::{Announcement, PENDING_KEY},
             inventory::secret_name,
-            secret_keys::{RoleKeys, default_keys_name, role_keys},
         },
+        policy::secret_keys::{RoleKeys, default_keys_name, role_keys},
         secret::{Desired, OwnKeys, SecretRead, refuse_unless_ours},
     },
     runtime::{Key, failure::no_room},

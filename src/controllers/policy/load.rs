@@ -19,7 +19,7 @@ use crate::{
     conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch},
     plan::{
         Class, Failure,
-        policy::announcement::{Announcement, newest},
+        effect::{announcement::Announcement, evidence::newest},
     },
     runtime::{Outcome, report},
     sensitive::Sensitive,

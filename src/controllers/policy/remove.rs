@@ -27,10 +27,8 @@ use crate::{
     },
     limits::REFUSED_AGAIN,
     plan::{
-        Failure, LOOK_AGAIN,
-        connection::access::Verb,
-        policy::{branch_claims::server, inventory::secret_name},
-        secret::Owner,
+        Failure, LOOK_AGAIN, connection::access::Verb, effect::inventory::secret_name,
+        policy::branch_claims::server, secret::Owner,
     },
     runtime::{Key, Outcome, ReconcileError},
 };

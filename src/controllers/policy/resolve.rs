@@ -23,7 +23,11 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
-        policy::announcement::{Announcement, BranchVersion, Resolution, SeenRole, resolve},
+        effect::{
+            announcement::Announcement,
+            evidence::{BranchVersion, Origin},
+            resolve::{Resolution, resolve},
+        },
         secret::{Owner, is_written_for},
     },
     runtime::Key,
@@ -38,7 +42,7 @@ impl Run<'_> {
     }
 
     /// The roles that exist, with what tells who made them.
-    pub async fn existing(&self, roles: &BTreeSet<String>) -> Result<BTreeMap<String, SeenRole>, Failure> {
+    pub async fn existing(&self, roles: &BTreeSet<String>) -> Result<BTreeMap<String, Origin>, Failure> {
         evidence::existing(roles, self.through, self.ctx).await
     }
 

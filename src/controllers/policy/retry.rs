@@ -22,11 +22,9 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
+        full_id::lies_in,
         hash,
-        policy::{
-            full_id::lies_in,
-            refusal::{self, Next, Wants},
-        },
+        policy::refusal::{self, Next, Wants},
         schedule::share_of,
     },
     runtime::Key,

@@ -21,10 +21,10 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
+        full_id::lies_in,
         hash,
         policy::{
             branch_claims::server,
-            full_id::lies_in,
             secret_keys::{RoleKeys, role_keys},
         },
         schedule::{OFFSETS, Slots},

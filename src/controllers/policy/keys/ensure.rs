@@ -18,10 +18,8 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
-        policy::{
-            announcement::{Announcement, permitted_rotations},
-            full_id::below_account,
-        },
+        effect::{announcement::Announcement, lost_keys::permitted_rotations},
+        full_id::below_account,
         secret::refuse_unless_ours,
     },
     sensitive::Sensitive,

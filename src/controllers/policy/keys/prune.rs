@@ -11,8 +11,8 @@ use crate::{
     },
     plan::{
         Failure,
+        effect::evidence::Origin,
         policy::{
-            announcement::SeenRole,
             document::DeletionKind,
             removed_roles::{may_go, went},
         },
@@ -28,7 +28,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// Conjur's.
-    pub async fn roles_that_may_go(&self, kept: &KeySecret) -> Result<BTreeMap<String, SeenRole>, Failure> {
+    pub async fn roles_that_may_go(&self, kept: &KeySecret) -> Result<BTreeMap<String, Origin>, Failure> {
         let document = &self.content.document;
         let deletes = document.deletions.iter().any(|d| d.statement == DeletionKind::Delete);
         let named: BTreeSet<&str> = document.roles.iter().map(|role| role.id.as_str()).collect();
@@ -48,7 +48,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// Conjur's.
-    pub async fn gone_of(&self, before: &BTreeMap<String, SeenRole>) -> Result<BTreeSet<String>, Failure> {
+    pub async fn gone_of(&self, before: &BTreeMap<String, Origin>) -> Result<BTreeSet<String>, Failure> {
         if before.is_empty() {
             return Ok(BTreeSet::new());
         }

@@ -10,9 +10,9 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
+        full_id::has_key,
         policy::{
             branch_claims::Place,
-            full_id::has_key,
             removal::{self, Removal},
         },
     },

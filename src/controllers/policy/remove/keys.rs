@@ -12,9 +12,9 @@ use crate::{
     },
     plan::{
         Failure,
+        effect::announcement::PENDING_KEY,
+        full_id::lies_in,
         policy::{
-            announcement::PENDING_KEY,
-            full_id::lies_in,
             key_retention::{Known, home, is_gone},
             secret_keys::RoleKeys,
         },

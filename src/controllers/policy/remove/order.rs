@@ -17,10 +17,8 @@ use crate::{
         policy::{evidence::All, seen::may_load_through},
     },
     plan::{
-        Class, Failure,
-        connection::access::Verb,
-        policy::{full_id::below_account, inventory::Inventory, removal::Removal},
-        secret::Owner,
+        Class, Failure, connection::access::Verb, effect::inventory::Inventory, full_id::below_account,
+        policy::removal::Removal, secret::Owner,
     },
     runtime::Key,
 };
