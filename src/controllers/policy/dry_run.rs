@@ -16,7 +16,7 @@ use crate::{
         condition::{READY, find},
         policy::LoadMode,
     },
-    conjur::{self, Changes, DryRun, Error, Item, Ownership},
+    conjur::{Changes, DryRun, Error, Item, Ownership},
     controllers::Context,
     plan::{
         Failure,
@@ -109,7 +109,8 @@ impl Run<'_> {
     /// All that a load would be refused for.
     pub async fn plan(&self) -> Result<Planned, Failure> {
         let (branch, document) = (&self.seen.branch, self.content.text.as_str().as_bytes());
-        match self.through.client.dry_run_policy(branch, self.how(), document).await {
+        let mode = self.seen.object.mode().into();
+        match self.through.client.dry_run_policy(branch, mode, document).await {
             Ok(DryRun::Valid(changes)) => {
                 let difference = difference(changes);
                 if !difference.is_empty() || self.tells_what_changes().await? {
@@ -151,12 +152,12 @@ impl Run<'_> {
             return Ok(true);
         }
         // Needs the same privilege as Replace, without going through all that the branch holds.
-        let mode = match self.how() {
-            conjur::LoadMode::Append => conjur::LoadMode::Append,
-            conjur::LoadMode::Update | conjur::LoadMode::Replace => conjur::LoadMode::Update,
+        let mode = match self.seen.object.mode() {
+            LoadMode::Append => LoadMode::Append,
+            LoadMode::Update | LoadMode::Replace => LoadMode::Update,
         };
         let new = format!("- !variable conjur-operator-asks-what-dry-runs-tell/{}\n", self.seen.owner.uid);
-        match self.through.client.dry_run_policy(&self.seen.branch, mode, new.as_bytes()).await {
+        match self.through.client.dry_run_policy(&self.seen.branch, mode.into(), new.as_bytes()).await {
             Ok(DryRun::Valid(changes)) => Ok(!changes.created.is_empty()),
             Ok(DryRun::Invalid(_)) => Ok(false),
             Err(error) => Err(self.failed(error)),

@@ -15,8 +15,8 @@ use super::{
     run::{Roles, Run, some_roles},
 };
 use crate::{
-    api::{Reason, policy::LoadMode},
-    conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch},
+    api::Reason,
+    conjur::{Error, Lane, LoadError, Loaded, Ownership, PolicyBranch},
     plan::{
         Class, Failure,
         effect::{announcement::Announcement, evidence::newest},
@@ -134,8 +134,8 @@ impl Run<'_> {
         let resumed = carried.is_some();
         let recorded = self.record_absent().await?;
         let announced = self.announce(made, carried.clone(), kept, roles).await?;
-        let (how, document) = (self.how(), self.content.text.as_str().as_bytes());
-        let load = self.through.client.load_policy(&seen.branch, how, document);
+        let (mode, document) = (seen.object.mode().into(), self.content.text.as_str().as_bytes());
+        let load = self.through.client.load_policy(&seen.branch, mode, document);
         let message = format!(
             "loading {} bytes with {} records into branch {}, since {}",
             document.len(),
@@ -168,15 +168,6 @@ impl Run<'_> {
                 );
                 Err(Failure { message, ..failure })
             }
-        }
-    }
-
-    /// The mode, as the client has it.
-    pub fn how(&self) -> conjur::LoadMode {
-        match self.seen.object.mode() {
-            LoadMode::Append => conjur::LoadMode::Append,
-            LoadMode::Update => conjur::LoadMode::Update,
-            LoadMode::Replace => conjur::LoadMode::Replace,
         }
     }
 

@@ -11,10 +11,22 @@ use super::{
     seen::{Seen, failed},
 };
 use crate::{
-    conjur::{Error, PolicyBranch, RoleId},
+    api::policy::LoadMode,
+    conjur::{self, Error, PolicyBranch, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
     plan::{Failure, policy::branch_claims::Place},
 };
+
+/// The mode of a spec, as the client has it.
+impl From<LoadMode> for conjur::LoadMode {
+    fn from(mode: LoadMode) -> Self {
+        match mode {
+            LoadMode::Append => Self::Append,
+            LoadMode::Update => Self::Update,
+            LoadMode::Replace => Self::Replace,
+        }
+    }
+}
 
 /// What became known of roles during one load.
 #[derive(Default)]
