@@ -67,29 +67,27 @@ pub async fn check(
                 fields.insert("plan".into(), Value::Null);
             }
             ctx.policy_notes.mended(&key, None);
-            if reason == Reason::PolicyDrifted || is_unchecked(&message) || failed {
-                (Reason::Loaded, format!("branch {} holds the document", seen.branch))
-            } else {
+            // Else the status may say that it drifted, or that no one can tell.
+            if ctx.policy_notes.is_as_loaded(&key) && reason == Reason::Loaded {
                 (reason, message)
+            } else {
+                (Reason::Loaded, format!("branch {} holds the document", seen.branch))
             }
         }
         Planned::Is(difference) => match drifted(&run, &key, &difference, kept, fields).await? {
             Some(said) => said,
             None => return Ok(Say::Nothing(None)),
         },
-        Planned::Unsupported(why) | Planned::NotOwner(why) => (Reason::Loaded, unchecked(seen, &why)),
+        Planned::Unsupported(why) | Planned::NotOwner(why) => {
+            ctx.policy_notes.stands_as_loaded(&key, false);
+            let message = format!(
+                "branch {} held the document when it was loaded; whether it still does can't be checked: {why}",
+                seen.branch
+            );
+            (Reason::Loaded, message)
+        }
     };
     Ok(Say::Is { reason, message, again: slots.map(|slots| ctx.policy_notes.handled(&key, slots)) })
-}
-
-const UNCHECKED: &str = "; whether it still does can't be checked: ";
-
-fn unchecked(seen: &Seen, why: &str) -> String {
-    format!("branch {} held the document when it was loaded{UNCHECKED}{why}", seen.branch)
-}
-
-fn is_unchecked(message: &str) -> bool {
-    message.contains(UNCHECKED)
 }
 
 async fn drifted(
@@ -100,6 +98,7 @@ async fn drifted(
     fields: &mut Map<String, Value>,
 ) -> Result<Option<(Reason, String)>, Failure> {
     let Run { seen, ctx, .. } = *run;
+    ctx.policy_notes.stands_as_loaded(key, false);
     fields.insert("plan".into(), json!(difference.to_status()));
     let what = format!(
         "branch {} no longer holds what the document says: a load would {}{}",

@@ -21,7 +21,7 @@ use crate::{
         Class, Failure,
         effect::{announcement::Announcement, evidence::newest},
     },
-    runtime::{Outcome, report},
+    runtime::{Key, Outcome, report},
     sensitive::Sensitive,
 };
 
@@ -75,6 +75,7 @@ pub async fn load(
         kept.write(seen, None, &BTreeMap::new(), ctx).await?;
     }
     ctx.events.publish(seen.object, EventType::Normal, Reason::Loaded, "Load", &message);
+    ctx.policy_notes.stands_as_loaded(&Key::of(seen.object), true);
     // While the branch is still locked: who waits for it looks at once whose it is.
     claims::note(seen.object, &Ok(Outcome::NotDue(None)), ctx);
     Ok(Some(message))
