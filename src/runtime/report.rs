@@ -96,23 +96,20 @@ fn news<K: Object>(old: Option<&Condition>, new: Option<&Condition>) -> Option<E
 /// Those of the API server; that the object is gone is none.
 pub async fn write_fields<K: Object>(
     object: &K,
-    mut fields: Map<String, Value>,
+    fields: Map<String, Value>,
     lane: Lane,
     ctx: &Shared,
 ) -> Result<(), cluster::Error> {
     let key = Key::of(object);
-    let mut standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_default();
-    fields.retain(|name, value| standing.get(name).unwrap_or(&Value::Null) != value);
-    if fields.is_empty() {
-        return Ok(());
-    }
+    let standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_else(|| Value::Object(Map::new()));
+    let mut status = standing.clone();
+    merge(&mut status, fields);
+    let Some(patch) = merge_patch(&standing, &status) else { return Ok(()) };
     let api = K::api(ctx.cluster.client(), &key.namespace);
     // Each call has a deadline of its own; waiting for its turn behind thousands of other writes is no fault.
-    let fields = Value::Object(fields);
-    match ctx.cluster.patch_status(&api, &key.name, &fields, lane).await {
+    match ctx.cluster.patch_status(&api, &key.name, &patch, lane).await {
         Ok(written) => {
-            merge(&mut standing, fields);
-            ctx.statuses.remember(object, &written, standing);
+            ctx.statuses.remember(object, &written, status);
             Ok(())
         }
         Err(cluster::Error::NotFound(_)) => Ok(()),
@@ -121,8 +118,7 @@ pub async fn write_fields<K: Object>(
 }
 
 /// Fields over a status, as the API server merges them: null takes one away.
-fn merge(status: &mut Value, fields: Value) {
-    let Value::Object(fields) = fields else { return };
+fn merge(status: &mut Value, fields: Map<String, Value>) {
     if !status.is_object() {
         *status = Value::Object(Map::new());
     }
@@ -136,8 +132,22 @@ fn merge(status: &mut Value, fields: Value) {
     }
 }
 
+/// What makes one JSON document of another, as a JSON merge patch (RFC 7386); none where they say the same. Null says the
+/// same as nothing at all.
+fn merge_patch(from: &Value, to: &Value) -> Option<Value> {
+    let Value::Object(to) = to else { return (from != to).then(|| to.clone()) };
+    let old = |name: &str| from.get(name).unwrap_or(&Value::Null);
+    let gone = from.as_object().into_iter().flat_map(Map::keys).filter(|name| !to.contains_key(*name));
+    let gone = gone.filter(|name| !old(name).is_null()).map(|name| (name.clone(), Value::Null));
+    let changed = to.iter().filter_map(|(name, new)| Some((name.clone(), merge_patch(old(name), new)?)));
+    let patch: Map<_, _> = gone.chain(changed).collect();
+    (!patch.is_empty() || !from.is_object()).then_some(Value::Object(patch))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::api::{ConjurConnection, ConjurSecret};
 
@@ -177,14 +187,46 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_says_what_differs_and_what_is_gone() {
+        for (from, to, patch) in [
+            (json!({}), json!({}), None),
+            (json!({ "a": 1 }), json!({ "a": 1 }), None),
+            (json!({ "a": 1, "b": 2 }), json!({ "a": 1, "b": 3 }), Some(json!({ "b": 3 }))),
+            (json!({}), json!({ "a": [] }), Some(json!({ "a": [] }))),
+            (json!({ "a": 1, "b": 2 }), json!({ "b": 2 }), Some(json!({ "a": null }))),
+            (json!({ "a": 1 }), json!({ "a": null }), Some(json!({ "a": null }))),
+            // Null is nothing.
+            (json!({ "a": null }), json!({}), None),
+            (json!({}), json!({ "a": null }), None),
+            (json!({ "a": null }), json!({ "a": 1 }), Some(json!({ "a": 1 }))),
+            // Of objects only what differs; an array is replaced as a whole.
+            (
+                json!({ "a": { "b": 1, "c": 2, "d": 3 } }),
+                json!({ "a": { "b": 1, "c": 4 } }),
+                Some(json!({ "a": { "c": 4, "d": null } })),
+            ),
+            (json!({ "a": [1, { "b": 2 }] }), json!({ "a": [1] }), Some(json!({ "a": [1] }))),
+            (json!({ "a": { "b": 1 } }), json!({}), Some(json!({ "a": null }))),
+            (json!({ "a": { "b": 1 } }), json!({ "a": {} }), Some(json!({ "a": { "b": null } }))),
+            (json!({}), json!({ "a": {} }), Some(json!({ "a": {} }))),
+            // What is new is sent without what it does not say.
+            (json!({}), json!({ "a": { "b": 1, "c": null } }), Some(json!({ "a": { "b": 1 } }))),
+            (json!({ "a": 1 }), json!({ "a": { "b": 2 } }), Some(json!({ "a": { "b": 2 } }))),
+            (json!({ "a": { "b": 2 } }), json!({ "a": 1 }), Some(json!({ "a": 1 }))),
+        ] {
+            assert_eq!(merge_patch(&from, &to), patch, "{from} to {to}");
+        }
+    }
+
+    #[test]
     fn a_written_field_replaces_and_null_takes_away() {
-        let mut status =
-            serde_json::json!({ "keys": 1, "missing": ["a"], "conditions": [{ "type": "Ready" }] });
-        merge(&mut status, serde_json::json!({ "keys": 2, "missing": null, "revision": "r" }));
-        let all = serde_json::json!({ "keys": 2, "conditions": [{ "type": "Ready" }], "revision": "r" });
+        let fields = |fields: Value| fields.as_object().unwrap().clone();
+        let mut status = json!({ "keys": 1, "missing": ["a"], "conditions": [{ "type": "Ready" }] });
+        merge(&mut status, fields(json!({ "keys": 2, "missing": null, "revision": "r" })));
+        let all = json!({ "keys": 2, "conditions": [{ "type": "Ready" }], "revision": "r" });
         assert_eq!(status, all);
         let mut none = Value::Null;
-        merge(&mut none, serde_json::json!({ "keys": 2 }));
-        assert_eq!(none, serde_json::json!({ "keys": 2 }));
+        merge(&mut none, fields(json!({ "keys": 2 })));
+        assert_eq!(none, json!({ "keys": 2 }));
     }
 }
