@@ -4,11 +4,10 @@
 use std::collections::BTreeSet;
 
 use kube::ResourceExt;
-use serde_json::{Map, Value, json};
 
 use super::{dry_run::Planned, evidence, run::Run};
 use crate::{
-    api::{ALLOW_DELETIONS_ANNOTATION, policy::LoadMode},
+    api::{ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, policy::LoadMode},
     conjur::{self, Error, Listing, Ownership, RoleId},
     plan::{
         Failure,
@@ -36,14 +35,14 @@ impl Run<'_> {
     ///
     /// # Errors
     /// `DeletionsNotAllowed`, with what would be deleted in the plan.
-    pub async fn check_deletions_allowed(&self, fields: &mut Map<String, Value>) -> Result<(), Failure> {
+    pub async fn check_deletions_allowed(&self, status: &mut ConjurPolicyStatus) -> Result<(), Failure> {
         if self.seen.object.mode() != LoadMode::Replace || self.deletions_are_allowed() {
             return Ok(());
         }
         let (difference, deletions) = self.deletions(self.plan().await?).await?;
         let Some(refusal) = self.refusal(&deletions) else { return Ok(()) };
         if let Some(difference) = difference {
-            fields.insert("plan".into(), json!(difference.to_status()));
+            status.plan = Some(difference.to_status());
         }
         Err(refusal)
     }

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use kube::{Resource, runtime::events::EventType};
-use serde_json::{Map, Value, json};
 
 use super::{
     claims,
@@ -12,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        ConjurPolicyStatus, Reason,
         condition::{READY, find},
         policy::LoadMode,
     },
@@ -43,7 +42,7 @@ pub enum Planned {
 pub async fn dry_run(
     seen: &Seen<'_>,
     looked: Looked,
-    fields: &mut Map<String, Value>,
+    status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Result<Say, Failure> {
     let key = Key::of(seen.object);
@@ -80,7 +79,7 @@ pub async fn dry_run(
         run.hidden_note(&difference),
         load_notes(&run.refusals(deletions.as_ref()).await?, run.deletions_are_allowed())
     );
-    fields.insert("plan".into(), json!(difference.to_status()));
+    status.plan = Some(difference.to_status());
     if find(seen.object.conditions().1, READY).is_none_or(|c| c.message != message) {
         ctx.events.publish(seen.object, EventType::Normal, Reason::Planned, "DryRun", &message);
     }

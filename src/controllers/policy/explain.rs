@@ -1,7 +1,5 @@
 //! What Conjur's refusals mean for a policy, and what to do about them.
 
-use serde_json::Map;
-
 use super::{
     document::Content,
     keys::KeySecret,
@@ -11,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        ConjurPolicyStatus, Reason,
         policy::{LoadMode, MendedBy},
     },
     conjur::{Error, Lane, PolicyBranch},
@@ -160,6 +158,7 @@ impl Run<'_> {
         announced: &Announcement,
         kept: &KeySecret,
         roles: &Roles,
+        status: &mut ConjurPolicyStatus,
     ) -> Result<Option<Failure>, Failure> {
         if !matches!(error, Error::Unexpected { status: Some(500..), .. }) {
             return Ok(None);
@@ -171,8 +170,8 @@ impl Run<'_> {
             Err(_) => return Ok(None),
         }
         let known = roles.of_ours(self.seen.known_roles(), kept);
-        let fields = Map::from_iter([("createdRoles".to_owned(), some_roles(&known))]);
-        report::write_fields(self.seen.object, fields, Lane::Foreground, self.ctx).await?;
+        let edit = |status: &mut ConjurPolicyStatus| status.created_roles = some_roles(&known);
+        report::write_edit(self.seen.object, status, edit, Lane::Foreground, self.ctx).await?;
         Ok(Some(self.server_failed(error.clone())))
     }
 }

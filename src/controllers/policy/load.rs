@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::EventType;
-use serde_json::{Map, Value, json};
 
 use super::{
     claims,
@@ -15,7 +15,10 @@ use super::{
     run::{Roles, Run, some_roles},
 };
 use crate::{
-    api::Reason,
+    api::{
+        ConjurPolicyStatus, Reason,
+        policy::{PendingLoad, PolicyPlan},
+    },
     conjur::{Error, Lane, LoadError, Loaded, Ownership, PolicyBranch},
     plan::{
         Class, Failure,
@@ -26,17 +29,18 @@ use crate::{
 };
 
 /// Loads the document, or finds out that an announced load of it happened; what there is to say then. None where
-/// something else was asked for before it had its turn.
+/// something else was asked for before it had its turn. `drifted`: what had drifted, if that is why it is loaded.
 ///
 /// # Errors
 /// Any that keeps the document from being loaded. An announcement stays as long as the outcome is not known.
 pub async fn load(
     run: &Run<'_>,
     kept: &mut KeySecret,
-    fields: &mut Map<String, Value>,
+    drifted: Option<PolicyPlan>,
+    status: &mut ConjurPolicyStatus,
 ) -> Result<Option<String>, Failure> {
     let Run { seen, ctx, .. } = *run;
-    let Some(_one_at_a_time) = run.turn().await? else { return Ok(None) };
+    let Some(_one_at_a_time) = run.turn(status).await? else { return Ok(None) };
     let made: BTreeSet<String> = run.content.document.roles.iter().map(|r| r.id.clone()).collect();
     if !made.is_empty() {
         run.require_ownership(&seen.branch).await?;
@@ -54,9 +58,9 @@ pub async fn load(
             (format!("branch {} holds the document since its version {version}", seen.branch), version)
         }
         Before::Open { carried, repeated } => {
-            run.check_deletions_allowed(fields).await?;
+            run.check_deletions_allowed(status).await?;
             let may_go = run.roles_that_may_go(kept).await?;
-            let version = run.announce_and_load(&made, carried, kept, &mut roles).await?;
+            let version = run.announce_and_load(&made, carried, kept, &mut roles, status).await?;
             roles.gone = run.gone_of(&may_go).await?;
             kept.drop_keys(&roles.gone, seen, ctx).await?;
             let again = if repeated {
@@ -68,9 +72,11 @@ pub async fn load(
         }
     };
     run.resolve_inventory(version, &roles.answered).await?;
-    run.say_loaded(fields, version, &made, kept, &roles);
+    // What a load would change, by the last look, is done now; but what drifted stays to be seen.
+    status.plan = drifted;
+    run.say_loaded(status, version, &made, kept, &roles);
     // First this and then the announcement goes: a crash in between must not load it again.
-    report::write_fields(seen.object, fields.clone(), Lane::Foreground, ctx).await?;
+    report::write_status(seen.object, status, Lane::Foreground, ctx).await?;
     if kept.announcement().is_some() {
         kept.write(seen, None, &BTreeMap::new(), ctx).await?;
     }
@@ -130,13 +136,14 @@ impl Run<'_> {
         carried: Option<Announcement>,
         kept: &mut KeySecret,
         roles: &mut Roles,
+        status: &mut ConjurPolicyStatus,
     ) -> Result<i64, Failure> {
         let seen = self.seen;
         let resumed = carried.is_some();
         let recorded = self.record_absent().await?;
-        let announced = self.announce(made, carried.clone(), kept, roles).await?;
-        let (mode, document) = (seen.object.mode().into(), self.content.text.as_str().as_bytes());
-        let load = self.through.client.load_policy(&seen.branch, mode, document);
+        let announced = self.announce(made, carried.clone(), kept, roles, status).await?;
+        let (how, document) = (seen.object.mode().into(), self.content.text.as_str().as_bytes());
+        let load = self.through.client.load_policy(&seen.branch, how, document);
         let message = format!(
             "loading {} bytes with {} records into branch {}, since {}",
             document.len(),
@@ -144,16 +151,18 @@ impl Run<'_> {
             seen.branch,
             Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
         );
-        match progress::shown(load, seen, Reason::Loading, &message, self.ctx).await {
+        match progress::shown(load, seen, Reason::Loading, &message, status, self.ctx).await {
             Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
             Err(LoadError::Refused(error)) => {
                 let failure = self.refused(error).await;
-                self.retract(carried, failure.class, kept, roles).await?;
+                self.retract(carried, failure.class, kept, roles, status).await?;
                 self.take_back(recorded).await?;
                 Err(failure)
             }
             Err(LoadError::Unknown(error)) => {
-                if let Some(failure) = self.failed_at_document(&error, &announced, kept, roles).await? {
+                if let Some(failure) =
+                    self.failed_at_document(&error, &announced, kept, roles, status).await?
+                {
                     return Err(failure);
                 }
                 let mut failure = self.failed(error);
@@ -179,9 +188,9 @@ impl Run<'_> {
         carried: Option<Announcement>,
         kept: &mut KeySecret,
         roles: &mut Roles,
+        status: &mut ConjurPolicyStatus,
     ) -> Result<Announcement, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
-        let mut fields = Map::new();
         if made.is_empty() && carried.is_none() {
             let version = match self.versions(&seen.branch).await {
                 Ok(versions) => Some(newest(&versions)),
@@ -189,11 +198,14 @@ impl Run<'_> {
                 Err(Error::NotFound { .. } | Error::Forbidden { .. }) => None,
                 Err(error) => return Err(self.failed(error)),
             };
-            let pending = json!({
-                "documentHash": seen.hash, "version": version, "inputs": seen.inputs, "loader": self.our_role(),
-            });
-            fields.insert("pending".into(), pending);
-            report::write_fields(seen.object, fields, Lane::Foreground, ctx).await?;
+            let pending = PendingLoad {
+                document_hash: seen.hash.clone(),
+                version,
+                inputs: seen.inputs.clone(),
+                loader: Some(self.our_role()),
+            };
+            let edit = |status: &mut ConjurPolicyStatus| status.pending = Some(pending.clone());
+            report::write_edit(seen.object, status, edit, Lane::Foreground, ctx).await?;
             return Ok(self.announcement(BTreeSet::new(), version.unwrap_or(0)));
         }
         // Looked at before the version, so that a role made in between is not taken for one of the operator's.
@@ -213,9 +225,9 @@ impl Run<'_> {
         let mut known = seen.known_roles();
         known.extend(announced.owed.iter().cloned());
         if !known.is_empty() {
-            fields.insert("createdRoles".into(), json!(known));
+            let edit = |status: &mut ConjurPolicyStatus| status.created_roles = some_roles(&known);
+            report::write_edit(seen.object, status, edit, Lane::Foreground, ctx).await?;
         }
-        report::write_fields(seen.object, fields, Lane::Foreground, ctx).await?;
         Ok(announced)
     }
 
@@ -227,15 +239,17 @@ impl Run<'_> {
         class: Class,
         kept: &mut KeySecret,
         roles: &Roles,
+        status: &mut ConjurPolicyStatus,
     ) -> Result<(), Failure> {
         let mut known = self.seen.known_roles();
         if carried.is_none() {
             known = roles.of_ours(known, kept);
         }
-        let mut fields = Map::new();
-        fields.insert("pending".into(), Value::Null);
-        fields.insert("createdRoles".into(), some_roles(&known));
-        report::write_fields(self.seen.object, fields, Lane::Foreground, self.ctx).await?;
+        let edit = |status: &mut ConjurPolicyStatus| {
+            status.pending = None;
+            status.created_roles = some_roles(&known);
+        };
+        report::write_edit(self.seen.object, status, edit, Lane::Foreground, self.ctx).await?;
         if kept.announcement().is_some() && kept.announcement() != carried.as_ref() {
             // One that is tried again soon keeps its place.
             if carried.is_none() && class == Class::Stalled && kept.holds_nothing_else() {
@@ -278,26 +292,23 @@ impl Run<'_> {
 
     fn say_loaded(
         &self,
-        fields: &mut Map<String, Value>,
+        status: &mut ConjurPolicyStatus,
         version: i64,
         made: &BTreeSet<String>,
         kept: &KeySecret,
         roles: &Roles,
     ) {
-        let status = self.seen.object.status.as_ref();
         let mut known = roles.of_ours(self.seen.known_roles(), kept);
         known.extend(made.iter().filter(|role| kept.has_key(role)).cloned());
         known.extend(roles.created.iter().chain(&roles.unclear).cloned());
-        if status.and_then(|s| s.version) != Some(version) {
+        if status.version != Some(version) {
             let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-            fields.insert("lastLoadTime".into(), now.to_string().into());
+            status.last_load_time = Some(Time(now));
         }
-        fields.insert("version".into(), version.into());
-        fields.insert("loadedHash".into(), self.seen.hash.clone().into());
-        fields.insert("observedInputs".into(), self.seen.inputs.clone().into());
-        fields.insert("pending".into(), Value::Null);
-        // What a load would change, by the last look, is done now; but what drifted stays to be seen.
-        fields.entry("plan").or_insert(Value::Null);
-        fields.insert("createdRoles".into(), some_roles(&known));
+        status.version = Some(version);
+        status.loaded_hash = Some(self.seen.hash.clone());
+        status.observed_inputs = Some(self.seen.inputs.clone());
+        status.pending = None;
+        status.created_roles = some_roles(&known);
     }
 }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
-
 use super::{
     branch_locks::Loader,
     document::Content,
@@ -83,7 +81,7 @@ impl Run<'_> {
     }
 }
 
-/// Null, which removes the field, where there are none.
-pub fn some_roles(roles: &BTreeSet<String>) -> Value {
-    if roles.is_empty() { Value::Null } else { json!(roles) }
+/// As the status names roles: not at all where there are none.
+pub fn some_roles(roles: &BTreeSet<String>) -> Option<Vec<String>> {
+    (!roles.is_empty()).then(|| roles.iter().cloned().collect())
 }

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use kube::{ResourceExt, runtime::events::EventType};
-use serde_json::{Map, Value, json};
 
 use super::{KeySecret, keys_of, made_on, named_us};
 use crate::{
-    api::{ROTATE_KEYS_ANNOTATION, Reason},
+    api::{ConjurPolicyStatus, ROTATE_KEYS_ANNOTATION, Reason},
     conjur::{Error, RoleId},
     controllers::{
         Context,
@@ -92,16 +91,11 @@ impl KeySecret {
 pub async fn ensure_keys_stored(
     seen: &Seen<'_>,
     kept: &mut KeySecret,
-    fields: &mut Map<String, Value>,
+    status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Result<bool, Failure> {
-    let mut roles = match fields.get("createdRoles") {
-        // Null: a load just found out that there are none.
-        Some(listed) => {
-            listed.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-        }
-        None => seen.known_roles(),
-    };
+    // A load may just have made some, or found out that there are none.
+    let mut roles: BTreeSet<String> = status.created_roles.iter().flatten().cloned().collect();
     let lost: Vec<String> = roles.iter().filter(|role| !kept.has_key(role)).cloned().collect();
     if !lost.is_empty() {
         let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(false) };
@@ -133,7 +127,7 @@ pub async fn ensure_keys_stored(
                 stay_lost.push(login);
             }
         }
-        fields.insert("createdRoles".into(), json!(roles));
+        status.created_roles = Some(roles.iter().cloned().collect());
         if !stay_lost.is_empty() {
             return Err(not_stored(seen, &stay_lost));
         }
