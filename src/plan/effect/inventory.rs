@@ -463,13 +463,33 @@ mod tests {
         announced(&mut inventory, "sha", 4, "- !variable a\n");
         announced(&mut inventory, "sha", 6, "- !variable b\n");
         assert_eq!((inventory.loads.len(), inventory.loads[0].since), (1, 4));
-        inventory.resolve("s", "app", &[version(7, "sha", "demo:host:ops")], true);
+        let others = [5, 6].map(|n| version(n, "x", "demo:user:admin"));
+        let versions = [&others[..], &[version(7, "sha", "demo:host:ops")]].concat();
+        inventory.resolve("s", "app", &versions, true);
         announced(&mut inventory, "next", 7, "- !variable b\n");
         inventory.resolve("s", "app", &[version(8, "next", "demo:host:ops")], true);
         let paths = |i: usize| inventory.loads[i].absent["variable"].iter().cloned().collect::<Vec<_>>();
         assert_eq!((paths(0), paths(1)), (vec!["a".to_owned()], vec!["b".to_owned()]));
         let json = serde_json::to_string(&inventory).unwrap();
         assert_eq!(serde_json::from_str::<Inventory>(&json).unwrap(), inventory);
+    }
+
+    #[test]
+    fn where_an_earlier_try_is_no_longer_listed_what_it_may_have_made_is_unclear() {
+        let mut inventory = Inventory::default();
+        announced(&mut inventory, "sha", 4, "- !variable a\n- !variable b\n");
+        announced(&mut inventory, "sha", 26, "- !variable c\n");
+        let versions: Vec<_> = (8..27).map(|v| version(v, "x", "demo:user:admin")).collect();
+        let versions = [&versions[..], &[version(27, "sha", "demo:host:ops")]].concat();
+        inventory.resolve("s", "app", &versions, true);
+        let policy = Some("demo:policy:app");
+        let there = [("a", "t5"), ("c", "t27")]
+            .map(|(name, at)| (format!("demo:variable:app/{name}"), seen(at, policy)));
+        let there = BTreeMap::from(there);
+        let ours = inventory.ours("s", "app", "demo", &there);
+        assert_eq!(ours.keys().collect::<Vec<_>>(), ["demo:variable:app/c"]);
+        let unclear = inventory.unclear("s", "app", "demo", &there);
+        assert_eq!(unclear.iter().collect::<Vec<_>>(), ["demo:variable:app/a"]);
     }
 
     #[test]
