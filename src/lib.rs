@@ -18,6 +18,7 @@ pub mod cli;
 pub mod cluster;
 pub mod conjur;
 pub mod controllers;
+pub mod effect;
 pub mod fair;
 mod gate;
 pub mod heartbeat;

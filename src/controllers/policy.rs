@@ -16,8 +16,6 @@
 //! - One replica acts: the Lease, and within it [`Branches`].
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
-mod branch_locks;
-mod branch_turn;
 mod cache;
 mod claimed;
 mod claims;
@@ -27,19 +25,17 @@ mod document;
 mod documents;
 mod drift;
 mod dry_run;
-mod evidence;
 mod explain;
-mod inventory;
-mod keys;
+mod kept_elsewhere;
 mod load;
-mod own_writes;
+mod lost_keys;
 mod places;
 mod progress;
 mod remove;
-mod resolve;
 mod retry;
 mod run;
 mod seen;
+mod turn;
 
 use std::time::Duration;
 
@@ -52,9 +48,7 @@ use kube::{
 };
 
 use self::{
-    branch_locks::Made,
     document::{Content, Looked},
-    keys::KeySecret,
     retry::Earned,
     run::Run,
     seen::{Say, Seen, drift_slots, observe},
@@ -66,13 +60,14 @@ use crate::{
         policy::{LoadMode, PolicyAction},
     },
     conjur::{Lane, PolicyBranch},
+    effect::{branch_locks::Made, keys::KeySecret},
     limits::POLICY_DEADLINE,
     metrics::Kind,
     plan::{Failure, connection::access::Verb, policy::refusal::looked_again},
     runtime::{Key, Object, Outcome, Reconcile, ReconcileError},
 };
 
-pub use self::{branch_locks::Branches, cache::Notes, own_writes::KeyWrites};
+pub use self::cache::Notes;
 
 impl Object for ConjurPolicy {
     const KIND: Kind = Kind::Policy;
@@ -263,7 +258,8 @@ async fn act(
         content.check_roles(object)?;
         Some(content)
     };
-    let mut kept = KeySecret::read(seen, ctx).await?;
+    let named = object.spec.created_roles.as_ref().map(|created| created.secret_name.as_str());
+    let mut kept = KeySecret::read(seen.subject(), named, ctx).await?;
     let say = if seen.says_loaded() && kept.announcement().is_none() {
         looked.text = looked.text.or(content.map(|content| content.text));
         drift::check(seen, looked, &mut kept, status, ctx).await?
@@ -283,7 +279,7 @@ async fn act(
         let again = seen.slots().map(|slots| ctx.policy_notes.handled(&Key::of(object), slots));
         Say::Is { reason: Reason::Loaded, message, again }
     };
-    let all_stored = keys::ensure_keys_stored(seen, &mut kept, status, ctx).await?;
+    let all_stored = lost_keys::ensure_keys_stored(seen, &mut kept, status, ctx).await?;
     Ok(if all_stored { say } else { Say::Nothing(None) })
 }
 

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 
-use super::{dry_run::Planned, evidence, run::Run};
+use super::{dry_run::Planned, run::Run};
 use crate::{
     api::{ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, policy::LoadMode},
     conjur::{self, Error, Listing, Ownership, RoleId},
+    effect::evidence,
     plan::{
         Failure,
         full_id::{has_key, kind_of},
@@ -79,7 +80,7 @@ impl Run<'_> {
     /// No one tells. Where nothing was ever loaded into the branch, there is nothing of its own to delete; not where the
     /// identity may not read that.
     async fn unseen(&self) -> Result<Deletions, Failure> {
-        match self.versions(&self.seen.branch).await {
+        match evidence::versions(self.through, &self.seen.branch).await {
             Ok(versions) => Ok(Deletions::Unseen { never_loaded: versions.is_empty() }),
             Err(Error::NotFound { .. } | Error::Forbidden { .. }) => {
                 Ok(Deletions::Unseen { never_loaded: false })

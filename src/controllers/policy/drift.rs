@@ -6,7 +6,6 @@ use kube::runtime::events::EventType;
 use super::{
     document::Looked,
     dry_run::Planned,
-    keys::KeySecret,
     load,
     run::Run,
     seen::{Say, Seen},
@@ -18,6 +17,7 @@ use crate::{
         policy::LoadMode,
     },
     controllers::Context,
+    effect::keys::KeySecret,
     plan::{Failure, connection::access::Verb, policy::change_set::ChangeSet},
     runtime::{Key, Object},
 };

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::{
-    branch_locks::Loader,
     document::Content,
-    keys::KeySecret,
     seen::{Seen, failed},
 };
 use crate::{
     api::policy::LoadMode,
-    conjur::{self, Error, PolicyBranch, RoleId},
+    conjur::{self, Error, PolicyBranch},
     controllers::{Context, connection::pool::ReadyConnection},
+    effect::branch_locks::Loader,
     plan::{Failure, policy::branch_claims::Place},
 };
 
@@ -23,32 +22,6 @@ impl From<LoadMode> for conjur::LoadMode {
             LoadMode::Update => Self::Update,
             LoadMode::Replace => Self::Replace,
         }
-    }
-}
-
-/// What became known of roles during one load.
-#[derive(Default)]
-pub struct Roles {
-    /// Made by the operator, their keys stored.
-    pub created: BTreeSet<String>,
-    /// Made by the operator, as the answer of this load says.
-    pub answered: BTreeSet<String>,
-    /// Announced at some time: what of them has no key in the end was not made by the operator.
-    pub announced: BTreeSet<String>,
-    /// Announced, there, and perhaps the operator's: no one can tell any more.
-    pub unclear: BTreeSet<String>,
-    /// The operator's, and taken out of Conjur by this load.
-    pub gone: BTreeSet<String>,
-}
-
-impl Roles {
-    /// Those of `known` that this policy made, so that their keys must be there.
-    pub fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
-        known.retain(|role| {
-            !self.gone.contains(role)
-                && (kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role))
-        });
-        known
     }
 }
 
@@ -73,11 +46,6 @@ impl Run<'_> {
             place: Place::new(&settings.url, &settings.account, branch.as_str()),
             identity: self.through.identity.to_string(),
         }
-    }
-
-    pub fn our_role(&self) -> String {
-        let role = RoleId::from_login(&self.through.account, &self.through.identity);
-        role.map(|r| r.to_string()).unwrap_or_default()
     }
 }
 

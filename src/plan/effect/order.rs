@@ -211,7 +211,10 @@ fn it_is_announced(view: &View) -> Option<Step> {
     if in_secret && before.roles.is_none() && !(fault!(VersionsBeforeRoles) && before.version.is_none()) {
         return Some(Step::Learn(Question::Roles));
     }
-    let Some(version) = before.version else { return Some(Step::Learn(Question::Version)) };
+    let Some(version) = before.version else {
+        let question = if in_secret { Question::Version } else { Question::VersionIfReadable };
+        return Some(Step::Learn(question));
+    };
     if !in_secret {
         return Some(Step::Do(Effect::Say(Said {
             document: view.request.document.clone(),

@@ -82,8 +82,10 @@ pub enum Question {
     InventoryVersion,
     /// Which of the roles that the document makes exist?
     Roles,
-    /// The version of the branch; none where the identity may not read it and the document makes no roles.
+    /// The version of the branch.
     Version,
+    /// The same; none where the identity may not read it.
+    VersionIfReadable,
     /// May keys of this server be put into the Secret?
     SameServer,
     /// Which of these roles did the load take away?
@@ -141,6 +143,26 @@ pub enum Effect {
     Unsay(BTreeSet<String>),
     /// The load was refused: put the earlier announcement into the Secret, or none.
     Withdraw(Option<Announcement>),
+}
+
+impl Effect {
+    /// As traces name it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Inventory(_) => "inventory",
+            Self::Announce(_) => "announce",
+            Self::Say(_) => "say",
+            Self::SayRoles(_) => "say-roles",
+            Self::Load => "load",
+            Self::Rotate(_) => "rotate",
+            Self::Store(_) => "store",
+            Self::DropKeys(_) => "drop-keys",
+            Self::Record { .. } => "record",
+            Self::Clear => "clear",
+            Self::Unsay(_) => "unsay",
+            Self::Withdraw(_) => "withdraw",
+        }
+    }
 }
 
 /// What came of an effect.
@@ -492,7 +514,7 @@ impl View {
                 self.inventory.version = versions.map(|versions| newest(&versions));
             }
             (Question::Roles, Fact::Roles(roles)) => self.before.roles = Some(roles),
-            (Question::Version, Fact::Versions(versions)) => {
+            (Question::Version | Question::VersionIfReadable, Fact::Versions(versions)) => {
                 self.before.version = Some(versions.map(|versions| newest(&versions)));
             }
             (Question::SameServer, _) => self.before.same_server = true,

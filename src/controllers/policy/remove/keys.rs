@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Done, Kept, Run, key_secrets, server};
 use crate::{
     conjur::{Lane, Ownership, PolicyBranch},
-    controllers::policy::{
+    effect::{
         evidence,
         keys::{made_on, roles_in, take_out},
     },

@@ -12,10 +12,8 @@ use kube::{Resource, ResourceExt};
 use super::{Kept, Run, server};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
-    controllers::{
-        connection::access,
-        policy::{evidence::All, seen::may_load_through},
-    },
+    controllers::{connection::access, policy::seen::may_load_through},
+    effect::evidence::All,
     plan::{
         Class, Failure, connection::access::Verb, effect::inventory::Inventory, full_id::below_account,
         policy::removal::Removal, secret::Owner,

@@ -240,9 +240,11 @@ impl World {
             Question::KeptElsewhere(roles, _) => {
                 Fact::Ids(roles.iter().filter(|role| self.twin.contains_key(*role)).cloned().collect())
             }
-            Question::SaidVersions | Question::InventoryVersion | Question::Version | Question::LoadTimes => {
-                Fact::Versions(self.versions_of(document.branch))
-            }
+            Question::SaidVersions
+            | Question::VersionIfReadable
+            | Question::InventoryVersion
+            | Question::Version
+            | Question::LoadTimes => Fact::Versions(self.versions_of(document.branch)),
             Question::RolesThatMayGo => {
                 let makes = document.makes();
                 let stored = self.keys.keys().filter(|role| document.replaces && !makes.contains(*role));

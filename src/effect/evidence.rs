@@ -7,7 +7,6 @@ use std::{
 
 use futures::TryStreamExt;
 
-use super::seen::failed;
 use crate::{
     conjur::{Error, Listing, Page, PolicyBranch, Resource, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
@@ -57,8 +56,11 @@ pub async fn existing(
         let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
         let listing = Listing::of_kind(kind.as_str());
         let few = asked <= AS_LONG_AS_A_PAGE || {
-            let count =
-                through.client.count_resources(&listing).await.map_err(|e| failed(e, through, ctx))?;
+            let count = through
+                .client
+                .count_resources(&listing)
+                .await
+                .map_err(|e| ctx.clients.failure(through, e))?;
             asked / AS_LONG_AS_A_PAGE <= count / u64::from(Page::FIRST.limit)
         };
         if few {
@@ -83,7 +85,7 @@ pub async fn each(
     let mut found = BTreeMap::new();
     for id in ids.iter().filter_map(|r| r.parse::<RoleId>().ok()) {
         let shown = through.client.show_resource(&id.kind, &id.id).await;
-        found.extend(shown.map_err(|e| failed(e, through, ctx))?.map(seen));
+        found.extend(shown.map_err(|e| ctx.clients.failure(through, e))?.map(seen));
     }
     Ok(found)
 }
@@ -116,7 +118,7 @@ pub async fn list(
 ) -> Result<Vec<Resource>, Failure> {
     let mut found = Vec::new();
     let mut pages = pin!(through.client.list_pages(listing, Page::FIRST.limit));
-    while let Some(page) = pages.try_next().await.map_err(|e| failed(e, through, ctx))? {
+    while let Some(page) = pages.try_next().await.map_err(|e| ctx.clients.failure(through, e))? {
         found.extend(page.into_iter().map(|r| Resource { annotations: vec![], permissions: vec![], ..r }));
     }
     Ok(found)

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use tokio::time::timeout;
 
-use super::{branch_locks::Turn, claims, document, progress, run::Run, seen::observe};
+use super::{claims, document, progress, run::Run, seen::observe};
 use crate::{
     api::{ConjurPolicyStatus, Reason},
+    effect::branch_locks::Turn,
     limits::TURN_WAIT,
     plan::{Failure, connection::access::Verb},
     runtime::Key,
