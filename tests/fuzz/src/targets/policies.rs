@@ -2,10 +2,10 @@
 
 use conjur_operator::conjur::{PolicyBranch, RoleId, VariableId};
 use conjur_operator::plan::connection::access;
-use conjur_operator::plan::policy::announcement::{Announcement, BranchVersion};
+use conjur_operator::plan::effect::inventory::Inventory;
+use conjur_operator::plan::effect::{announcement::Announcement, evidence::BranchVersion};
 use conjur_operator::plan::policy::document;
 use conjur_operator::plan::policy::document_text::{Part, PolicyText};
-use conjur_operator::plan::policy::inventory::Inventory;
 use conjur_operator::plan::policy::secret_keys::role_keys;
 use conjur_operator::sensitive::Sensitive;
 
