@@ -165,8 +165,7 @@ pub async fn load<C: Caller>(
         deletes: asked.deletes,
         inventoried: asked.inventoried,
     };
-    let now = Timestamp::now().as_second();
-    let mut view = View::new(request, now, keys.announcement().cloned(), asked.said.clone());
+    let mut view = View::new(request, keys.announcement().cloned(), asked.said.clone());
     let roles = view.request.known.iter().chain(&view.request.makes).chain(&view.ever_owed);
     view.stored = roles.filter(|role| keys.has_key(role)).cloned().collect();
     let mut load = Load {
@@ -214,8 +213,15 @@ struct Load<'a, C> {
 }
 
 impl<C: Caller> Performer for Load<'_, C> {
+    fn now(&self) -> i64 {
+        Timestamp::now().as_second()
+    }
+
     async fn learn(&mut self, question: &Question, view: &View) -> Result<Fact, Failure> {
         let (through, ctx) = (self.asked.through, self.ctx);
+        if !question.is_of_an_earlier_run() {
+            self.also_there = None;
+        }
         Ok(match question {
             Question::Ownership => self.require_ownership(self.asked.branch).await.map(|()| Fact::Yes)?,
             Question::Room(all) => {
@@ -225,8 +231,14 @@ impl<C: Caller> Performer for Load<'_, C> {
             Question::OwedRoles(roles) => Fact::Roles(evidence::existing(roles, through, ctx).await?),
             Question::OwedVersions(branch) => {
                 let branch = announced_branch(branch)?;
-                let versions = evidence::versions(through, &branch).await;
-                Fact::Versions(Some(versions.map_err(|e| self.failed(e))?))
+                match evidence::versions(through, &branch).await {
+                    Ok(versions) => Fact::Versions(Some(versions)),
+                    // Who may load a branch may still not read it; where keys are owed, the branch is owned.
+                    Err(Error::NotFound { .. } | Error::Forbidden { .. }) if is_nothing_owed(view) => {
+                        Fact::Versions(None)
+                    }
+                    Err(error) => return Err(self.failed(error)),
+                }
             }
             Question::OwedRolesAgain(roles) => Fact::Roles(evidence::each(roles, through, ctx).await?),
             Question::KeptElsewhere(roles, after) => {
@@ -275,6 +287,10 @@ impl<C: Caller> Performer for Load<'_, C> {
     async fn perform(&mut self, effect: &Effect, view: &View) -> Result<Performed, Failure> {
         let (subject, ctx) = (self.asked.subject, self.ctx);
         let no_keys = BTreeMap::new();
+        if !matches!(effect, Effect::Rotate(_) | Effect::Store(_)) {
+            // What was announced elsewhere is resolved.
+            self.also_there = None;
+        }
         match effect {
             Effect::Inventory(inventory) => {
                 if let Some(kept) = &mut self.inventory {
@@ -282,8 +298,6 @@ impl<C: Caller> Performer for Load<'_, C> {
                 }
             }
             Effect::Announce(announced) => {
-                // What was announced elsewhere is resolved.
-                self.also_there = None;
                 self.keys.write(subject, Some(announced.clone()), &no_keys, ctx).await?;
             }
             Effect::Say(said) => self.caller.write(Entry::Said(said)).await?,
@@ -467,6 +481,10 @@ impl<C: Caller> Load<'_, C> {
         );
         Failure { message, ..failure }
     }
+}
+
+fn is_nothing_owed(view: &View) -> bool {
+    view.to_resolve().is_none_or(|announced| announced.owed.is_empty())
 }
 
 fn announced_branch(branch: &str) -> Result<PolicyBranch, Failure> {

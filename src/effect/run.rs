@@ -1,15 +1,21 @@
 //! The only order of steps with IO in it: [`next`] says which, and a performer does it.
 
-use crate::plan::{
-    Failure,
-    effect::{
-        order::next,
-        view::{Effect, Fact, Performed, Question, Step, Verdict, View},
+use crate::{
+    api::Reason,
+    plan::{
+        Failure,
+        effect::{
+            order::next,
+            view::{Effect, Fact, Performed, Question, Step, Verdict, View},
+        },
     },
 };
 
 /// Looks outside, and changes what is outside. It decides nothing.
 pub trait Performer: Send {
+    /// The time, in seconds since 1970.
+    fn now(&self) -> i64;
+
     /// Finds the answer to a question. Changes nothing outside.
     ///
     /// # Errors
@@ -36,13 +42,22 @@ pub trait Performer: Send {
 /// # Errors
 /// The performer's.
 pub async fn run(mut view: View, performer: &mut impl Performer) -> Result<Verdict, Failure> {
+    let mut asked = None;
     loop {
+        view.now = performer.now();
         match next(&view) {
+            Step::Learn(question) if asked.as_ref() == Some(&question) => {
+                let message =
+                    format!("internal error: {question:?} was asked twice; this is a bug in the operator");
+                return Err(Failure::transient(Reason::ApiServerError, message));
+            }
             Step::Learn(question) => {
+                asked = Some(question.clone());
                 let fact = performer.learn(&question, &view).await?;
                 view.learned(question, fact);
             }
             Step::Do(effect) => {
+                asked = None;
                 tracing::trace!(effect = effect.name(), document = view.request.document, "effect");
                 let result = performer.perform(&effect, &view).await?;
                 view.done(effect, result);

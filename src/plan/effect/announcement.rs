@@ -50,7 +50,8 @@ impl Announcement {
     /// This one, together with an earlier one of the same branch whose loads may still happen.
     #[must_use]
     pub fn after(mut self, earlier: Announcement) -> Self {
-        if (&earlier.document, &earlier.inputs) == (&self.document, &self.inputs) {
+        let same = (&earlier.document, &earlier.inputs) == (&self.document, &self.inputs);
+        if same && !fault!(EarlierSinceIsForgotten) {
             self.since = self.since.min(earlier.since);
         }
         self.documents.extend(earlier.documents);

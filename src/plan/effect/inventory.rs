@@ -50,6 +50,9 @@ pub struct InventoriedLoad {
     /// When it happened; none as long as that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<BTreeSet<(String, String)>>,
+    /// It may have happened before that, too: Conjur did not list all versions any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlisted: bool,
     /// By kind, how statements in the branch name the records that did not exist before.
     pub absent: BTreeMap<String, BTreeSet<String>>,
 }
@@ -121,7 +124,6 @@ impl Inventory {
     /// one of which nothing is to be seen did not happen, and is forgotten; unless Conjur no longer lists all versions
     /// since (it keeps 20), so that no one can tell any more (`unclear`).
     pub fn resolve(&mut self, server: &str, branch: &str, versions: &[BranchVersion], no_other: bool) {
-        let mut unlisted = Vec::new();
         for load in self.loads.iter_mut().filter(|l| l.server == server && l.branch == branch) {
             if load.times.is_some() {
                 continue;
@@ -134,11 +136,7 @@ impl Inventory {
                 .collect();
             let all_listed = lists_all_after(load.since, versions);
             if !times.is_empty() {
-                if !all_listed {
-                    // An earlier try of the same load may have happened, too.
-                    unlisted.push(InventoriedLoad { times: Some(BTreeSet::new()), ..load.clone() });
-                }
-                load.times = Some(times);
+                (load.times, load.unlisted) = (Some(times), !all_listed);
             } else if no_other {
                 if all_listed {
                     load.absent.clear();
@@ -146,7 +144,6 @@ impl Inventory {
                 load.times = Some(times);
             }
         }
-        self.loads.extend(unlisted);
         self.tidy();
     }
 
@@ -200,7 +197,7 @@ impl Inventory {
         let ours = self.ours(server, branch, account, there);
         let policy = format!("{account}:policy:{branch}");
         self.named(server, branch)
-            .filter(|(load, ..)| load.times.as_ref().is_some_and(BTreeSet::is_empty))
+            .filter(|(load, ..)| load.unlisted || load.times.as_ref().is_some_and(BTreeSet::is_empty))
             .map(|(_, kind, path)| full_id(account, branch, kind, path))
             .filter(|id| {
                 let seen = there.get(id);
@@ -340,6 +337,7 @@ mod tests {
             loader: "demo:host:ops".into(),
             since,
             times: None,
+            unlisted: false,
             absent: BTreeMap::new(),
         }
     }

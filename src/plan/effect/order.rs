@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A load whose caller is gone may go on in the server for as long as a load may take, in seconds.
-const LONGEST_LOAD: i64 = 600;
+const LONGEST_LOAD: i64 = 900;
 
 /// Looks at what it needs: it passes, asks for what is not known, or says what is to be done.
 type Rule = fn(&View) -> Option<Step>;
@@ -52,8 +52,12 @@ fn keys_in_hand_are_stored(view: &View) -> Option<Step> {
         return None;
     }
     let announced = view.announced.as_ref().map(|announced| &announced.announcement);
-    let mut left = view.pending.as_ref().or(announced)?.clone();
-    left.owed.retain(|role| !view.in_hand.contains(role) && !view.is_elsewhere(role));
+    let standing = view.pending.as_ref().or(announced).cloned();
+    let mut left = standing.unwrap_or_else(|| view.announcement(BTreeSet::new(), 0));
+    left.owed.retain(|role| !view.is_elsewhere(role));
+    if !fault!(StoredKeysStayOwed) {
+        left.owed.retain(|role| !view.in_hand.contains(role));
+    }
     Some(Step::Do(Effect::Store(left)))
 }
 
@@ -61,6 +65,7 @@ fn keys_in_hand_are_stored(view: &View) -> Option<Step> {
 fn what_was_refused_is_withdrawn(view: &View) -> Option<Step> {
     let Some(Answer::Refused { unsaid, withdrawn }) = view.answer else { return None };
     let carried = view.announced.as_ref().and_then(|announced| announced.carried.clone());
+    let carried = carried.filter(|_| !fault!(RefusedForgetsTheEarlier));
     if !unsaid {
         // As long as an earlier load may still make them, none is forgotten.
         let known = if carried.is_some() { view.request.known.clone() } else { view.still_ours() };
@@ -70,7 +75,8 @@ fn what_was_refused_is_withdrawn(view: &View) -> Option<Step> {
         return Some(Step::Do(Effect::Withdraw(carried)));
     }
     let inventory = &view.inventory;
-    if inventory.announced && !inventory.resolved && inventory.stands != inventory.before {
+    let is_announced = inventory.announced && !inventory.resolved && inventory.stands != inventory.before;
+    if is_announced && !fault!(RefusedStaysInventoried) {
         return inventory.before.clone().map(|before| Step::Do(Effect::Inventory(before)));
     }
     Some(Step::Finish(Verdict::Refused))
@@ -129,7 +135,8 @@ fn the_announced_load_is_looked_at(view: &View) -> Option<Step> {
     };
     let absent: BTreeSet<String> =
         announced.owed.iter().filter(|role| !roles.contains_key(*role)).cloned().collect();
-    if announced.any_happened(versions) && !looked.again && !absent.is_empty() && !fault!(NoSecondLook) {
+    let happened = versions.as_ref().is_some_and(|versions| announced.any_happened(versions));
+    if happened && !looked.again && !absent.is_empty() && !fault!(NoSecondLook) {
         return Some(Step::Learn(Question::OwedRolesAgain(absent)));
     }
     None
@@ -137,16 +144,16 @@ fn the_announced_load_is_looked_at(view: &View) -> Option<Step> {
 
 /// A role that an announced load made, and whose key was never stored, has a key that no one ever had.
 fn owed_keys_are_rotated(view: &View) -> Option<Step> {
-    let rotate = view.resolution()?.rotate;
+    let rotate = &view.resolution()?.rotate;
     if rotate.is_empty() {
         return None;
     }
     let announced = view.to_resolve()?;
     if view.looked.elsewhere.is_none() && !fault!(KeptElsewhereIsRotated) {
-        return Some(Step::Learn(Question::KeptElsewhere(rotate, announced.version)));
+        return Some(Step::Learn(Question::KeptElsewhere(rotate.clone(), announced.version)));
     }
-    let mut due = rotate.into_iter().filter(|role| !view.is_elsewhere(role));
-    due.next().map(|role| Step::Do(Effect::Rotate(role)))
+    let mut due = rotate.iter().filter(|role| !view.is_elsewhere(role));
+    due.next().map(|role| Step::Do(Effect::Rotate(role.clone())))
 }
 
 /// A load of the same branch that succeeds shows that no other is under way; one of another branch does not.
@@ -208,6 +215,10 @@ fn it_is_announced(view: &View) -> Option<Step> {
     };
     let in_secret = !view.request.makes.is_empty() || carried.is_some();
     let before = &view.before;
+    if !in_secret && view.pending.is_some() && !fault!(SpentAnnouncementStays) {
+        // Spent: nothing is owed for it. It would be looked at in the place of the one in the status.
+        return Some(Step::Do(Effect::Clear));
+    }
     if in_secret && before.roles.is_none() && !(fault!(VersionsBeforeRoles) && before.version.is_none()) {
         return Some(Step::Learn(Question::Roles));
     }
@@ -237,7 +248,7 @@ fn it_is_announced(view: &View) -> Option<Step> {
 }
 
 fn owed_roles_are_in_the_status(view: &View) -> Option<Step> {
-    let announced = view.announced.as_ref().filter(|announced| !announced.said)?;
+    let announced = view.announced.as_ref().filter(|announced| !announced.said && !fault!(OwedAreNotSaid))?;
     let owed = announced.announcement.owed.iter();
     Some(Step::Do(Effect::SayRoles(view.request.known.iter().chain(owed).cloned().collect())))
 }
@@ -250,7 +261,8 @@ fn it_is_loaded(view: &View) -> Option<Step> {
 fn keys_of_what_is_gone_are_dropped(view: &View) -> Option<Step> {
     let may_go = view.may_go.as_ref().filter(|roles| view.answer.is_some() && !roles.is_empty())?;
     let Some(gone) = &view.gone else { return Some(Step::Learn(Question::RolesGone(may_go.clone()))) };
-    (!gone.is_empty() && !view.dropped).then(|| Step::Do(Effect::DropKeys(gone.clone())))
+    (!gone.is_empty() && !view.dropped && !fault!(GoneKeysStay))
+        .then(|| Step::Do(Effect::DropKeys(gone.clone())))
 }
 
 /// When the load happened goes into the inventory while Conjur still lists its version.

@@ -30,7 +30,8 @@ pub fn resolve(
     versions: &[BranchVersion],
 ) -> Resolution {
     let ours = announced.made(versions);
-    let newest = ours.iter().filter(|v| v.version > announced.since && v.sha256 == announced.document);
+    let is_newest = |v: &BranchVersion| v.version > announced.since || fault!(SinceDoesNotCount);
+    let newest = ours.iter().filter(|v| is_newest(v) && v.sha256 == announced.document);
     let all_listed = lists_all_after(announced.version, versions) || fault!(UnlistedVersionsMadeNothing);
     let mut found = Resolution { happened: newest.map(|v| v.version).max(), ..Resolution::default() };
     for role in &announced.owed {

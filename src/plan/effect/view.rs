@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     announcement::Announcement,
     evidence::{BranchVersion, Origin, newest},
+    faults::fault,
     inventory::{InventoriedLoad, Inventory},
     resolve::{Resolution, resolve},
 };
@@ -92,6 +93,33 @@ pub enum Question {
     RolesGone(BTreeMap<String, Origin>),
     /// When the loads of the branch happened.
     LoadTimes,
+}
+
+impl Question {
+    /// Whether it is about what an earlier run announced.
+    pub fn is_of_an_earlier_run(&self) -> bool {
+        match self {
+            Self::Ownership
+            | Self::Room(_)
+            | Self::MayResolve(_)
+            | Self::OwedRoles(_)
+            | Self::OwedVersions(_)
+            | Self::OwedRolesAgain(_)
+            | Self::KeptElsewhere(..) => true,
+            Self::SaidVersions
+            | Self::Deletions
+            | Self::RolesThatMayGo
+            | Self::Inventory { .. }
+            | Self::AbsentRecords
+            | Self::InventoryVersion
+            | Self::Roles
+            | Self::Version
+            | Self::VersionIfReadable
+            | Self::SameServer
+            | Self::RolesGone(_)
+            | Self::LoadTimes => false,
+        }
+    }
 }
 
 /// The answer to a question.
@@ -242,8 +270,10 @@ pub struct Looked {
     pub may: bool,
     /// Which owed roles exist.
     pub roles: Option<BTreeMap<String, Origin>>,
-    /// The versions of its branch.
-    pub versions: Option<Vec<BranchVersion>>,
+    /// The versions of its branch; none where they can't be read, and nothing is owed.
+    pub versions: Option<Option<Vec<BranchVersion>>>,
+    /// What follows from both.
+    pub found: Option<Resolution>,
     /// The absent ones were looked at once more.
     pub again: bool,
     /// Roles whose keys another object keeps.
@@ -311,7 +341,7 @@ pub enum Answer {
 pub struct View {
     /// What is asked for.
     pub request: Request,
-    /// Seconds since 1970.
+    /// Seconds since 1970, before each step anew.
     pub now: i64,
     /// The announcement in the Secret.
     pub pending: Option<Announcement>,
@@ -368,12 +398,13 @@ pub enum Earlier {
 
 impl View {
     /// A run for a request, of which nothing is known but what the Secret and the status say.
-    pub fn new(request: Request, now: i64, mut pending: Option<Announcement>, said: Option<Said>) -> Self {
-        if let Some(announced) = &mut pending {
+    pub fn new(request: Request, mut pending: Option<Announcement>, said: Option<Said>) -> Self {
+        // What was announced on another server names roles of another account, and is told with them.
+        if let Some(announced) = pending.as_mut().filter(|announced| announced.server == request.server) {
             announced.keep_to_its_branch(&request.account);
         }
         let ever_owed = pending.iter().flat_map(|announced| announced.owed.iter().cloned()).collect();
-        Self { request, now, pending, said, ever_owed, ..Self::default() }
+        Self { request, pending, said, ever_owed, ..Self::default() }
     }
 
     /// The announcement of this run's load of the document, of roles that don't exist at a version of the branch.
@@ -382,7 +413,7 @@ impl View {
         Announcement {
             documents: BTreeSet::from([document.clone()]),
             loaders: BTreeSet::from([loader]),
-            at: self.now,
+            at: if fault!(AnnouncedWithoutTheTime) { 0 } else { self.now },
             since: version,
             document,
             inputs,
@@ -407,10 +438,18 @@ impl View {
     }
 
     /// What is known of the announcement that is to be resolved; none before all of it was looked at.
-    pub fn resolution(&self) -> Option<Resolution> {
-        let announced = self.to_resolve()?;
-        let (Some(roles), Some(versions)) = (&self.looked.roles, &self.looked.versions) else { return None };
-        Some(resolve(announced, roles, versions))
+    pub fn resolution(&self) -> Option<&Resolution> {
+        self.to_resolve()?;
+        self.looked.found.as_ref()
+    }
+
+    fn resolve(&mut self) {
+        let (Some(roles), Some(versions)) = (&self.looked.roles, &self.looked.versions) else { return };
+        let found = self.to_resolve().map(|announced| match versions {
+            Some(versions) => resolve(announced, roles, versions),
+            None => Resolution::default(),
+        });
+        self.looked.found = found;
     }
 
     /// Whether another object is known to keep the key of a role.
@@ -420,18 +459,18 @@ impl View {
 
     /// Roles that are perhaps the operator's: no one can tell any more.
     pub fn all_unclear(&self) -> BTreeSet<String> {
-        let found = self.resolution().unwrap_or_default();
-        self.unclear.union(&found.unclear).cloned().collect()
+        let found = self.resolution().into_iter().flat_map(|found| &found.unclear);
+        self.unclear.iter().chain(found).cloned().collect()
     }
 
     /// What an earlier run left, as far as it was looked at.
     pub fn earlier(&self) -> Earlier {
         if let Some(pending) = &self.pending {
             let happened = self.resolution().and_then(|found| found.happened);
-            let asked =
-                (&pending.document, &pending.inputs) == (&self.request.document, &self.request.inputs);
-            if let (Some(version), true) = (happened, asked) {
-                return Earlier::Happened(version);
+            match (happened, &self.looked.versions) {
+                (Some(version), _) if self.is_asked(pending) => return Earlier::Happened(version),
+                (_, Some(None)) if self.is_asked(pending) => return Earlier::Unreadable,
+                _ => {}
             }
             let mut left = pending.clone();
             left.owed.retain(|role| !self.is_elsewhere(role));
@@ -446,6 +485,13 @@ impl View {
         announced.loaders.extend(said.loader.clone());
         let happened = resolve(&announced, &BTreeMap::new(), versions).happened;
         happened.map_or(Earlier::Nothing, Earlier::Happened)
+    }
+
+    /// Whether an announcement is of the load that is asked for.
+    fn is_asked(&self, pending: &Announcement) -> bool {
+        let Request { document, inputs, server, branch, .. } = &self.request;
+        (document, inputs, server, branch)
+            == (&pending.document, &pending.inputs, &pending.server, &pending.branch)
     }
 
     /// The announcement in the status, where it is of the same load.
@@ -475,7 +521,16 @@ impl View {
     /// The entry of the inventory for a load of the document that is made after a version of the branch.
     pub fn entry(&self, since: i64) -> InventoriedLoad {
         let Request { document, server, branch, loader, .. } = self.request.clone();
-        InventoriedLoad { server, branch, document, loader, since, times: None, absent: BTreeMap::new() }
+        InventoriedLoad {
+            server,
+            branch,
+            document,
+            loader,
+            since,
+            times: None,
+            unlisted: false,
+            absent: BTreeMap::new(),
+        }
     }
 
     /// The known roles that were made by the operator, so that their keys must be there.
@@ -495,18 +550,25 @@ impl View {
             (Question::Ownership, _) => self.checked.owned = true,
             (Question::Room(_), _) => self.checked.room = true,
             (Question::MayResolve(_), _) => self.looked.may = true,
-            (Question::OwedRoles(_), Fact::Roles(roles)) => self.looked.roles = Some(roles),
-            (Question::OwedVersions(_), Fact::Versions(versions)) => self.looked.versions = versions,
+            (Question::OwedRoles(_), Fact::Roles(roles)) => {
+                self.looked.roles = Some(roles);
+                self.resolve();
+            }
+            (Question::OwedVersions(_), Fact::Versions(versions)) => {
+                self.looked.versions = Some(versions);
+                self.resolve();
+            }
             (Question::OwedRolesAgain(_), Fact::Roles(roles)) => {
                 self.looked.roles.get_or_insert_default().extend(roles);
                 self.looked.again = true;
+                self.resolve();
             }
             (Question::KeptElsewhere(..), Fact::Ids(roles)) => self.looked.elsewhere = Some(roles),
             (Question::SaidVersions, Fact::Versions(versions)) => self.said_versions = Some(versions),
             (Question::Deletions, _) => self.checked.may_delete = true,
             (Question::RolesThatMayGo, Fact::Roles(roles)) => self.may_go = Some(roles),
-            (Question::Inventory { .. }, Fact::Inventory(inventory)) => {
-                self.inventory.before = Some(inventory.clone());
+            (Question::Inventory { before }, Fact::Inventory(inventory)) => {
+                self.inventory.before = before.then(|| inventory.clone());
                 self.inventory.stands = Some(inventory);
             }
             (Question::AbsentRecords, Fact::Records(records)) => self.inventory.absent = Some(records),
@@ -555,6 +617,8 @@ impl View {
             Effect::Load => match performed {
                 Performed::Loaded { version, roles } => {
                     self.in_hand.clone_from(&roles);
+                    // A load takes its time, and others write to Secrets.
+                    self.inventory.stands = None;
                     self.answer = Some(Answer::Loaded(version, roles));
                 }
                 _ => self.answer = Some(Answer::Refused { unsaid: false, withdrawn: false }),
@@ -564,6 +628,9 @@ impl View {
                 let keys = std::mem::take(&mut self.in_hand);
                 self.stored.extend(keys.iter().cloned());
                 self.created.extend(keys);
+                if let Some(found) = &mut self.looked.found {
+                    found.rotate.retain(|role| announcement.owed.contains(role));
+                }
                 self.pending = Some(announcement);
             }
             Effect::DropKeys(roles) => {
@@ -571,7 +638,7 @@ impl View {
                 self.dropped = true;
             }
             Effect::Record { .. } => self.recorded = self.loaded(),
-            Effect::Clear => self.pending = None,
+            Effect::Clear => (self.pending, self.looked) = (None, Looked::default()),
             Effect::Unsay(_) => {
                 if let Some(Answer::Refused { unsaid, .. }) = &mut self.answer {
                     *unsaid = true;

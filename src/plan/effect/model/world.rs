@@ -25,6 +25,8 @@ pub struct Document {
     pub branch: &'static str,
     /// Names of the hosts that it makes.
     pub hosts: &'static [&'static str],
+    /// Hosts that it makes, and that are not read out of it.
+    pub unread: &'static [&'static str],
     /// Names of the variables that it makes.
     pub variables: &'static [&'static str],
     /// What the branch made and the document leaves out is deleted.
@@ -34,6 +36,11 @@ pub struct Document {
 }
 
 impl Document {
+    /// Full ids of the hosts that it makes, and that are not read out of it.
+    pub fn unread(&self) -> BTreeSet<String> {
+        self.unread.iter().map(|name| format!("d:host:{}/{name}", self.branch)).collect()
+    }
+
     fn records(&self) -> Vec<Record> {
         let of = |kind: &'static str, names: &[&str]| -> Vec<Record> {
             let record = |name: &&str| Record {
@@ -78,8 +85,10 @@ pub enum By {
 #[derive(Clone, Debug)]
 pub struct Made {
     pub origin: Origin,
-    /// How often its key was rotated.
-    pub generation: u32,
+    /// Its key: another after each rotation.
+    pub key: u32,
+    /// The key that it was made with.
+    pub first: u32,
     pub by: By,
 }
 
@@ -119,10 +128,13 @@ pub struct World {
     pub keeps_inventory: bool,
     /// The Secret of the other object.
     pub twin: BTreeMap<String, u32>,
-    /// A run had no end.
-    pub in_a_circle: bool,
-    /// How often this object's document was loaded.
-    pub loads: u32,
+    /// What went wrong on the way.
+    pub wrong: Option<String>,
+    /// How often each document was loaded for this object.
+    pub loads: BTreeMap<&'static str, u32>,
+    pub last_key: u32,
+    /// A call takes so many seconds.
+    pub seconds: i64,
 }
 
 impl World {
@@ -147,9 +159,12 @@ impl World {
             created_at: at.clone(),
             finished_at: Some(at.clone()),
         });
-        self.loads += u32::from(by == By::Us);
+        if by == By::Us {
+            *self.loads.entry(document.sha).or_default() += 1;
+        }
         let policy = format!("d:policy:{}", document.branch);
-        let records = document.records();
+        let mut records = document.records();
+        records.extend(Document { hosts: document.unread, variables: &[], ..*document }.records());
         if document.replaces {
             self.records.retain(|id, made| {
                 made.origin.policy.as_ref() != Some(&policy) || records.iter().any(|record| record.id == *id)
@@ -160,8 +175,10 @@ impl World {
         for record in records {
             let is_host = record.id.starts_with("d:host:");
             if let Entry::Vacant(new) = self.records.entry(record.id) {
-                keys.extend(is_host.then(|| (new.key().clone(), 0)));
-                new.insert(Made { origin: origin.clone(), generation: 0, by });
+                self.last_key += 1;
+                let key = self.last_key;
+                keys.extend(is_host.then(|| (new.key().clone(), key)));
+                new.insert(Made { origin: origin.clone(), key, first: key, by });
             }
         }
         keys
@@ -169,7 +186,7 @@ impl World {
 
     /// Time passes: others act.
     pub fn tick(&mut self) {
-        self.now += 1;
+        self.now += self.seconds;
         if let Some((document, left)) = self.flying {
             self.flying = if left == 0 { None } else { Some((document, left - 1)) };
             if left == 0 {
@@ -216,7 +233,7 @@ impl World {
             deletes: document.replaces,
             inventoried: self.keeps_inventory,
         };
-        let mut view = View::new(request, self.now, self.pending.clone(), self.said.clone());
+        let mut view = View::new(request, self.pending.clone(), self.said.clone());
         view.stored = self.keys.keys().cloned().collect();
         view
     }
@@ -286,8 +303,12 @@ impl World {
             }
             Effect::Rotate(role) => {
                 if let Some(made) = self.records.get_mut(role) {
-                    made.generation += 1;
-                    hand.insert(role.clone(), made.generation);
+                    if self.keys.get(role) == Some(&made.key) {
+                        self.wrong = Some(format!("the key of {role}, which is in the Secret, was rotated"));
+                    }
+                    self.last_key += 1;
+                    made.key = self.last_key;
+                    hand.insert(role.clone(), made.key);
                 }
             }
             Effect::Store(left) => {
@@ -311,5 +332,13 @@ impl World {
 }
 
 fn unrelated(branch: &'static str) -> Document {
-    Document { sha: "unrelated", branch, hosts: &[], variables: &[], replaces: false, invalid: false }
+    Document {
+        sha: "unrelated",
+        branch,
+        hosts: &[],
+        unread: &[],
+        variables: &[],
+        replaces: false,
+        invalid: false,
+    }
 }
