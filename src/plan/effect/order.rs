@@ -227,6 +227,9 @@ fn it_is_announced(view: &View) -> Option<Step> {
         return Some(Step::Learn(question));
     };
     if !in_secret {
+        // The same load, tried twice, counts from the first.
+        let first = view.said_of_this().and_then(|said| said.version);
+        let version = version.map(|version| first.map_or(version, |first| first.min(version)));
         return Some(Step::Do(Effect::Say(Said {
             document: view.request.document.clone(),
             inputs: view.request.inputs.clone(),

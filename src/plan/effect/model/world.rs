@@ -59,7 +59,7 @@ impl Document {
         self.hosts.iter().map(|name| format!("d:host:{}/{name}", self.branch)).collect()
     }
 
-    fn inputs(&self) -> String {
+    pub fn inputs(&self) -> String {
         format!("{} {}", self.branch, self.replaces)
     }
 
@@ -109,12 +109,16 @@ pub struct World {
     /// Seconds, and the time of each transaction.
     pub now: i64,
     pub versions: BTreeMap<&'static str, Vec<BranchVersion>>,
+    /// What the newest load of the operator did in a branch: the document, and how.
+    pub newest: BTreeMap<&'static str, (&'static str, String)>,
     /// Conjur lists so many versions of a branch; the identity may read none where that is 0.
     pub listed: usize,
     pub records: BTreeMap<String, Made>,
     /// A load whose caller is dead, and after how many calls it commits.
     pub flying: Option<(Document, u32)>,
     pub others: Vec<Other>,
+    /// A load committed after another one was announced that does something else.
+    pub late: bool,
     /// A run is under way.
     pub runs: bool,
     /// The announcement and the keys in the Secret.
@@ -159,6 +163,9 @@ impl World {
             created_at: at.clone(),
             finished_at: Some(at.clone()),
         });
+        if by != By::Stranger {
+            self.newest.insert(document.branch, (document.sha, document.inputs()));
+        }
         if by == By::Us {
             *self.loads.entry(document.sha).or_default() += 1;
         }
@@ -190,6 +197,9 @@ impl World {
         if let Some((document, left)) = self.flying {
             self.flying = if left == 0 { None } else { Some((document, left - 1)) };
             if left == 0 {
+                let announced = self.pending.iter().map(|pending| &pending.inputs);
+                let said = self.said.iter().map(|said| &said.inputs);
+                self.late |= announced.chain(said).any(|inputs| *inputs != document.inputs());
                 self.commit(&document, By::Us);
             }
         }
@@ -279,6 +289,13 @@ impl World {
         }
     }
 
+    /// A load that does something else committed after the look at the version, and before this announcement.
+    fn note_late(&mut self, document: &Document, since: i64) {
+        let newest = self.versions.get(document.branch).and_then(|all| all.last());
+        let other = self.newest.get(document.branch).is_some_and(|(_, inputs)| *inputs != document.inputs());
+        self.late |= other && newest.is_some_and(|newest| newest.version > since);
+    }
+
     /// `hand`: keys that are nowhere else, in the memory of the process.
     pub fn perform(
         &mut self,
@@ -289,8 +306,14 @@ impl World {
         self.tick();
         match effect {
             Effect::Inventory(inventory) => self.inventory = inventory.clone(),
-            Effect::Announce(announced) => self.pending = Some(announced.clone()),
-            Effect::Say(said) => self.said = Some(said.clone()),
+            Effect::Announce(announced) => {
+                self.note_late(document, announced.since);
+                self.pending = Some(announced.clone());
+            }
+            Effect::Say(said) => {
+                self.note_late(document, said.version.unwrap_or_default());
+                self.said = Some(said.clone());
+            }
             Effect::SayRoles(roles) => self.roles.clone_from(roles),
             Effect::Load => {
                 let busy = self.flying.is_some_and(|(flying, _)| flying.branch == document.branch);
