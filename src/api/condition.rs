@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{ConjurConnectionStatus, ConjurPolicyStatus, ConjurSecretStatus, Reason};
+use super::Reason;
 
 /// Condition type that every object has.
 pub const READY: &str = "Ready";
@@ -30,9 +30,10 @@ pub trait Conditioned {
     fn set_conditions(&mut self, conditions: Vec<Condition>);
 }
 
+/// Says of a status that has both as fields of these names that it tells by conditions.
 macro_rules! conditioned {
-    ($($status:ty),+) => {$(
-        impl Conditioned for $status {
+    ($status:ty) => {
+        impl crate::api::condition::Conditioned for $status {
             fn observed_generation(&self) -> Option<i64> {
                 self.observed_generation
             }
@@ -49,9 +50,9 @@ macro_rules! conditioned {
                 self.conditions = Some(conditions);
             }
         }
-    )+};
+    };
 }
-conditioned!(ConjurConnectionStatus, ConjurSecretStatus, ConjurPolicyStatus);
+pub(super) use conditioned;
 
 /// The state that an object's conditions tell of; the table in `docs/reasons.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ pub use auth::{
 pub use id::ConnectionId;
 pub use settings::{AccessMode, LimitsSpec, Reference, Settings};
 
-use super::{GoDuration, bounds, names};
+use super::{GoDuration, bounds, condition::conditioned, names};
 use auth::{namespace_is_given, namespace_is_left_out};
 
 /// How to reach one Conjur account, and the identity to use there.
@@ -206,3 +206,5 @@ pub struct ConjurConnectionStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_inputs: Option<String>,
 }
+
+conditioned!(ConjurConnectionStatus);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use std::time::Duration;
 
-use super::{ConnectionRef, GoDuration, KeySource, names, secret::DeletionPolicy};
+use super::{ConnectionRef, GoDuration, KeySource, condition::conditioned, names, secret::DeletionPolicy};
 
 /// Loads a policy document into a branch of Conjur's policy.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -173,6 +173,8 @@ pub struct ConjurPolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_sync_now: Option<String>,
 }
+
+conditioned!(ConjurPolicyStatus);
 
 /// A document that Conjur refused: what can mend it, so that it is not sent again before.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionRef, GoDuration};
+use super::{ConnectionRef, GoDuration, condition::conditioned};
 
 pub use sources::{
     DataEntry, DataSource, Decode, Extract, Find, KeyFrom, PublicKeys, PublicKeysKind, Rewrite,
@@ -149,6 +149,8 @@ pub struct ConjurSecretStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolled_out: Option<String>,
 }
+
+conditioned!(ConjurSecretStatus);
 
 /// A Secret, as last written by the operator.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
