@@ -56,7 +56,7 @@ use self::{
 use super::{Context, connection::access};
 use crate::{
     api::{
-        ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus, Reason,
+        ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus, ConnectionRef, Reason,
         policy::{LoadMode, PolicyAction},
     },
     conjur::{Lane, PolicyBranch},
@@ -71,7 +71,7 @@ pub use self::cache::Notes;
 
 impl Object for ConjurPolicy {
     const KIND: Kind = Kind::Policy;
-    const USES_CONNECTION: bool = true;
+    const CONNECTION: Option<fn(&Self) -> &ConnectionRef> = Some(|policy| &policy.spec.connection_ref);
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)

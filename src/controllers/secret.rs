@@ -42,7 +42,8 @@ use super::{
 };
 use crate::{
     api::{
-        ConjurSecret, ConjurSecretSpec, ConjurSecretStatus, ConnectionId, Reason, SYNC_NOW_ANNOTATION,
+        ConjurSecret, ConjurSecretSpec, ConjurSecretStatus, ConnectionId, ConnectionRef, Reason,
+        SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
         secret::{RefreshPolicy, WrittenTarget},
     },
@@ -61,7 +62,7 @@ use crate::{
 
 impl Object for ConjurSecret {
     const KIND: Kind = Kind::Secret;
-    const USES_CONNECTION: bool = true;
+    const CONNECTION: Option<fn(&Self) -> &ConnectionRef> = Some(|secret| &secret.spec.connection_ref);
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)

@@ -11,7 +11,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::compact;
-use crate::{api::condition::Conditioned, metrics::Kind, plan::Failure};
+use crate::{
+    api::{ConnectionRef, condition::Conditioned},
+    metrics::Kind,
+    plan::Failure,
+};
 
 /// An object of one of the operator's kinds.
 pub trait Object:
@@ -28,8 +32,8 @@ pub trait Object:
 {
     /// Its kind, for logs and metrics.
     const KIND: Kind;
-    /// Whether its objects use a connection, which tells of its own failures for all of them.
-    const USES_CONNECTION: bool = false;
+    /// Names the connection that an object uses, which tells of its own failures for all who do; none where the kind uses none.
+    const CONNECTION: Option<fn(&Self) -> &ConnectionRef> = None;
 
     /// The API of the kind, in a namespace where it has one.
     fn api(client: Client, namespace: &str) -> Api<Self>;

@@ -76,7 +76,7 @@ fn news<K: Object>(old: Option<&Condition>, new: Option<&Condition>) -> Option<E
     let told = |ready: Option<&Condition>| ready.map(|c| (c.status.clone(), c.reason.clone()));
     let new = new.filter(|_| told(old) != told(new))?;
     let of_connection = |ready: &Condition| {
-        K::USES_CONNECTION && OF_CONNECTION.iter().any(|reason| reason.as_str() == ready.reason)
+        K::CONNECTION.is_some() && OF_CONNECTION.iter().any(|reason| reason.as_str() == ready.reason)
     };
     if new.status == "True" {
         let was_unready = old.is_some_and(|old| old.status != "True" && !of_connection(old));
