@@ -164,8 +164,8 @@ async fn act(
     // What is looked up must be there before the first object that looks it up, or it would say "not found".
     let ready = async {
         let (a, b, c, d) = tokio::join!(
-            connections.wait_until_ready(),
-            cluster_connections.wait_until_ready(),
+            ctx.connections.wait_until_ready(),
+            ctx.cluster_connections.wait_until_ready(),
             namespaces.wait_until_ready(),
             owned.wait_until_ready()
         );
@@ -174,9 +174,15 @@ async fn act(
     let all = async {
         let connections = async {
             tokio::join!(
-                Box::pin(runner::run::<ConjurConnection>(wakes_connections, ctx.clone(), shutdown.clone())),
+                Box::pin(runner::run::<ConjurConnection>(
+                    wakes_connections,
+                    connections,
+                    ctx.clone(),
+                    shutdown.clone()
+                )),
                 Box::pin(runner::run::<ClusterConjurConnection>(
                     wakes_cluster_connections,
+                    cluster_connections,
                     ctx.clone(),
                     shutdown.clone()
                 ))
@@ -188,8 +194,13 @@ async fn act(
                 () = shutdown.cancelled() => return,
             }
             tokio::join!(
-                Box::pin(runner::run::<ConjurSecret>(wakes_secrets, ctx.clone(), shutdown.clone())),
-                Box::pin(runner::run::<ConjurPolicy>(wakes_policies, ctx.clone(), shutdown.clone()))
+                Box::pin(runner::run::<ConjurSecret>(wakes_secrets, secrets, ctx.clone(), shutdown.clone())),
+                Box::pin(runner::run::<ConjurPolicy>(
+                    wakes_policies,
+                    policies,
+                    ctx.clone(),
+                    shutdown.clone()
+                ))
             );
         };
         tokio::join!(connections, users);

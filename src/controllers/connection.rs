@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use kube::{
     Api, ResourceExt,
     core::DeserializeGuard,
-    runtime::{events::EventType, reflector::Store, watcher::Event},
+    runtime::{events::EventType, watcher::Event},
 };
 
 use self::{
@@ -76,10 +76,6 @@ macro_rules! reconcile {
                 Ok(check_tenants(&facts, outcome, ctx).await)
             }
 
-            fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
-                &ctx.$store
-            }
-
             fn shown(event: &Event<DeserializeGuard<Self>>, ctx: &Context) {
                 ctx.policy_notes.claims.connections_show(kind_of::<Self>(), event);
             }
@@ -90,7 +86,7 @@ macro_rules! reconcile {
                     namespace: key.namespace.clone(),
                     name: key.name.clone(),
                 };
-                let there = Self::store(ctx).get(&key.reference()).and_then(|another| another.uid());
+                let there = ctx.$store.get(&key.reference()).and_then(|another| another.uid());
                 ctx.clients.forget(&id, there.as_deref());
                 // They tell of it; their Secrets stay.
                 wake_users(&id, None, ConnectionEvent::Fails, ctx);

@@ -41,11 +41,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Api, Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{reflector::Store, watcher::Event},
-};
+use kube::{Api, Resource, ResourceExt, core::DeserializeGuard, runtime::watcher::Event};
 
 use self::{
     document::{Content, Looked},
@@ -122,10 +118,6 @@ impl Reconcile for ConjurPolicy {
         };
         claims::note(self, &result, ctx);
         result
-    }
-
-    fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
-        &ctx.policies
     }
 
     fn shown(event: &Event<DeserializeGuard<Self>>, ctx: &Context) {

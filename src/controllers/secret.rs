@@ -21,11 +21,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     Api, Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{
-        events::EventType,
-        reflector::{ObjectRef, Store},
-    },
+    runtime::{events::EventType, reflector::ObjectRef},
 };
 use tokio::time::Instant;
 
@@ -139,10 +135,6 @@ impl Reconcile for ConjurSecret {
                 result
             }
         }
-    }
-
-    fn store(ctx: &Context) -> &Store<DeserializeGuard<Self>> {
-        &ctx.secrets
     }
 
     fn line(&self) -> Option<Line> {

@@ -2,10 +2,7 @@
 
 use std::{ops::Deref, time::Duration};
 
-use kube::{
-    core::DeserializeGuard,
-    runtime::{reflector::Store, watcher::Event},
-};
+use kube::{core::DeserializeGuard, runtime::watcher::Event};
 
 use super::{Key, Object, Outcome, ReconcileError, Shared, concurrency::Line};
 use crate::limits::RUNNING_OTHERS;
@@ -26,9 +23,6 @@ pub trait Reconcile: Object {
         status: &mut Self::Status,
         ctx: &Self::Context,
     ) -> impl Future<Output = Result<Outcome, ReconcileError>> + Send;
-
-    /// The store of the kind.
-    fn store(ctx: &Self::Context) -> &Store<DeserializeGuard<Self>>;
 
     /// Takes note of what the watch shows, before the store does.
     fn shown(_event: &Event<DeserializeGuard<Self>>, _ctx: &Self::Context) {}

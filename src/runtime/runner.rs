@@ -8,6 +8,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt};
+use kube::{core::DeserializeGuard, runtime::reflector::Store};
 use tokio::{
     task::{Id, JoinError, JoinSet},
     time::Instant,
@@ -35,30 +36,30 @@ enum Ran {
 }
 
 struct Runner<K: Reconcile> {
+    store: Store<DeserializeGuard<K>>,
     ctx: Arc<K::Context>,
     backoffs: Arc<Backoffs>,
     turns: Turns,
     jobs: JoinSet<Ran>,
     running: HashMap<Id, Arc<Key>>,
-    kind: std::marker::PhantomData<fn() -> K>,
 }
 
-/// Runs the objects that are named by `woken`, until told to stop and what runs has ended.
+/// Runs the objects of a store that are named by `woken`, until told to stop and what runs has ended.
 pub async fn run<K: Reconcile>(
     woken: impl Stream<Item = (Key, Instant)> + Send,
+    store: Store<DeserializeGuard<K>>,
     ctx: Arc<K::Context>,
     stop: CancellationToken,
 ) {
     let mut woken = std::pin::pin!(woken);
-    let store = K::store(&ctx).clone();
     let mut listed = std::pin::pin!(store.wait_until_ready());
     let mut runner = Runner::<K> {
-        ctx: ctx.clone(),
+        store: store.clone(),
+        ctx,
         backoffs: Arc::default(),
         turns: Turns::new(K::AT_ONCE),
         jobs: JoinSet::new(),
         running: HashMap::new(),
-        kind: std::marker::PhantomData,
     };
     let (mut ready, mut stopping) = (false, false);
     loop {
@@ -95,11 +96,12 @@ pub async fn run<K: Reconcile>(
 
 impl<K: Reconcile> Runner<K> {
     fn begin(&mut self) {
-        let ctx = &self.ctx;
-        self.turns.line_up(Instant::now(), |key| line_of::<K>(key, ctx));
+        let store = &self.store;
+        self.turns.line_up(Instant::now(), |key| line_of(key, store));
         while let Some(key) = self.turns.begin() {
-            let (theirs, ctx, backoffs) = (Arc::clone(&key), self.ctx.clone(), self.backoffs.clone());
-            let id = self.jobs.spawn(async move { once::<K>(&theirs, &ctx, &backoffs).await }).id();
+            let (theirs, store) = (Arc::clone(&key), self.store.clone());
+            let (ctx, backoffs) = (self.ctx.clone(), self.backoffs.clone());
+            let id = self.jobs.spawn(async move { once(&theirs, &store, &ctx, &backoffs).await }).id();
             self.running.insert(id, key);
         }
     }
@@ -135,13 +137,18 @@ fn aborted(error: &JoinError) -> Ran {
 }
 
 /// The line that an object waits in, as it is now.
-fn line_of<K: Reconcile>(key: &Key, ctx: &K::Context) -> Option<Line> {
-    K::store(ctx).get(&key.reference())?.0.as_ref().ok()?.line()
+fn line_of<K: Reconcile>(key: &Key, store: &Store<DeserializeGuard<K>>) -> Option<Line> {
+    store.get(&key.reference())?.0.as_ref().ok()?.line()
 }
 
 /// One reconcile of one object, now that its turn has come: as it is now.
-async fn once<K: Reconcile>(key: &Key, ctx: &K::Context, backoffs: &Backoffs) -> Ran {
-    match ctx.statuses.freshest(key, K::store(ctx)) {
+async fn once<K: Reconcile>(
+    key: &Key,
+    store: &Store<DeserializeGuard<K>>,
+    ctx: &K::Context,
+    backoffs: &Backoffs,
+) -> Ran {
+    match ctx.statuses.freshest(key, store) {
         Some(Ok(object)) => Ran::Again(attempt(&object, ctx, backoffs).await),
         Some(Err(invalid)) => Ran::Again(report_invalid::<K>(&invalid, ctx).await),
         None => Ran::Gone,
