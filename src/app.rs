@@ -4,12 +4,10 @@ mod lifeline;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::StreamExt;
-use kube::{Client, core::DeserializeGuard, runtime::reflector};
+use kube::{Client, runtime::reflector};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    api::{ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret},
     cli::RunArgs,
     cluster::{Cluster, api_server},
     conjur::reach::Reach,
@@ -17,11 +15,9 @@ use crate::{
         Context,
         connection::{Audiences, pool::Clients},
         dependencies::Dependencies,
-        namespaces,
+        kinds::Kinds,
+        namespaces, owned,
         policy::Notes,
-        secret::cache::Memory,
-        wakeups::Wakeups,
-        watches::{self, Shown},
     },
     effect::{branch_locks::Branches, own_writes::KeyWrites},
     heavy::Heavy,
@@ -31,7 +27,6 @@ use crate::{
     runtime::{
         Shared,
         report::{Events, Statuses},
-        runner,
         sync_now::SyncNows,
     },
     server::ServerError,
@@ -80,7 +75,6 @@ pub enum Error {
 }
 
 /// Stores, then controllers, until told to stop; then what is under way, for a while.
-#[allow(clippy::too_many_lines, reason = "the order of the whole program, from top to bottom")]
 async fn act(
     client: Client,
     args: &RunArgs,
@@ -92,39 +86,13 @@ async fn act(
     api_server::learn(&client, &mut api_server, &reach).await;
     let _api_server =
         AbortOnDropHandle::new(tokio::spawn(api_server::keep_up(client.clone(), api_server, reach.clone())));
-    let (wakeups, woken) = Wakeups::new();
-    let (connections, connections_writer) = reflector::store::<DeserializeGuard<ConjurConnection>>();
-    let (cluster_connections, cluster_connections_writer) =
-        reflector::store::<DeserializeGuard<ClusterConjurConnection>>();
+    let (kinds, ends) = Kinds::new();
     let (namespaces, namespaces_writer) = reflector::store();
-    let (secrets, secrets_writer) = reflector::store::<DeserializeGuard<ConjurSecret>>();
-    let (policies, policies_writer) = reflector::store::<DeserializeGuard<ConjurPolicy>>();
-    let watch = namespaces::watch(
-        client.clone(),
-        namespaces_writer,
-        secrets.clone(),
-        policies.clone(),
-        wakeups.clone(),
-    );
+    let watch = namespaces::watch(client.clone(), namespaces_writer, kinds.clone());
     let _namespaces = AbortOnDropHandle::new(tokio::spawn(watch));
     let (owned, owned_writer) = reflector::store();
     let (events, send_events) = Events::new(client.clone());
     let _events = AbortOnDropHandle::new(tokio::spawn(send_events));
-    let key_writes = Arc::new(KeyWrites::default());
-    let memory = Arc::new(Memory::default());
-    let _owned = {
-        let stream = watches::owned_secrets(client.clone(), owned_writer);
-        let (wakeups, key_writes, memory) = (wakeups.clone(), key_writes.clone(), memory.clone());
-        let (secrets, policies) = (secrets.clone(), policies.clone());
-        let wake = stream.for_each(move |shown| {
-            match shown {
-                Shown::Touched(secret) => watches::wake_owner(&secret, &wakeups, &key_writes, &memory),
-                Shown::ListedAgain => watches::wake_all(&secrets, &policies, &wakeups),
-            }
-            std::future::ready(())
-        });
-        AbortOnDropHandle::new(tokio::spawn(wake))
-    };
     let heavy = Heavy::new(std::env::current_exe().map_err(Error::Program)?);
     let _tidy = AbortOnDropHandle::new(tokio::spawn(heavy.clone().tidy()));
     let ctx = Arc::new(Context {
@@ -136,75 +104,29 @@ async fn act(
             sync_nows: SyncNows::default(),
             metrics,
         },
-        clients: Clients::new(wakeups.clone()),
-        connections: connections.clone(),
-        cluster_connections: cluster_connections.clone(),
+        clients: Clients::new(kinds.clone()),
         namespaces: namespaces.clone(),
         audiences: Audiences::new(args.allowed_audiences.clone()),
         reach,
-        secrets: secrets.clone(),
-        policies: policies.clone(),
         owned: owned.clone(),
-        inputs: Dependencies::new(client.clone(), wakeups.clone()),
-        wakeups,
-        memory,
+        inputs: Dependencies::new(client.clone(), kinds.clone()),
+        kinds,
+        memory: Arc::default(),
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
         branches: Branches::default(),
         policy_notes: Notes::default(),
-        key_writes,
+        key_writes: KeyWrites::default(),
         heavy,
         rollout_restart: args.rollout_restart,
     });
-    let wakes_connections =
-        watches::wakes(client.clone(), connections_writer, woken.connections, ctx.clone());
-    let wakes_cluster_connections =
-        watches::wakes(client.clone(), cluster_connections_writer, woken.cluster_connections, ctx.clone());
-    let wakes_secrets = watches::wakes(client.clone(), secrets_writer, woken.secrets, ctx.clone());
-    let wakes_policies = watches::wakes(client, policies_writer, woken.policies, ctx.clone());
-    // What is looked up must be there before the first object that looks it up, or it would say "not found".
-    let ready = async {
-        let (a, b, c, d) = tokio::join!(
-            ctx.connections.wait_until_ready(),
-            ctx.cluster_connections.wait_until_ready(),
-            namespaces.wait_until_ready(),
-            owned.wait_until_ready()
-        );
-        a.is_ok() && b.is_ok() && c.is_ok() && d.is_ok()
+    let _owned =
+        AbortOnDropHandle::new(tokio::spawn(owned::watch(client.clone(), owned_writer, ctx.clone())));
+    // What is looked up beside the connections.
+    let ready = async move {
+        let (a, b) = tokio::join!(namespaces.wait_until_ready(), owned.wait_until_ready());
+        a.is_ok() && b.is_ok()
     };
-    let all = async {
-        let connections = async {
-            tokio::join!(
-                Box::pin(runner::run::<ConjurConnection>(
-                    wakes_connections,
-                    connections,
-                    ctx.clone(),
-                    shutdown.clone()
-                )),
-                Box::pin(runner::run::<ClusterConjurConnection>(
-                    wakes_cluster_connections,
-                    cluster_connections,
-                    ctx.clone(),
-                    shutdown.clone()
-                ))
-            )
-        };
-        let users = async {
-            tokio::select! {
-                ready = ready => if !ready { return },
-                () = shutdown.cancelled() => return,
-            }
-            tokio::join!(
-                Box::pin(runner::run::<ConjurSecret>(wakes_secrets, secrets, ctx.clone(), shutdown.clone())),
-                Box::pin(runner::run::<ConjurPolicy>(
-                    wakes_policies,
-                    policies,
-                    ctx.clone(),
-                    shutdown.clone()
-                ))
-            );
-        };
-        tokio::join!(connections, users);
-    };
+    let all = ends.run(client, ctx, ready, shutdown.clone());
     tracing::info!("started");
     tokio::select! {
         () = all => {}

@@ -5,10 +5,12 @@
 pub mod connection;
 mod context;
 pub mod dependencies;
+pub mod handle;
+pub mod kinds;
 pub mod namespaces;
+pub mod owned;
 pub mod policy;
 pub mod secret;
-pub mod wakeups;
 pub mod watches;
 
 pub use self::context::Context;

@@ -6,6 +6,7 @@ mod audiences;
 mod client_config;
 mod dependents;
 pub mod pool;
+pub mod users;
 pub mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -18,9 +19,10 @@ use kube::{
 
 use self::{
     client_config::ClientInputs,
-    dependents::{listen_for_found, wake_users},
+    dependents::{tell_of_client, wake_users},
+    users::Users,
 };
-use super::{Context, connection::view::ConnectionView, dependencies::Dependent};
+use super::{Context, connection::view::ConnectionView, dependencies::Dependent, handle::Listed};
 use crate::{
     api::{
         ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionId, ConnectionKind,
@@ -86,13 +88,16 @@ macro_rules! reconcile {
                     namespace: key.namespace.clone(),
                     name: key.name.clone(),
                 };
-                let there = ctx.$store.get(&key.reference()).and_then(|another| another.uid());
+                let there = ctx.kinds.$store.store.get(&key.reference()).and_then(|another| another.uid());
                 ctx.clients.forget(&id, there.as_deref());
+                let users = Users { connection: id.clone(), tenant: None };
                 // They tell of it; their Secrets stay.
-                wake_users(&id, None, ConnectionEvent::Fails, ctx);
+                wake_users(&users, ConnectionEvent::Fails, ctx);
                 ctx.inputs.forget_connection(&id);
             }
         }
+
+        impl Listed for $kind {}
     };
 }
 reconcile!(ConjurConnection, Kind::Connection, connections, Api::namespaced);
@@ -166,7 +171,7 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
         client
     } else {
         let client = make(config, Arc::new(ctx.metrics.clone()), &ctx.heavy).await?;
-        listen_for_found(&client, facts, ctx);
+        tell_of_client(&client, &Users::of(facts), ctx);
         ctx.clients.put(facts, inputs.clone(), client.clone());
         client
     };
@@ -182,7 +187,7 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
         not_let_in(error)
     })?;
     if let Some(tell) = ctx.clients.works(facts, identity.as_deref()) {
-        wake_users(&facts.id, facts.tenant.as_deref(), tell, ctx);
+        wake_users(&Users::of(facts), tell, ctx);
     }
     Ok(Checked::Works { client, identity, inputs })
 }
@@ -294,7 +299,7 @@ fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileErr
     let (again, news) = ctx.clients.fails(facts, &failure);
     if news {
         // Those who wait for it say why; the others find nothing due.
-        wake_users(&facts.id, facts.tenant.as_deref(), ConnectionEvent::Fails, ctx);
+        wake_users(&Users::of(facts), ConnectionEvent::Fails, ctx);
     }
     let class = match failure.reason {
         // The user must act, and the server may be mended without the operator noticing: it is tried again all the same.
@@ -303,10 +308,10 @@ fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileErr
         _ => failure.class,
     };
     if failure.class == Class::Connection || facts.tenant.is_some() {
-        let (wakeups, id) = (ctx.wakeups.clone(), facts.id.clone());
+        let (kinds, id) = (ctx.kinds.clone(), facts.id.clone());
         tokio::spawn(async move {
             tokio::time::sleep(again).await;
-            wakeups.connection(&id);
+            kinds.wake_connection(&id);
         });
     }
     let message = match failure.reason {

@@ -3,20 +3,16 @@
 use std::{ops::Deref, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{
-    core::{DeserializeGuard, PartialObjectMeta},
-    runtime::reflector::Store,
-};
+use kube::{core::PartialObjectMeta, runtime::reflector::Store};
 
 use super::{
     connection::{Audiences, pool::Clients},
     dependencies::Dependencies,
+    kinds::Kinds,
     policy::Notes,
     secret::cache::Memory,
-    wakeups::Wakeups,
 };
 use crate::{
-    api::{ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret},
     conjur::reach::Reach,
     effect::{branch_locks::Branches, own_writes::KeyWrites},
     heavy::Heavy,
@@ -28,26 +24,18 @@ use crate::{
 pub struct Context {
     /// What the runtime works with.
     pub shared: Shared,
+    /// The objects there are of each kind, and what wakes them.
+    pub kinds: Arc<Kinds>,
     /// The clients of Conjur, one per connection.
     pub clients: Clients,
-    /// The connections there are.
-    pub connections: Store<DeserializeGuard<ConjurConnection>>,
-    /// The ClusterConjurConnections there are.
-    pub cluster_connections: Store<DeserializeGuard<ClusterConjurConnection>>,
     /// Metadata of the namespaces, for the labels that access rules select by.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Whom tokens of ServiceAccounts may be for.
     pub audiences: Audiences,
     /// Where the connections of namespaces may lead.
     pub reach: Arc<Reach>,
-    /// The ConjurSecrets there are.
-    pub secrets: Store<DeserializeGuard<ConjurSecret>>,
-    /// The ConjurPolicies there are.
-    pub policies: Store<DeserializeGuard<ConjurPolicy>>,
     /// Metadata of the Secrets that the operator writes to.
     pub owned: Store<PartialObjectMeta<Secret>>,
-    /// Wakes objects of other controllers.
-    pub wakeups: Wakeups,
     /// Watches of what connections refer to.
     pub inputs: Arc<Dependencies>,
     /// What is remembered of the Secrets that were written.
@@ -59,7 +47,7 @@ pub struct Context {
     /// What is remembered of the policies.
     pub policy_notes: Notes,
     /// The operator's own writes of Secrets that keep keys.
-    pub key_writes: Arc<KeyWrites>,
+    pub key_writes: KeyWrites,
     /// Does what is heavy.
     pub heavy: Heavy,
     /// Whether workloads are restarted for objects that ask for it.

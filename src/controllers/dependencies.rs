@@ -31,7 +31,7 @@ use kube::{
 use tokio_util::task::AbortOnDropHandle;
 
 use self::{kept::Kept, shown::Shown};
-use super::wakeups::Wakeups;
+use super::kinds::Kinds;
 use crate::{
     api::ConnectionId,
     cluster::{self, Cluster},
@@ -63,7 +63,7 @@ pub enum Dependent {
 /// The watches, and who wants to be woken by what.
 pub struct Dependencies {
     client: Client,
-    wakeups: Wakeups,
+    kinds: Arc<Kinds>,
     state: Mutex<State>,
 }
 
@@ -130,8 +130,8 @@ impl State {
 
 impl Dependencies {
     /// No watch yet.
-    pub fn new(client: Client, wakeups: Wakeups) -> Arc<Self> {
-        Arc::new(Self { client, wakeups, state: Mutex::default() })
+    pub fn new(client: Client, kinds: Arc<Kinds>) -> Arc<Self> {
+        Arc::new(Self { client, kinds, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -376,14 +376,14 @@ impl Dependencies {
         for user in users {
             match &*user {
                 Dependent::Connection(connection) | Dependent::Tenant(connection, _) => {
-                    self.wakeups.connection(connection);
+                    self.kinds.wake_connection(connection);
                 }
                 Dependent::Secret(key) => secrets.push(key.clone()),
                 Dependent::Policy(key) => policies.push(key.clone()),
             }
         }
-        self.wakeups.secrets(secrets);
-        self.wakeups.policies(policies);
+        self.kinds.secrets.wake_spread(secrets);
+        self.kinds.policies.wake_spread(policies);
     }
 }
 

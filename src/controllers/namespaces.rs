@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,20 +11,19 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
-        WatchStreamExt,
-        reflector::{self, Store},
+        WatchStreamExt, reflector,
         watcher::{self, watcher},
     },
 };
 use tokio::time::Instant;
 
-use super::wakeups::Wakeups;
+use super::kinds::Kinds;
 use crate::{
-    api::{ConjurPolicy, ConjurSecret, ConnectionKind, ConnectionRef},
+    api::{ConnectionKind, ConnectionRef},
     limits::{LABELS_PAUSE, META_PAGE},
-    runtime::{Key, compact},
+    runtime::compact,
 };
 
 /// After a change so long is waited for another: tools set labels one by one.
@@ -104,9 +104,7 @@ impl Relabelled {
 pub async fn watch(
     client: Client,
     writer: reflector::store::Writer<PartialObjectMeta<Namespace>>,
-    secrets: Store<DeserializeGuard<ConjurSecret>>,
-    policies: Store<DeserializeGuard<ConjurPolicy>>,
-    wakeups: Wakeups,
+    kinds: Arc<Kinds>,
 ) {
     let config = watcher::Config::default().page_size(META_PAGE);
     let mut events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config)
@@ -126,7 +124,7 @@ pub async fn watch(
         tokio::select! {
             () = until => {
                 let namespaces = relabelled.take(Instant::now());
-                wake(&namespaces, &secrets, &policies, &wakeups);
+                wake(&namespaces, &kinds);
             }
             event = events.next() => match event {
                 Some(Ok(watcher::Event::Init)) => relabelled.begin(),
@@ -144,24 +142,13 @@ pub async fn watch(
     }
 }
 
-fn wake(
-    namespaces: &BTreeSet<String>,
-    secrets: &Store<DeserializeGuard<ConjurSecret>>,
-    policies: &Store<DeserializeGuard<ConjurPolicy>>,
-    wakeups: &Wakeups,
-) {
-    let depends = |reference: &ConnectionRef, namespace: Option<&String>| {
-        reference.kind == Some(ConnectionKind::ClusterConjurConnection)
-            && namespace.is_some_and(|namespace| namespaces.contains(namespace))
+fn wake(namespaces: &BTreeSet<String>, kinds: &Kinds) {
+    let depends = |reference: &ConnectionRef, namespace: &str| {
+        reference.kind == Some(ConnectionKind::ClusterConjurConnection) && namespaces.contains(namespace)
     };
-    let all = secrets.state();
-    let all = all.iter().filter_map(|guard| guard.0.as_ref().ok());
-    let those = all.filter(|s| depends(&s.spec.connection_ref, s.metadata.namespace.as_ref()));
-    wakeups.secrets(those.map(Key::of).collect());
-    let all = policies.state();
-    let all = all.iter().filter_map(|guard| guard.0.as_ref().ok());
-    let those = all.filter(|p| depends(&p.spec.connection_ref, p.metadata.namespace.as_ref()));
-    wakeups.policies(those.map(Key::of).collect());
+    for kind in kinds.all() {
+        kind.wake_spread(kind.users(&depends).into_iter().map(|user| user.key).collect());
+    }
 }
 
 #[cfg(test)]

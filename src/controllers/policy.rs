@@ -40,8 +40,12 @@ mod turn;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Api, Resource, ResourceExt, core::DeserializeGuard, runtime::watcher::Event};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::watcher::Event,
+};
 
 use self::{
     document::{Content, Looked},
@@ -49,7 +53,7 @@ use self::{
     run::Run,
     seen::{Say, Seen, drift_slots, observe},
 };
-use super::{Context, connection::access};
+use super::{Context, connection::access, handle::Listed};
 use crate::{
     api::{
         ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus, ConnectionRef, Reason,
@@ -130,6 +134,15 @@ impl Reconcile for ConjurPolicy {
         claims::forget(key, ctx);
         ctx.policy_notes.forget(key);
         ctx.branches.waiting.forget(key);
+    }
+}
+
+impl Listed for ConjurPolicy {
+    const WRITES_SECRETS: bool = true;
+
+    /// What the operator itself announces and clears in it is none.
+    fn is_news(secret: &PartialObjectMeta<Secret>, ctx: &Context) -> bool {
+        ctx.key_writes.shown(&Key::of(secret), secret.metadata.resource_version.as_deref())
     }
 }
 
@@ -286,6 +299,6 @@ fn wake_those_who_wait(loaded: &Seen, content: &Content, status: &ConjurPolicySt
         gives: document.statements > document.records.len() + document.deletions.len(),
     };
     for key in ctx.branches.waiting.loaded(&made) {
-        ctx.wakeups.policy(key);
+        ctx.kinds.policies.wake(key);
     }
 }

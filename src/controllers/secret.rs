@@ -5,6 +5,7 @@ mod change_detection;
 pub mod circles;
 mod create_once;
 mod fetch;
+mod found;
 mod merge;
 mod recheck;
 mod rollout;
@@ -32,8 +33,9 @@ use self::{
 };
 use super::{
     Context,
-    connection::{access, pool::ConnectionState},
+    connection::{access, pool::ConnectionState, users::Users},
     dependencies::{Dependency, Dependent},
+    handle::Listed,
     secret::cache::{Target, Unconfirmed},
 };
 use crate::{
@@ -43,7 +45,7 @@ use crate::{
         condition::{READY, RECONCILING, is_true},
         secret::{RefreshPolicy, WrittenTarget},
     },
-    conjur::Lane,
+    conjur::{Client, Lane},
     heavy::Whose,
     limits::{RUNNING_SECRETS, SECRET_DEADLINE},
     metrics::Kind,
@@ -130,7 +132,7 @@ impl Reconcile for ConjurSecret {
                 };
                 if ctx.inputs.want(&user(&key), &watched(sources, target, &result)) {
                     // It may have changed after it was looked at.
-                    ctx.wakeups.secret(key.clone());
+                    ctx.kinds.secrets.wake(key.clone());
                 }
                 result
             }
@@ -155,6 +157,19 @@ impl Reconcile for ConjurSecret {
         ctx.memory.forget(key);
         template::look_again(ctx.memory.circles().set(key, None), ctx);
         ctx.inputs.want(&user(key), &[]);
+    }
+}
+
+impl Listed for ConjurSecret {
+    const WRITES_SECRETS: bool = true;
+    const TOLD_AT_ONCE: bool = true;
+
+    fn merging_into(secret: &Key, ctx: &Context) -> Vec<Key> {
+        ctx.memory.merging_into(secret)
+    }
+
+    fn client_made(client: &Client, users: &Users, ctx: &Context) {
+        found::listen(client, users, ctx);
     }
 }
 

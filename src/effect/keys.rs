@@ -165,7 +165,7 @@ impl KeySecret {
             ctx.cluster.replace_secret(next, Lane::Foreground).await
         };
         if writing.end(written.as_ref().ok().map(|w| w.resource_version.as_str())) {
-            ctx.wakeups.owner(subject.owner);
+            ctx.kinds.wake_owner(subject.owner);
         }
         Ok(match written {
             Ok(written) => {

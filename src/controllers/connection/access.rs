@@ -35,10 +35,10 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Bou
     let found = match reference.kind.unwrap_or_default() {
         ConnectionKind::ConjurConnection => {
             let at = ObjectRef::new(&reference.name).within(&user.namespace);
-            ctx.connections.get(&at).map(|found| found.0.as_ref().ok().map(ConnectionView::from))
+            ctx.kinds.connections.store.get(&at).map(|found| found.0.as_ref().ok().map(ConnectionView::from))
         }
         ConnectionKind::ClusterConjurConnection => {
-            let found = ctx.cluster_connections.get(&ObjectRef::new(&reference.name));
+            let found = ctx.kinds.cluster_connections.store.get(&ObjectRef::new(&reference.name));
             found.map(|found| found.0.as_ref().ok().map(ConnectionView::from))
         }
     };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::view::ConnectionView;
-use crate::controllers::wakeups::Wakeups;
+use crate::controllers::kinds::Kinds;
 use crate::{
     api::{ConnectionId, Reason},
     conjur,
@@ -91,7 +91,7 @@ struct Entry {
 /// By uid of the connection, and tenant.
 pub struct Clients {
     pool: Mutex<Pool>,
-    wakeups: Wakeups,
+    kinds: Arc<Kinds>,
 }
 
 #[derive(Default)]
@@ -153,8 +153,8 @@ impl Drop for Place<'_> {
 
 impl Clients {
     /// An empty pool, which wakes a connection that a call found failing.
-    pub fn new(wakeups: Wakeups) -> Self {
-        Self { pool: Mutex::default(), wakeups }
+    pub fn new(kinds: Arc<Kinds>) -> Self {
+        Self { pool: Mutex::default(), kinds }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Pool) -> T) -> T {
@@ -199,7 +199,7 @@ impl Clients {
             waits && !std::mem::replace(&mut entry.needed, waits)
         });
         if wake {
-            self.wakeups.connection(&facts.id);
+            self.kinds.wake_connection(&facts.id);
         }
     }
 
@@ -378,7 +378,7 @@ impl Clients {
             entry.is_some_and(|entry| entry.health.call_fails(&failure, error.retry_after(), Instant::now()))
         });
         if first {
-            self.wakeups.connection(&through.connection);
+            self.kinds.wake_connection(&through.connection);
         }
     }
 
@@ -505,13 +505,13 @@ mod tests {
     #[test]
     fn a_client_is_tried_for_who_may_use_it_and_made_again_when_it_was_let_go() {
         let facts = facts("c");
-        let (wakeups, mut woken) = Wakeups::new();
-        let clients = Clients::new(wakeups);
+        let (kinds, mut ends) = Kinds::new();
+        let clients = Clients::new(kinds);
         assert!(matches!(clients.standing(&facts), ConnectionState::Untried));
-        assert!(woken.connections.try_recv().is_none(), "looking begins nothing");
+        assert!(ends.connections.woken.try_recv().is_none(), "looking begins nothing");
         clients.wanted(&facts);
         clients.wanted(&facts);
-        assert!(woken.connections.try_recv().is_some() && woken.connections.try_recv().is_none());
+        assert!(ends.connections.woken.try_recv().is_some() && ends.connections.woken.try_recv().is_none());
         assert!(clients.is_needed(&facts));
         let config =
             conjur::Config::new("http://conjur".parse().unwrap(), "demo", conjur::Credentials::Anonymous);
@@ -521,7 +521,7 @@ mod tests {
         clients.with(|pool| pool.entries.values_mut().for_each(Entry::let_go));
         assert!(matches!(clients.standing(&facts), ConnectionState::Untried));
         clients.wanted(&facts);
-        assert!(woken.connections.try_recv().is_some() && clients.is_needed(&facts));
+        assert!(ends.connections.woken.try_recv().is_some() && clients.is_needed(&facts));
     }
 
     fn facts(name: &str) -> ConnectionView {
@@ -540,7 +540,7 @@ mod tests {
 
     #[test]
     fn of_many_that_come_at_once_no_more_are_made_than_there_are_places() {
-        let clients = Clients::new(Wakeups::new().0);
+        let clients = Clients::new(Kinds::new().0);
         let all: Vec<ConnectionView> = (0..100).map(|nth| facts(&format!("c{nth}"))).collect();
         let mut places: Vec<_> = all.iter().filter_map(|facts| clients.admit(facts).ok()).collect();
         assert_eq!(places.len(), limits::CLIENTS_PER_NAMESPACE);
@@ -560,7 +560,7 @@ mod tests {
 
     #[test]
     fn a_failing_client_that_nothing_uses_goes_and_what_is_known_of_it_stays() {
-        let clients = Clients::new(Wakeups::new().0);
+        let clients = Clients::new(Kinds::new().0);
         let facts = facts("c");
         let failure = Failure::from(conjur::Error::Unavailable { message: "no answer".into() });
         for (pause, news) in [(1, true), (2, false), (4, false)] {
@@ -590,7 +590,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_gone_takes_its_own_entries_and_no_look_at_the_others() {
-        let clients = Clients::new(Wakeups::new().0);
+        let clients = Clients::new(Kinds::new().0);
         let one = facts("c");
         let all: Vec<ConnectionView> = (0..20_000)
             .map(|nth| {
@@ -621,7 +621,7 @@ mod tests {
     #[test]
     fn a_server_that_asks_to_wait_is_not_asked_before() {
         let facts = facts("c");
-        let clients = Clients::new(Wakeups::new().0);
+        let clients = Clients::new(Kinds::new().0);
         let limited = |seconds| conjur::Error::RateLimited {
             message: "wait".into(),
             retry_after: Some(Duration::from_secs(seconds)),
@@ -641,8 +641,8 @@ mod tests {
     #[test]
     fn a_shortage_of_the_operator_is_one_objects_and_not_the_connections() {
         let facts = facts("c");
-        let (wakeups, mut woken) = Wakeups::new();
-        let clients = Clients::new(wakeups);
+        let (kinds, mut ends) = Kinds::new();
+        let clients = Clients::new(kinds);
         let config =
             conjur::Config::new("http://conjur".parse().unwrap(), "demo", conjur::Credentials::Anonymous);
         clients.put(&facts, "i".into(), conjur::Client::new(config).unwrap());
@@ -651,7 +651,7 @@ mod tests {
         let no_room = conjur::Error::NoRoom { message: "no room".into() };
         clients.call_failed(&through, &no_room);
         assert!(matches!(clients.standing(&facts), ConnectionState::Ready(_)));
-        assert!(woken.connections.try_recv().is_none());
+        assert!(ends.connections.woken.try_recv().is_none());
         let failure = Failure::from(no_room);
         assert_eq!(failure.reason, Reason::OperatorBusy);
         assert_eq!(failure.class, Class::Waiting(Duration::from_secs(10)));

@@ -1,7 +1,7 @@
 use kube::core::PartialObjectMetaExt;
 
 use super::*;
-use crate::{api::SourceKind, controllers::wakeups::Woken};
+use crate::{api::SourceKind, controllers::kinds::Ends};
 
 fn meta(name: &str, revision: &str) -> PartialObjectMeta<ConfigMap> {
     let meta = ObjectMeta {
@@ -23,16 +23,16 @@ fn policy(name: &str) -> Dependent {
 }
 
 /// With watches that reach nothing.
-fn inputs() -> (Arc<Dependencies>, Woken) {
+fn inputs() -> (Arc<Dependencies>, Ends) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let (wakeups, woken) = Wakeups::new();
+    let (kinds, ends) = Kinds::new();
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-    (Dependencies::new(Client::try_from(config).unwrap(), wakeups), woken)
+    (Dependencies::new(Client::try_from(config).unwrap(), kinds), ends)
 }
 
-fn woken(woken: &mut Woken) -> Vec<String> {
+fn woken(ends: &mut Ends) -> Vec<String> {
     let mut names: Vec<_> =
-        std::iter::from_fn(|| woken.policies.try_recv()).map(|(object, _)| object.name).collect();
+        std::iter::from_fn(|| ends.policies.woken.try_recv()).map(|(object, _)| object.name).collect();
     names.sort();
     names
 }
@@ -153,10 +153,10 @@ async fn edits_of_what_thousands_use_keep_no_list_of_them_each() {
     for edit in 2..52 {
         show(&inputs, watcher::Event::Apply(meta("shared", &edit.to_string())));
     }
-    assert_eq!((all.policies.waiting(), all.secrets.waiting()), (1_000, 1_000));
+    assert_eq!((all.policies.woken.waiting(), all.secrets.woken.waiting()), (1_000, 1_000));
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), tasks);
     let later = |woken: &mut crate::runtime::wake::Woken| {
         std::iter::from_fn(|| woken.try_recv()).filter(|(_, at)| *at > first).count()
     };
-    assert!(later(&mut all.policies) > 500 && later(&mut all.secrets) > 500, "they are spread");
+    assert!(later(&mut all.policies.woken) > 500 && later(&mut all.secrets.woken) > 500, "they are spread");
 }

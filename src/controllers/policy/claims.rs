@@ -72,7 +72,7 @@ fn wake(changed: &Claim, ctx: &Context) {
     for policy in named_at(&changed.place, ctx) {
         let theirs = policy.0.as_ref().ok().and_then(|other| claim_of(other, ctx));
         if theirs.is_some_and(|theirs| theirs.collides_with(changed)) {
-            ctx.wakeups.policy(Key::of(policy.as_ref()));
+            ctx.kinds.policies.wake(Key::of(policy.as_ref()));
         }
     }
 }
@@ -80,7 +80,7 @@ fn wake(changed: &Claim, ctx: &Context) {
 /// The objects that name a branch of an account of a server, of all that there are.
 fn named_at(place: &Place, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPolicy>>> {
     let keys = ctx.policy_notes.claims.places(|places| places.at(place));
-    keys.iter().filter_map(|key| ctx.policies.get(&key.reference())).collect()
+    keys.iter().filter_map(|key| ctx.kinds.policies.store.get(&key.reference())).collect()
 }
 
 fn created(object: &ConjurPolicy) -> i64 {

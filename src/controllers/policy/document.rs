@@ -90,7 +90,7 @@ pub fn watch(object: &ConjurPolicy, failure: Option<&Failure>, ctx: &Context) {
     let key = Key::of(object);
     if ctx.inputs.want(&user(&key), &watched(object, &key, failure)) {
         // It may have changed after it was looked at.
-        ctx.wakeups.policy(key);
+        ctx.kinds.policies.wake(key);
     }
 }
 

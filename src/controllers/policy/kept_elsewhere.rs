@@ -30,9 +30,11 @@ impl Run<'_> {
         if roles.is_empty() {
             return Ok(stored);
         }
-        for policy in self.ctx.policies.state() {
+        for policy in self.ctx.kinds.policies.store.state() {
             let key = Key::of(policy.as_ref());
-            let Some(Ok(other)) = self.ctx.statuses.freshest(&key, &self.ctx.policies) else { continue };
+            let Some(Ok(other)) = self.ctx.statuses.freshest(&key, &self.ctx.kinds.policies.store) else {
+                continue;
+            };
             let claimed = other.status.as_ref().and_then(|s| s.created_roles.as_ref());
             let claimed: Vec<&String> =
                 claimed.into_iter().flatten().filter(|r| roles.contains(*r)).collect();

@@ -211,12 +211,12 @@ struct Run<'a> {
 
 /// Those that are being deleted may have waited for this one.
 fn wake_those_who_wait(gone: &ConjurPolicy, ctx: &Context) {
-    for policy in ctx.policies.state() {
+    for policy in ctx.kinds.policies.store.state() {
         if let Ok(other) = &policy.0
             && other.meta().deletion_timestamp.is_some()
             && other.uid() != gone.uid()
         {
-            ctx.wakeups.policy(Key::of(policy.as_ref()));
+            ctx.kinds.policies.wake(Key::of(policy.as_ref()));
         }
     }
 }

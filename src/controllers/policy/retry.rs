@@ -259,7 +259,7 @@ pub fn note(
             if let Some(wants) = seen.wants(&refused, failure.reason.as_str()) {
                 // A load that was made while this one was refused may have made what it wants.
                 if ctx.branches.waiting.wait(key.clone(), &seen.server, loads, wants) {
-                    ctx.wakeups.policy(key.clone());
+                    ctx.kinds.policies.wake(key.clone());
                 }
             } else {
                 ctx.branches.waiting.forget(&key);

@@ -61,7 +61,7 @@ impl Run<'_> {
     /// changed them has woken it.
     async fn is_still_asked_for(&self) -> Result<bool, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
-        let stored = ctx.policies.get(&Key::of(seen.object).reference());
+        let stored = ctx.kinds.policies.store.get(&Key::of(seen.object).reference());
         let Some(mut newest) = stored.and_then(|policy| policy.0.as_ref().ok().cloned()) else {
             return Ok(false);
         };

@@ -60,7 +60,7 @@ pub fn reader(object: &ConjurSecret, writes: &str, once: bool) -> Option<Reader>
 /// Wakes objects of a circle that was broken.
 pub fn look_again(objects: Vec<Key>, ctx: &Context) {
     for key in objects {
-        ctx.wakeups.secret(key);
+        ctx.kinds.secrets.wake(key);
     }
 }
 

@@ -88,7 +88,7 @@ impl Run<'_> {
         let since = self.object.meta().deletion_timestamp.as_ref().map(|t| t.0);
         let young = since.is_some_and(|t| Timestamp::now().as_second() - t.as_second() < GRACE);
         let mut found = Vec::new();
-        for policy in self.ctx.policies.state() {
+        for policy in self.ctx.kinds.policies.store.state() {
             let Ok(other) = &policy.0 else { continue };
             let near = branches.contains(other.spec.branch.as_str());
             let may_hold = if other.meta().deletion_timestamp.is_some() {

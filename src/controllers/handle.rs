@@ -1,0 +1,191 @@
+//! One kind among all: what there is of it, what wakes it, and what it is asked by those who do not know which it is.
+
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::reflector::{self, Store, store::Writer},
+};
+use tokio::time::Instant;
+
+use super::connection::users::Users;
+use crate::{
+    api::{
+        ConnectionRef,
+        condition::{READY, is_true},
+    },
+    conjur::Client,
+    metrics::Kind,
+    plan::schedule::spread,
+    runtime::{
+        Key, Object, Reconcile,
+        wake::{Waker, Woken, pending},
+    },
+};
+
+/// What a kind tells of itself to those who ask all kinds alike.
+pub trait Listed: Reconcile {
+    /// Whether its objects write Secrets: a change of such a Secret wakes the object that the Secret names.
+    const WRITES_SECRETS: bool = false;
+    /// Whether all objects are woken at once when their connection begins to work or to fail, those that are not Ready first:
+    /// only where one for which nothing is due costs nothing. Else they are woken one after the other, over a few seconds.
+    const TOLD_AT_ONCE: bool = false;
+
+    /// The objects that write into a Secret which names none of them.
+    fn merging_into(_secret: &Key, _ctx: &Self::Context) -> Vec<Key> {
+        Vec::new()
+    }
+
+    /// Whether a change of a Secret is news to the object that the Secret names. Asked once for each change.
+    fn is_news(_secret: &PartialObjectMeta<Secret>, _ctx: &Self::Context) -> bool {
+        true
+    }
+
+    /// A client was made for a connection, for these users of it.
+    fn client_made(_client: &Client, _users: &Users, _ctx: &Self::Context) {}
+}
+
+/// The objects of a kind that there are, and what wakes them.
+pub struct Handle<K: Object> {
+    /// Those that there are, as the watch shows them.
+    pub store: Store<DeserializeGuard<K>>,
+    waker: Waker,
+}
+
+/// The other end of a handle, for who runs the kind.
+pub struct End<K: Object> {
+    /// What the handle shows.
+    pub store: Store<DeserializeGuard<K>>,
+    /// Takes what the watch shows.
+    pub writer: Writer<DeserializeGuard<K>>,
+    /// Where those arrive that the handle wakes.
+    pub woken: Woken,
+}
+
+/// Both ends.
+pub fn handle<K: Object>() -> (Handle<K>, End<K>) {
+    let (store, writer) = reflector::store();
+    let (waker, woken) = pending();
+    (Handle { store: store.clone(), waker }, End { store, writer, woken })
+}
+
+impl<K: Object> Handle<K> {
+    /// Wakes an object.
+    pub fn wake(&self, key: Key) {
+        self.waker.wake(key, Instant::now());
+    }
+
+    /// Wakes many that may all be due: the first at once, the others over a few seconds, in this order.
+    pub fn wake_spread(&self, keys: Vec<Key>) {
+        let (count, now) = (keys.len(), Instant::now());
+        self.waker.wake_all(keys.into_iter().enumerate().map(|(nth, key)| (key, now + spread(nth, count))));
+    }
+}
+
+/// An object that uses a connection.
+pub struct User {
+    /// Which.
+    pub key: Key,
+    /// Whether it is Ready.
+    pub ready: bool,
+}
+
+/// The handle of a kind, for those who do not know which it is. `C`: what the reconcilers of all kinds share.
+pub trait AnyKind<C>: Send + Sync {
+    /// Which it is.
+    fn kind(&self) -> Kind;
+
+    /// Its name, as manifests write it.
+    fn name(&self) -> Cow<'static, str>;
+
+    /// As [`Listed::WRITES_SECRETS`].
+    fn writes_secrets(&self) -> bool;
+
+    /// As [`Listed::TOLD_AT_ONCE`].
+    fn is_told_at_once(&self) -> bool;
+
+    /// As [`Handle::wake`].
+    fn wake(&self, key: Key);
+
+    /// As [`Handle::wake_spread`].
+    fn wake_spread(&self, keys: Vec<Key>);
+
+    /// All objects that there are, also those that do not decode.
+    fn keys(&self) -> Vec<Key>;
+
+    /// The objects of which this is true of the connection that they name, and of their namespace.
+    fn users(&self, which: &dyn Fn(&ConnectionRef, &str) -> bool) -> Vec<User>;
+
+    /// Wakes those whom a change of a Secret concerns. `owner`: the kind and name of the object that the Secret names.
+    fn secret_changed(&self, secret: &PartialObjectMeta<Secret>, owner: Option<(&str, &str)>, ctx: &C);
+
+    /// As [`Listed::client_made`].
+    fn client_made(&self, client: &Client, users: &Users, ctx: &C);
+}
+
+impl<K: Listed> AnyKind<K::Context> for Handle<K> {
+    fn kind(&self) -> Kind {
+        K::KIND
+    }
+
+    fn name(&self) -> Cow<'static, str> {
+        K::kind(&())
+    }
+
+    fn writes_secrets(&self) -> bool {
+        K::WRITES_SECRETS
+    }
+
+    fn is_told_at_once(&self) -> bool {
+        K::TOLD_AT_ONCE
+    }
+
+    fn wake(&self, key: Key) {
+        Handle::wake(self, key);
+    }
+
+    fn wake_spread(&self, keys: Vec<Key>) {
+        Handle::wake_spread(self, keys);
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.store.state().iter().map(|object| Key::of(object.as_ref())).collect()
+    }
+
+    fn users(&self, which: &dyn Fn(&ConnectionRef, &str) -> bool) -> Vec<User> {
+        let Some(connection) = K::CONNECTION else { return Vec::new() };
+        let all = self.store.state();
+        let all = all.iter().filter_map(|object| object.0.as_ref().ok());
+        let those = all.filter(|object| {
+            let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+            which(connection(object), namespace)
+        });
+        those
+            .map(|object| User { key: Key::of(object), ready: is_true(object.conditions().1, READY) })
+            .collect()
+    }
+
+    fn secret_changed(
+        &self,
+        secret: &PartialObjectMeta<Secret>,
+        owner: Option<(&str, &str)>,
+        ctx: &K::Context,
+    ) {
+        if !K::WRITES_SECRETS {
+            return;
+        }
+        self.wake_spread(K::merging_into(&Key::of(secret), ctx));
+        if let Some((kind, name)) = owner
+            && kind == K::kind(&())
+            && K::is_news(secret, ctx)
+        {
+            self.wake(Key { namespace: secret.namespace().unwrap_or_default(), name: name.to_owned() });
+        }
+    }
+
+    fn client_made(&self, client: &Client, users: &Users, ctx: &K::Context) {
+        K::client_made(client, users, ctx);
+    }
+}

@@ -1,0 +1,192 @@
+//! The list of the kinds. What is done for each of them alike is made from it: its store, what wakes it, its runner.
+
+use std::sync::Arc;
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared, join_all},
+};
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    handle::{AnyKind, End, Handle, handle},
+    watches,
+};
+use crate::{
+    api::{
+        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, ConnectionId, ConnectionKind,
+    },
+    plan::secret::Owner,
+    runtime::{Key, Reconcile, runner},
+};
+
+/// What all reconcilers share, which the kinds say: here it is only handed on.
+type Context = <ConjurConnection as Reconcile>::Context;
+
+macro_rules! kinds {
+    ($($field:ident: $kind:ident),+ $(,)?) => {
+        /// What there is of each kind, and what wakes it.
+        pub struct Kinds {
+            $(
+                #[doc = concat!("Of ", stringify!($kind), ".")]
+                pub $field: Handle<$kind>,
+            )+
+        }
+
+        /// The other ends, for who runs the kinds.
+        pub struct Ends {
+            $(
+                #[doc = concat!("Of ", stringify!($kind), ".")]
+                pub $field: End<$kind>,
+            )+
+        }
+
+        impl Kinds {
+            /// Both ends.
+            pub fn new() -> (Arc<Self>, Ends) {
+                $(let $field = handle();)+
+                (Arc::new(Self { $($field: $field.0),+ }), Ends { $($field: $field.1),+ })
+            }
+
+            /// Each kind, for those who ask all alike.
+            pub fn all(&self) -> impl Iterator<Item = &dyn AnyKind<Context>> {
+                [$(&self.$field as &dyn AnyKind<Context>),+].into_iter()
+            }
+        }
+
+        impl Ends {
+            /// Runs the objects of all kinds, until told to stop and what runs has ended. Those that use a connection
+            /// begin when all connections are listed, and `others` are: what they look up must be there before the first
+            /// of them looks it up, or it would say "not found". Where `others` come to false, they never begin.
+            pub async fn run(
+                self,
+                client: Client,
+                ctx: Arc<Context>,
+                others: impl Future<Output = bool> + Send + 'static,
+                stop: CancellationToken,
+            ) {
+                let looked_up = vec![$(looked_up(&self.$field),)+ others.boxed()];
+                let ready = join_all(looked_up).map(|all| all.into_iter().all(|ready| ready)).boxed().shared();
+                tokio::join!($(run_kind(self.$field, client.clone(), ctx.clone(), ready.clone(), stop.clone())),+);
+            }
+        }
+    };
+}
+
+kinds! {
+    connections: ConjurConnection,
+    cluster_connections: ClusterConjurConnection,
+    secrets: ConjurSecret,
+    policies: ConjurPolicy,
+}
+
+impl Kinds {
+    /// Wakes a connection.
+    pub fn wake_connection(&self, id: &ConnectionId) {
+        let key = Key { namespace: id.namespace.clone(), name: id.name.clone() };
+        match id.kind {
+            ConnectionKind::ConjurConnection => self.connections.wake(key),
+            ConnectionKind::ClusterConjurConnection => self.cluster_connections.wake(key),
+        }
+    }
+
+    /// Wakes the object that a Secret was written for.
+    pub fn wake_owner(&self, owner: &Owner) {
+        let Some(kind) = self.all().find(|kind| kind.writes_secrets() && kind.name() == owner.kind) else {
+            return tracing::debug!(kind = owner.kind.as_ref(), "no object of this kind is woken");
+        };
+        kind.wake(Key { namespace: owner.namespace.clone(), name: owner.name.clone() });
+    }
+}
+
+/// Waits until a kind that others look up is listed, which all are that use no connection. False where it never will be.
+fn looked_up<K: Reconcile>(end: &End<K>) -> BoxFuture<'static, bool> {
+    let store = end.store.clone();
+    async move { K::CONNECTION.is_some() || store.wait_until_ready().await.is_ok() }.boxed()
+}
+
+/// Runs the objects of one kind.
+async fn run_kind<K: Reconcile>(
+    end: End<K>,
+    client: Client,
+    ctx: Arc<K::Context>,
+    ready: Shared<BoxFuture<'static, bool>>,
+    stop: CancellationToken,
+) {
+    let woken = watches::wakes(client, end.writer, end.woken, ctx.clone());
+    if K::CONNECTION.is_some() {
+        tokio::select! {
+            ready = ready => if !ready { return },
+            () = stop.cancelled() => return,
+        }
+    }
+    Box::pin(runner::run::<K>(woken, end.store, ctx, stop)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::{core::DeserializeGuard, runtime::watcher::Event};
+    use serde_json::json;
+
+    use super::*;
+    use crate::runtime::Object;
+
+    fn object<K: Object>(name: &str, connection: &str, ready: &str) -> Event<DeserializeGuard<K>> {
+        let object = json!({
+            "metadata": { "namespace": "n", "name": name },
+            "spec": { "connectionRef": { "name": connection }, "branch": "apps" },
+            "status": { "conditions": [{
+                "type": "Ready", "status": ready, "reason": "Synced", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }] },
+        });
+        Event::Apply(DeserializeGuard(Ok(serde_json::from_value(object).unwrap())))
+    }
+
+    #[test]
+    fn each_kind_has_one_name_in_manifests_and_in_metrics() {
+        let (kinds, _ends) = Kinds::new();
+        for kind in kinds.all() {
+            assert_eq!(kind.name(), kind.kind().as_str());
+        }
+    }
+
+    #[test]
+    fn a_secret_wakes_only_an_object_of_a_kind_that_writes_secrets() {
+        let (kinds, mut ends) = Kinds::new();
+        for kind in ["ConjurConnection", "ClusterConjurConnection", "ConjurSecret", "ConjurPolicy", "Other"] {
+            kinds.wake_owner(&Owner {
+                api_version: "conjur-operator.io/v1alpha1".into(),
+                kind: kind.into(),
+                namespace: "n".into(),
+                name: kind.into(),
+                uid: "u".into(),
+            });
+        }
+        let (secret, policy) = (ends.secrets.woken.try_recv(), ends.policies.woken.try_recv());
+        assert_eq!(secret.map(|(key, _)| key.name).as_deref(), Some("ConjurSecret"));
+        assert_eq!(policy.map(|(key, _)| key.name).as_deref(), Some("ConjurPolicy"));
+        let waiting = [
+            ends.connections.woken.waiting(),
+            ends.cluster_connections.woken.waiting(),
+            ends.secrets.woken.waiting(),
+            ends.policies.woken.waiting(),
+        ];
+        assert_eq!(waiting, [0; 4]);
+    }
+
+    #[test]
+    fn of_any_kind_those_are_found_that_use_a_connection() {
+        let (kinds, mut ends) = Kinds::new();
+        ends.secrets.writer.apply_watcher_event(&object("mine", "c", "False"));
+        ends.secrets.writer.apply_watcher_event(&object("anothers", "other", "True"));
+        ends.policies.writer.apply_watcher_event(&object("policy", "c", "True"));
+        let users = kinds
+            .all()
+            .flat_map(|kind| kind.users(&|reference, namespace| reference.name == "c" && namespace == "n"));
+        let users: Vec<_> = users.map(|user| (user.key.name, user.ready)).collect();
+        assert_eq!(users, [("mine".to_owned(), false), ("policy".to_owned(), true)]);
+        assert_eq!(kinds.all().map(|kind| kind.keys().len()).collect::<Vec<_>>(), [0, 0, 2, 1]);
+    }
+}

@@ -1,0 +1,77 @@
+//! The Secrets that the operator writes to, by their label, metadata only: a change of one is looked at by whom it belongs to.
+
+use std::{future::ready, sync::Arc};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        reflector::store::Writer,
+        watcher::{self, watcher},
+    },
+};
+
+use super::{Context, watches::isolated};
+use crate::{
+    api::{MANAGED_LABEL, OWNER_ANNOTATION},
+    limits::META_PAGE,
+    runtime::compact,
+};
+
+/// What the watch shows.
+enum Shown {
+    /// One was made, changed or deleted.
+    Touched(Box<PartialObjectMeta<Secret>>),
+    /// All were listed anew, for the watch was broken: what was deleted meanwhile is not among them.
+    ListedAgain,
+}
+
+/// Fills the store, and wakes whom a change concerns.
+pub async fn watch(client: Client, writer: Writer<PartialObjectMeta<Secret>>, ctx: Arc<Context>) {
+    let mut shown = std::pin::pin!(secrets(client, writer));
+    while let Some(shown) = shown.next().await {
+        match shown {
+            Shown::Touched(secret) => wake_owner(&secret, &ctx),
+            Shown::ListedAgain => wake_all(&ctx),
+        }
+    }
+}
+
+fn secrets(client: Client, writer: Writer<PartialObjectMeta<Secret>>) -> impl Stream<Item = Shown> + Send {
+    let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
+    let mut listed = false;
+    watcher(Api::<PartialObjectMeta<Secret>>::all(client), config.page_size(META_PAGE))
+        .default_backoff()
+        .modify(|o| compact::secret(&mut o.metadata))
+        .reflect(writer)
+        .filter_map(move |result| {
+            ready(match isolated("Secret", result) {
+                Some(Ok(
+                    watcher::Event::Apply(o) | watcher::Event::InitApply(o) | watcher::Event::Delete(o),
+                )) => Some(Shown::Touched(Box::new(o))),
+                // The first list is of a start, where every object has its turn anyway.
+                Some(Ok(watcher::Event::InitDone)) => {
+                    std::mem::replace(&mut listed, true).then_some(Shown::ListedAgain)
+                }
+                Some(Ok(watcher::Event::Init) | Err(_)) | None => None,
+            })
+        })
+}
+
+/// Wakes all objects that write Secrets; those whose Secret is as it was find nothing due.
+fn wake_all(ctx: &Context) {
+    for kind in ctx.kinds.all().filter(|kind| kind.writes_secrets()) {
+        kind.wake_spread(kind.keys());
+    }
+}
+
+/// Wakes whom a Secret belongs to, by its controller reference, else by the operator's annotation, and those that merge into it.
+fn wake_owner(secret: &PartialObjectMeta<Secret>, ctx: &Context) {
+    let controller = secret.owner_references().iter().find(|o| o.controller == Some(true));
+    let annotated = secret.annotations().get(OWNER_ANNOTATION).and_then(|text| text.split_once('/'));
+    let owner = controller.map(|c| (c.kind.as_str(), c.name.as_str())).or(annotated);
+    ctx.kinds.all().for_each(|kind| kind.secret_changed(secret, owner, ctx));
+}
