@@ -37,6 +37,7 @@ use crate::{
     cluster::{self, Cluster},
     conjur::memory_budget,
     limits::{META_PAGE, UNWATCHED_AGAIN},
+    metrics::Kind,
     runtime::Key,
 };
 
@@ -53,11 +54,9 @@ pub enum Dependent {
     Connection(ConnectionId),
     /// A namespace that uses a connection with an identity of its own, by what that is made of.
     Tenant(ConnectionId, String),
-    /// A ConjurSecret, by what it refers to, and by the foreign Secret that has its target's name: it may be adopted,
-    /// or go.
-    Secret(Key),
-    /// A ConjurPolicy, by what its document lies in.
-    Policy(Key),
+    /// An object of another kind, by what it refers to, and by a foreign Secret that has the name of its own: it may be
+    /// adopted, or go.
+    Object(Kind, Key),
 }
 
 /// The watches, and who wants to be woken by what.
@@ -372,18 +371,18 @@ impl Dependencies {
     }
 
     fn wake(&self, users: Vec<Arc<Dependent>>) {
-        let (mut secrets, mut policies) = (Vec::new(), Vec::new());
+        let mut objects: HashMap<Kind, Vec<Key>> = HashMap::new();
         for user in users {
             match &*user {
                 Dependent::Connection(connection) | Dependent::Tenant(connection, _) => {
                     self.kinds.wake_connection(connection);
                 }
-                Dependent::Secret(key) => secrets.push(key.clone()),
-                Dependent::Policy(key) => policies.push(key.clone()),
+                Dependent::Object(kind, key) => objects.entry(*kind).or_default().push(key.clone()),
             }
         }
-        self.kinds.secrets.wake_spread(secrets);
-        self.kinds.policies.wake_spread(policies);
+        for kind in self.kinds.all() {
+            kind.wake_spread(objects.remove(&kind.kind()).unwrap_or_default());
+        }
     }
 }
 

@@ -174,7 +174,7 @@ impl Listed for ConjurSecret {
 }
 
 fn user(key: &Key) -> Dependent {
-    Dependent::Secret(key.clone())
+    Dependent::Object(ConjurSecret::KIND, key.clone())
 }
 
 /// What wakes an object: the sources of its templates, and its target where that stands in the way or is to be merged

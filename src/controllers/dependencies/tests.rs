@@ -19,7 +19,7 @@ fn map(name: &str) -> Dependency {
 }
 
 fn policy(name: &str) -> Dependent {
-    Dependent::Policy(Key { namespace: "n".into(), name: name.into() })
+    Dependent::Object(Kind::Policy, Key { namespace: "n".into(), name: name.into() })
 }
 
 /// With watches that reach nothing.
@@ -142,7 +142,7 @@ async fn edits_of_what_thousands_use_keep_no_list_of_them_each() {
     let (inputs, mut all) = inputs();
     let user = |n: usize| match n % 2 {
         0 => policy(&n.to_string()),
-        _ => Dependent::Secret(Key { namespace: "n".into(), name: n.to_string() }),
+        _ => Dependent::Object(Kind::Secret, Key { namespace: "n".into(), name: n.to_string() }),
     };
     for n in 0..2_000 {
         inputs.want(&user(n), &[map("shared")]);

@@ -54,7 +54,7 @@ pub struct Content {
 }
 
 fn user(key: &Key) -> Dependent {
-    Dependent::Policy(key.clone())
+    Dependent::Object(ConjurPolicy::KIND, key.clone())
 }
 
 /// Forgets the document of an object that is gone.
