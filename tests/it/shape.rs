@@ -85,6 +85,23 @@ fn imports_point_one_way() {
 }
 
 #[test]
+fn what_kinds_share_names_none_of_those_that_use_a_connection() {
+    // A new kind would have to be named there, too.
+    let shared = ["context", "dependencies", "handle", "namespaces", "owned", "watches", "connection"];
+    let shared = shared.map(|name| format!("controllers/{name}"));
+    for (path, text) in shared.iter().map(String::as_str).chain(["app"]).flat_map(sources) {
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        for kind in ["ConjurSecret", "ConjurPolic", "kinds.secrets", "kinds.policies"] {
+            let line = code.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(kind));
+            assert!(line.is_none(), "{} must not know {kind}: {}", path.display(), line.unwrap_or_default());
+        }
+    }
+}
+
+#[test]
 fn statuses_are_written_in_their_types() {
     // The API server drops a field whose name it does not know, and says nothing.
     for (path, text) in ["controllers", "runtime"].into_iter().flat_map(sources) {
