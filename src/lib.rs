@@ -10,8 +10,6 @@
 //! of all other objects that are due; [`plan::secret`] decides what to do about the Secret, [`cluster`] does it,
 //! and [`runtime::report`] says so in the status, where anything changed.
 
-#[allow(clippy::duplicated_attributes, reason = "each printed column has a type and a path of its own")]
-pub mod api;
 pub mod app;
 mod budget;
 pub mod cli;
@@ -32,3 +30,5 @@ pub mod segments;
 pub mod sensitive;
 pub mod server;
 pub mod telemetry;
+
+pub use conjur_operator_api as api;

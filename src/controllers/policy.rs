@@ -62,10 +62,7 @@ use self::{
 };
 use super::{Context, connection::access};
 use crate::{
-    api::{
-        ConjurPolicy, ConjurPolicySpec, Reason,
-        policy::{LoadMode, PolicyAction},
-    },
+    api::{ConjurPolicy, ConjurPolicySpec, Reason, policy::PolicyAction},
     conjur::{Lane, PolicyBranch},
     limits::POLICY_DEADLINE,
     metrics::Kind,
@@ -140,24 +137,6 @@ impl Reconcile for ConjurPolicy {
         claims::forget(key, ctx);
         ctx.policy_notes.forget(key);
         ctx.branches.waiting.forget(key);
-    }
-}
-
-impl ConjurPolicy {
-    fn loaded_hash(&self) -> Option<&str> {
-        self.status.as_ref().and_then(|s| s.loaded_hash.as_deref())
-    }
-
-    /// Hash of the document that the status is about.
-    fn answered_hash(&self) -> Option<&str> {
-        match self.spec.action.unwrap_or_default() {
-            PolicyAction::Load => self.loaded_hash(),
-            PolicyAction::DryRun => self.status.as_ref().and_then(|s| s.document_hash.as_deref()),
-        }
-    }
-
-    fn mode(&self) -> LoadMode {
-        self.spec.mode.unwrap_or_default()
     }
 }
 

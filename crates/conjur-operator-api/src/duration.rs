@@ -1,4 +1,14 @@
 //! Durations as Go writes them: `90s`, `1h30m`.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use conjur_operator_api::GoDuration;
+//!
+//! assert_eq!(GoDuration::parse("1h30m")?.get(), Duration::from_secs(5_400));
+//! assert!(GoDuration::parse("90").is_err_and(|error| error.to_string().contains("write it like 90s")));
+//! # Ok::<(), conjur_operator_api::InvalidDuration>(())
+//! ```
 
 use std::{borrow::Cow, time::Duration};
 
@@ -16,10 +26,9 @@ impl GoDuration {
     /// Reads `90s`, `1h30m`, `1.5h`, `500ms`.
     ///
     /// # Errors
-    /// A sentence that shows the form, where the text has another.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is not a duration; write it like 90s, 15m or 1h30m");
-        let value = sum(text).ok_or_else(wrong)?;
+    /// [`InvalidDuration`] where the text has another form.
+    pub fn parse(text: &str) -> Result<Self, InvalidDuration> {
+        let value = sum(text).ok_or_else(|| InvalidDuration { text: text.to_owned() })?;
         Ok(Self { text: text.to_owned(), value })
     }
 
@@ -27,6 +36,13 @@ impl GoDuration {
     pub fn get(&self) -> Duration {
         self.value
     }
+}
+
+/// A text that is not a duration; the message shows the form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is not a duration; write it like 90s, 15m or 1h30m")]
+pub struct InvalidDuration {
+    text: String,
 }
 
 /// The parts in any order and number, each with a fraction if it likes, as Go and the API server's CEL have it: what
@@ -105,7 +121,7 @@ mod tests {
         for text in
             ["", "1", "banana", "-5s", "PT1H", "1 h", "10 seconds", "h", "1d", ".5h", "1.h", "9999999999h"]
         {
-            let message = GoDuration::parse(text).unwrap_err();
+            let message = GoDuration::parse(text).unwrap_err().to_string();
             assert!(message.contains("1h30m"), "{message}");
         }
     }

@@ -1,7 +1,31 @@
-//! The resources that users see: types of the CRDs, names, conditions.
+//! The resources of conjur-operator as Rust types: what its CRDs hold, the conditions and reasons that it reports.
 //!
-//! Knows neither a Kubernetes client nor HTTP. Defaults live here in code and in the fields' descriptions,
-//! not in the schema: the API server must give a manifest back as it was applied.
+//! For programs that apply ConjurConnections, ConjurSecrets and ConjurPolicies or wait for them, with [`kube`] or as plain
+//! JSON. Knows neither a Kubernetes client nor HTTP.
+//!
+//! Fields that a manifest leaves out are `None`: defaults stand in the fields' descriptions and in getters, such as
+//! [`ConjurSecretSpec::interval`], and not in the schema, for the API server must give a manifest back as it was applied.
+//!
+//! # A ConjurSecret, written and read
+//! ```
+//! use conjur_operator_api::secret::DataEntry;
+//! use conjur_operator_api::{ConjurSecret, ConjurSecretSpec, ConnectionRef};
+//!
+//! let spec: ConjurSecretSpec = serde_json::from_value(serde_json::json!({
+//!     "connectionRef": { "name": "conjur" },
+//!     "data": [{ "key": "password", "variable": "apps/db/password" }],
+//! }))?;
+//! let object = ConjurSecret::new("db", spec);
+//! assert_eq!(object.spec.connection_ref, ConnectionRef { name: "conjur".to_owned(), kind: None });
+//! assert_eq!(object.spec.entries().iter().map(|entry| &*entry.key).collect::<Vec<_>>(), ["password"]);
+//! let manifest = serde_json::to_value(&object)?;
+//! assert_eq!(manifest["apiVersion"], "conjur-operator.io/v1alpha1");
+//! # let _: &[DataEntry] = object.spec.entries();
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+
+#![warn(missing_docs)]
+#![allow(clippy::duplicated_attributes, reason = "each printed column has a type and a path of its own")]
 
 mod bounds;
 pub mod condition;
@@ -15,14 +39,14 @@ pub mod secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps,
 };
-use kube::{CustomResourceExt, KubeSchema};
+use kube::{CustomResourceExt as _, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use connection::{
     ClusterConjurConnection, ClusterConjurConnectionSpec, ConjurConnection, ConjurConnectionSpec,
     ConjurConnectionStatus, ConnectionId, SecretKeyRef,
 };
-pub use duration::GoDuration;
+pub use duration::{GoDuration, InvalidDuration};
 pub use policy::{ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus};
 pub use reason::Reason;
 pub use secret::{ConjurSecret, ConjurSecretSpec, ConjurSecretStatus};
@@ -111,16 +135,31 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 
 /// The CRDs as one YAML stream, as `conjur-operator crds` prints it.
 ///
+/// ```
+/// let yaml = conjur_operator_api::crds_yaml()?;
+/// assert_eq!(yaml.matches("kind: CustomResourceDefinition").count(), 4);
+/// # Ok::<(), conjur_operator_api::UnwritableCrd>(())
+/// ```
+///
 /// # Errors
 /// Only if a CRD could not be written as YAML, which a test excludes.
-pub fn crds_yaml() -> Result<String, String> {
+pub fn crds_yaml() -> Result<String, UnwritableCrd> {
     let mut out = String::new();
     for crd in crds() {
         out.push_str("---\n");
-        let text = serde_saphyr::to_string(&crd).map_err(|e| format!("cannot write the CRD as YAML: {e}"))?;
+        let text =
+            serde_saphyr::to_string(&crd).map_err(|error| UnwritableCrd { source: Box::new(error) })?;
         out.push_str(&text);
     }
     Ok(out)
+}
+
+/// A CRD can't be written as YAML.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the CRD as YAML: {source}")]
+pub struct UnwritableCrd {
+    /// What the writer of YAML says.
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 fn with_status_default(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
@@ -141,3 +180,7 @@ fn with_status_default(mut crd: CustomResourceDefinition) -> CustomResourceDefin
 fn set_default(status: &mut JSONSchemaProps) {
     status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

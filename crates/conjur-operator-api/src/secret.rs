@@ -1,4 +1,17 @@
 //! ConjurSecret: Conjur → Secret.
+//!
+//! ```
+//! use conjur_operator_api::ConjurSecretSpec;
+//! use conjur_operator_api::secret::{DEFAULT_REFRESH_INTERVAL, RefreshPolicy};
+//!
+//! let spec: ConjurSecretSpec = serde_json::from_value(serde_json::json!({
+//!     "connectionRef": { "name": "conjur" },
+//!     "dataFrom": [{ "find": { "pattern": "apps/db/*" } }],
+//! }))?;
+//! assert_eq!((spec.interval(), spec.policy()), (DEFAULT_REFRESH_INTERVAL, RefreshPolicy::Periodic));
+//! assert_eq!(spec.sources().len(), 1);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 mod sources;
 mod target;

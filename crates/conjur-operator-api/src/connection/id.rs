@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::api::{ConnectionKind, ConnectionRef};
+use crate::{ConnectionKind, ConnectionRef};
 
 /// A connection, by kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,12 @@
 //! Why an object is as it is: one closed list for conditions, events and metrics.
+//!
+//! ```
+//! use conjur_operator_api::Reason;
+//!
+//! // What a condition says, and what that means.
+//! let reason = Reason::ALL.iter().find(|reason| reason.as_str() == "VariableForbidden");
+//! assert!(reason.is_some_and(|reason| reason.meaning().contains("lacks `execute`")));
+//! ```
 
 use std::fmt;
 

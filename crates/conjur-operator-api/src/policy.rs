@@ -1,4 +1,18 @@
 //! ConjurPolicy: policy → Conjur.
+//!
+//! ```
+//! use conjur_operator_api::policy::LoadMode;
+//! use conjur_operator_api::{ConjurPolicy, ConjurPolicySpec};
+//!
+//! let spec: ConjurPolicySpec = serde_json::from_value(serde_json::json!({
+//!     "connectionRef": { "name": "conjur" },
+//!     "branch": "apps/billing",
+//!     "document": "- !variable password\n",
+//! }))?;
+//! let policy = ConjurPolicy::new("billing", spec);
+//! assert_eq!((policy.mode(), policy.loaded_hash()), (LoadMode::Update, None));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -247,6 +261,27 @@ pub struct PlannedItems {
     /// Full ids of the first 20, `account:kind:id`.
     // Written also where there are none: a merge patch would leave those of an earlier look.
     pub ids: Vec<String>,
+}
+
+impl ConjurPolicy {
+    /// The hash of the document last loaded; none where none was.
+    pub fn loaded_hash(&self) -> Option<&str> {
+        self.status.as_ref().and_then(|status| status.loaded_hash.as_deref())
+    }
+
+    /// The hash of the document that the status is about: the one last loaded or, with [`PolicyAction::DryRun`], last looked
+    /// at.
+    pub fn answered_hash(&self) -> Option<&str> {
+        match self.spec.action.unwrap_or_default() {
+            PolicyAction::Load => self.loaded_hash(),
+            PolicyAction::DryRun => self.status.as_ref().and_then(|status| status.document_hash.as_deref()),
+        }
+    }
+
+    /// How the document is loaded, or the default.
+    pub fn mode(&self) -> LoadMode {
+        self.spec.mode.unwrap_or_default()
+    }
 }
 
 impl ConjurPolicySpec {

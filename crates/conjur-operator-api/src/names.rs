@@ -1,4 +1,11 @@
 //! What names and keys in references look like: for the schema, and for objects that came past it.
+//!
+//! ```
+//! use conjur_operator_api::names::{is_key, is_label, is_name};
+//!
+//! assert!(is_name("conjur.example") && !is_label("conjur.example"));
+//! assert!(is_key("tls.crt") && !is_key("../tls.crt"));
+//! ```
 
 /// Of most objects: a DNS subdomain, of at most 253 characters.
 pub const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";

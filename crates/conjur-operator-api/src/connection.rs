@@ -1,4 +1,21 @@
 //! ConjurConnection and ClusterConjurConnection: how to reach a Conjur server, and as whom.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use conjur_operator_api::ConjurConnectionSpec;
+//! use conjur_operator_api::connection::Settings;
+//!
+//! let spec: ConjurConnectionSpec = serde_json::from_value(serde_json::json!({
+//!     "url": "https://conjur.example.com",
+//!     "account": "demo",
+//!     "auth": { "apiKey": { "login": "host/apps/web", "apiKeySecretRef": { "name": "conjur", "key": "api-key" } } },
+//! }))?;
+//! let settings = Settings::from(&spec);
+//! assert_eq!(settings.token_refresh_interval, Duration::from_secs(300));
+//! assert_eq!(settings.references()[0].field, "spec.auth.apiKey.apiKeySecretRef");
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 mod auth;
 mod id;

@@ -1,4 +1,16 @@
 //! Conditions as `kubectl wait`, Flux (kstatus) and Argo CD understand them.
+//!
+//! ```
+//! use conjur_operator_api::condition::{Conditioned, READY, is_true};
+//! use conjur_operator_api::ConjurSecretStatus;
+//!
+//! /// Whether the Secret holds what Conjur holds, and the spec's newest generation was looked at.
+//! fn is_done(status: &ConjurSecretStatus, generation: i64) -> bool {
+//!     status.observed_generation() == Some(generation) && is_true(status.conditions(), READY)
+//! }
+//!
+//! assert!(!is_done(&ConjurSecretStatus::default(), 1), "nothing is reported yet");
+//! ```
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{SourceKind, names};
+use crate::{SourceKind, names};
 
 /// TLS settings of a connection.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]

@@ -54,7 +54,7 @@ fn bound(schema: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::crds;
+    use crate::crds;
 
     /// Where in a schema something has no bound.
     fn unbounded(at: &str, schema: &Value, found: &mut Vec<String>) {

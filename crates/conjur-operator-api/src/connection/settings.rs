@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Auth, ClusterConjurConnectionSpec, ConjurConnectionSpec, SecretKeyRef, SecretRef, Tls};
-use crate::api::GoDuration;
+use crate::GoDuration;
 
 /// In which direction a connection may be used.
 #[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
