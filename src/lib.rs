@@ -11,24 +11,22 @@
 //! and [`runtime::report`] says so in the status, where anything changed.
 
 pub mod app;
-mod budget;
 pub mod cli;
 pub mod cluster;
-pub mod conjur;
 pub mod controllers;
-pub mod fair;
-mod gate;
 pub mod heartbeat;
 pub mod heavy;
 pub mod leader;
 pub mod limits;
 mod lock;
+mod memory_budget;
 pub mod metrics;
 pub mod plan;
 pub mod runtime;
-pub mod segments;
-pub mod sensitive;
 pub mod server;
 pub mod telemetry;
 
+pub use conjur_client as conjur;
+pub use conjur_client::sensitive;
+use conjur_client::{budget, fair, gate, segments};
 pub use conjur_operator_api as api;

@@ -35,8 +35,8 @@ use super::wakeups::Wakeups;
 use crate::{
     api::ConnectionId,
     cluster::{self, Cluster},
-    conjur::memory_budget,
     limits::{META_PAGE, UNWATCHED_AGAIN},
+    memory_budget,
     runtime::Key,
 };
 

@@ -8,8 +8,7 @@ use futures::future::BoxFuture;
 use crate::{
     api::Reason,
     budget::Taken,
-    cluster,
-    conjur::{self, memory_budget},
+    cluster, conjur, memory_budget,
     plan::{Class, Failure},
 };
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The crates that stand alone, and the operator's own package; each has a folder `src`.
-const PACKAGES: [&str; 2] = ["", "crates/conjur-operator-api"];
+const PACKAGES: [&str; 3] = ["", "crates/conjur-client", "crates/conjur-operator-api"];
 
 /// Where the sources of a package lie.
 fn source_folder(package: &str) -> PathBuf {
@@ -38,46 +38,46 @@ fn sources(package: &str, under: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// The crates know what their manifests name, and the compiler sees to it; within the operator's package this does.
 #[test]
 fn imports_point_one_way() {
-    for (under, forbidden) in [
-        (
-            "plan",
-            [
-                "kube::Client",
-                "kube::Api",
-                "hyper",
-                "tokio",
-                "crate::cluster",
-                "crate::conjur",
-                "crate::controllers",
-            ],
-        ),
-        (
-            "conjur",
-            [
-                "kube::",
-                "k8s_openapi",
-                "crate::api",
-                "crate::plan",
-                "crate::cluster",
-                "crate::controllers",
-                "crate::app",
-            ],
-        ),
+    for word in [
+        "kube::Client",
+        "kube::Api",
+        "hyper",
+        "tokio",
+        "conjur_client",
+        "crate::cluster",
+        "crate::conjur",
+        "crate::controllers",
     ] {
-        for (path, text) in sources("", under) {
-            for word in forbidden {
-                let found =
-                    text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
-                assert!(
-                    found.is_none(),
-                    "{} must not know {word}: {}",
-                    path.display(),
-                    found.unwrap_or_default()
-                );
-            }
+        for (path, text) in sources("", "plan") {
+            let found = text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
+            assert!(
+                found.is_none(),
+                "{} must not know {word}: {}",
+                path.display(),
+                found.unwrap_or_default()
+            );
         }
+    }
+}
+
+#[test]
+fn the_crates_know_neither_kubernetes_client_nor_the_operator() {
+    for (package, forbidden) in [
+        ("crates/conjur-client", &["kube", "k8s-openapi", "conjur-operator"][..]),
+        ("crates/conjur-operator-api", &["conjur-client", "conjur-operator", "tokio", "hyper"]),
+    ] {
+        let manifest = source_folder(package).with_file_name("Cargo.toml");
+        let manifest = fs::read_to_string(manifest).unwrap();
+        let named = manifest.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+        let found: Vec<&str> = named.filter(|name| forbidden.contains(name)).collect();
+        assert!(found.is_empty(), "{package} must not depend on {found:?}");
+        assert!(
+            !manifest.contains("kube = ")
+                || manifest.contains(r#"default-features = false, features = ["derive"]"#)
+        );
     }
 }
 
@@ -107,7 +107,8 @@ fn every_reason_is_documented() {
 
 #[test]
 fn every_limit_that_is_counted_is_met_somewhere() {
-    let uses = sources("", "").into_iter().filter(|(path, _)| !path.ends_with("limits/hits.rs"));
+    let all = PACKAGES.into_iter().flat_map(|package| sources(package, ""));
+    let uses = all.filter(|(path, _)| !path.ends_with("limits/hits.rs"));
     let text: String = uses.map(|(_, text)| text).collect();
     for limit in conjur_operator::limits::Limit::ALL {
         assert!(text.contains(&format!("Limit::{limit:?}")), "nothing counts {limit:?}");

@@ -1,0 +1,215 @@
+//! Large answers in flight: one budget of bytes for the whole process, from the moment an answer is read until what
+//! came of it is done with. Small answers, which are nearly all, don't count.
+//!
+//! An answer takes its share before it is held in memory, whether the server says its length or not: at once where it does,
+//! and as it grows where it doesn't. Who gets none for long gives the answer up, for it may itself
+//! hold what others wait for (an object with values in two batches), and comes again later.
+
+mod sum;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(crate) use self::sum::{Refused, Sum};
+use crate::budget::{Budget, Party, Taken};
+use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES, Limit, hit};
+
+pub(super) static ALL: LazyLock<Arc<Budget>> =
+    LazyLock::new(|| Budget::new(Limit::AnswersBytes, ANSWERS_BYTES));
+
+/// Who waited longer than this for room was held up by it.
+const LONG: Duration = Duration::from_secs(1);
+
+tokio::task_local! {
+    static HELD: RefCell<Held>;
+}
+
+/// A part of the budget; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Share(Taken);
+
+/// A value takes so much until it is written: its copies in a Secret and in a request.
+const COPIES: usize = 4;
+
+/// What counts until the work that runs is done.
+#[derive(Default)]
+struct Held {
+    kept: Vec<Kept>,
+    gathered: sum::Gathered,
+}
+
+#[expect(dead_code, reason = "what is in it is only kept, and dropped")]
+enum Kept {
+    Value(Arc<Share>),
+    Memory(Taken),
+}
+
+/// What an answer that is being read takes of the budget.
+pub(crate) struct Reading {
+    share: Taken,
+    patience: Duration,
+    /// Up to which length it is paid for.
+    paid: usize,
+    /// How long it waited for it.
+    waited: Duration,
+}
+
+/// There is no room for an answer now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// While an answer is read, its text, its decoded form and what is decoded so far exist beside each other.
+const fn cost(length: usize) -> usize {
+    length.saturating_mul(5) / 2
+}
+
+impl Reading {
+    /// `patience` is how long it may wait for its share.
+    pub(crate) fn new(party: &Party, patience: Duration) -> Self {
+        Self::from(&ALL, party, patience)
+    }
+
+    fn from(budget: &Arc<Budget>, party: &Party, patience: Duration) -> Self {
+        Self { share: budget.nothing(party), patience, paid: ANSWER_SMALL, waited: Duration::ZERO }
+    }
+
+    /// Before the answer is held up to `length`. Waits for its turn where it `may_wait`; an answer grows by doubling, so
+    /// this is seldom asked.
+    pub(crate) async fn up_to(
+        &mut self,
+        length: usize,
+        most: usize,
+        may_wait: impl FnOnce() -> bool,
+    ) -> Result<(), Full> {
+        if length <= self.paid {
+            return Ok(());
+        }
+        let length = length.max(self.paid.saturating_mul(2)).min(most).max(length);
+        let more = cost(length).min(ANSWERS_BYTES).saturating_sub(self.share.amount());
+        if self.share.try_grow(more) {
+            self.paid = length;
+            return Ok(());
+        }
+        if !may_wait() {
+            hit(Limit::AnswersBytes);
+            return Err(Full);
+        }
+        let start = Instant::now();
+        let enough = self.share.grow(more, self.patience).await;
+        self.waited += start.elapsed();
+        if !enough {
+            return Err(Full);
+        }
+        self.paid = length;
+        Ok(())
+    }
+
+    /// Whether it waited so long that the server may have given it up meanwhile, or its time be over: not the server's fault.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited >= LONG
+    }
+
+    /// Whether others wait for the share of this answer.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.share.amount() > 0 && self.share.is_wanted()
+    }
+
+    /// It was read.
+    pub(crate) fn done(self) -> Option<Share> {
+        (self.share.amount() > 0).then_some(Share(self.share))
+    }
+}
+
+impl Share {
+    /// The part that stands for one value of the answer until it is written.
+    pub(crate) fn for_value(&mut self, length: usize) -> Option<Self> {
+        let part = self.0.split(length.saturating_mul(COPIES));
+        (part.amount() > 0).then_some(Self(part))
+    }
+
+    /// How many bytes of values it stands for.
+    fn stands_for(&self) -> usize {
+        self.0.amount() / COPIES
+    }
+}
+
+/// Runs `work`; what it fetches counts against the budget until it ends.
+pub async fn until_done<F: Future>(work: F) -> F::Output {
+    HELD.scope(RefCell::default(), work).await
+}
+
+/// Keeps a share for the work that runs now, if there is one that says when it is done.
+pub(super) fn keep(share: &Arc<Share>) {
+    // Outside of any such work nothing is kept beyond the value itself.
+    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Value(Arc::clone(share)))).ok();
+}
+
+/// The same for the memory of what else it keeps: of a list, of a text, of the spec of an object.
+pub fn keep_memory(memory: Taken) {
+    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Memory(memory))).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+    const PATIENCE: Duration = Duration::from_millis(20);
+
+    async fn read(budget: &Arc<Budget>, party: &str, length: usize) -> Option<Share> {
+        let mut reading = Reading::from(budget, &party.into(), PATIENCE);
+        reading.up_to(length, usize::MAX, || true).await.unwrap();
+        reading.done()
+    }
+
+    #[tokio::test]
+    async fn large_answers_wait_for_each_other_but_not_for_ever_and_small_ones_never() {
+        let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
+        let all = read(&budget, "a", ANSWERS_BYTES).await.unwrap();
+        assert!(read(&budget, "a", ANSWER_SMALL).await.is_none(), "it takes nothing");
+        let mut next = Reading::from(&budget, &"a".into(), PATIENCE);
+        assert_eq!(
+            next.up_to(MIB, MIB, || true).await,
+            Err(Full),
+            "it is given up rather than held without a share"
+        );
+        let at_once = futures::FutureExt::now_or_never(next.up_to(MIB, MIB, || false));
+        assert_eq!(at_once, Some(Err(Full)), "and at once where too many wait already");
+        assert!(read(&budget, "b", MIB).await.is_some(), "another's is read all the same");
+        drop(all);
+        assert_eq!(next.up_to(MIB, MIB, || true).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_unknown_length_pays_as_it_grows() {
+        let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
+        let mut reading = Reading::from(&budget, &"a".into(), PATIENCE);
+        let paid = |reading: &Reading| reading.share.amount();
+        for length in (0..8 * MIB).step_by(16 * 1024) {
+            reading.up_to(length, 8 * MIB, || true).await.unwrap();
+            assert!(length <= ANSWER_SMALL || paid(&reading) >= cost(length), "{length}");
+            assert!(paid(&reading) <= cost(8 * MIB), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_counts_until_the_work_that_fetched_it_is_done() {
+        let budget = Budget::new(Limit::AnswersBytes, ANSWERS_BYTES);
+        let mut answer = read(&budget, "a", MIB).await.unwrap();
+        let value = Arc::new(answer.for_value(MIB / 2).unwrap());
+        drop(answer);
+        let rest = || budget.try_take(&"b".into(), ANSWERS_BYTES - 2 * MIB + 1).is_none();
+        assert!(rest());
+        until_done(async {
+            keep(&value);
+            drop(value);
+            assert!(rest());
+        })
+        .await;
+        assert!(!rest());
+    }
+}
