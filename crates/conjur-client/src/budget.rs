@@ -94,6 +94,11 @@ impl Budget {
         self.meter.used(if taken { change } else { -change });
     }
 
+    /// How much there is of it.
+    pub fn all(&self) -> usize {
+        self.all
+    }
+
     /// Nothing of it yet, to grow.
     pub fn nothing(self: &Arc<Self>, party: &Party) -> Taken {
         Taken { budget: Arc::clone(self), party: Arc::clone(party), amount: 0 }
@@ -158,6 +163,11 @@ impl Taken {
     /// How much it is.
     pub fn amount(&self) -> usize {
         self.amount
+    }
+
+    /// How much there is of what it is a part of.
+    pub fn of_all(&self) -> usize {
+        self.budget.all
     }
 
     /// Takes more, if it is free now. Who holds nothing yet does not go before those of its party that wait.

@@ -10,7 +10,7 @@ mod walks;
 
 use std::sync::Arc;
 
-pub(super) use self::kept::IN_MEMORY;
+pub(super) use self::kept::KeptLists;
 pub use self::list::{Catalogue, Listed, Mark};
 pub(super) use self::walks::Catalogues;
 use super::client::Client;

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
+use ::http::HeaderValue;
+
 use super::authn::Backoff;
 use super::catalogue::Catalogues;
 use super::config::Config;
 use super::error::Error;
+use super::http::Handed;
+use super::memory_budget::MemoryBudget;
 use super::observe::{Observer, Unobserved};
 use super::session::Session;
 use super::variables::{Collector, Timing};
 use crate::gate::Parties;
+
+const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// A client of one server as one identity. Clones share everything but whom they call for.
 #[derive(Clone)]
@@ -24,31 +30,18 @@ pub(super) struct Inner {
 }
 
 impl Client {
-    /// Makes a client; sends nothing yet.
+    /// Makes a client with a memory budget of its own; sends nothing yet.
     ///
     /// # Errors
     /// [`Error::Config`] with what is wrong: the URL, the account, the login, an empty key, a CA bundle without a
     /// certificate.
     pub fn new(config: Config) -> Result<Self, Error> {
-        Self::with_observer(config, Arc::new(Unobserved))
+        Self::builder(config).build()
     }
 
-    /// The same, with every request on the wire told to `observer`.
-    pub fn with_observer(config: Config, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        Self::with_timing(config, observer, Backoff::default(), Timing::default())
-    }
-
-    pub(super) fn with_timing(
-        config: Config,
-        observer: Arc<dyn Observer>,
-        backoff: Backoff,
-        timing: Timing,
-    ) -> Result<Self, Error> {
-        config.check()?;
-        let session = Arc::new(Session::new(config, observer, backoff)?);
-        let collector = Collector::new(&session.limits, timing);
-        let catalogues = Catalogues::new(timing.catalogue);
-        Ok(Self { session, inner: Arc::new(Inner { collector, catalogues }) })
+    /// A client to be, which may be handed more than its configuration.
+    pub fn builder(config: Config) -> ClientBuilder {
+        ClientBuilder { config, observer: Arc::new(Unobserved), memory: None, user_agent: None }
     }
 
     /// The same client, for calls on behalf of `party`: where several parties wait for the same server, each has its
@@ -61,6 +54,54 @@ impl Client {
 
     pub(super) fn session(&self) -> &Session {
         &self.session
+    }
+}
+
+/// Makes a [`Client`]: what it has in common with others, and how it is known.
+#[must_use = "nothing is made before `build`"]
+pub struct ClientBuilder {
+    config: Config,
+    observer: Arc<dyn Observer>,
+    memory: Option<MemoryBudget>,
+    user_agent: Option<String>,
+}
+
+impl ClientBuilder {
+    /// Tells `observer` of every request on the wire.
+    pub fn observer(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self }
+    }
+
+    /// Pays for answers, lists and connections from a budget that other clients have, too. Without it the client has its own.
+    pub fn memory_budget(self, memory: &MemoryBudget) -> Self {
+        Self { memory: Some(memory.clone()), ..self }
+    }
+
+    /// How the client names itself to servers and proxies, as in `backup/1.0`. Default: this crate's name and version.
+    pub fn user_agent(self, name: impl Into<String>) -> Self {
+        Self { user_agent: Some(name.into()), ..self }
+    }
+
+    /// Makes the client; sends nothing yet.
+    ///
+    /// # Errors
+    /// Those of [`Client::new`]; [`Error::Config`] for a name with what no header may have.
+    pub fn build(self) -> Result<Client, Error> {
+        self.with_timing(Backoff::default(), Timing::default())
+    }
+
+    pub(super) fn with_timing(self, backoff: Backoff, timing: Timing) -> Result<Client, Error> {
+        let Self { config, observer, memory, user_agent } = self;
+        config.check()?;
+        let memory = memory.unwrap_or_default();
+        let user_agent = user_agent.as_deref().unwrap_or(NAME);
+        let user_agent = HeaderValue::from_str(user_agent)
+            .map_err(|_| Error::config(format!("{user_agent:?} can't be the user agent of a request")))?;
+        let handed = Handed { observer, memory: memory.clone(), user_agent };
+        let session = Arc::new(Session::new(config, handed, backoff)?);
+        let collector = Collector::new(&session.limits, timing);
+        let catalogues = Catalogues::new(timing.catalogue, memory.kept());
+        Ok(Client { session, inner: Arc::new(Inner { collector, catalogues }) })
     }
 }
 

@@ -17,7 +17,7 @@ use self::client::{Failure, HttpClient, Response};
 use self::connector::Connector;
 use super::config::Config;
 use super::error::Error;
-use super::memory_budget::Reading;
+use super::memory_budget::{MemoryBudget, Reading};
 use super::observe::{Endpoint, Observer, Outcome};
 use super::rate_limit::Pace;
 use super::reach::{self, Area, Names};
@@ -98,24 +98,35 @@ pub(crate) struct Transport {
     /// What may take longer than this is slow.
     usual: Duration,
     party: Party,
+    memory: MemoryBudget,
     observer: Arc<dyn Observer>,
 }
 
+/// What is handed to a client beside its configuration.
+pub(crate) struct Handed {
+    pub observer: Arc<dyn Observer>,
+    pub memory: MemoryBudget,
+    /// How it names itself to servers and proxies.
+    pub user_agent: HeaderValue,
+}
+
 impl Transport {
-    pub(crate) fn new(config: &Config, observer: Arc<dyn Observer>) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, handed: Handed) -> Result<Self, Error> {
+        let Handed { observer, memory, user_agent } = handed;
         let tls = tls::settings(tls::Roots::of(config), config.identity()?)?;
-        let connector = Connector::new(Names::of(config), tls);
+        let connector = Connector::new(Names::of(config), tls, user_agent.clone());
         let connections = config.limits.max_connections.max(1);
         Ok(Self {
-            pooled: HttpClient::new(connector.clone(), connections),
-            fresh: HttpClient::new(connector, 0),
+            pooled: HttpClient::new(connector.clone(), connections, user_agent.clone()),
+            fresh: HttpClient::new(connector, 0, user_agent),
             own_roots: config.ca_bundle.is_some(),
             reach: config.reach.clone(),
             gate: Gate::new(connections),
             pace: Pace::new(config.limits.requests_per_second),
-            sockets: Sockets::new(),
+            sockets: Sockets::of(memory.connections()),
             usual: config.limits.timeout,
             party: Arc::clone(&config.party),
+            memory,
             observer,
             base: config.url.as_str().trim_end_matches('/').to_owned(),
         })
@@ -124,6 +135,11 @@ impl Transport {
     /// The server's URL, without a slash at its end.
     pub(crate) fn url(&self) -> &str {
         &self.base
+    }
+
+    /// What its answers, lists and connections are paid from.
+    pub(crate) fn memory(&self) -> &MemoryBudget {
+        &self.memory
     }
 
     /// Whose connection it is.
@@ -192,7 +208,7 @@ impl Transport {
         }
         // What can't be asked for again is worth waiting for: a load's answer has the keys of what it made.
         let patience = if call.repeatable { limits::ANSWERS_PATIENCE } else { call.timeout };
-        let mut reading = Reading::new(&self.payer(&call.parties), patience);
+        let mut reading = Reading::new(&self.memory, &self.payer(&call.parties), patience);
         let full = |_| self.crowded(call, start);
         let mut may_wait = || call.may_wait(permit);
         reading.up_to(expected.min(most), most, &mut may_wait).await.map_err(full)?;
@@ -302,10 +318,10 @@ impl Transport {
         let headers: HeaderMap = call.headers.iter().cloned().chain(token).collect();
         let socket = tokio::time::timeout(timeout, self.sockets.enter()).await.map_err(|_| {
             let message = format!(
-                "no connection was free for {} within {} s: the operator has {} in all, and others use them",
+                "no connection was free for {} within {} s: there may be {} in all, and others use them",
                 self.base,
                 timeout.as_secs(),
-                limits::SOCKETS
+                self.sockets.most()
             );
             Fault::before_sending(Error::NoRoom { message })
         })?;

@@ -112,12 +112,13 @@ mod tests;
 
 pub use self::catalogue::{Catalogue, Listed, Mark};
 pub use self::check::Check;
-pub use self::client::Client;
+pub use self::client::{Client, ClientBuilder};
 pub use self::config::{ClientIdentity, Config, Credentials, JwtSource, Limits};
 pub use self::error::{Error, LoadError};
 pub use self::hosts::{CreatedHost, HostFactoryToken};
 pub use self::id::{InvalidId, PolicyBranch, RoleId, VariableId};
 pub use self::listing::Listing;
+pub use self::memory_budget::{MemoryBudget, MemorySizes};
 pub use self::observe::{Endpoint, Observer, Outcome};
 pub use self::pages::Page;
 pub use self::policy::{Changes, DryRun, Flaw, Item, LoadMode, Loaded, Ownership, PolicyVersion};

@@ -10,7 +10,6 @@ use futures::Stream;
 use futures::stream;
 use serde::Deserialize;
 
-use super::catalogue::IN_MEMORY;
 use super::client::Client;
 use super::error::Error;
 use super::id::{self, RoleId};
@@ -113,7 +112,8 @@ impl Client {
                         }
                         // Who asks may keep the pages until its work is done.
                         let payer = self.session().payer();
-                        let memory = IN_MEMORY.take(&payer, more, ANSWERS_PATIENCE).await;
+                        let lists = self.session().transport.memory().lists();
+                        let memory = lists.take(&payer, more, ANSWERS_PATIENCE).await;
                         keep_memory(memory.ok_or_else(|| no_room(&listing.target(), self.session()))?);
                         return Ok(Some((
                             page,

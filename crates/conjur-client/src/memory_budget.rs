@@ -9,17 +9,103 @@ mod sum;
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 pub(crate) use self::sum::{Refused, Sum};
 use crate::budget::{Budget, Party, Taken};
-use crate::limits::{ANSWER_SMALL, ANSWERS_BYTES, Limit, hit};
+use crate::catalogue::KeptLists;
+use crate::limits::{
+    ANSWER_SMALL, ANSWERS_BYTES, LIST_BYTES, LISTS_KEPT_BYTES, Limit, SOCKETS, STREAMS, hit,
+};
+use crate::sockets::Connections;
 
-pub(super) static ALL: LazyLock<Arc<Budget>> =
-    LazyLock::new(|| Budget::new(Limit::AnswersBytes, ANSWERS_BYTES));
+/// What clients may take together. Those that are made without one have each their own.
+///
+/// Cheap to clone; all clones are one budget.
+#[derive(Clone)]
+pub struct MemoryBudget(Arc<Parts>);
+
+struct Parts {
+    /// Bytes of large answers and of the values in them.
+    answers: Arc<Budget>,
+    /// Places for answers that are read as a stream.
+    streams: Arc<Budget>,
+    /// Bytes of lists that are being walked, or used by someone, those that are kept among them: of variables, and of other
+    /// records.
+    lists: Arc<Budget>,
+    kept: Arc<KeptLists>,
+    /// Connections: each has what is read ahead on it.
+    connections: Arc<Connections>,
+}
+
+/// How much a [`MemoryBudget`] has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemorySizes {
+    /// Bytes of large answers that are read or worked on at once, and of the values in them until they are dropped.
+    pub answers: usize,
+    /// Answers that are read as a stream at once.
+    pub streams: usize,
+    /// Bytes of lists that are kept between two uses; while they are walked or used, lists take
+    /// [`LIST_BYTES`] more.
+    pub lists: usize,
+    /// Connections to servers; each client that has something to do has at least one beyond it.
+    pub connections: usize,
+}
+
+impl Default for MemorySizes {
+    /// [`ANSWERS_BYTES`], [`STREAMS`], [`LISTS_KEPT_BYTES`], [`SOCKETS`].
+    fn default() -> Self {
+        Self { answers: ANSWERS_BYTES, streams: STREAMS, lists: LISTS_KEPT_BYTES, connections: SOCKETS }
+    }
+}
+
+impl Default for MemoryBudget {
+    fn default() -> Self {
+        Self::new(MemorySizes::default())
+    }
+}
+
+impl MemoryBudget {
+    /// All of it free.
+    pub fn new(sizes: MemorySizes) -> Self {
+        Self(Arc::new(Parts {
+            answers: Budget::new(Limit::AnswersBytes, sizes.answers),
+            streams: Budget::new(Limit::Streams, sizes.streams),
+            lists: Budget::new(Limit::ListBytes, sizes.lists.saturating_add(LIST_BYTES)),
+            kept: Arc::new(KeptLists::new(sizes.lists)),
+            connections: Arc::new(Connections::new(sizes.connections)),
+        }))
+    }
+
+    pub(crate) fn answers(&self) -> &Arc<Budget> {
+        &self.0.answers
+    }
+
+    pub(crate) fn streams(&self) -> &Arc<Budget> {
+        &self.0.streams
+    }
+
+    pub(crate) fn lists(&self) -> &Arc<Budget> {
+        &self.0.lists
+    }
+
+    pub(crate) fn kept(&self) -> &Arc<KeptLists> {
+        &self.0.kept
+    }
+
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.0.connections
+    }
+}
+
+impl std::fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryBudget").field("answers", &self.0.answers).finish_non_exhaustive()
+    }
+}
 
 /// Who waited longer than this for room was held up by it.
 const LONG: Duration = Duration::from_secs(1);
@@ -69,8 +155,8 @@ const fn cost(length: usize) -> usize {
 
 impl Reading {
     /// `patience` is how long it may wait for its share.
-    pub(crate) fn new(party: &Party, patience: Duration) -> Self {
-        Self::from(&ALL, party, patience)
+    pub(crate) fn new(memory: &MemoryBudget, party: &Party, patience: Duration) -> Self {
+        Self::from(memory.answers(), party, patience)
     }
 
     fn from(budget: &Arc<Budget>, party: &Party, patience: Duration) -> Self {
@@ -89,7 +175,7 @@ impl Reading {
             return Ok(());
         }
         let length = length.max(self.paid.saturating_mul(2)).min(most).max(length);
-        let more = cost(length).min(ANSWERS_BYTES).saturating_sub(self.share.amount());
+        let more = cost(length).min(self.share.of_all()).saturating_sub(self.share.amount());
         if self.share.try_grow(more) {
             self.paid = length;
             return Ok(());

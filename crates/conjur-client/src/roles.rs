@@ -10,7 +10,7 @@ use super::client::Client;
 use super::error::Error;
 use super::http::Call;
 use super::id::{self, RoleId};
-use super::memory_budget::{self, Sum};
+use super::memory_budget;
 use super::observe::Endpoint;
 use super::pages::Page;
 use super::response;
@@ -170,7 +170,7 @@ impl Client {
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
         // They stay until the object's work is done, with those of others that it asks for.
         let (length, share) = (text.len(), answer.share.take().map(Arc::new));
-        let mut sum = Sum::of_this_work(session.payer());
+        let mut sum = session.sum(&session.parties);
         let counted = match sum.add(length, share.as_deref()) {
             Ok(()) => sum.pay().await,
             refused => refused,

@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 use super::authn::{Backoff, Token, Tokens};
 use super::config::{Config, Limits};
 use super::error::Error;
-use super::http::{Call, Fault, Opened, Transport};
-use super::observe::{Endpoint, Observer};
+use super::http::{Call, Fault, Handed, Opened, Transport};
+use super::memory_budget::Sum;
+use super::observe::Endpoint;
 use super::response::{self, About, Answer};
 use super::stream;
 use crate::budget::Party;
@@ -30,8 +31,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(config: Config, observer: Arc<dyn Observer>, backoff: Backoff) -> Result<Self, Error> {
-        let transport = Transport::new(&config, observer)?;
+    pub(crate) fn new(config: Config, handed: Handed, backoff: Backoff) -> Result<Self, Error> {
+        let transport = Transport::new(&config, handed)?;
         let Config { account, credentials, shown_login, token_refresh_interval, limits, .. } = config;
         let who = shown_login.unwrap_or_else(|| credentials.who());
         let tokens =
@@ -48,6 +49,11 @@ impl Session {
     /// Who pays for what is kept of answers.
     pub(crate) fn payer(&self) -> Party {
         self.transport.payer(&self.parties)
+    }
+
+    /// What the values that a party asks for come to, for the work that runs now.
+    pub(crate) fn sum(&self, parties: &Parties) -> Sum {
+        Sum::from(self.transport.memory().answers(), self.transport.payer(parties))
     }
 
     /// A GET of `path` in the foreground, with the usual limits.

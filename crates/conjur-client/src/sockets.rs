@@ -1,15 +1,15 @@
-//! Connections to all Conjur servers together: [`SOCKETS`] at most, and one for each client that has something to do.
+//! Connections to all Conjur servers together: so many at most, and one for each client that has something to do.
 //!
 //! A connection that is idle is still one, for as long as the pool keeps it. So what a client had in flight at once
 //! counts for a while after, as long as its connections may live.
 
-use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::limits::{self, Limit, SOCKET_IDLE, SOCKETS};
+use crate::limits::{self, Limit, SOCKET_IDLE};
 use crate::lock::lock;
 
 /// So long may a connection live that is not used any more: the pool looks for such ones as often as they may be idle.
@@ -17,10 +17,8 @@ const LIFE: Duration = SOCKET_IDLE.saturating_mul(2);
 /// How often who waits for a connection looks whether others let go of theirs.
 const LOOK_ROUND: Duration = Duration::from_secs(1);
 
-static ALL: LazyLock<Arc<Process>> = LazyLock::new(|| Arc::new(Process::new(SOCKETS)));
-
 /// All that there may be.
-struct Process {
+pub(crate) struct Connections {
     most: usize,
     state: Mutex<State>,
 }
@@ -34,7 +32,7 @@ struct State {
 
 /// The connections of one client.
 pub(crate) struct Sockets {
-    process: Arc<Process>,
+    all: Arc<Connections>,
     own: Arc<Own>,
 }
 
@@ -58,12 +56,12 @@ struct Uses {
 
 /// The right to use one connection; given back on drop.
 pub(crate) struct Socket {
-    process: Arc<Process>,
+    all: Arc<Connections>,
     own: Arc<Own>,
 }
 
-impl Process {
-    fn new(most: usize) -> Self {
+impl Connections {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, state: Mutex::default() }
     }
 
@@ -121,14 +119,15 @@ impl Uses {
 }
 
 impl Sockets {
-    pub(crate) fn new() -> Self {
-        Self::of(&ALL)
+    pub(crate) fn of(all: &Arc<Connections>) -> Self {
+        let own = Arc::new(Own::default());
+        lock(&all.state).clients.push(Arc::downgrade(&own));
+        Self { all: Arc::clone(all), own }
     }
 
-    fn of(process: &Arc<Process>) -> Self {
-        let own = Arc::new(Own::default());
-        lock(&process.state).clients.push(Arc::downgrade(&own));
-        Self { process: Arc::clone(process), own }
+    /// How many there may be, of all clients together.
+    pub(crate) fn most(&self) -> usize {
+        self.all.most
     }
 
     /// Waits until there may be one more request in flight.
@@ -136,7 +135,7 @@ impl Sockets {
         loop {
             let freed = self.own.freed.notified();
             if self.may_enter() {
-                return Socket { process: Arc::clone(&self.process), own: Arc::clone(&self.own) };
+                return Socket { all: Arc::clone(&self.all), own: Arc::clone(&self.own) };
             }
             tokio::time::timeout(LOOK_ROUND, freed).await.ok();
         }
@@ -146,7 +145,7 @@ impl Sockets {
         let now = Instant::now();
         let mut uses = lock(&self.own.uses);
         if uses.in_flight >= uses.open {
-            if !self.process.open(uses.open, now) {
+            if !self.all.open(uses.open, now) {
                 return false;
             }
             uses.open += 1;
@@ -166,7 +165,7 @@ impl Drop for Sockets {
             uses.open -= idle;
             idle
         };
-        self.process.closed(idle);
+        self.all.closed(idle);
     }
 }
 
@@ -182,7 +181,7 @@ impl Drop for Socket {
                 uses.close(Instant::now()).unwrap_or_default()
             }
         };
-        self.process.closed(closed);
+        self.all.closed(closed);
         self.own.freed.notify_one();
     }
 }
@@ -193,39 +192,39 @@ mod tests {
 
     use super::*;
 
-    fn open(process: &Process) -> usize {
-        lock(&process.state).open
+    fn open(all: &Connections) -> usize {
+        lock(&all.state).open
     }
 
     #[tokio::test]
     async fn each_client_has_one_connection_and_more_only_while_there_are() {
-        let process = Arc::new(Process::new(4));
-        let greedy = Sockets::of(&process);
+        let all = Arc::new(Connections::new(4));
+        let greedy = Sockets::of(&all);
         let held: Vec<_> = (0..4).map(|_| greedy.enter().now_or_never().unwrap()).collect();
         assert!(greedy.enter().now_or_never().is_none());
-        let others: Vec<_> = (0..3).map(|_| Sockets::of(&process)).collect();
+        let others: Vec<_> = (0..3).map(|_| Sockets::of(&all)).collect();
         for other in &others {
             let first = other.enter().now_or_never().expect("the first one is sure");
             assert!(other.enter().now_or_never().is_none(), "a second is not");
             drop(first);
             drop(other.enter().now_or_never().expect("it is kept for the next"));
         }
-        assert_eq!(open(&process), 7);
+        assert_eq!(open(&all), 7);
         drop(held);
         drop(greedy);
-        assert_eq!(open(&process), 3, "a client that is gone has none");
+        assert_eq!(open(&all), 3, "a client that is gone has none");
         let two = (others[0].enter().now_or_never(), others[0].enter().now_or_never());
         assert!(two.0.is_some() && two.1.is_some());
         drop(others);
-        assert_eq!(open(&process), 2, "what is in flight still is");
+        assert_eq!(open(&all), 2, "what is in flight still is");
         drop(two);
-        assert_eq!(open(&process), 0);
+        assert_eq!(open(&all), 0);
     }
 
     #[tokio::test]
     async fn who_waits_goes_on_when_one_of_its_own_is_free() {
-        let process = Arc::new(Process::new(1));
-        let client = Sockets::of(&process);
+        let all = Arc::new(Connections::new(1));
+        let client = Sockets::of(&all);
         let held = client.enter().await;
         let mut next = client.enter().boxed();
         assert!((&mut next).now_or_never().is_none());

@@ -2,7 +2,6 @@
 //!
 //! No thread waits for a server: what is kept is gathered as the chunks come, and read at the end.
 
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -13,10 +12,8 @@ use super::http::{Call, Opened, Transport};
 use super::memory_budget::Reading;
 use super::response::About;
 use super::scan::Scan;
-use crate::budget::{Budget, Taken};
-use crate::limits::{ANSWERS_PATIENCE, Limit, STREAM_BYTES, STREAM_SMALL, STREAMS, hit};
-
-pub(super) static ALL: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::Streams, STREAMS));
+use crate::budget::Taken;
+use crate::limits::{ANSWERS_PATIENCE, Limit, STREAM_BYTES, STREAM_SMALL, hit};
 
 /// Reads the body of `response` as `T`, keeping little of it.
 pub(crate) async fn read_json<T>(
@@ -32,7 +29,7 @@ where
     let status = response.status.as_u16();
     let (mut read, mut scan) = (0, Scan::keeping());
     let payer = transport.payer(&call.parties);
-    let mut reading = Reading::new(&payer, ANSWERS_PATIENCE);
+    let mut reading = Reading::new(transport.memory(), &payer, ANSWERS_PATIENCE);
     let (mut place, mut in_line) = (None::<Taken>, Duration::ZERO);
     let too_large = |limit: usize| {
         hit(Limit::AnswerBytes);
@@ -51,7 +48,7 @@ where
         }
         if read > STREAM_SMALL && place.is_none() {
             let since = Instant::now();
-            place = ALL.take(&payer, 1, ANSWERS_PATIENCE).await;
+            place = transport.memory().streams().take(&payer, 1, ANSWERS_PATIENCE).await;
             in_line = since.elapsed();
             if place.is_none() {
                 return Err(transport.crowded(call, start).error);

@@ -20,7 +20,6 @@ use wiremock::matchers::{method, path_regex};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::authn::Backoff;
-use super::observe::Unobserved;
 use super::variables::Timing;
 use super::*;
 use crate::sensitive::Sensitive;
@@ -36,7 +35,7 @@ fn config(url: &str) -> Config {
 /// A client that waits less than a real one between its batches.
 fn client(config: Config) -> Client {
     let timing = Timing { quiet: Duration::from_millis(30), ..Timing::default() };
-    Client::with_timing(config, Arc::new(Unobserved), Backoff::default(), timing).unwrap()
+    Client::builder(config).with_timing(Backoff::default(), timing).unwrap()
 }
 
 fn token(life: u64) -> ResponseTemplate {

@@ -58,7 +58,7 @@ pub(crate) fn settings(roots: Roots<'_>, identity: Option<&ClientIdentity>) -> R
         CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions();
-    let builder = builder.map_err(|_| Error::config("this build of the operator has no version of TLS"))?;
+    let builder = builder.map_err(|_| Error::config("this build has no version of TLS"))?;
     let builder = match roots {
         Roots::Bundle(pem) => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Trust::of(pem, provider)?))

@@ -92,6 +92,8 @@ struct Entry {
 pub struct Clients {
     pool: Mutex<Pool>,
     wakeups: Wakeups,
+    /// What all of them may take together.
+    memory: conjur::MemoryBudget,
 }
 
 #[derive(Default)]
@@ -154,7 +156,12 @@ impl Drop for Place<'_> {
 impl Clients {
     /// An empty pool, which wakes a connection that a call found failing.
     pub fn new(wakeups: Wakeups) -> Self {
-        Self { pool: Mutex::default(), wakeups }
+        Self { pool: Mutex::default(), wakeups, memory: conjur::MemoryBudget::default() }
+    }
+
+    /// What all clients of the process may take together.
+    pub fn memory(&self) -> &conjur::MemoryBudget {
+        &self.memory
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Pool) -> T) -> T {

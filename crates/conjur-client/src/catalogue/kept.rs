@@ -1,57 +1,63 @@
-//! What is kept of lists: all clients' together, in one place, so that together they have a bound.
+//! What is kept of lists: of all clients that share a memory budget, in one place, so that together they have a bound.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
 use super::list::Outcome;
-use crate::budget::Budget;
-use crate::limits::{self, LIST_BYTES, LISTS_KEPT_BYTES, Limit};
+use crate::limits::{self, Limit};
 use crate::lock::lock;
 
-/// Lists that are being walked, or used by someone, those that are kept among them: of variables, and of other records.
-pub(crate) static IN_MEMORY: LazyLock<Arc<Budget>> =
-    LazyLock::new(|| Budget::new(Limit::ListBytes, LISTS_KEPT_BYTES + LIST_BYTES));
+/// What is kept of the lists of all clients that share a memory budget.
+pub(crate) struct KeptLists(Mutex<Kept<Outcome>>);
 
-static KEPT: LazyLock<Mutex<Kept<Outcome>>> = LazyLock::new(|| Mutex::new(Kept::new(LISTS_KEPT_BYTES)));
+impl KeptLists {
+    /// At most so many bytes.
+    pub(crate) fn new(most: usize) -> Self {
+        Self(Mutex::new(Kept::new(most)))
+    }
+}
 
 /// A client, and a search term of it.
 type Term = (u64, Option<Box<str>>);
 
 /// What one client has in it.
-pub(super) struct Shelf(u64);
+pub(super) struct Shelf {
+    client: u64,
+    all: Arc<KeptLists>,
+}
 
 impl Shelf {
-    pub(super) fn new() -> Self {
+    pub(super) fn of(all: &Arc<KeptLists>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        Self { client: NEXT.fetch_add(1, Ordering::Relaxed), all: Arc::clone(all) }
     }
 
     /// What the last walk for a term brought, if `will_do`, by when it began.
     pub(super) fn get(&self, search: Option<&str>, will_do: impl Fn(Instant) -> bool) -> Option<Outcome> {
-        lock(&KEPT).get(&(self.0, search.map(Into::into)), will_do)
+        lock(&self.all.0).get(&(self.client, search.map(Into::into)), will_do)
     }
 
     /// Keeps what a walk brought.
     pub(super) fn put(&self, search: Option<&str>, began: Instant, outcome: Outcome) {
         let bytes = outcome.as_ref().map_or(1024, |list| list.bytes());
-        let gone = lock(&KEPT).put((self.0, search.map(Into::into)), began, bytes, outcome);
+        let gone = lock(&self.all.0).put((self.client, search.map(Into::into)), began, bytes, outcome);
         // Large ones are dropped outside of the lock.
         drop(gone);
     }
 
     /// Lets go of what was kept for a term, if `is_it`, by when it began.
     pub(super) fn forget(&self, search: Option<&str>, is_it: impl Fn(Instant) -> bool) {
-        let gone = lock(&KEPT).forget(&(self.0, search.map(Into::into)), is_it);
+        let gone = lock(&self.all.0).forget(&(self.client, search.map(Into::into)), is_it);
         drop(gone);
     }
 }
 
 impl Drop for Shelf {
     fn drop(&mut self) {
-        let gone = lock(&KEPT).forget_all(self.0);
+        let gone = lock(&self.all.0).forget_all(self.client);
         drop(gone);
     }
 }

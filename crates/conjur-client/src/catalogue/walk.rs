@@ -12,7 +12,6 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use tokio::time::Instant;
 
-use super::kept::IN_MEMORY;
 use super::list::{Listed, Mark};
 use crate::budget::{Budget, Party, Taken};
 use crate::error::Error;
@@ -111,7 +110,8 @@ async fn all_pages(
     let (mut found, mut pages) = (Vec::<Listed>::new(), Pages::from_the_first());
     // Hashes, with a key of their own: a hundred bytes of id are eight.
     let (mut seen, hasher) = (HashSet::new(), RandomState::new());
-    let mut memory = Memory::of(&IN_MEMORY, session.transport.party(), ANSWERS_PATIENCE);
+    let mut memory =
+        Memory::of(session.transport.memory().lists(), session.transport.party(), ANSWERS_PATIENCE);
     loop {
         let page = match page(session, search, lane, &pages).await {
             Ok(page) => page,

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use tokio::time::Instant;
 
-use super::kept::Shelf;
+use super::kept::{KeptLists, Shelf};
 use super::list::{Catalogue, Outcome};
 use super::walk::walk;
 use crate::error::Error;
@@ -37,8 +37,8 @@ pub(crate) struct Catalogues {
 }
 
 impl Catalogues {
-    pub(crate) fn new(keep: Duration) -> Self {
-        Self { known: Arc::default(), lists: Arc::new(Shelf::new()), keep }
+    pub(crate) fn new(keep: Duration, lists: &Arc<KeptLists>) -> Self {
+        Self { known: Arc::default(), lists: Arc::new(Shelf::of(lists)), keep }
     }
 
     pub(crate) async fn get(

@@ -10,11 +10,14 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
-use super::connector::{BoxError, Connector, NAME, credentials_of_proxy};
+use super::connector::{BoxError, Connector, credentials_of_proxy};
 use crate::limits;
 
 /// A client of one server, with a pool of connections.
-pub(crate) struct HttpClient(legacy::Client<Connector, Full<Bytes>>);
+pub(crate) struct HttpClient {
+    inner: legacy::Client<Connector, Full<Bytes>>,
+    user_agent: HeaderValue,
+}
 
 /// Why there is no answer, or not the whole of it.
 #[derive(Debug)]
@@ -37,8 +40,8 @@ pub(crate) struct Response {
 
 impl HttpClient {
     /// Keeps at most `idle` connections that nothing uses.
-    pub(crate) fn new(connector: Connector, idle: usize) -> Self {
-        let client = legacy::Client::builder(TokioExecutor::new())
+    pub(crate) fn new(connector: Connector, idle: usize, user_agent: HeaderValue) -> Self {
+        let inner = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             // A busy keep-alive connection holds a thread of the server; idle ones are let go before it does it.
@@ -50,7 +53,7 @@ impl HttpClient {
             .http2_initial_connection_window_size(limits::HTTP2_WINDOW)
             .http2_initial_stream_window_size(limits::HTTP2_WINDOW / 2)
             .build(connector);
-        Self(client)
+        Self { inner, user_agent }
     }
 
     /// Sends one request. `deadline` is that of the whole answer, not only of its head.
@@ -67,11 +70,11 @@ impl HttpClient {
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, url, headers);
         let headers = request.headers_mut();
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(NAME));
+        headers.insert(USER_AGENT, self.user_agent.clone());
         if let Some(credentials) = of_proxy {
             headers.insert(PROXY_AUTHORIZATION, credentials);
         }
-        match timeout_at(deadline, self.0.request(request)).await {
+        match timeout_at(deadline, self.inner.request(request)).await {
             Err(_) => Err(Failure::Late),
             Ok(Err(error)) if error.is_connect() => Err(Failure::Connect(error.into())),
             Ok(Err(error)) => Err(Failure::Broken(error.into())),
@@ -122,6 +125,10 @@ mod tests {
     use crate::reach::Names;
     use crate::tls::{self, Roots};
 
+    fn name() -> HeaderValue {
+        HeaderValue::from_static("test")
+    }
+
     /// Answers one request with `bytes`.
     async fn ask(bytes: Vec<u8>) -> Result<Response, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -134,10 +141,15 @@ mod tests {
             }
             socket.write_all(&bytes).await.ok();
         });
-        let connector =
-            Connector::new(Names::Any(GaiResolver::new()), tls::settings(Roots::Nobody, None).unwrap());
+        let connector = Connector::new(
+            Names::Any(GaiResolver::new()),
+            tls::settings(Roots::Nobody, None).unwrap(),
+            name(),
+        );
         let deadline = Instant::now() + std::time::Duration::from_secs(30);
-        HttpClient::new(connector, 1).send(Method::GET, url, HeaderMap::new(), Bytes::new(), deadline).await
+        HttpClient::new(connector, 1, name())
+            .send(Method::GET, url, HeaderMap::new(), Bytes::new(), deadline)
+            .await
     }
 
     #[tokio::test]

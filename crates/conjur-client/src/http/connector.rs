@@ -1,6 +1,6 @@
 //! How a connection to a server comes about: straight to it or through a proxy, with TLS or without.
 //!
-//! The proxies are those of the operator's own environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+//! The proxies are those of the program's own environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -24,9 +24,6 @@ use crate::reach::Names;
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// How the operator names itself to servers and proxies.
-pub(super) const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-
 /// A peer that is gone without a word is noticed after this long, and a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -45,10 +42,11 @@ struct TooSlow;
 pub(crate) struct Connector {
     tcp: HttpConnector<Names>,
     tls: Arc<ClientConfig>,
+    user_agent: HeaderValue,
 }
 
 impl Connector {
-    pub(crate) fn new(names: Names, tls: ClientConfig) -> Self {
+    pub(crate) fn new(names: Names, tls: ClientConfig, user_agent: HeaderValue) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(names);
         // Which of the two it is, is decided above it.
         tcp.enforce_http(false);
@@ -57,7 +55,7 @@ impl Connector {
         tcp.set_keepalive_interval(Some(KEEPALIVE));
         tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
         tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-        Self { tcp, tls: Arc::new(tls) }
+        Self { tcp, tls: Arc::new(tls), user_agent }
     }
 
     async fn connect(self, server: Uri) -> Result<Stream, BoxError> {
@@ -73,7 +71,7 @@ impl Connector {
             let io = to_proxy.call(proxy.uri().clone()).await?;
             return Ok(Stream { io: Box::new(io), proxied: true });
         }
-        let name = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static(NAME))]);
+        let name = HeaderMap::from_iter([(USER_AGENT, self.user_agent)]);
         let mut tunnel = Tunnel::new(proxy.uri().clone(), to_proxy).with_headers(name);
         if let Some(credentials) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(credentials.clone());

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ALL, COPIES, HELD, Share};
+use super::{COPIES, HELD, Share};
 use crate::budget::{Budget, Party, Taken};
 use crate::error::Error;
-use crate::limits::{ANSWERS_BYTES, ANSWERS_PATIENCE, Limit, VALUES_BYTES, VALUES_SMALL_BYTES, hit};
+use crate::limits::{ANSWERS_PATIENCE, Limit, VALUES_BYTES, VALUES_SMALL_BYTES, hit};
 
 /// What came for the work that runs now.
 #[derive(Debug, Default)]
@@ -47,11 +47,7 @@ pub(crate) struct Bill {
 }
 
 impl Sum {
-    /// `party` pays.
-    pub(crate) fn of_this_work(party: Party) -> Self {
-        Self::from(&ALL, party)
-    }
-
+    /// `party` pays, of the budget for answers.
     pub(crate) fn from(budget: &Arc<Budget>, party: Party) -> Self {
         let gathered = HELD.try_with(|held| std::mem::take(&mut held.borrow_mut().gathered));
         Self { budget: Arc::clone(budget), party, gathered: gathered.unwrap_or_default() }
@@ -81,7 +77,7 @@ impl Sum {
         }
         let pays = owes.next_multiple_of(VALUES_SMALL_BYTES);
         let already: usize = self.gathered.taken.iter().map(Taken::amount).sum();
-        let amount = pays.saturating_mul(COPIES).min(ANSWERS_BYTES.saturating_sub(already));
+        let amount = pays.saturating_mul(COPIES).min(self.budget.all().saturating_sub(already));
         Some(Bill { budget: Arc::clone(&self.budget), party: Arc::clone(&self.party), amount, pays })
     }
 
@@ -155,6 +151,7 @@ impl Refused {
 mod tests {
     use super::super::until_done;
     use super::*;
+    use crate::limits::ANSWERS_BYTES;
 
     const KIB: usize = 1024;
 

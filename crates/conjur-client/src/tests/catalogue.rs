@@ -203,8 +203,7 @@ async fn a_page_that_is_too_large_or_refused_is_halved() {
 async fn a_catalogue_is_let_go_of_after_a_while_and_a_failed_connection_is_not_remembered() {
     let (server, _, _) = List::of(3).serve().await;
     let timing = Timing { catalogue: Duration::from_millis(50), ..Timing::default() };
-    let short =
-        Client::with_timing(config(&server.uri()), Arc::new(Unobserved), Backoff::default(), timing).unwrap();
+    let short = Client::builder(config(&server.uri())).with_timing(Backoff::default(), timing).unwrap();
     let weak = Arc::downgrade(&list(&short, NEW).await.unwrap());
     until("it is gone", || async { weak.upgrade().is_none() }).await;
 

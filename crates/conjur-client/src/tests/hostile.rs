@@ -128,13 +128,14 @@ async fn a_streamed_list_of_small_records_is_bounded_by_what_it_would_become() {
 /// Whatever the route: what is held of an answer is paid for, also where the server doesn't say how long it will be.
 #[tokio::test]
 async fn an_answer_without_a_length_takes_its_share_as_it_grows() {
-    let paid = |party: &str| memory_budget::ALL.held_by(party);
     for (route, party) in
         ["version", "whoami", "list", "roles", "load", "effective policy"].into_iter().zip(b'a'..)
     {
         let party = format!("unmeasured-{}", char::from(party));
         let (url, written) = flood(ENDLESS, &BLANK, Duration::from_micros(100)).await;
         let client = client(Config { party: party.as_str().into(), ..config(&url) });
+        let memory = client.session().transport.memory().clone();
+        let paid = |party: &str| memory.answers().held_by(party);
         let asked = tokio::spawn(async move {
             let branch = PolicyBranch::new("apps").unwrap();
             match route {
@@ -241,7 +242,8 @@ async fn what_is_listed_counts_until_the_work_that_keeps_it_is_done() {
     .await;
     let client = client(Config { party: "lists".into(), ..config(&server.uri()) });
     let listing = Listing::of_kind("host");
-    let held = || crate::catalogue::IN_MEMORY.held_by("lists");
+    let memory = client.session().transport.memory().clone();
+    let held = || memory.lists().held_by("lists");
     memory_budget::until_done(async {
         let listed: Vec<_> = client.list_pages(&listing, 1000).try_collect().await.unwrap();
         assert_eq!(listed.iter().map(Vec::len).sum::<usize>(), 500);

@@ -66,8 +66,7 @@ async fn a_wrong_key_is_tried_once_and_backed_off() {
     let server = MockServer::start().await;
     mount(&server, "POST", "/authenticate$", |_: &Request| ResponseTemplate::new(401)).await;
     let backoff = Backoff { first: Duration::from_millis(400), ..Backoff::default() };
-    let client =
-        Client::with_timing(config(&server.uri()), Arc::new(Unobserved), backoff, Timing::default()).unwrap();
+    let client = Client::builder(config(&server.uri())).with_timing(backoff, Timing::default()).unwrap();
     let start = Instant::now();
     for result in join_all((0..50).map(|_| client.whoami())).await {
         let error = error_of(result);
@@ -152,8 +151,7 @@ async fn who_waited_for_a_failure_takes_it_even_when_nothing_is_backed_off() {
     let server = MockServer::start().await;
     mount(&server, "POST", "/authenticate$", |_: &Request| ResponseTemplate::new(401)).await;
     let backoff = Backoff { first: Duration::ZERO, longest: Duration::ZERO, connection: Duration::ZERO };
-    let client =
-        Client::with_timing(config(&server.uri()), Arc::new(Unobserved), backoff, Timing::default()).unwrap();
+    let client = Client::builder(config(&server.uri())).with_timing(backoff, Timing::default()).unwrap();
     for result in join_all((0..50).map(|_| client.whoami())).await {
         error_of(result);
     }

@@ -189,8 +189,10 @@ async fn every_request_on_the_wire_is_counted_once() {
     let server = server().await;
     mount(&server, "GET", "/whoami", in_order(vec![ResponseTemplate::new(503), whoami()])).await;
     let counts = Arc::new(Counts::default());
-    let client =
-        Client::with_observer(config(&server.uri()), Arc::clone(&counts) as Arc<dyn Observer>).unwrap();
+    let client = Client::builder(config(&server.uri()))
+        .observer(Arc::clone(&counts) as Arc<dyn Observer>)
+        .build()
+        .unwrap();
     client.whoami().await.unwrap();
     let expected = HashMap::from([
         ((Endpoint::Authenticate, Outcome::Ok), 1),

@@ -61,7 +61,7 @@ impl Collector {
         if wanted.is_empty() {
             return HashMap::new();
         }
-        let sum = Sum::of_this_work(source.payer(&party));
+        let sum = source.sum(&party);
         let (waiter, mut receiver) = mpsc::unbounded_channel();
         let asks = self.asks.get_or_init(|| self.start(Arc::clone(source)));
         let ask = Ask { party, wanted: wanted.to_vec(), lane, freshness, waiter };

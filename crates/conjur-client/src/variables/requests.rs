@@ -16,7 +16,7 @@ use crate::gate::{Lane, Parties};
 use crate::http::Call;
 use crate::id::{self, VariableId};
 use crate::limits::BATCH_ANSWER_BYTES;
-use crate::memory_budget::Share;
+use crate::memory_budget::{Share, Sum};
 use crate::observe::Endpoint;
 use crate::response;
 use crate::sensitive::Sensitive;
@@ -53,8 +53,8 @@ pub(super) trait Source: Send + Sync + 'static {
     fn not_found(&self, id: &VariableId) -> Error;
     /// The server's URL, for messages.
     fn url(&self) -> &str;
-    /// Who pays for the values that a party asks for.
-    fn payer(&self, party: &Party) -> Party;
+    /// What counts the values that a party asks for.
+    fn sum(&self, party: &Party) -> Sum;
 }
 
 const QUERY: &str = "secrets?variable_ids=";
@@ -119,8 +119,8 @@ impl Source for Session {
         self.transport.url()
     }
 
-    fn payer(&self, party: &Party) -> Party {
-        self.transport.payer(&Parties::of([Arc::clone(party)]))
+    fn sum(&self, party: &Party) -> Sum {
+        Self::sum(self, &Parties::of([Arc::clone(party)]))
     }
 }
 

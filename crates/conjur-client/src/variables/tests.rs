@@ -22,7 +22,7 @@ use crate::gate::{Lane, Parties};
 use crate::id::VariableId;
 use crate::limits::{ANSWERS_BYTES, Limit};
 use crate::lock::lock;
-use crate::memory_budget::{self, Refused, Sum};
+use crate::memory_budget::{self, MemoryBudget, Refused, Sum};
 use crate::sensitive::Sensitive;
 
 /// Answers as the recordings do: all or nothing.
@@ -46,6 +46,7 @@ struct Server {
     takes: Duration,
     /// How many bytes more each value has.
     padding: usize,
+    memory: MemoryBudget,
 }
 
 impl Default for Server {
@@ -65,6 +66,7 @@ impl Default for Server {
             open: Semaphore::new(Semaphore::MAX_PERMITS),
             takes: Duration::ZERO,
             padding: 0,
+            memory: MemoryBudget::default(),
         }
     }
 }
@@ -142,8 +144,8 @@ impl Source for Server {
         "http://fake"
     }
 
-    fn payer(&self, party: &Party) -> Party {
-        Arc::clone(party)
+    fn sum(&self, party: &Party) -> Sum {
+        Sum::from(self.memory.answers(), Arc::clone(party))
     }
 }
 
