@@ -26,7 +26,8 @@ use serde_json::Value;
 pub use self::keys::Bundle;
 use crate::{
     api::MANAGER,
-    gate::{Gate, Lane, Parties, Permit, Pull},
+    conjur::Lane,
+    gate::{Gate, Parties, Permit, Pull},
     limits::{API_CALL_DEADLINE, API_READS},
     plan::secret::SecretRead,
     sensitive::Sensitive,

@@ -26,7 +26,11 @@ pub mod runtime;
 pub mod server;
 pub mod telemetry;
 
-pub use conjur_client as conjur;
 pub use conjur_client::sensitive;
 use conjur_client::{budget, fair, gate, segments};
 pub use conjur_operator_api as api;
+
+/// The client of Conjur, whose priorities are lanes here: the API server is asked in them, too.
+pub mod conjur {
+    pub use conjur_client::{Priority as Lane, *};
+}

@@ -14,7 +14,7 @@ mod template;
 mod told;
 mod write;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -27,7 +27,6 @@ use kube::{
     },
 };
 use serde_json::{Map, Value, json};
-use tokio::time::Instant;
 
 use self::{
     change_detection::{Before, Looked},

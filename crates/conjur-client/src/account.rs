@@ -12,7 +12,7 @@ use super::http::Call;
 use super::id;
 use super::observe::Endpoint;
 use super::response::{self, About};
-use crate::gate::Lane;
+use crate::gate::Priority;
 use crate::sensitive::Sensitive;
 
 impl Client {
@@ -25,7 +25,7 @@ impl Client {
     pub async fn login(&self, login: &str, password: &Sensitive<String>) -> Result<Sensitive<String>, Error> {
         let session = self.session();
         let timeout = session.limits.timeout;
-        fetch_key(&session.transport, &session.account, login, password, Lane::Foreground, timeout).await
+        fetch_key(&session.transport, &session.account, login, password, Priority::Foreground, timeout).await
     }
 
     /// Changes the password of `login`, proved by its password or API key: `PUT authn/{account}/password` with Basic

@@ -20,7 +20,7 @@ use super::error::Error;
 use super::http::{Call, Transport};
 use super::response::{self, Answer};
 use super::words::Words;
-use crate::gate::Lane;
+use crate::gate::Priority;
 use crate::sensitive::Sensitive;
 
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
@@ -114,7 +114,7 @@ impl Tokens {
 
     /// A token that is young enough. One caller fetches it, the others wait for that; so does a failure go to all
     /// who waited for it, and, while it is backed off, to those who come later.
-    pub(crate) async fn get(&self, transport: &Transport, lane: Lane) -> Result<Arc<Token>, Error> {
+    pub(crate) async fn get(&self, transport: &Transport, priority: Priority) -> Result<Arc<Token>, Error> {
         let asked = Instant::now();
         let mut state = self.state.lock().await;
         let now = Instant::now();
@@ -134,7 +134,7 @@ impl Tokens {
                 _ => Err(failure.error.clone()),
             };
         }
-        match self.authenticate(transport, lane).await {
+        match self.authenticate(transport, priority).await {
             Ok(token) => {
                 let token = Arc::new(token);
                 state.failure = None;
@@ -187,25 +187,25 @@ impl Tokens {
         state.failure = Some(Failure { error, at, until: at + pause });
     }
 
-    async fn authenticate(&self, transport: &Transport, lane: Lane) -> Result<Token, Error> {
+    async fn authenticate(&self, transport: &Transport, priority: Priority) -> Result<Token, Error> {
         let timeout = self.timeout;
         let account = self.account.as_str();
         let call = match &self.credentials {
             Credentials::ApiKey { login, api_key } => {
-                methods::with_key(account, login, api_key, lane, timeout)
+                methods::with_key(account, login, api_key, priority, timeout)
             }
             Credentials::Password { login, password } => {
-                return self.authenticate_by_password(transport, login, password, lane).await;
+                return self.authenticate_by_password(transport, login, password, priority).await;
             }
             Credentials::Jwt { service_id, host_id, source } => {
                 let jwt = tokio::time::timeout(timeout, source.jwt()).await.map_err(|_| {
                     let message = format!("no JWT came within {} s", timeout.as_secs());
                     Error::Unavailable { message }
                 })??;
-                methods::with_jwt((service_id, account, host_id.as_deref()), &jwt, lane, timeout)
+                methods::with_jwt((service_id, account, host_id.as_deref()), &jwt, priority, timeout)
             }
             Credentials::Certificate { service_id, host_id, .. } => {
-                methods::with_certificate((service_id, account, host_id.as_deref()), lane, timeout)
+                methods::with_certificate((service_id, account, host_id.as_deref()), priority, timeout)
             }
             Credentials::Anonymous => {
                 return Err(Error::config("this call needs a token, and the client has no credentials"));
@@ -220,18 +220,19 @@ impl Tokens {
         transport: &Transport,
         login: &str,
         password: &Sensitive<String>,
-        lane: Lane,
+        priority: Priority,
     ) -> Result<Token, Error> {
         let mut key = self.key.lock().await;
         let with_key =
-            |key: &Sensitive<String>| methods::with_key(&self.account, login, key, lane, self.timeout);
+            |key: &Sensitive<String>| methods::with_key(&self.account, login, key, priority, self.timeout);
         if let Some(known) = &*key {
             match self.exchange(transport, &with_key(known)).await {
                 Err(Error::Unauthenticated { .. }) => *key = None,
                 result => return result,
             }
         }
-        let fetched = methods::fetch_key(transport, &self.account, login, password, lane, self.timeout).await;
+        let fetched =
+            methods::fetch_key(transport, &self.account, login, password, priority, self.timeout).await;
         let fetched = key.insert(fetched.map_err(as_connection)?);
         self.exchange(transport, &with_key(fetched)).await
     }

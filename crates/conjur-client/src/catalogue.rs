@@ -16,7 +16,7 @@ pub(super) use self::walks::Catalogues;
 use super::client::Client;
 use super::error::Error;
 use super::variables::Freshness;
-use crate::gate::Lane;
+use crate::gate::Priority;
 
 impl Client {
     /// The variables that the client sees, or of those the ones with the whole words of `search` in their id or
@@ -32,9 +32,9 @@ impl Client {
     pub async fn list_variables(
         &self,
         search: Option<&str>,
-        lane: Lane,
+        priority: Priority,
         freshness: Freshness,
     ) -> Result<Arc<Catalogue>, Error> {
-        self.inner.catalogues.get(&self.session, search, lane, freshness).await
+        self.inner.catalogues.get(&self.session, search, priority, freshness).await
     }
 }

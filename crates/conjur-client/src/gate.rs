@@ -7,9 +7,9 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{fair::Lanes, lock::lock};
 
-/// Which queue a request waits in.
+/// What goes first where requests wait for one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lane {
+pub enum Priority {
     /// New and changed things, and a person waiting: before refreshes, but for one turn in a few.
     Foreground,
     /// What is repeated on a schedule. Never takes the last connection.
@@ -103,7 +103,7 @@ type Place = Arc<Mutex<Option<oneshot::Sender<Permit>>>>;
 #[derive(Debug)]
 pub struct Permit {
     gate: Arc<Gate>,
-    lane: Lane,
+    priority: Priority,
     pull: Pull,
 }
 
@@ -128,7 +128,7 @@ impl Gate {
     }
 
     /// Waits for a permit.
-    pub async fn enter(self: &Arc<Self>, lane: Lane, pull: Pull, parties: &Parties) -> Permit {
+    pub async fn enter(self: &Arc<Self>, priority: Priority, pull: Pull, parties: &Parties) -> Permit {
         let (sender, mut receiver) = oneshot::channel();
         let place = Arc::new(Mutex::new(Some(sender)));
         let mut known = 0;
@@ -138,7 +138,7 @@ impl Gate {
             {
                 let all = lock(&parties.group.all);
                 let mut queue = lock(&self.state);
-                let waiting = queue.waiting.lane_mut(lane == Lane::Foreground);
+                let waiting = queue.waiting.lane_mut(priority == Priority::Foreground);
                 for party in &all[known..] {
                     waiting.push((Arc::clone(party), pull), Arc::clone(&place));
                 }
@@ -177,11 +177,11 @@ impl Gate {
             |urgent, (_, pull), _| (urgent || refresh_may) && (*pull == Pull::Quick || slow_may),
         )?;
         let sender = lock(&place).take()?;
-        let lane = if urgent { Lane::Foreground } else { Lane::Refresh };
+        let priority = if urgent { Priority::Foreground } else { Priority::Refresh };
         queue.out += 1;
-        queue.refresh_out += usize::from(lane == Lane::Refresh);
+        queue.refresh_out += usize::from(priority == Priority::Refresh);
         queue.slow_out += usize::from(pull == Pull::Slow);
-        Some((sender, Permit { gate: Arc::clone(self), lane, pull }))
+        Some((sender, Permit { gate: Arc::clone(self), priority, pull }))
     }
 }
 
@@ -205,7 +205,7 @@ impl Drop for Permit {
         {
             let mut queue = lock(&self.gate.state);
             queue.out -= 1;
-            queue.refresh_out -= usize::from(self.lane == Lane::Refresh);
+            queue.refresh_out -= usize::from(self.priority == Priority::Refresh);
             queue.slow_out -= usize::from(self.pull == Pull::Slow);
         }
         self.gate.hand_out();
@@ -218,21 +218,21 @@ mod tests {
 
     use super::*;
 
-    async fn enter(gate: &Arc<Gate>, lane: Lane, party: &str) -> Permit {
-        gate.enter(lane, Pull::Quick, &Parties::of([party.into()])).await
+    async fn enter(gate: &Arc<Gate>, priority: Priority, party: &str) -> Permit {
+        gate.enter(priority, Pull::Quick, &Parties::of([party.into()])).await
     }
 
     #[tokio::test]
     async fn a_party_with_a_thousand_calls_waiting_delays_another_by_one() {
         let gate = Gate::new(1);
-        let held = enter(&gate, Lane::Foreground, "hostile").await;
+        let held = enter(&gate, Priority::Foreground, "hostile").await;
         let mut many: Vec<_> =
-            (0..1000).map(|_| Box::pin(enter(&gate, Lane::Foreground, "hostile"))).collect();
+            (0..1000).map(|_| Box::pin(enter(&gate, Priority::Foreground, "hostile"))).collect();
         for call in &mut many {
             assert!(call.now_or_never().is_none());
         }
-        let mut victim = Box::pin(enter(&gate, Lane::Foreground, "victim"));
-        let mut refresh = Box::pin(enter(&gate, Lane::Refresh, "victim"));
+        let mut victim = Box::pin(enter(&gate, Priority::Foreground, "victim"));
+        let mut refresh = Box::pin(enter(&gate, Priority::Refresh, "victim"));
         assert!((&mut victim).now_or_never().is_none() && (&mut refresh).now_or_never().is_none());
         drop(held);
         let mut before = 0;
@@ -252,13 +252,14 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_many_wait_for_goes_with_the_first_turn_of_any_also_of_one_that_joins_late() {
         let gate = Gate::new(1);
-        let held = enter(&gate, Lane::Foreground, "hostile").await;
-        let mut many: Vec<_> = (0..10).map(|_| Box::pin(enter(&gate, Lane::Foreground, "hostile"))).collect();
+        let held = enter(&gate, Priority::Foreground, "hostile").await;
+        let mut many: Vec<_> =
+            (0..10).map(|_| Box::pin(enter(&gate, Priority::Foreground, "hostile"))).collect();
         for call in &mut many {
             assert!(call.now_or_never().is_none());
         }
         let parties = Parties::of(["hostile".into()]);
-        let mut walk = Box::pin(gate.enter(Lane::Foreground, Pull::Quick, &parties));
+        let mut walk = Box::pin(gate.enter(Priority::Foreground, Pull::Quick, &parties));
         assert!((&mut walk).now_or_never().is_none());
         parties.join(&"victim".into());
         assert!((&mut walk).now_or_never().is_none());
@@ -266,23 +267,25 @@ mod tests {
         drop((&mut many[0]).now_or_never().expect("hostile has the first turn"));
         assert!((&mut walk).now_or_never().is_some(), "and then the victim");
         drop(many);
-        enter(&gate, Lane::Foreground, "a").now_or_never().expect("nothing of it is left");
+        enter(&gate, Priority::Foreground, "a").now_or_never().expect("nothing of it is left");
     }
 
     #[tokio::test]
     async fn slow_calls_leave_half_of_the_permits_to_the_others() {
         let gate = Gate::new(4);
         let parties = Parties::of(["a".into()]);
-        let slow = || Box::pin(gate.enter(Lane::Foreground, Pull::Slow, &parties));
-        let mut quick = enter(&gate, Lane::Foreground, "a").await;
+        let slow = || Box::pin(gate.enter(Priority::Foreground, Pull::Slow, &parties));
+        let mut quick = enter(&gate, Priority::Foreground, "a").await;
         let held = [slow().await, slow().await];
         assert!(!quick.slow_down(), "it would keep the half that is for the others");
         drop(quick);
         let mut third = slow();
         assert!((&mut third).now_or_never().is_none());
-        enter(&gate, Lane::Foreground, "a").now_or_never().expect("what is quick does not wait behind it");
+        enter(&gate, Priority::Foreground, "a")
+            .now_or_never()
+            .expect("what is quick does not wait behind it");
         drop(held);
-        let mut late = enter(&gate, Lane::Foreground, "a").await;
+        let mut late = enter(&gate, Priority::Foreground, "a").await;
         assert!(late.slow_down() && late.slow_down());
         third.now_or_never().expect("then the third");
     }
@@ -290,11 +293,11 @@ mod tests {
     #[tokio::test]
     async fn the_foreground_goes_first_and_refreshes_never_take_the_last_permit() {
         let gate = Gate::new(2);
-        let refresh = enter(&gate, Lane::Refresh, "a").await;
-        let mut second_refresh = Box::pin(enter(&gate, Lane::Refresh, "a"));
+        let refresh = enter(&gate, Priority::Refresh, "a").await;
+        let mut second_refresh = Box::pin(enter(&gate, Priority::Refresh, "a"));
         assert!((&mut second_refresh).now_or_never().is_none(), "the last permit is the foreground's");
-        let foreground = enter(&gate, Lane::Foreground, "a").await;
-        let mut waiting = Box::pin(enter(&gate, Lane::Foreground, "a"));
+        let foreground = enter(&gate, Priority::Foreground, "a").await;
+        let mut waiting = Box::pin(enter(&gate, Priority::Foreground, "a"));
         assert!((&mut waiting).now_or_never().is_none());
         drop(refresh);
         let waiting = waiting.now_or_never().expect("the foreground is served before the older refresh");
@@ -307,11 +310,11 @@ mod tests {
     #[tokio::test]
     async fn a_waiter_that_went_away_keeps_no_permit() {
         let gate = Gate::new(1);
-        let held = enter(&gate, Lane::Foreground, "a").await;
-        let mut gone = Box::pin(enter(&gate, Lane::Foreground, "a"));
+        let held = enter(&gate, Priority::Foreground, "a").await;
+        let mut gone = Box::pin(enter(&gate, Priority::Foreground, "a"));
         assert!((&mut gone).now_or_never().is_none());
         drop(held);
         drop(gone);
-        enter(&gate, Lane::Refresh, "a").now_or_never().expect("free again");
+        enter(&gate, Priority::Refresh, "a").now_or_never().expect("free again");
     }
 }

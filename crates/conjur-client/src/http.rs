@@ -25,7 +25,7 @@ use super::response::Answer;
 use super::sockets::{Socket, Sockets};
 use super::{scan, tls, words};
 use crate::budget::Party;
-use crate::gate::{Gate, Lane, Parties, Permit, Pull};
+use crate::gate::{Gate, Parties, Permit, Priority, Pull};
 use crate::limits;
 use crate::sensitive::Sensitive;
 
@@ -44,7 +44,7 @@ pub(crate) struct Call {
     pub path: String,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
-    pub lane: Lane,
+    pub priority: Priority,
     /// On whose behalf.
     pub parties: Parties,
     pub timeout: Duration,
@@ -287,7 +287,7 @@ impl Transport {
 
     async fn enter(&self, call: &Call) -> Permit {
         let pull = if call.timeout > self.usual { Pull::Slow } else { Pull::Quick };
-        let permit = self.gate.enter(call.lane, pull, &call.parties).await;
+        let permit = self.gate.enter(call.priority, pull, &call.parties).await;
         self.pace.wait().await;
         permit
     }
@@ -425,7 +425,7 @@ mod tests {
             path: String::new(),
             headers: Vec::new(),
             body: Bytes::new(),
-            lane: Lane::Foreground,
+            priority: Priority::Foreground,
             parties,
             timeout: Duration::from_secs(1),
             limit: 0,
@@ -433,8 +433,8 @@ mod tests {
         };
         let parties = || Parties::of(["a".into()]);
         let gate = Gate::new(2);
-        let mut permit = gate.enter(Lane::Foreground, Pull::Quick, &parties()).await;
-        let slow = gate.enter(Lane::Foreground, Pull::Slow, &parties()).await;
+        let mut permit = gate.enter(Priority::Foreground, Pull::Quick, &parties()).await;
+        let slow = gate.enter(Priority::Foreground, Pull::Slow, &parties()).await;
         assert!(!call(true, parties()).may_wait(&mut permit));
         assert!(call(false, parties()).may_wait(&mut permit));
         drop(slow);

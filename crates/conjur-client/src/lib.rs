@@ -25,7 +25,7 @@
 //! ```
 //! use conjur_client::sensitive::Sensitive;
 //! use conjur_client::{
-//!     Client, Config, Credentials, Error, Freshness, Lane, LoadMode, PolicyBranch, VariableId, Wanted,
+//!     Client, Config, Credentials, Error, Freshness, Priority, LoadMode, PolicyBranch, VariableId, Wanted,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -62,7 +62,7 @@
 //! // Read: as many as there are, together with what others ask for; each has its own answer.
 //! let ids = [VariableId::new("apps/db/user")?, VariableId::new("apps/db/password")?];
 //! let wanted = ids.map(Wanted::latest);
-//! let answers = client.fetch_variables(&wanted, Lane::Foreground, Freshness::Remembered).await;
+//! let answers = client.fetch_variables(&wanted, Priority::Foreground, Freshness::Remembered).await;
 //! assert_eq!(answers[&wanted[0]].as_ref().map(|value| value.expose().as_slice()), Ok(&b"billing"[..]));
 //! // It was never set, and the server says no more than that there is nothing.
 //! assert!(matches!(answers[&wanted[1]], Err(Error::NotFound { .. })));
@@ -115,6 +115,7 @@ pub use self::check::Check;
 pub use self::client::{Client, ClientBuilder};
 pub use self::config::{ClientIdentity, Config, Credentials, JwtSource, Limits};
 pub use self::error::{Error, LoadError};
+pub use self::gate::Priority;
 pub use self::hosts::{CreatedHost, HostFactoryToken};
 pub use self::id::{InvalidId, PolicyBranch, RoleId, VariableId};
 pub use self::listing::Listing;
@@ -124,5 +125,4 @@ pub use self::pages::Page;
 pub use self::policy::{Changes, DryRun, Flaw, Item, LoadMode, Loaded, Ownership, PolicyVersion};
 pub use self::resources::{Annotation, Permission, Resource, SecretVersion, WhoAmI};
 pub use self::roles::{Members, Membership, Role};
-pub use self::variables::{Answer, Freshness, Value, Wanted};
-pub use crate::gate::Lane;
+pub use self::variables::{Answer, BadIdsFound, Freshness, Value, Wanted};

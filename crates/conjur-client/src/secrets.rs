@@ -15,7 +15,7 @@ use super::observe::Endpoint;
 use super::response::{self, Answer};
 use super::session::Session;
 use super::variables::{Fetched, Value};
-use crate::gate::Lane;
+use crate::gate::Priority;
 use crate::limits::SECRET_BYTES;
 
 impl Client {
@@ -29,7 +29,7 @@ impl Client {
     /// doesn't tell apart; [`Error::Forbidden`] where it is visible; [`Error::Unexpected`] for a kind that the
     /// server has no route for.
     pub async fn fetch_secret(&self, kind: &str, id: &str, version: Option<u32>) -> Result<Value, Error> {
-        self.session().secret(kind, id, version, Lane::Foreground, SECRET_BYTES).await
+        self.session().secret(kind, id, version, Priority::Foreground, SECRET_BYTES).await
     }
 
     /// Sets the value of a secret, binary and of any size that the server takes: `POST secrets/{account}/{kind}/{id}`
@@ -82,7 +82,7 @@ impl Session {
         kind: &str,
         id: &str,
         version: Option<u32>,
-        lane: Lane,
+        priority: Priority,
         limit: usize,
     ) -> Result<Value, Error> {
         let mut path = path(self, kind, id);
@@ -91,7 +91,7 @@ impl Session {
             write!(path, "?version={version}").ok();
             target = format!("version {version} of {target}");
         }
-        let call = Call { lane, limit, ..self.get(Endpoint::Secret, path) };
+        let call = Call { priority, limit, ..self.get(Endpoint::Secret, path) };
         let answer = self.call(&call).await.map_err(|fault| fault.error)?;
         let about = self.about(&target, "the execute privilege on it");
         if !answer.is_success() {

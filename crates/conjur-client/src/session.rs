@@ -16,7 +16,7 @@ use super::observe::Endpoint;
 use super::response::{self, About, Answer};
 use super::stream;
 use crate::budget::Party;
-use crate::gate::{Lane, Parties, Permit};
+use crate::gate::{Parties, Permit, Priority};
 
 pub(crate) use crate::limits::ANSWER_BYTES as BODY_LIMIT;
 
@@ -64,7 +64,7 @@ impl Session {
             path,
             headers: Vec::new(),
             body: Bytes::new(),
-            lane: Lane::Foreground,
+            priority: Priority::Foreground,
             parties: self.parties.clone(),
             timeout: self.limits.timeout,
             limit: BODY_LIMIT,
@@ -78,14 +78,14 @@ impl Session {
 
     /// Sends `call` with a token. A 401 renews the token and repeats, whatever the call: it was not carried out.
     pub(crate) async fn call(&self, call: &Call) -> Result<Answer, Fault> {
-        let token = self.token(call.lane).await?;
+        let token = self.token(call.priority).await?;
         let answer = self.transport.send(call, Some(&token.header)).await?;
         if answer.status != 401 {
             self.accept(&token, answer.status).await;
             return Ok(answer);
         }
         self.tokens.invalidate(&token).await;
-        let token = self.token(call.lane).await?;
+        let token = self.token(call.priority).await?;
         let answer = self.transport.send(call, Some(&token.header)).await?;
         if answer.status == 401 {
             return Err(self.rejected(&token, &answer).await);
@@ -107,13 +107,13 @@ impl Session {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
+        let token = self.token(call.priority).await.map_err(|fault| fault.error)?;
         let (mut opened, mut permit) = self.open(call, &token).await?;
         if opened.response.status.as_u16() == 401 {
             self.transport.done(call, 401, opened.start);
             drop((opened, permit));
             self.tokens.invalidate(&token).await;
-            let token = self.token(call.lane).await.map_err(|fault| fault.error)?;
+            let token = self.token(call.priority).await.map_err(|fault| fault.error)?;
             (opened, permit) = self.open(call, &token).await?;
             if opened.response.status.as_u16() == 401 {
                 let answer =
@@ -140,8 +140,8 @@ impl Session {
         self.transport.stream(call, Some(&token.header)).await.map_err(|fault| fault.error)
     }
 
-    async fn token(&self, lane: Lane) -> Result<Arc<Token>, Fault> {
-        self.tokens.get(&self.transport, lane).await.map_err(Fault::before_sending)
+    async fn token(&self, priority: Priority) -> Result<Arc<Token>, Fault> {
+        self.tokens.get(&self.transport, priority).await.map_err(Fault::before_sending)
     }
 
     async fn rejected(&self, token: &Arc<Token>, answer: &Answer) -> Fault {

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 pub(super) use self::batcher::{Collector, Timing};
 pub use self::fetched::{Answer, Fetched, Freshness, Value, Wanted};
 use super::client::Client;
-use crate::gate::Lane;
+use crate::gate::Priority;
 
 impl Client {
     /// Fetches variables, together with what others ask for at the same time. Each id has its own answer: the
@@ -39,16 +39,27 @@ impl Client {
     pub async fn fetch_variables(
         &self,
         wanted: &[Wanted],
-        lane: Lane,
+        priority: Priority,
         freshness: Freshness,
     ) -> HashMap<Wanted, Answer> {
         let party = self.session.parties.first();
-        self.inner.collector.fetch(&self.session, party, wanted, lane, freshness).await
+        self.inner.collector.fetch(&self.session, party, wanted, priority, freshness).await
     }
 
-    /// A queue of ids that were bad (remembered) and can be read now. Ends with the client. An id that no one has
-    /// asked for in an hour is forgotten and never announced.
-    pub fn bad_ids_found(&self) -> mpsc::UnboundedReceiver<Vec<Wanted>> {
-        self.inner.collector.subscribe()
+    /// What was bad (remembered) and can be read now, from here on. Ends with the client. An id that no one has asked for in
+    /// an hour is forgotten and never announced.
+    pub fn bad_ids_found(&self) -> BadIdsFound {
+        BadIdsFound(self.inner.collector.subscribe())
+    }
+}
+
+/// Announces ids that were missing or forbidden and can be read now.
+#[derive(Debug)]
+pub struct BadIdsFound(mpsc::UnboundedReceiver<Vec<Wanted>>);
+
+impl BadIdsFound {
+    /// The next ones, when there are some; none after the client has ended. Nothing is lost where the future is dropped.
+    pub async fn next(&mut self) -> Option<Vec<Wanted>> {
+        self.0.recv().await
     }
 }

@@ -75,7 +75,7 @@ pub fn listen_for_found(client: &Client, facts: &ConnectionView, ctx: &Context) 
     let (id, tenant) = (facts.id.clone(), facts.tenant.clone());
     // Ends when the client does: the channel is its own.
     tokio::spawn(async move {
-        while let Some(ids) = found.recv().await {
+        while let Some(ids) = found.next().await {
             let ids: HashSet<_> = ids.iter().map(|w| w.id.as_str()).collect();
             let named = |s: &ConjurSecret| waits_for(s, &ids);
             let state = secrets.state();

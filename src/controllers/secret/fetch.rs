@@ -5,11 +5,10 @@ use std::{
     fmt::Write as _,
     hash::{Hash, Hasher},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Map, json};
-use tokio::time::Instant;
 
 use super::cache::Unconfirmed;
 use crate::{

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::config::Credentials;
 use crate::config::host_login;
 use crate::error::Error;
-use crate::gate::{Lane, Parties};
+use crate::gate::{Parties, Priority};
 use crate::http::{Call, Transport};
 use crate::id;
 use crate::limits::TOKEN_BYTES;
@@ -27,14 +27,14 @@ pub(super) const JWT_HINT: &str = "that the authenticator is enabled, its issuer
 pub(super) const CERTIFICATE_HINT: &str =
     "that the authenticator is enabled and trusts the certificate's issuer, and the certificate's names";
 
-fn post(path: String, lane: Lane, timeout: Duration, body: Bytes) -> Call {
+fn post(path: String, priority: Priority, timeout: Duration, body: Bytes) -> Call {
     Call {
         endpoint: Endpoint::Authenticate,
         method: Method::POST,
         path,
         headers: Vec::new(),
         body,
-        lane,
+        priority,
         parties: Parties::everybody(),
         timeout,
         limit: TOKEN_BYTES,
@@ -47,11 +47,11 @@ pub(super) fn with_key(
     account: &str,
     login: &str,
     key: &Sensitive<String>,
-    lane: Lane,
+    priority: Priority,
     timeout: Duration,
 ) -> Call {
     let path = format!("authn/{}/{}/authenticate", id::segment(account), id::segment(login));
-    post(path, lane, timeout, secret_body(key.expose().clone().into_bytes()))
+    post(path, priority, timeout, secret_body(key.expose().clone().into_bytes()))
 }
 
 fn service(kind: &str, service: &str, account: &str, host: Option<&str>) -> String {
@@ -63,22 +63,30 @@ fn service(kind: &str, service: &str, account: &str, host: Option<&str>) -> Stri
 pub(super) fn with_jwt(
     path: (&str, &str, Option<&str>),
     jwt: &Sensitive<String>,
-    lane: Lane,
+    priority: Priority,
     timeout: Duration,
 ) -> Call {
     let (service_id, account, host) = path;
     let body = format!("jwt={}", id::segment(jwt.expose()));
-    let mut call =
-        post(service("authn-jwt", service_id, account, host), lane, timeout, secret_body(body.into_bytes()));
+    let mut call = post(
+        service("authn-jwt", service_id, account, host),
+        priority,
+        timeout,
+        secret_body(body.into_bytes()),
+    );
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     call.headers.push((CONTENT_TYPE, form));
     call
 }
 
 /// `POST authn-cert/{service}/{account}[/{host}]/authenticate`, with an empty body.
-pub(super) fn with_certificate(path: (&str, &str, Option<&str>), lane: Lane, timeout: Duration) -> Call {
+pub(super) fn with_certificate(
+    path: (&str, &str, Option<&str>),
+    priority: Priority,
+    timeout: Duration,
+) -> Call {
     let (service_id, account, host) = path;
-    post(service("authn-cert", service_id, account, host), lane, timeout, Bytes::new())
+    post(service("authn-cert", service_id, account, host), priority, timeout, Bytes::new())
 }
 
 /// Bytes that are wiped when the request is done; hyper's write buffer is not the operator's.
@@ -108,7 +116,7 @@ pub(crate) async fn fetch_key(
     account: &str,
     login: &str,
     password: &Sensitive<String>,
-    lane: Lane,
+    priority: Priority,
     timeout: Duration,
 ) -> Result<Sensitive<String>, Error> {
     let call = Call {
@@ -117,7 +125,7 @@ pub(crate) async fn fetch_key(
         path: format!("authn/{}/login", id::segment(account)),
         headers: vec![(AUTHORIZATION, basic(login, password)?)],
         body: Bytes::new(),
-        lane,
+        priority,
         parties: Parties::everybody(),
         timeout,
         limit: TOKEN_BYTES,

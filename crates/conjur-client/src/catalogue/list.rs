@@ -87,13 +87,13 @@ impl Catalogue {
     }
 
     /// When its walk began: what was made later may not be in it.
-    pub fn began(&self) -> Instant {
-        self.began
+    pub fn began(&self) -> std::time::Instant {
+        self.began.into_std()
     }
 
     /// When its walk had ended.
-    pub fn read_at(&self) -> Instant {
-        self.read_at
+    pub fn read_at(&self) -> std::time::Instant {
+        self.read_at.into_std()
     }
 
     /// The variable with this id below the account, if the client sees it.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::list::{Listed, Mark};
 use crate::budget::{Budget, Party, Taken};
 use crate::error::Error;
-use crate::gate::Lane;
+use crate::gate::Priority;
 use crate::http::Call;
 use crate::id;
 use crate::limits::{ANSWERS_PATIENCE, ID_BYTES, LIST_BYTES, Limit, PAGE_BYTES, hit};
@@ -90,11 +90,11 @@ impl Shown<'_> {
 pub(super) async fn walk(
     session: &Session,
     search: Option<&str>,
-    lane: Lane,
+    priority: Priority,
 ) -> Result<(Vec<Listed>, Taken), Error> {
     let deadline = longer(&session.limits);
     // What it waits for room is not the server's fault.
-    let walk = tokio::time::timeout(deadline + ANSWERS_PATIENCE, all_pages(session, search, lane));
+    let walk = tokio::time::timeout(deadline + ANSWERS_PATIENCE, all_pages(session, search, priority));
     walk.await.unwrap_or_else(|_| {
         let (url, seconds) = (session.transport.url(), deadline.as_secs());
         let message = format!("the list of variables at {url} was not read to its end within {seconds} s");
@@ -105,7 +105,7 @@ pub(super) async fn walk(
 async fn all_pages(
     session: &Session,
     search: Option<&str>,
-    lane: Lane,
+    priority: Priority,
 ) -> Result<(Vec<Listed>, Taken), Error> {
     let (mut found, mut pages) = (Vec::<Listed>::new(), Pages::from_the_first());
     // Hashes, with a key of their own: a hundred bytes of id are eight.
@@ -113,7 +113,7 @@ async fn all_pages(
     let mut memory =
         Memory::of(session.transport.memory().lists(), session.transport.party(), ANSWERS_PATIENCE);
     loop {
-        let page = match page(session, search, lane, &pages).await {
+        let page = match page(session, search, priority, &pages).await {
             Ok(page) => page,
             Err(error) if pages.may_halve() && asks_for_less(&error) => {
                 pages.halve();
@@ -178,7 +178,7 @@ impl Memory {
 async fn page(
     session: &Session,
     search: Option<&str>,
-    lane: Lane,
+    priority: Priority,
     pages: &Pages,
 ) -> Result<Vec<Listed>, Error> {
     let (account, Page { limit, offset }) = (&session.account, pages.page());
@@ -188,7 +188,7 @@ async fn page(
         write!(path, "&search={}", id::query(search)).ok();
     }
     let bytes = if pages.may_halve() { PAGE_BYTES } else { BODY_LIMIT };
-    let call = Call { lane, limit: bytes, ..session.get(Endpoint::ListResources, path) };
+    let call = Call { priority, limit: bytes, ..session.get(Endpoint::ListResources, path) };
     let answer = session.call(&call).await.map_err(|fault| fault.error)?;
     let about = session.about("the list of variables", "the right to list them");
     if !answer.is_success() {

@@ -12,7 +12,7 @@ use super::kept::{KeptLists, Shelf};
 use super::list::{Catalogue, Outcome};
 use super::walk::walk;
 use crate::error::Error;
-use crate::gate::{Lane, Parties};
+use crate::gate::{Parties, Priority};
 use crate::lock::lock;
 use crate::session::Session;
 use crate::variables::Freshness;
@@ -45,13 +45,13 @@ impl Catalogues {
         &self,
         session: &Arc<Session>,
         search: Option<&str>,
-        lane: Lane,
+        priority: Priority,
         freshness: Freshness,
     ) -> Outcome {
         let oldest = match freshness {
             Freshness::Remembered => None,
             Freshness::NoOlderThan(age) => Instant::now().checked_sub(age),
-            Freshness::Since(at) => Some(at),
+            Freshness::Since(at) => Some(Instant::from_std(at)),
         };
         let will_do = |began: Instant| oldest.is_none_or(|oldest| began >= oldest);
         loop {
@@ -72,7 +72,7 @@ impl Catalogues {
                     (began, walk)
                 } else {
                     let (began, parties) = (Instant::now(), Parties::of([session.parties.first()]));
-                    let walk = self.walk(session.on_behalf_of(parties.clone()), search, lane, began);
+                    let walk = self.walk(session.on_behalf_of(parties.clone()), search, priority, began);
                     term.running = walk.downgrade().map(|weak| (began, weak, parties));
                     (began, walk)
                 }
@@ -85,11 +85,11 @@ impl Catalogues {
         }
     }
 
-    fn walk(&self, session: Session, search: Option<&str>, lane: Lane, began: Instant) -> Walk {
+    fn walk(&self, session: Session, search: Option<&str>, priority: Priority, began: Instant) -> Walk {
         let search = search.map(str::to_owned);
         let (known, lists, keep) = (Arc::downgrade(&self.known), Arc::downgrade(&self.lists), self.keep);
         let walking = async move {
-            let outcome = walk(&session, search.as_deref(), lane).await;
+            let outcome = walk(&session, search.as_deref(), priority).await;
             let outcome = outcome.map(|(entries, bytes)| {
                 Arc::new(Catalogue { began, bytes: Some(bytes), ..Catalogue::of(entries) })
             });

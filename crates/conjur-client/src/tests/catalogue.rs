@@ -81,7 +81,7 @@ impl List {
 const NEW: Freshness = Freshness::NoOlderThan(Duration::ZERO);
 
 async fn list(client: &Client, freshness: Freshness) -> Result<Arc<Catalogue>, Error> {
-    client.list_variables(None, Lane::Refresh, freshness).await
+    client.list_variables(None, Priority::Refresh, freshness).await
 }
 
 fn names(catalogue: &Catalogue) -> Vec<&str> {
@@ -147,7 +147,7 @@ async fn all_callers_share_a_walk_and_who_wants_a_newer_one_gets_it() {
 async fn each_search_term_has_its_own_walk() {
     let (server, client, _) = List::of(3).serve().await;
     for term in [None, Some("db a+b"), Some("web"), Some("web")] {
-        client.list_variables(term, Lane::Foreground, Freshness::Remembered).await.unwrap();
+        client.list_variables(term, Priority::Foreground, Freshness::Remembered).await.unwrap();
     }
     let requests = server.received_requests().await.unwrap();
     let searched: Vec<_> = requests.iter().filter_map(|r| r.url.query().map(str::to_owned)).collect();

@@ -141,7 +141,7 @@ async fn an_answer_without_a_length_takes_its_share_as_it_grows() {
             match route {
                 "version" => drop(client.server_version().await),
                 "whoami" => drop(client.whoami().await),
-                "list" => drop(client.list_variables(None, Lane::Refresh, Freshness::Remembered).await),
+                "list" => drop(client.list_variables(None, Priority::Refresh, Freshness::Remembered).await),
                 "roles" => drop(client.permitted_roles("host", "a", "read").await),
                 "load" => drop(client.load_policy(&branch, LoadMode::Update, b"").await),
                 _ => drop(client.effective_policy(&branch).await),
@@ -192,7 +192,7 @@ async fn an_answer_that_is_held_is_bounded_by_its_records_too() {
     let client = client(config(&server.uri()));
     let error = error_of(client.permitted_roles("variable", "x", "read").await);
     assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
-    let error = error_of(client.list_variables(None, Lane::Refresh, Freshness::Remembered).await);
+    let error = error_of(client.list_variables(None, Priority::Refresh, Freshness::Remembered).await);
     assert!(!error.is_connection(), "{error:?}");
 }
 
@@ -222,7 +222,8 @@ async fn a_list_whose_pages_never_end_is_given_up() {
         .await;
         let mut config = config(&server.uri());
         config.limits.requests_per_second = 100_000;
-        let error = error_of(client(config).list_variables(None, Lane::Refresh, Freshness::Remembered).await);
+        let error =
+            error_of(client(config).list_variables(None, Priority::Refresh, Freshness::Remembered).await);
         assert!(!error.is_connection(), "{error:?}");
         assert!(count(&server, "/resources/").await <= limits::LIST_RECORDS / 1_000 + 1);
     }
@@ -270,7 +271,7 @@ async fn a_list_of_megabytes_of_annotations_is_given_up() {
     .await;
     let mut config = config(&server.uri());
     config.limits.requests_per_second = 100_000;
-    let error = error_of(client(config).list_variables(None, Lane::Refresh, Freshness::Remembered).await);
+    let error = error_of(client(config).list_variables(None, Priority::Refresh, Freshness::Remembered).await);
     assert!(matches!(error, Error::TooLarge { limit: limits::LIST_BYTES, .. }), "{error:?}");
     let pages = count(&server, "/resources/").await;
     assert!(pages < 2 * limits::LIST_BYTES / 2_000 / 1_000 + 2, "{pages} pages");

@@ -78,7 +78,7 @@ async fn every_request_stays_below_its_route_whatever_its_fields_hold() {
         makes!(client.list(&listing, pages::Page::FIRST), "resources", "demo", bad);
         makes!(client.count_resources(&listing), "resources", "demo", bad);
         makes!(
-            client.list_variables(Some(bad), Lane::Foreground, Freshness::Remembered),
+            client.list_variables(Some(bad), Priority::Foreground, Freshness::Remembered),
             "resources",
             "demo",
             "variable"
@@ -108,7 +108,7 @@ async fn every_request_stays_below_its_route_whatever_its_fields_hold() {
         if let Ok(id) = VariableId::new(bad) {
             let wanted = [Wanted { id, version: Some(2) }];
             makes!(
-                client.fetch_variables(&wanted, Lane::Foreground, Freshness::Remembered),
+                client.fetch_variables(&wanted, Priority::Foreground, Freshness::Remembered),
                 "secrets",
                 "demo",
                 "variable",

@@ -16,7 +16,7 @@ fn wanted(id: &str) -> Wanted {
 }
 
 async fn fetch(client: &Client, ids: &[Wanted]) -> HashMap<Wanted, Answer> {
-    client.fetch_variables(ids, Lane::Foreground, Freshness::Remembered).await
+    client.fetch_variables(ids, Priority::Foreground, Freshness::Remembered).await
 }
 
 fn ids_of(request: &Request) -> Vec<String> {

@@ -16,7 +16,7 @@ use super::requests::Source;
 use crate::budget::Party;
 use crate::config::Limits;
 use crate::error::Error;
-use crate::gate::Lane;
+use crate::gate::Priority;
 use crate::limits::{ANSWER_SMALL, ANSWERS_PATIENCE};
 use crate::lock::lock;
 use crate::memory_budget::{self, Refused, Sum};
@@ -55,7 +55,7 @@ impl Collector {
         source: &Arc<S>,
         party: Party,
         wanted: &[Wanted],
-        lane: Lane,
+        priority: Priority,
         freshness: Freshness,
     ) -> HashMap<Wanted, Answer> {
         if wanted.is_empty() {
@@ -64,7 +64,7 @@ impl Collector {
         let sum = source.sum(&party);
         let (waiter, mut receiver) = mpsc::unbounded_channel();
         let asks = self.asks.get_or_init(|| self.start(Arc::clone(source)));
-        let ask = Ask { party, wanted: wanted.to_vec(), lane, freshness, waiter };
+        let ask = Ask { party, wanted: wanted.to_vec(), priority, freshness, waiter };
         asks.send(ask).ok();
         let mut answers = match gather(&mut receiver, sum, wanted.len(), ANSWERS_PATIENCE).await {
             Ok(answers) => answers,

@@ -1,9 +1,7 @@
 //! What is asked for, and what comes of it.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::id::VariableId;
@@ -82,7 +80,9 @@ impl Freshness {
     pub fn and_since(self, at: Instant) -> Self {
         match self {
             Self::Remembered => Self::Since(at),
-            Self::NoOlderThan(age) => Self::NoOlderThan(age.min(at.elapsed())),
+            Self::NoOlderThan(age) => {
+                Self::NoOlderThan(age.min(tokio::time::Instant::from_std(at).elapsed()))
+            }
             Self::Since(earlier) => Self::Since(earlier.max(at)),
         }
     }

@@ -19,7 +19,7 @@ use super::bisect::{Group, Member};
 use super::fetched::{Answer, Wanted};
 use crate::budget::Party;
 use crate::fair::Lanes;
-use crate::gate::Lane;
+use crate::gate::Priority;
 
 /// Where a caller waits for its answers.
 pub(super) type Waiter = mpsc::UnboundedSender<(Wanted, Answer)>;
@@ -30,7 +30,7 @@ pub(super) type Waiters = Vec<(Party, Waiter)>;
 #[derive(Debug)]
 struct Entry {
     waiters: Waiters,
-    lane: Lane,
+    priority: Priority,
     since: Instant,
     age: u64,
     weight: usize,
@@ -60,11 +60,11 @@ struct Pool {
 #[derive(Debug)]
 pub(super) enum Cut {
     /// Ids that were not asked for yet.
-    Batch { ids: Vec<(Member, Waiters)>, lane: Lane },
+    Batch { ids: Vec<(Member, Waiters)>, priority: Priority },
     /// One that can't travel with others.
-    Alone { wanted: Wanted, party: Party, waiters: Waiters, lane: Lane },
+    Alone { wanted: Wanted, party: Party, waiters: Waiters, priority: Priority },
     /// What is left of an earlier batch.
-    Rest { batch: u64, group: Group, lane: Lane },
+    Rest { batch: u64, group: Group, priority: Priority },
 }
 
 /// What may be asked for now, besides what is new and its parties' together.
@@ -90,7 +90,7 @@ enum Apart {
 struct Rest {
     batch: u64,
     group: Group,
-    lane: Lane,
+    priority: Priority,
     not_before: Instant,
     /// Whether others than those with bad ids wait for it.
     trusted: bool,
@@ -138,7 +138,7 @@ impl Waiting {
     pub(super) fn add(
         &mut self,
         wanted: &Wanted,
-        lane: Lane,
+        priority: Priority,
         (party, waiter): (Party, Waiter),
         now: Instant,
         weight: impl FnOnce() -> usize,
@@ -150,11 +150,11 @@ impl Waiting {
         } else {
             Place::Together
         };
-        let mut lane = lane;
+        let mut priority = priority;
         if let Some(entry) = self.entries.get_mut(wanted) {
-            let stands = entry.waiters.iter().any(|(of, _)| *of == party) && lane >= entry.lane;
-            lane = lane.min(entry.lane);
-            entry.lane = lane;
+            let stands = entry.waiters.iter().any(|(of, _)| *of == party) && priority >= entry.priority;
+            priority = priority.min(entry.priority);
+            entry.priority = priority;
             entry.waiters.push((Arc::clone(&party), waiter));
             if stands {
                 return;
@@ -166,7 +166,7 @@ impl Waiting {
             self.counter += 1;
             let (age, waiters) = (self.counter, vec![(Arc::clone(&party), waiter)]);
             let weight = weight();
-            let entry = Entry { waiters, lane, since: now, age, weight, place };
+            let entry = Entry { waiters, priority, since: now, age, weight, place };
             self.entries.insert(wanted.clone(), entry);
             if let Some(pool) = self.pool(place) {
                 pool.weight += weight;
@@ -174,7 +174,7 @@ impl Waiting {
                 pool.newest = Some(now);
             }
         }
-        let urgent = lane == Lane::Foreground;
+        let urgent = priority == Priority::Foreground;
         match place {
             Place::Together => self.together.lane_mut(urgent).push(party, wanted.clone()),
             Place::Own => self.apart.lane_mut(urgent).push(party, Apart::Own(wanted.clone())),
@@ -249,8 +249,15 @@ impl Waiting {
     }
 
     /// What is left of a batch, in the order in which it is to be asked, before all else of its parties.
-    pub(super) fn rest(&mut self, batch: u64, groups: Vec<Group>, lane: Lane, pause: Duration, now: Instant) {
-        let urgent = lane == Lane::Foreground;
+    pub(super) fn rest(
+        &mut self,
+        batch: u64,
+        groups: Vec<Group>,
+        priority: Priority,
+        pause: Duration,
+        now: Instant,
+    ) {
+        let urgent = priority == Priority::Foreground;
         for group in groups.into_iter().rev() {
             self.counter += 1;
             let parties = parties(&group);
@@ -262,7 +269,8 @@ impl Waiting {
                     self.apart.lane_mut(urgent).push_front(party, Apart::Rest(self.counter));
                 }
             }
-            self.rests.insert(self.counter, Rest { batch, group, lane, not_before: now + pause, trusted });
+            self.rests
+                .insert(self.counter, Rest { batch, group, priority, not_before: now + pause, trusted });
         }
     }
 
@@ -274,7 +282,7 @@ impl Waiting {
 
     /// A rest is taken: it stands in the lines of its other parties no more.
     fn unqueue(&mut self, number: u64, rest: Rest) -> Rest {
-        let urgent = rest.lane == Lane::Foreground;
+        let urgent = rest.priority == Priority::Foreground;
         for party in parties(&rest.group) {
             if rest.trusted {
                 self.trusted.lane_mut(urgent).discard(&party, |other| *other == number);

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::fetched::{Answer, Fetched, Wanted};
 use crate::budget::Party;
 use crate::error::Error;
-use crate::gate::{Lane, Parties};
+use crate::gate::{Parties, Priority};
 use crate::http::Call;
 use crate::id::{self, VariableId};
 use crate::limits::BATCH_ANSWER_BYTES;
@@ -44,9 +44,19 @@ pub(super) enum Batch {
 /// Where values come from. The collector is written against this, so that its decisions are tested without sockets.
 pub(super) trait Source: Send + Sync + 'static {
     /// One batch of distinct ids.
-    fn batch(&self, ids: &[VariableId], lane: Lane, parties: &Parties) -> impl Future<Output = Batch> + Send;
+    fn batch(
+        &self,
+        ids: &[VariableId],
+        priority: Priority,
+        parties: &Parties,
+    ) -> impl Future<Output = Batch> + Send;
     /// One alone.
-    fn single(&self, wanted: &Wanted, lane: Lane, parties: &Parties) -> impl Future<Output = Answer> + Send;
+    fn single(
+        &self,
+        wanted: &Wanted,
+        priority: Priority,
+        parties: &Parties,
+    ) -> impl Future<Output = Answer> + Send;
     /// What an id adds to a query, in bytes.
     fn weight(&self, id: &VariableId) -> usize;
     /// What the answer for a missing id is.
@@ -71,7 +81,7 @@ impl Session {
 }
 
 impl Source for Session {
-    async fn batch(&self, ids: &[VariableId], lane: Lane, parties: &Parties) -> Batch {
+    async fn batch(&self, ids: &[VariableId], priority: Priority, parties: &Parties) -> Batch {
         let mut path = QUERY.to_owned();
         for (index, id) in ids.iter().enumerate() {
             if index > 0 {
@@ -82,7 +92,7 @@ impl Source for Session {
         let call = Call {
             // Exactly this: `gzip, base64` is ignored, and without it a value that is not UTF-8 fails the batch.
             headers: vec![(ACCEPT_ENCODING, HeaderValue::from_static("base64"))],
-            lane,
+            priority,
             parties: parties.clone(),
             limit: BATCH_ANSWER_BYTES,
             ..self.get(Endpoint::SecretBatch, path)
@@ -97,9 +107,9 @@ impl Source for Session {
         }
     }
 
-    async fn single(&self, wanted: &Wanted, lane: Lane, parties: &Parties) -> Answer {
+    async fn single(&self, wanted: &Wanted, priority: Priority, parties: &Parties) -> Answer {
         let session = self.on_behalf_of(parties.clone());
-        session.secret("variable", wanted.id.as_str(), wanted.version, lane, BODY_LIMIT).await
+        session.secret("variable", wanted.id.as_str(), wanted.version, priority, BODY_LIMIT).await
     }
 
     fn weight(&self, id: &VariableId) -> usize {

@@ -18,7 +18,7 @@ use super::{Answer, Fetched, Freshness, Value, Wanted};
 use crate::Limits;
 use crate::budget::{Budget, Party};
 use crate::error::Error;
-use crate::gate::{Lane, Parties};
+use crate::gate::{Parties, Priority};
 use crate::id::VariableId;
 use crate::limits::{ANSWERS_BYTES, Limit};
 use crate::lock::lock;
@@ -96,7 +96,7 @@ fn padded(id: &VariableId, padding: usize) -> Value {
 }
 
 impl Source for Server {
-    async fn batch(&self, ids: &[VariableId], _: Lane, _: &Parties) -> Batch {
+    async fn batch(&self, ids: &[VariableId], _: Priority, _: &Parties) -> Batch {
         assert!(!ids.is_empty() && ids.iter().collect::<HashSet<_>>().len() == ids.len());
         self.note(ids.iter().map(ToString::to_string).collect()).await;
         let has = |set: &HashSet<&'static str>| ids.iter().find(|id| set.contains(id.as_str()));
@@ -120,7 +120,7 @@ impl Source for Server {
         }
     }
 
-    async fn single(&self, wanted: &Wanted, _: Lane, _: &Parties) -> Answer {
+    async fn single(&self, wanted: &Wanted, _: Priority, _: &Parties) -> Answer {
         self.note(vec![format!("alone {}", wanted.id)]).await;
         let (id, missing, forbidden) = (wanted.id.as_str(), lock(&self.missing), lock(&self.forbidden));
         if missing.contains(id) || id.starts_with(self.missing_below) {
@@ -168,9 +168,9 @@ async fn isolate(server: &Server, limits: &mut Adaptive, members: Vec<Member>) -
     while let Some(group) = groups.pop_front() {
         let seen = match group.is_alone() {
             Some(id) => {
-                Seen::Alone(server.single(&Wanted::latest(id.clone()), Lane::Refresh, &parties).await)
+                Seen::Alone(server.single(&Wanted::latest(id.clone()), Priority::Refresh, &parties).await)
             }
-            None => Seen::Together(server.batch(&group.ids(), Lane::Refresh, &parties).await),
+            None => Seen::Together(server.batch(&group.ids(), Priority::Refresh, &parties).await),
         };
         let mut settled = settle(group, seen, false, server, limits, Instant::now());
         if let Some(error) = settled.failed {
@@ -371,7 +371,7 @@ async fn the_same_ids_of_many_callers_are_asked_for_once() {
     let (collector, server) = collector(&Limits::default(), Server::default());
     let names = wanted(&["a", "b", "c"]);
     let asks =
-        (0..50).map(|_| collector.fetch(&server, party(), &names, Lane::Refresh, Freshness::Remembered));
+        (0..50).map(|_| collector.fetch(&server, party(), &names, Priority::Refresh, Freshness::Remembered));
     for answers in join_all(asks).await {
         assert_eq!(answers.len(), 3);
         assert!(answers.values().all(Result::is_ok));
@@ -384,10 +384,15 @@ async fn an_id_in_flight_is_joined_unless_it_must_be_fresh() {
     let (collector, server) =
         collector(&Limits::default(), Server { open: Semaphore::new(0), ..Server::default() });
     let names = wanted(&["a"]);
-    let first = collector.fetch(&server, party(), &names, Lane::Refresh, Freshness::Remembered);
-    let joined = collector.fetch(&server, party(), &names, Lane::Foreground, Freshness::Remembered);
-    let fresh =
-        collector.fetch(&server, party(), &names, Lane::Foreground, Freshness::NoOlderThan(Duration::ZERO));
+    let first = collector.fetch(&server, party(), &names, Priority::Refresh, Freshness::Remembered);
+    let joined = collector.fetch(&server, party(), &names, Priority::Foreground, Freshness::Remembered);
+    let fresh = collector.fetch(
+        &server,
+        party(),
+        &names,
+        Priority::Foreground,
+        Freshness::NoOlderThan(Duration::ZERO),
+    );
     let in_flight = async {
         until("the first request", || server.calls() == 1).await;
         let later = async {
@@ -408,8 +413,9 @@ async fn a_caller_that_goes_away_disturbs_nobody() {
     let (collector, server) =
         collector(&Limits::default(), Server { open: Semaphore::new(0), ..Server::default() });
     let (mine, both) = (wanted(&["a"]), wanted(&["a", "b"]));
-    let mut gone = Box::pin(collector.fetch(&server, party(), &both, Lane::Refresh, Freshness::Remembered));
-    let stays = collector.fetch(&server, party(), &mine, Lane::Refresh, Freshness::Remembered);
+    let mut gone =
+        Box::pin(collector.fetch(&server, party(), &both, Priority::Refresh, Freshness::Remembered));
+    let stays = collector.fetch(&server, party(), &mine, Priority::Refresh, Freshness::Remembered);
     assert!((&mut gone).now_or_never().is_none());
     let rest = async {
         until("the request", || server.calls() == 1).await;
@@ -425,11 +431,11 @@ async fn refreshes_leave_a_slot_to_the_foreground_which_goes_first() {
     let limits = Limits { max_connections: 2, batch_size: 2, ..Limits::default() };
     let (collector, server) = collector(&limits, Server { open: Semaphore::new(0), ..Server::default() });
     let names = ids(6).into_iter().map(Wanted::latest).collect::<Vec<_>>();
-    let refresh = collector.fetch(&server, party(), &names, Lane::Refresh, Freshness::Remembered);
+    let refresh = collector.fetch(&server, party(), &names, Priority::Refresh, Freshness::Remembered);
     let new = wanted(&["new"]);
     let rest = async {
         until("the first refresh", || server.calls() == 1).await;
-        let foreground = collector.fetch(&server, party(), &new, Lane::Foreground, Freshness::Remembered);
+        let foreground = collector.fetch(&server, party(), &new, Priority::Foreground, Freshness::Remembered);
         let release = async {
             until("the foreground", || server.calls() == 2).await;
             assert_eq!(lock(&server.calls)[1], ["new", "v2"], "one slot was free, and is filled up");
@@ -451,12 +457,14 @@ async fn a_bad_id_is_remembered_looked_at_again_and_announced_when_it_is_there()
     let (collector, server) = collector(&Limits::default(), server);
     let mut found = collector.subscribe();
     let names = wanted(&["m", "f", "x,y", "good"]);
-    let answers = collector.fetch(&server, party(), &names, Lane::Foreground, Freshness::Remembered).await;
+    let answers =
+        collector.fetch(&server, party(), &names, Priority::Foreground, Freshness::Remembered).await;
     assert_eq!(answers.values().filter(|answer| answer.is_err()).count(), 3);
 
     let good_calls = || lock(&server.calls).iter().filter(|call| call.contains(&"good".to_owned())).count();
     let before = good_calls();
-    let again = collector.fetch(&server, party(), &names[..3], Lane::Foreground, Freshness::Remembered).await;
+    let again =
+        collector.fetch(&server, party(), &names[..3], Priority::Foreground, Freshness::Remembered).await;
     assert!(again.values().all(Result::is_err));
     assert_eq!(good_calls(), before);
 
@@ -468,7 +476,8 @@ async fn a_bad_id_is_remembered_looked_at_again_and_announced_when_it_is_there()
         announced.extend(next.expect("announced in time").unwrap());
     }
     assert_eq!(announced, names[..3].iter().cloned().collect());
-    let answers = collector.fetch(&server, party(), &names, Lane::Foreground, Freshness::Remembered).await;
+    let answers =
+        collector.fetch(&server, party(), &names, Priority::Foreground, Freshness::Remembered).await;
     assert!(answers.values().all(Result::is_ok));
 }
 
@@ -480,7 +489,7 @@ async fn who_asks_for_fresh_news_of_a_bad_id_gets_it_and_the_others_hear_of_it()
     let server = Arc::new(Server { missing: Mutex::new(HashSet::from(["m"])), ..Server::default() });
     let mut found = collector.subscribe();
     let names = wanted(&["m"]);
-    let ask = |freshness| collector.fetch(&server, party(), &names, Lane::Foreground, freshness);
+    let ask = |freshness| collector.fetch(&server, party(), &names, Priority::Foreground, freshness);
     assert!(ask(Freshness::Remembered).await[&names[0]].is_err());
     lock(&server.missing).clear();
     assert!(ask(Freshness::NoOlderThan(Duration::from_secs(60))).await[&names[0]].is_err());
@@ -493,7 +502,7 @@ async fn who_asks_for_fresh_news_of_a_bad_id_gets_it_and_the_others_hear_of_it()
 async fn the_task_ends_with_its_client() {
     let (collector, server) = collector(&Limits::default(), Server::default());
     let mut found = collector.subscribe();
-    collector.fetch(&server, party(), &wanted(&["a"]), Lane::Refresh, Freshness::Remembered).await;
+    collector.fetch(&server, party(), &wanted(&["a"]), Priority::Refresh, Freshness::Remembered).await;
     drop(collector);
     let ended = tokio::time::timeout(Duration::from_secs(10), found.recv()).await;
     assert_eq!(ended.expect("the queue ends"), None);
@@ -523,7 +532,7 @@ async fn thousands_of_values_that_each_cost_nothing_are_counted_together() {
         &server,
         "many-values".into(),
         &names,
-        Lane::Foreground,
+        Priority::Foreground,
         Freshness::Remembered,
     ))
     .await;
@@ -532,7 +541,8 @@ async fn thousands_of_values_that_each_cost_nothing_are_counted_together() {
     let refused = |answer: &Answer| matches!(answer, Err(Error::TooLarge { .. } | Error::NoRoom { .. }));
     assert!(answers.values().all(refused));
     assert!(server.calls() < 1_000, "what is too much is not asked for");
-    let few = collector.fetch(&server, party(), &names[..2], Lane::Foreground, Freshness::Remembered).await;
+    let few =
+        collector.fetch(&server, party(), &names[..2], Priority::Foreground, Freshness::Remembered).await;
     assert!(few.values().all(Result::is_ok), "the next one is served");
 }
 

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use conjur_client::{Client, ClientIdentity, Config, Credentials, Error, Limits, Page, VariableId, Wanted};
-use conjur_client::{Freshness, Lane};
+use conjur_client::{Freshness, Priority};
 use conjur_dev::{ClientCertificates, Effect, Fault, Options, Server, TlsPem, When};
 use futures::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
@@ -273,7 +273,8 @@ async fn idle_connections_and_tokens_do_not_outlive_a_restart_of_the_server() {
     assert!(server.set_variable("v", b"value"));
     let admin = Target::of(&server).admin();
     let wanted = [Wanted::latest(VariableId::new("v").unwrap())];
-    let fetch = || admin.fetch_variables(&wanted, Lane::Foreground, Freshness::NoOlderThan(Duration::ZERO));
+    let fetch =
+        || admin.fetch_variables(&wanted, Priority::Foreground, Freshness::NoOlderThan(Duration::ZERO));
     assert!(fetch().await[&wanted[0]].is_ok());
     server.stop().await;
     let error = fetch().await[&wanted[0]].clone().expect_err("nobody listens");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use conjur_client::{
-    Client, Error, Freshness, Lane, Limits, LoadError, LoadMode, PolicyBranch, VariableId, Wanted,
+    Client, Error, Freshness, Limits, LoadError, LoadMode, PolicyBranch, Priority, VariableId, Wanted,
 };
 use conjur_dev::{Effect, Fault, Kind, Options, Server, When};
 use proptest::prelude::*;
@@ -97,7 +97,7 @@ fn branch() -> PolicyBranch {
 async fn fetch(client: &Client, id: &str) -> Result<Vec<u8>, Error> {
     let wanted = [Wanted::latest(VariableId::new(id).unwrap())];
     let mut answers =
-        client.fetch_variables(&wanted, Lane::Foreground, Freshness::NoOlderThan(Duration::ZERO)).await;
+        client.fetch_variables(&wanted, Priority::Foreground, Freshness::NoOlderThan(Duration::ZERO)).await;
     answers.remove(&wanted[0]).unwrap().map(|value| value.expose().clone())
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use conjur_client::{Client, Freshness, Lane, Limits, VariableId, Wanted};
+use conjur_client::{Client, Freshness, Limits, Priority, VariableId, Wanted};
 use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ async fn read_all(ids: Vec<VariableId>, batch_size: usize, batch_bytes: usize) -
     config.limits = Limits { batch_size, batch_bytes, requests_per_second: 1_000_000, ..Limits::default() };
     let client = Client::new(config).unwrap();
     let wanted: Vec<Wanted> = ids.iter().cloned().map(Wanted::latest).collect();
-    let answers = client.fetch_variables(&wanted, Lane::Foreground, Freshness::Remembered).await;
+    let answers = client.fetch_variables(&wanted, Priority::Foreground, Freshness::Remembered).await;
     for wanted in &wanted {
         let value = answers[wanted].clone().map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(value.expose().as_slice(), wanted.id.as_str().as_bytes());

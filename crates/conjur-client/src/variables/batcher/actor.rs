@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::budget::Party;
 use crate::error::Error;
-use crate::gate::{Gate, Lane, Parties};
+use crate::gate::{Gate, Parties, Priority};
 use crate::limits::BAD_IDS_APART;
 use crate::lock::lock;
 use crate::variables::batch_limits::Adaptive;
@@ -54,7 +54,7 @@ impl Default for Timing {
 pub(super) struct Ask {
     pub party: Party,
     pub wanted: Vec<Wanted>,
-    pub lane: Lane,
+    pub priority: Priority,
     pub freshness: Freshness,
     pub waiter: Waiter,
 }
@@ -64,7 +64,7 @@ pub(super) type Subscribers = Arc<Mutex<Vec<mpsc::UnboundedSender<Vec<Wanted>>>>
 /// A request under way.
 struct Running {
     batch: u64,
-    lane: Lane,
+    priority: Priority,
     /// Its permit comes with the first turn of any of them: all who wait gain by its end.
     parties: Parties,
     /// What it asks for; none where that is one that can't travel with others.
@@ -75,7 +75,7 @@ struct Running {
 
 /// Ids that went out together, until each has its answer.
 struct Flight {
-    lane: Lane,
+    priority: Priority,
     started: Instant,
     ids: HashMap<Wanted, Waiters>,
     /// Requests under way, and those that are still to be made.
@@ -166,7 +166,7 @@ impl<S: Source> Actor<S> {
             } else {
                 let source = &self.source;
                 let waiter = (Arc::clone(&ask.party), waiter);
-                self.waiting.add(wanted, ask.lane, waiter, now, || source.weight(&wanted.id));
+                self.waiting.add(wanted, ask.priority, waiter, now, || source.weight(&wanted.id));
             }
         }
     }
@@ -179,7 +179,7 @@ impl<S: Source> Actor<S> {
             Freshness::NoOlderThan(age) if now.saturating_duration_since(flight.started) > age => {
                 return None;
             }
-            Freshness::Since(at) if flight.started < at => return None,
+            Freshness::Since(at) if flight.started < Instant::from_std(at) => return None,
             _ => {}
         }
         let isolating = flight.isolating;
@@ -192,24 +192,24 @@ impl<S: Source> Actor<S> {
             let limits = self.limits.now(now);
             match self.waiting.cut(limits, self.may_start(), now) {
                 None => return,
-                Some(Cut::Batch { ids, lane }) => {
+                Some(Cut::Batch { ids, priority }) => {
                     let group = Group::new(ids.iter().map(|(member, _)| member.clone()).collect());
                     let ids = ids.into_iter().map(|(member, waiters)| (bisect::wanted(&member), waiters));
-                    let batch = self.fly(ids.collect(), lane, now);
-                    self.request(batch, lane, Some(group), None);
+                    let batch = self.fly(ids.collect(), priority, now);
+                    self.request(batch, priority, Some(group), None);
                 }
-                Some(Cut::Alone { wanted, party, waiters, lane }) => {
-                    let batch = self.fly(HashMap::from([(wanted.clone(), waiters)]), lane, now);
-                    self.request(batch, lane, None, Some((wanted, party)));
+                Some(Cut::Alone { wanted, party, waiters, priority }) => {
+                    let batch = self.fly(HashMap::from([(wanted.clone(), waiters)]), priority, now);
+                    self.request(batch, priority, None, Some((wanted, party)));
                 }
-                Some(Cut::Rest { batch, group, lane }) => {
+                Some(Cut::Rest { batch, group, priority }) => {
                     let mut groups = group.split(|party| self.waiting.is_suspect(party, now));
                     let flight = self.batches.get_mut(&batch);
                     if groups.len() > 1 {
                         if let Some(flight) = flight {
                             flight.open += groups.len() - 1;
                         }
-                        self.waiting.rest(batch, groups, lane, Duration::ZERO, now);
+                        self.waiting.rest(batch, groups, priority, Duration::ZERO, now);
                         continue;
                     }
                     let Some(mut group) = groups.pop() else { continue };
@@ -221,7 +221,7 @@ impl<S: Source> Actor<S> {
                     if group.members.is_empty() {
                         self.close(batch);
                     } else {
-                        self.request(batch, lane, Some(group), None);
+                        self.request(batch, priority, Some(group), None);
                     }
                 }
             }
@@ -234,19 +234,25 @@ impl<S: Source> Actor<S> {
             self.running.values().filter(|running| are(running)).count() < Gate::all_but_one(self.slots)
         };
         May {
-            refreshes: have_room(|running| running.lane == Lane::Refresh),
+            refreshes: have_room(|running| running.priority == Priority::Refresh),
             apart: have_room(|running| running.is_apart),
         }
     }
 
-    fn fly(&mut self, ids: HashMap<Wanted, Waiters>, lane: Lane, now: Instant) -> u64 {
+    fn fly(&mut self, ids: HashMap<Wanted, Waiters>, priority: Priority, now: Instant) -> u64 {
         self.counter += 1;
         self.in_flight.extend(ids.keys().map(|wanted| (wanted.clone(), self.counter)));
-        self.batches.insert(self.counter, Flight { lane, started: now, ids, open: 1, isolating: false });
+        self.batches.insert(self.counter, Flight { priority, started: now, ids, open: 1, isolating: false });
         self.counter
     }
 
-    fn request(&mut self, batch: u64, lane: Lane, group: Option<Group>, alone: Option<(Wanted, Party)>) {
+    fn request(
+        &mut self,
+        batch: u64,
+        priority: Priority,
+        group: Option<Group>,
+        alone: Option<(Wanted, Party)>,
+    ) {
         let single = match (&group, &alone) {
             (Some(group), _) => group.is_alone().cloned().map(Wanted::latest),
             (None, alone) => alone.as_ref().map(|(wanted, _)| wanted.clone()),
@@ -268,12 +274,12 @@ impl<S: Source> Actor<S> {
         let (source, theirs) = (Arc::clone(&self.source), parties.clone());
         let job = async move {
             match single {
-                Some(wanted) => Seen::Alone(source.single(&wanted, lane, &theirs).await),
-                None => Seen::Together(source.batch(&ids, lane, &theirs).await),
+                Some(wanted) => Seen::Alone(source.single(&wanted, priority, &theirs).await),
+                None => Seen::Together(source.batch(&ids, priority, &theirs).await),
             }
         };
         let id = self.jobs.spawn(job).id();
-        self.running.insert(id, Running { batch, lane, parties, group, is_apart });
+        self.running.insert(id, Running { batch, priority, parties, group, is_apart });
     }
 
     fn start_look(&mut self, now: Instant) {
@@ -290,9 +296,9 @@ impl<S: Source> Actor<S> {
             match &asked {
                 Look::Together(members) => {
                     let ids: Vec<_> = members.iter().map(|member| member.id.clone()).collect();
-                    Seen::Together(source.batch(&ids, Lane::Refresh, &parties).await)
+                    Seen::Together(source.batch(&ids, Priority::Refresh, &parties).await)
                 }
-                Look::Alone(wanted) => Seen::Alone(source.single(wanted, Lane::Refresh, &parties).await),
+                Look::Alone(wanted) => Seen::Alone(source.single(wanted, Priority::Refresh, &parties).await),
             }
         };
         self.looking = Some((self.jobs.spawn(job).id(), look));
@@ -355,7 +361,7 @@ impl<S: Source> Actor<S> {
             flight.open += settled.groups.len();
             flight.isolating |= !settled.groups.is_empty();
             let pause = if settled.pause { self.timing.broken_pause } else { Duration::ZERO };
-            self.waiting.rest(batch, settled.groups, flight.lane, pause, now);
+            self.waiting.rest(batch, settled.groups, flight.priority, pause, now);
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Apart, Cut, Entry, May, Place, Rest, Waiters, Waiting};
 use crate::budget::Party;
-use crate::gate::Lane;
+use crate::gate::Priority;
 use crate::variables::batch_limits::BatchLimits;
 use crate::variables::bisect::Member;
 use crate::variables::fetched::Wanted;
@@ -40,8 +40,8 @@ impl Waiting {
             let (_, _, number) =
                 self.trusted.pop_if(|urgent, _, number| (urgent || refresh_too) && goes(number))?;
             if let Some(rest) = self.rests.remove(&number) {
-                let Rest { batch, group, lane, .. } = self.unqueue(number, rest);
-                return Some(Cut::Rest { batch, group, lane });
+                let Rest { batch, group, priority, .. } = self.unqueue(number, rest);
+                return Some(Cut::Rest { batch, group, priority });
             }
         }
     }
@@ -62,23 +62,23 @@ impl Waiting {
                         Apart::Own(_) => goes || many[usize::from(urgent)].contains(party),
                     }
             })?;
-            let lane = if urgent { Lane::Foreground } else { Lane::Refresh };
+            let priority = if urgent { Priority::Foreground } else { Priority::Refresh };
             match item {
                 Apart::Rest(number) => {
                     if let Some(rest) = self.rests.remove(&number) {
-                        let Rest { batch, group, lane, .. } = self.unqueue(number, rest);
-                        return Some(Cut::Rest { batch, group, lane });
+                        let Rest { batch, group, priority, .. } = self.unqueue(number, rest);
+                        return Some(Cut::Rest { batch, group, priority });
                     }
                 }
                 Apart::Alone(wanted) => {
                     if let Some(waiters) = self.take(&wanted) {
-                        return Some(Cut::Alone { wanted, party, waiters, lane });
+                        return Some(Cut::Alone { wanted, party, waiters, priority });
                     }
                 }
                 Apart::Own(first) => {
                     let ids = self.own(&party, &first, urgent, limits);
                     if !ids.is_empty() {
-                        return Some(Cut::Batch { ids, lane });
+                        return Some(Cut::Batch { ids, priority });
                     }
                 }
             }
@@ -122,13 +122,13 @@ impl Waiting {
                 // What is left of the room is for refreshes.
                 self.fill(false, &mut batch);
             }
-            let lane = if urgent { Lane::Foreground } else { Lane::Refresh };
-            return Some(Cut::Batch { ids: batch.ids, lane });
+            let priority = if urgent { Priority::Foreground } else { Priority::Refresh };
+            return Some(Cut::Batch { ids: batch.ids, priority });
         }
         None
     }
 
-    /// Takes ids of one lane by turns, as far as there is room.
+    /// Takes ids of one priority by turns, as far as there is room.
     fn fill(&mut self, urgent: bool, batch: &mut Filling) {
         while batch.has_room() {
             let (line, entries) = (self.together.lane_mut(urgent), &self.entries);

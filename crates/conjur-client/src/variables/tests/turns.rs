@@ -16,7 +16,7 @@ fn of(prefix: &str, count: usize) -> Vec<Wanted> {
 async fn first_sync(collector: &Collector, server: &Arc<Server>, prefix: &str) -> usize {
     let before = server.calls();
     let answers = collector
-        .fetch(server, "victim".into(), &of(prefix, 5), Lane::Foreground, Freshness::Remembered)
+        .fetch(server, "victim".into(), &of(prefix, 5), Priority::Foreground, Freshness::Remembered)
         .await;
     assert!(answers.values().all(Result::is_ok) && answers.len() == 5);
     server.calls() - before
@@ -30,7 +30,7 @@ fn attack(collector: &Arc<Collector>, server: &Arc<Server>, party: &str, objects
         tokio::spawn(async move {
             loop {
                 let fresh = Freshness::NoOlderThan(Duration::ZERO);
-                let fetch = collector.fetch(&server, party.clone(), &names, Lane::Foreground, fresh);
+                let fetch = collector.fetch(&server, party.clone(), &names, Priority::Foreground, fresh);
                 // Whoever asks again does not wait for the answer.
                 tokio::time::timeout(again, fetch).await.ok();
             }
@@ -82,7 +82,7 @@ async fn refreshes_of_one_party_go_on_while_another_has_new_ones_all_the_time() 
                     &server,
                     "hostile".into(),
                     &names,
-                    Lane::Foreground,
+                    Priority::Foreground,
                     Freshness::Remembered,
                 );
                 assert_eq!(fetch.await.len(), 50);
@@ -92,7 +92,8 @@ async fn refreshes_of_one_party_go_on_while_another_has_new_ones_all_the_time() 
     tokio::time::sleep(Duration::from_millis(100)).await;
     for round in 0..5 {
         let (before, names) = (server.calls(), of(&format!("refresh/{round}/"), 5));
-        let fetch = collector.fetch(&server, "victim".into(), &names, Lane::Refresh, Freshness::Remembered);
+        let fetch =
+            collector.fetch(&server, "victim".into(), &names, Priority::Refresh, Freshness::Remembered);
         assert_eq!(fetch.await.len(), 5);
         let passed = server.calls() - before;
         assert!(passed <= 60, "{passed} requests");
@@ -103,15 +104,18 @@ async fn refreshes_of_one_party_go_on_while_another_has_new_ones_all_the_time() 
 async fn all_at_once(parties: usize, bad: bool) -> usize {
     let collector = Arc::new(Collector::new(&Limits::default(), quick()));
     let server = Arc::new(Server { takes: TAKES, missing_below: "bad/", ..Server::default() });
-    let asks = (0..3_000).map(|object| {
-        let party = Party::from(format!("n{}", object % parties));
-        let mut names = of(&format!("good/{object}/"), 4);
-        if bad && object % 300 == 0 {
-            names.extend(of(&format!("bad/{object}/"), 1));
-        }
-        let (collector, server) = (&collector, &server);
-        async move { collector.fetch(server, party, &names, Lane::Foreground, Freshness::Remembered).await }
-    });
+    let asks =
+        (0..3_000).map(|object| {
+            let party = Party::from(format!("n{}", object % parties));
+            let mut names = of(&format!("good/{object}/"), 4);
+            if bad && object % 300 == 0 {
+                names.extend(of(&format!("bad/{object}/"), 1));
+            }
+            let (collector, server) = (&collector, &server);
+            async move {
+                collector.fetch(server, party, &names, Priority::Foreground, Freshness::Remembered).await
+            }
+        });
     join_all(asks).await;
     server.calls()
 }
@@ -134,14 +138,16 @@ async fn an_id_that_a_party_with_bad_ids_waits_for_too_is_not_waited_for_behind_
     let hostile = {
         let (collector, server) = (Arc::clone(&collector), Arc::clone(&server));
         tokio::spawn(async move {
-            collector.fetch(&server, "hostile".into(), &names, Lane::Foreground, Freshness::Remembered).await
+            collector
+                .fetch(&server, "hostile".into(), &names, Priority::Foreground, Freshness::Remembered)
+                .await
         })
     };
     for wait in [1, 60] {
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let (before, shared) = (server.calls(), of("shared/", 1));
         let fetch =
-            collector.fetch(&server, "victim".into(), &shared, Lane::Foreground, Freshness::Remembered);
+            collector.fetch(&server, "victim".into(), &shared, Priority::Foreground, Freshness::Remembered);
         assert!(fetch.await.values().all(Result::is_ok));
         let passed = server.calls() - before;
         assert!(passed <= 20, "{passed} requests");

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use conjur_client::sensitive::Sensitive;
 use conjur_client::{
-    Check, Client, DryRun, Error, Freshness, Item, Lane, LoadError, Membership, Resource, Wanted,
+    Check, Client, DryRun, Error, Freshness, Item, LoadError, Membership, Priority, Resource, Wanted,
 };
 use serde_json::{Value, json};
 use wiremock::Request;
@@ -74,7 +74,7 @@ async fn call(client: &Client, act: &Act, step: &Step) -> std::result::Result<Va
         Act::Set { kind, id } => json!(client.set_secret(kind, id, &step.body).await?),
         Act::Batch(ids) => {
             let wanted: Vec<Wanted> = ids.iter().cloned().map(Wanted::latest).collect();
-            let answers = client.fetch_variables(&wanted, Lane::Foreground, Freshness::Remembered).await;
+            let answers = client.fetch_variables(&wanted, Priority::Foreground, Freshness::Remembered).await;
             let shown = answers.into_iter().map(|(wanted, answer)| {
                 let shown = match answer {
                     Ok(value) => STANDARD.encode(value.expose()),

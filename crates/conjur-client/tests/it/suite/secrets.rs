@@ -1,6 +1,6 @@
 //! Values.
 
-use conjur_client::{Answer, Error, Freshness, Lane, LoadMode, VariableId, Wanted};
+use conjur_client::{Answer, Error, Freshness, LoadMode, Priority, VariableId, Wanted};
 
 use super::{Bed, failed};
 
@@ -65,7 +65,7 @@ fn wanted(bed: &Bed, id: &str) -> Wanted {
 async fn a_batch_gives_each_its_own(bed: &Bed) {
     bed.admin.set_secret("variable", &bed.id("private"), b"p").await.unwrap();
     let ids = ["db/password", "db/user", "private", "seen", "nope"].map(|id| wanted(bed, id));
-    let answers = bed.host("web").fetch_variables(&ids, Lane::Foreground, Freshness::Remembered).await;
+    let answers = bed.host("web").fetch_variables(&ids, Priority::Foreground, Freshness::Remembered).await;
     let of = |index: usize| -> &Answer { &answers[&ids[index]] };
     assert_eq!(of(0).as_ref().unwrap().expose().len(), 100_000);
     assert_eq!(of(1).as_ref().unwrap().expose(), b"set by web");
@@ -107,7 +107,7 @@ async fn any_name_works(bed: &Bed) {
         assert_eq!(alone.expose(), name.as_bytes());
         all.push(wanted(bed, &id));
     }
-    let answers = bed.admin.fetch_variables(&all, Lane::Refresh, Freshness::Remembered).await;
+    let answers = bed.admin.fetch_variables(&all, Priority::Refresh, Freshness::Remembered).await;
     for (wanted, name) in all.iter().zip(NAMES) {
         assert_eq!(answers[wanted].as_ref().unwrap().expose(), name.as_bytes(), "{name}");
     }
