@@ -81,6 +81,23 @@ fn the_crates_know_neither_kubernetes_client_nor_the_operator() {
     }
 }
 
+/// The compiler asks for no arm: to others the client's errors are a list that may grow.
+#[test]
+fn every_error_of_the_client_is_thought_about() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let errors = fs::read_to_string(root.join("crates/conjur-client/src/error.rs")).unwrap();
+    let (_, errors) = errors.split_once("pub enum Error {").unwrap();
+    let variants = errors.split("\n}\n").next().unwrap().lines().filter_map(|line| line.strip_prefix("    "));
+    let variants = variants.filter_map(|line| line.split_once(" {")).map(|(name, _)| name);
+    let variants: Vec<&str> =
+        variants.filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase())).collect();
+    let thought_about = fs::read_to_string(root.join("src/runtime/failure.rs")).unwrap();
+    for name in &variants {
+        assert!(thought_about.contains(&format!("conjur::Error::{name} {{")), "{name} is not thought about");
+    }
+    assert!(variants.len() >= 14, "{variants:?}");
+}
+
 #[test]
 fn the_crds_in_the_tree_are_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -21,7 +21,8 @@ pub fn base(text: &str) -> Result<Url, Error> {
     let Some(rest) = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")) else {
         return wrong("must begin with https:// or http://");
     };
-    let url = Url::parse(text).map_err(|error| Error::config(format!("the URL is no address: {error}")))?;
+    let url = Url::parse(text)
+        .map_err(|error| Error::config(format!("the URL is no address: {error}")).because(error))?;
     check_base(&url)?;
     // The parser resolves dot segments: what is left of the path would not be what was written.
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

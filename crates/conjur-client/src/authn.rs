@@ -200,7 +200,7 @@ impl Tokens {
             Credentials::Jwt { service_id, host_id, source } => {
                 let jwt = tokio::time::timeout(timeout, source.jwt()).await.map_err(|_| {
                     let message = format!("no JWT came within {} s", timeout.as_secs());
-                    Error::Unavailable { message }
+                    Error::unavailable(message)
                 })??;
                 methods::with_jwt((service_id, account, host_id.as_deref()), &jwt, priority, timeout)
             }
@@ -263,7 +263,7 @@ impl Tokens {
 /// Without a token nothing works: it is the connection's fault, whatever 5xx it is.
 fn as_connection(error: Error) -> Error {
     match error {
-        Error::Unexpected { status: Some(500..), message } => Error::Unavailable { message },
+        Error::Unexpected { status: Some(500..), message } => Error::unavailable(message),
         error => error,
     }
 }

@@ -95,8 +95,9 @@ impl ClientBuilder {
         config.check()?;
         let memory = memory.unwrap_or_default();
         let user_agent = user_agent.as_deref().unwrap_or(NAME);
-        let user_agent = HeaderValue::from_str(user_agent)
-            .map_err(|_| Error::config(format!("{user_agent:?} can't be the user agent of a request")))?;
+        let user_agent = HeaderValue::from_str(user_agent).map_err(|error| {
+            Error::config(format!("{user_agent:?} can't be the user agent of a request")).because(error)
+        })?;
         let handed = Handed { observer, memory: memory.clone(), user_agent };
         let session = Arc::new(Session::new(config, handed, backoff)?);
         let collector = Collector::new(&session.limits, timing);

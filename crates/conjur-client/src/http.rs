@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use zeroize::Zeroize;
 
 use self::client::{Failure, HttpClient, Response};
-use self::connector::Connector;
+use self::connector::{BoxError, Connector};
 use super::config::Config;
 use super::error::Error;
 use super::memory_budget::{MemoryBudget, Reading};
@@ -311,7 +311,7 @@ impl Transport {
         }
         let url = Uri::try_from(url.as_str()).map_err(|error| {
             let message = format!("a request to {} could not be made: {error}", self.base);
-            Fault::before_sending(Error::config(message))
+            Fault::before_sending(Error::config(message).because(error))
         })?;
         let client = if call.repeatable { &self.pooled } else { &self.fresh };
         let token = token.map(|token| (AUTHORIZATION, token.clone()));
@@ -357,10 +357,10 @@ impl Transport {
         let (outcome, error, again) = match failure {
             Failure::Late => {
                 let message = format!("{url} did not answer within {} s", call.timeout.as_secs());
-                (Outcome::Timeout, Error::Unavailable { message }, false)
+                (Outcome::Timeout, Error::unavailable(message), false)
             }
-            Failure::Connect(cause) => self.meaning(&*cause, "can't be reached"),
-            Failure::Broken(cause) => self.meaning(&*cause, "broke the connection"),
+            Failure::Connect(cause) => self.meaning(cause, "can't be reached"),
+            Failure::Broken(cause) => self.meaning(cause, "broke the connection"),
         };
         self.observer.request(call.endpoint, outcome, start.elapsed());
         tracing::debug!(endpoint = call.endpoint.as_str(), %error, "a request to Conjur failed");
@@ -368,22 +368,26 @@ impl Transport {
     }
 
     /// What it means that there is no connection, or none any more, and whether it is worth another try.
-    fn meaning(&self, cause: &(dyn StdError + 'static), what: &str) -> (Outcome, Error, bool) {
+    fn meaning(&self, cause: BoxError, what: &str) -> (Outcome, Error, bool) {
         let url = &self.base;
-        if reach::is_denied(cause) {
-            return (Outcome::Unreachable, reach::denied(url), false);
+        if let Some(reach) = self.reach.as_ref().filter(|_| reach::is_denied(&*cause)) {
+            return (Outcome::Unreachable, reach.denied(url), false);
         }
-        if reach::found_no_turn(cause) {
+        if reach::found_no_turn(&*cause) {
             let message = format!(
                 "the name of {url} was not looked up: the names of other connections take too long, and all turns with them"
             );
             return (Outcome::Unreachable, Error::NoRoom { message }, false);
         }
-        let innermost = root_cause(cause);
-        if let Some(tls) = tls::find(cause).cloned().or_else(|| tls::alert_in(&innermost)) {
-            return (Outcome::Tls, Error::Tls { message: tls::explain(url, &tls, self.own_roots) }, false);
+        let innermost = root_cause(&*cause);
+        if let Some(tls) = tls::find(&*cause).cloned().or_else(|| tls::alert_in(&innermost)) {
+            return (
+                Outcome::Tls,
+                Error::Tls { message: tls::explain(url, &tls, self.own_roots), source: None }.because(cause),
+                false,
+            );
         }
-        (Outcome::Unreachable, Error::Unavailable { message: format!("{url} {what}: {innermost}") }, true)
+        (Outcome::Unreachable, Error::unavailable(format!("{url} {what}: {innermost}")).because(cause), true)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Where the connections of a namespace may lead: which hosts, judged on what their names resolve to, at each connect.
+//! Where the connections of a party may lead: which hosts, judged on what their names resolve to, at each connect. For
+//! programs whose users say where to connect to.
 //!
 //! The decision ([`Reach::permits`]) is pure. In this order: the Kubernetes API server is denied, then what is denied
 //! explicitly, then what is allowed explicitly is allowed, then loopback, link-local, metadata and multicast addresses are
@@ -15,20 +16,22 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
-pub use self::pattern::Pattern;
+pub use self::pattern::{InvalidPattern, Pattern};
 pub(crate) use self::resolver::{Names, found_no_turn, is_denied};
 use super::error::Error;
 use crate::limits;
 
-/// Where the connections of all namespaces may lead.
+/// Where the connections of all parties may lead.
 pub struct Reach {
     allow: Vec<Pattern>,
     deny: Vec<Pattern>,
+    /// What is said of a base address that is denied.
+    refusal: Box<dyn Fn(&str) -> String + Send + Sync>,
     /// The Kubernetes API server: its addresses and names, each with its port.
     api_server: RwLock<BTreeSet<(ApiHost, u16)>>,
     /// Names that are looked up at once, for the process.
     lookups: Arc<Semaphore>,
-    /// The same for each namespace.
+    /// The same for each party.
     turns: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
@@ -50,9 +53,20 @@ const METADATA_NAMES: [&str; 4] =
 impl Reach {
     /// What is allowed beyond the default, and what is denied beyond it.
     pub fn new(allow: Vec<Pattern>, deny: Vec<Pattern>) -> Arc<Self> {
+        Self::saying(allow, deny, |base| format!("connections may not lead to {base}"))
+    }
+
+    /// The same, with words of its own for a refusal of a base address: who decides where connections may lead, and how. They
+    /// are all that is told, whatever is there, listens there or answers there.
+    pub fn saying(
+        allow: Vec<Pattern>,
+        deny: Vec<Pattern>,
+        refusal: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             allow,
             deny,
+            refusal: Box::new(refusal),
             api_server: RwLock::default(),
             lookups: Arc::new(Semaphore::new(limits::LOOKUPS)),
             turns: Mutex::default(),
@@ -121,7 +135,7 @@ impl Reach {
         }
     }
 
-    /// The same for the connections of one namespace, who share their turns at looking up names.
+    /// The same for the connections of one party, who share their turns at looking up names.
     pub fn of_party(self: &Arc<Self>, party: &str) -> Area {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let own = turns.get(party).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -134,7 +148,7 @@ impl Reach {
     }
 }
 
-/// Where the connections of one namespace may lead.
+/// Where the connections of one party may lead.
 #[derive(Clone)]
 pub struct Area {
     reach: Arc<Reach>,
@@ -168,18 +182,12 @@ impl Area {
             Some(Host::Ipv6(address)) => self.reach.permits(None, address.into(), port),
             None => false,
         };
-        if permitted { Ok(()) } else { Err(denied(base)) }
+        if permitted { Ok(()) } else { Err(self.denied(base)) }
     }
-}
 
-/// One sentence, whatever is there, listens there or answers there.
-pub(crate) fn denied(base: &str) -> Error {
-    Error::HostDenied {
-        message: format!(
-            "connections of a namespace may not lead to {base}. The operator's administrator decides where they may, by \
-             --allow-hosts and --deny-hosts (network.allowHosts and network.denyHosts in the chart's values), or can make a \
-             ClusterConjurConnection"
-        ),
+    /// One sentence, whatever is there, listens there or answers there.
+    pub(crate) fn denied(&self, base: &str) -> Error {
+        Error::HostDenied { message: (self.reach.refusal)(base) }
     }
 }
 
@@ -406,11 +414,11 @@ mod tests {
 
     #[test]
     fn the_message_is_the_same_whatever_is_there() {
-        let reach = reach(&[], &[]);
+        let reach = Reach::saying(vec![], vec![], |base| format!("not to {base}: ask the administrator"));
         let message =
             |url: &str| reach.of_party("a").check_base(&Url::parse(url).unwrap()).unwrap_err().to_string();
         let (one, other) = (message("http://127.0.0.1:1/"), message("http://169.254.169.254/latest/"));
         assert_eq!(one.replace("http://127.0.0.1:1", ""), other.replace("http://169.254.169.254/latest", ""));
-        assert!(one.contains("network.allowHosts"), "{one}");
+        assert!(one.ends_with("ask the administrator"), "{one}");
     }
 }

@@ -147,13 +147,11 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
         401 => Error::Unauthenticated { message: unauthenticated(answer, &said, about) },
         403 if endpoint == Endpoint::Authenticate => Error::Unauthenticated { message: not_let_in(about) },
         403 => Error::Forbidden { message: format!("{login} may see {target} but lacks {privilege}") },
-        404 if !answer.is_conjur_404() => {
-            Error::Unexpected { status: Some(404), message: not_an_api(answer, about) }
-        }
+        404 if !answer.is_conjur_404() => Error::NoRoute { message: not_an_api(answer, about) },
         404 => Error::NotFound { target: target.to_owned(), message: not_found(endpoint, about) },
-        407 => Error::Unavailable {
-            message: format!("the proxy in front of {url} wants credentials of its own (status 407)"),
-        },
+        407 => Error::unavailable(format!(
+            "the proxy in front of {url} wants credentials of its own (status 407)"
+        )),
         409 => Error::Conflict {
             message: format!("{target} is busy{words}"),
             retry_after: retry_after.map(|wait| wait.min(limits::RETRY_AFTER_LOAD)),
@@ -162,9 +160,9 @@ pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
         503 if retry_after.is_some() => {
             Error::RateLimited { message: limited(url, 503, retry_after), retry_after }
         }
-        502..=504 => Error::Unavailable {
-            message: format!("{url} answered {status} for {target}{words}{}", gateway(answer)),
-        },
+        502..=504 => {
+            Error::unavailable(format!("{url} answered {status} for {target}{words}{}", gateway(answer)))
+        }
         400 | 405..=428 | 430..=499 => {
             let position = said.innererror;
             let missing = missing_record(said.message.as_str()).filter(|_| position.is_none());

@@ -73,8 +73,9 @@ where
     } else {
         // It takes milliseconds, waits for no one, and is one of few.
         let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice(&kept).ok()).await;
-        let stopped =
-            |_| Error::Unavailable { message: format!("reading the answer of {} was stopped", about.url) };
+        let stopped = |error| {
+            Error::unavailable(format!("reading the answer of {} was stopped", about.url)).because(error)
+        };
         parsed.map_err(stopped)?
     };
     value.ok_or_else(|| Error::Unexpected {

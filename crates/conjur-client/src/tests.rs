@@ -97,7 +97,7 @@ fn a_configuration_that_cannot_work_says_what_is_wrong() {
         let mut config = config("https://conjur.example.com/api");
         change(&mut config);
         match Client::new(config) {
-            Err(Error::Config { message }) => message,
+            Err(Error::Config { message, .. }) => message,
             other => panic!("{other:?}"),
         }
     };

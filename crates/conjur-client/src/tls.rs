@@ -58,7 +58,8 @@ pub(crate) fn settings(roots: Roots<'_>, identity: Option<&ClientIdentity>) -> R
         CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions();
-    let builder = builder.map_err(|_| Error::config("this build has no version of TLS"))?;
+    let builder =
+        builder.map_err(|error| Error::config("this build has no version of TLS").because(error))?;
     let builder = match roots {
         Roots::Bundle(pem) => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Trust::of(pem, provider)?))
@@ -71,7 +72,9 @@ pub(crate) fn settings(roots: Roots<'_>, identity: Option<&ClientIdentity>) -> R
         Some(pem) => {
             let certificates = bundle::certificates(&pem.certificate).map_err(|_| unreadable_identity())?;
             let key = PrivateKeyDer::from_pem_slice(pem.key.expose()).map_err(|_| unreadable_identity())?;
-            builder.with_client_auth_cert(certificates, key).map_err(|error| of_identity(&error))?
+            builder
+                .with_client_auth_cert(certificates, key)
+                .map_err(|error| of_identity(&error).because(error))?
         }
     };
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
@@ -87,6 +90,7 @@ fn of_system(provider: Arc<CryptoProvider>) -> Result<Arc<Verifier>, Error> {
     }
     let roots = Verifier::new(provider).map_err(|error| {
         Error::config(format!("the certificates that this system trusts can't be read: {error}"))
+            .because(error)
     })?;
     let roots = Arc::new(roots);
     *last = Some((Instant::now(), Arc::clone(&roots)));

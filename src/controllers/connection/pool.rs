@@ -563,7 +563,7 @@ mod tests {
     fn a_failing_client_that_nothing_uses_goes_and_what_is_known_of_it_stays() {
         let clients = Clients::new(Wakeups::new().0);
         let facts = facts("c");
-        let failure = Failure::from(conjur::Error::Unavailable { message: "no answer".into() });
+        let failure = Failure::from(conjur::Error::unavailable("no answer"));
         for (pause, news) in [(1, true), (2, false), (4, false)] {
             clients.put(&facts, "i".into(), client());
             assert_eq!(matches!(clients.standing(&facts), ConnectionState::Failing(_)), pause > 1);

@@ -130,9 +130,7 @@ impl Run<'_> {
                 }
                 None => self.invalid("policy_invalid", (None, None), None, "it does not say why"),
             }),
-            Err(Error::Invalid { code, message, .. }) if code == "no_dry_run" => {
-                Ok(Planned::Unsupported(message))
-            }
+            Err(Error::DryRunUnsupported { message }) => Ok(Planned::Unsupported(message)),
             Err(error @ Error::Unexpected { status: Some(500), .. }) => {
                 match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
                     Ownership::NotOwner => Ok(Planned::NotOwner(self.not_shown())),

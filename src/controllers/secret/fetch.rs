@@ -260,7 +260,7 @@ impl Gathered<'_> {
             };
             all.push(match through.client.public_keys(kind, &keys.id).await {
                 Ok(lines) => lines,
-                Err(Error::Unexpected { status: Some(404), .. }) => {
+                Err(Error::NoRoute { .. }) => {
                     let message = format!(
                         "{place}: this server keeps no public keys for kind {kind}; ask for those of a user"
                     );

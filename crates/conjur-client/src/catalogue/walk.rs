@@ -98,7 +98,7 @@ pub(super) async fn walk(
     walk.await.unwrap_or_else(|_| {
         let (url, seconds) = (session.transport.url(), deadline.as_secs());
         let message = format!("the list of variables at {url} was not read to its end within {seconds} s");
-        Err(Error::Unavailable { message })
+        Err(Error::unavailable(message))
     })
 }
 

@@ -103,7 +103,7 @@ impl Client {
     /// 1.21.1 and later is sent one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the code `no_dry_run` where the server is older or doesn't say its version;
+    /// [`Error::DryRunUnsupported`] where the server is older or doesn't say its version;
     /// [`Error::NotFound`], [`Error::Forbidden`] as for a load; [`Error::Unexpected`] with 500 for a `PUT` by
     /// someone who doesn't own the branch (724), or where the server did load the document.
     pub async fn dry_run_policy(
@@ -164,8 +164,7 @@ impl Client {
     }
 
     fn no_dry_run(&self, what: &str) -> Error {
-        let message = format!("{} {what}", self.session().transport.url());
-        Error::Invalid { code: "no_dry_run".to_owned(), message, line: None, column: None, missing: None }
+        Error::DryRunUnsupported { message: format!("{} {what}", self.session().transport.url()) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `--allow-hosts` and `--deny-hosts` take.
+//! What may be allowed and denied: networks, addresses and names.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -39,15 +39,18 @@ impl Pattern {
     }
 }
 
-impl FromStr for Pattern {
-    type Err = String;
+/// A text that is no [`Pattern`]; the message shows the forms.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is no host: write a network as 10.0.0.0/8, an address, or a name as *.corp.example")]
+pub struct InvalidPattern {
+    text: String,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "'{text}' is no host: write a network as 10.0.0.0/8, an address, or a name as *.corp.example"
-            )
-        };
+impl FromStr for Pattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        let wrong = || InvalidPattern { text: text.to_owned() };
         if let Some((net, prefix)) = text.split_once('/') {
             let (net, prefix) = (net.parse::<IpAddr>().ok(), prefix.parse::<u8>().ok());
             return network(net.ok_or_else(wrong)?, prefix.ok_or_else(wrong)?).ok_or_else(wrong);
@@ -119,7 +122,7 @@ mod tests {
             "10.0.0.0/-1",
             "10.0.0.0/8/8",
         ] {
-            let error = text.parse::<Pattern>().unwrap_err();
+            let error = text.parse::<Pattern>().unwrap_err().to_string();
             assert!(error.contains("10.0.0.0/8") && error.contains("*.corp.example"), "{text}: {error}");
         }
         for text in [

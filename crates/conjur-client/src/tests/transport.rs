@@ -31,7 +31,7 @@ async fn a_wrong_path_is_not_taken_for_something_missing() {
     let server = server().await;
     let error =
         error_of(client(config(&format!("{}/elsewhere", server.uri()))).show_resource("host", "x").await);
-    assert!(matches!(error, Error::Unexpected { status: Some(404), .. }), "{error:?}");
+    assert!(matches!(error, Error::NoRoute { .. }), "{error:?}");
 }
 
 #[tokio::test]

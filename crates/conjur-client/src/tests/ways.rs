@@ -181,7 +181,7 @@ async fn where_no_jwt_can_be_had_its_reason_goes_to_all_who_wait_and_nothing_is_
         source: Arc::new(move || {
             counted.fetch_add(1, Ordering::SeqCst);
             let message = "ServiceAccount web is missing".to_owned();
-            std::future::ready(Err(Error::Config { message }))
+            std::future::ready(Err(Error::config(message)))
         }),
     };
     let client = client(with(&server.uri(), credentials));

@@ -78,7 +78,7 @@ impl Collector {
             // Only where the task was stopped from outside, as when the runtime ends.
             answers.entry(wanted.clone()).or_insert_with(|| {
                 let message = format!("fetching {} was stopped", wanted.target());
-                Err(Error::Unavailable { message })
+                Err(Error::unavailable(message))
             });
         }
         answers

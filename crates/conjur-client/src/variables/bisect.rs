@@ -209,7 +209,7 @@ impl<S: Source> Settling<'_, S> {
             Known::RightOfBroken { left, outcome } => {
                 if matches!((&*outcome, &batch), (Batch::Broken, Batch::Broken)) {
                     let message = format!("{} answers 500 to everything", self.source.url());
-                    let error = Error::Unavailable { message };
+                    let error = Error::unavailable(message);
                     self.fail(left, &error);
                     return self.failed(members, error);
                 }

@@ -102,7 +102,7 @@ impl Source for Server {
         let has = |set: &HashSet<&'static str>| ids.iter().find(|id| set.contains(id.as_str()));
         let below = |prefix: &str| ids.iter().find(|id| id.as_str().starts_with(prefix));
         if self.calls() > self.fails_from {
-            Batch::Failed(Error::Unavailable { message: "down".to_owned() })
+            Batch::Failed(Error::unavailable("down"))
         } else if ids.len() > self.no_room.1 || has(&self.no_room.0).is_some() {
             Batch::Failed(Error::NoRoom { message: "full".to_owned() })
         } else if self.all_broken || has(&self.broken).is_some() {

@@ -114,7 +114,7 @@ fn a_failing_connection_teaches_nothing_and_is_asked_rarely() {
         now += Duration::from_millis(100);
         if let Some(look) = bad_ids.look(LIMITS, |_| 10, now) {
             requests += 1;
-            let down = Batch::Failed(Error::Unavailable { message: "down".to_owned() });
+            let down = Batch::Failed(Error::unavailable("down"));
             assert!(bad_ids.settle(look, Seen::Together(down), now).is_empty());
         }
     }

@@ -36,6 +36,9 @@ fn name(error: &Error) -> String {
         Error::TooLarge { .. } => "TooLarge",
         Error::Unexpected { .. } => "Unexpected",
         Error::NoRoom { .. } => "NoRoom",
+        Error::NoRoute { .. } => "NoRoute",
+        Error::DryRunUnsupported { .. } => "DryRunUnsupported",
+        error => panic!("what is {error:?}?"),
     }
     .to_owned()
 }
@@ -305,7 +308,8 @@ fn failure(step: &Step, act: &Act) -> Result {
             format!("Conflict after {:?}", Some(std::time::Duration::from_secs(seconds)))
         }
         400 | 406 | 422 => "Invalid".to_owned(),
-        200 | 304 | 404 | 500 => "Unexpected".to_owned(),
+        404 => "NoRoute".to_owned(),
+        200 | 304 | 500 => "Unexpected".to_owned(),
         status => format!("nothing is expected of {status}"),
     };
     Err(if loading && step.status >= 500 { format!("unknown: {error}") } else { error })
