@@ -1,5 +1,14 @@
 //! What is done with a login and its password or key, rather than with a token. The client's own credentials play no
 //! part in it: whoever changes them goes on with a new client.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client, password: conjur_client::sensitive::Sensitive<String>) -> Result<(), conjur_client::Error> {
+//! // The key that the other calls authenticate with.
+//! let api_key = client.login("alice", &password).await?;
+//! assert!(!api_key.expose().is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 use bytes::Bytes;
 use http::Method;

@@ -2,6 +2,18 @@
 //!
 //! What is put into a path is checked behind the URL's own parser: whatever that would take apart, join or drop makes the
 //! request fail before it is sent.
+//!
+//! ```
+//! use conjur_client::address;
+//!
+//! # fn example() -> Result<(), conjur_client::Error> {
+//! let url = address::base("https://conjur.example.com/api")?;
+//! assert_eq!(url.path(), "/api");
+//! assert!(address::base("conjur.example.com").is_err(), "the scheme is missing");
+//! # Ok(())
+//! # }
+//! # example().unwrap();
+//! ```
 
 use url::Url;
 

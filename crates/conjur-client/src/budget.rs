@@ -1,8 +1,27 @@
-//! Something that the process has a fixed amount of, shared among parties: bytes of answers and lists, streams.
+//! Something that there is a fixed amount of, shared among parties: bytes of answers and lists, places for streams.
 //!
-//! A party is whoever a connection belongs to: a namespace, or a cluster's connection. One that is alone may take
+//! A party is whoever a call is made for: a tenant, a part of a program. One that is alone may take
 //! everything. What others hold never keeps a party from a small part: of `n` parties the last one to come may have
 //! `1 / n²` of the whole beyond it, which adds up to two thirds at most. Who needs more waits, in turn.
+//!
+//! ```
+//! use conjur_client::budget::{Budget, Meter, Party};
+//!
+//! /// Counts nothing.
+//! struct Uncounted;
+//!
+//! impl Meter for Uncounted {
+//!     fn hit(&self) {}
+//!     fn used(&self, _: i64) {}
+//! }
+//!
+//! let budget = Budget::new(Uncounted, 100);
+//! let (one, other) = (Party::from("one"), Party::from("other"));
+//! let all = budget.try_take(&one, 100);
+//! assert!(all.is_some() && budget.try_take(&one, 1).is_none());
+//! // A party that comes later is sure of a part all the same.
+//! assert!(budget.try_take(&other, 25).is_some());
+//! ```
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

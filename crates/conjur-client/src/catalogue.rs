@@ -2,6 +2,18 @@
 //!
 //! All callers of a client share the walks through the list's pages (API: List Resources; recordings 408 to 441): one at
 //! a time for each search term. Walking leaves no fetch in the server's audit log.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::Error> {
+//! use conjur_client::{Freshness, Priority};
+//!
+//! let catalogue = client.list_variables(None, Priority::Refresh, Freshness::Remembered).await?;
+//! for variable in catalogue.below("apps/db/") {
+//!     println!("{} has version {:?}", variable.id(), variable.mark().version);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod kept;
 mod list;

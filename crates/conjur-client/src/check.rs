@@ -1,4 +1,14 @@
 //! Whether someone has a privilege.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::Error> {
+//! use conjur_client::Check;
+//!
+//! let may_read = client.check_permission("variable", "apps/db/password", "execute", None).await? == Check::Granted;
+//! println!("{may_read}");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt::Write;
 

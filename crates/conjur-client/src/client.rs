@@ -1,4 +1,17 @@
 //! One identity on one server.
+//!
+//! ```
+//! # async fn example(one: conjur_client::Config, other: conjur_client::Config) -> Result<(), conjur_client::Error> {
+//! use conjur_client::{Client, MemoryBudget};
+//!
+//! // Two servers, and one amount of memory for the answers of both.
+//! let memory = MemoryBudget::default();
+//! let one = Client::builder(one).memory_budget(&memory).user_agent("backup/1.0").build()?;
+//! let other = Client::builder(other).memory_budget(&memory).build()?;
+//! println!("{} {}", one.whoami().await?.username, other.whoami().await?.username);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 

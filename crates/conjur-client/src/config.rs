@@ -1,4 +1,21 @@
 //! Whom to talk to, as who, and how much.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use conjur_client::sensitive::Sensitive;
+//! use conjur_client::{Config, Credentials, Limits};
+//!
+//! # fn example() -> Result<(), conjur_client::Error> {
+//! let credentials = Credentials::Password { login: "alice".to_owned(), password: Sensitive::new("…".to_owned()) };
+//! let mut config = Config::new(conjur_client::address::base("https://conjur.example.com")?, "demo", credentials);
+//! config.limits = Limits { timeout: Duration::from_secs(5), ..Limits::default() };
+//! // Nothing of what is secret is shown.
+//! assert!(!format!("{config:?}").contains('…'));
+//! # Ok(())
+//! # }
+//! # example().unwrap();
+//! ```
 
 use std::fmt;
 use std::future::Future;

@@ -1,7 +1,16 @@
 //! [`FairQueue`]: whoever waits, each party has its turn.
 //!
-//! Pure and without a clock. Every queue of the operator that more than one namespace can fill is one of these: one
+//! Pure and without a clock. One
 //! party with a thousand items delays another by one item, not by a thousand. A party that waits alone gets everything.
+//!
+//! ```
+//! use conjur_client::fair::FairQueue;
+//!
+//! let mut queue = FairQueue::default();
+//! (0..1_000).for_each(|item| queue.push("a", item));
+//! queue.push("b", 1);
+//! assert_eq!([queue.pop(), queue.pop()], [Some(("a", 0)), Some(("b", 1))]);
+//! ```
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -1,4 +1,16 @@
-//! How many requests to one server are in flight, and whose turn it is: those to Conjur, and reads and writes of the API server.
+//! How many requests to one server are in flight, and whose turn it is.
+//!
+//! ```
+//! # async fn example() {
+//! use conjur_client::gate::{Gate, Parties, Pull};
+//! use conjur_client::Priority;
+//!
+//! let gate = Gate::new(4);
+//! let permit = gate.enter(Priority::Foreground, Pull::Quick, &Parties::of(["billing".into()])).await;
+//! // One request, and then it is another's turn.
+//! drop(permit);
+//! # }
+//! ```
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -31,6 +43,7 @@ struct Group {
 }
 
 impl Parties {
+    /// Of those, each counted once.
     pub fn of(all: impl IntoIterator<Item = Arc<str>>) -> Self {
         let mut distinct = Vec::new();
         let mut known = HashSet::new();
@@ -108,6 +121,7 @@ pub struct Permit {
 }
 
 impl Gate {
+    /// So many permits (at least one), of which refreshes leave one to the others.
     pub fn new(total: usize) -> Arc<Self> {
         Self::with_refreshes(total, Self::all_but_one(total))
     }

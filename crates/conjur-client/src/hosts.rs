@@ -1,4 +1,13 @@
 //! Host factories: tokens, and the hosts that are made with them.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client, token: conjur_client::sensitive::Sensitive<String>) -> Result<(), conjur_client::Error> {
+//! // With the token alone: no credentials are needed.
+//! let host = client.create_host(&token, "web-7", &std::collections::BTreeMap::new()).await?;
+//! assert_eq!(host.id.login(), "host/web-7");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -2,6 +2,16 @@
 //!
 //! A full id is `account:kind:id`. In a path the id is **one** segment, its slashes as `%2F`; in a query `:` and
 //! `/` stay raw, which saves a quarter of a batch (recordings 312, 39 and `05-batch`).
+//!
+//! ```
+//! use conjur_client::{PolicyBranch, RoleId, VariableId};
+//!
+//! let id = VariableId::new("apps/db/password")?;
+//! assert_eq!(id.as_str(), "apps/db/password");
+//! assert_eq!(RoleId::from_login("demo", "host/apps/web")?.to_string(), "demo:host:apps/web");
+//! assert!(PolicyBranch::new("apps//web").is_err());
+//! # Ok::<(), conjur_client::InvalidId>(())
+//! ```
 
 use std::fmt;
 use std::sync::Arc;

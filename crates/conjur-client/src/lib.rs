@@ -1,15 +1,18 @@
-//! A client of Conjur's REST API. Knows no Kubernetes.
+//! A client of CyberArk Conjur's REST API, for programs with many callers: what they ask for at once goes out in few requests,
+//! each has its turn, and what answers take in memory has a bound.
 //!
 //! One [`Client`] is one identity on one server. It is cheap to clone; all clones share the token, the connections
 //! and the [collector](variables), which gathers the variables that concurrent callers ask for into batches.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`config`], [`address`] | whom to talk to, as who, how much; addresses |
+//! | [`client`], [`config`], [`address`] | whom to talk to, as who, how much; addresses |
 //! | [`id`] | names, and how they are written into a URL |
-//! | [`reach`] | where the connections of a namespace may lead |
+//! | [`reach`] | where the connections of a party may lead |
 //! | [`error`], `response` | what can go wrong; what an answer means |
-//! | `memory_budget` | what the process has one amount of, shared fairly: bytes of answers and lists, streams |
+//! | [`memory_budget`], [`budget`], [`limits`] | what clients share, fairly: bytes of answers and lists, streams, connections; every bound |
+//! | [`fair`], [`gate`] | who has the next turn |
+//! | [`sensitive`], [`segments`] | wiped values; segments of ids and names |
 //! | `words` | what a server says, cut where it enters |
 //! | `rate_limit`, `sockets`, `http`, `tls`, `scan`, `stream` | the transport: permits, deadlines, bounded bodies, repeats |
 //! | `authn`, `session` | the token, and a call with one |
@@ -22,18 +25,15 @@
 //! | [`observe`] | counting requests |
 //!
 //! # Read, write, load
-//! ```
+//! ```no_run
 //! use conjur_client::sensitive::Sensitive;
 //! use conjur_client::{
-//!     Client, Config, Credentials, Error, Freshness, Priority, LoadMode, PolicyBranch, VariableId, Wanted,
+//!     Client, Config, Credentials, Error, Freshness, LoadMode, PolicyBranch, Priority, VariableId, Wanted,
 //! };
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let server = conjur_dev::Server::start(conjur_dev::Options::default()).await?;
-//! # let (url, key) = (server.url(), server.admin_key());
+//! # async fn example(key: String) -> Result<(), Box<dyn std::error::Error>> {
 //! let credentials = Credentials::ApiKey { login: "admin".to_owned(), api_key: Sensitive::new(key) };
-//! let client = Client::new(Config::new(url.parse()?, "demo", credentials))?;
+//! let client = Client::new(Config::new("https://conjur.example.com".parse()?, "demo", credentials))?;
 //!
 //! // Load: the keys of the hosts that it makes come once, now.
 //! let root = PolicyBranch::new("root")?;
@@ -69,6 +69,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What it does not do
+//! It needs a tokio runtime, which it does not make, and installs no provider of cryptography: where the program has none, it
+//! uses rustls with aws-lc-rs. It keeps no value, and follows no redirect.
+
+#![warn(missing_docs)]
 
 pub mod account;
 pub mod address;
@@ -76,7 +82,7 @@ mod authn;
 pub mod budget;
 pub mod catalogue;
 pub mod check;
-mod client;
+pub mod client;
 pub mod config;
 pub mod error;
 pub mod fair;
@@ -126,3 +132,7 @@ pub use self::policy::{Changes, DryRun, Flaw, Item, LoadMode, Loaded, Ownership,
 pub use self::resources::{Annotation, Permission, Resource, SecretVersion, WhoAmI};
 pub use self::roles::{Members, Membership, Role};
 pub use self::variables::{Answer, BadIdsFound, Freshness, Value, Wanted};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,6 +2,17 @@
 //!
 //! Shares are work-conserving: a party that is alone gets all of it, one among others its turn ([`crate::fair`]).
 //! Where a bound is met, it is counted under the name of its constant: [`hits`], [`in_use`].
+//!
+//! ```
+//! use conjur_client::limits::{Limit, hits, in_use};
+//!
+//! for limit in Limit::ALL {
+//!     println!("{} was met {} times", limit.as_str(), hits(*limit));
+//!     if limit.is_metered() {
+//!         println!("{} of it is in use", in_use(*limit));
+//!     }
+//! }
+//! ```
 
 mod hits;
 

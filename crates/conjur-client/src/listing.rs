@@ -1,4 +1,18 @@
 //! Lists of resources: counted, by page, or as a stream of pages.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::Error> {
+//! use conjur_client::Listing;
+//! use futures::TryStreamExt as _;
+//!
+//! let hosts = Listing::of_kind("host");
+//! let mut pages = std::pin::pin!(client.list_pages(&hosts, 1_000));
+//! while let Some(page) = pages.try_next().await? {
+//!     println!("{} more", page.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;

@@ -1,9 +1,28 @@
-//! Large answers in flight: one budget of bytes for the whole process, from the moment an answer is read until what
-//! came of it is done with. Small answers, which are nearly all, don't count.
+//! What clients may take together: bytes of large answers, from the moment one is read until what came of it is done with;
+//! lists; places for streams; connections. Small answers, which are nearly all, don't count.
 //!
 //! An answer takes its share before it is held in memory, whether the server says its length or not: at once where it does,
 //! and as it grows where it doesn't. Who gets none for long gives the answer up, for it may itself
-//! hold what others wait for (an object with values in two batches), and comes again later.
+//! hold what others wait for (work with values in two batches), and comes again later.
+//!
+//! A value counts until it is dropped. Who makes copies of values runs its work in [`until_done`]: what that fetched, loaded or
+//! listed counts until it ends.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client, wanted: &[conjur_client::Wanted]) -> Result<(), conjur_client::Error> {
+//! use conjur_client::memory_budget::until_done;
+//! use conjur_client::{Freshness, Priority};
+//!
+//! // Copies of values are made: what was fetched counts until all of it is done with.
+//! until_done(async {
+//!     let answers = client.fetch_variables(wanted, Priority::Foreground, Freshness::Remembered).await;
+//!     let copies: Vec<Vec<u8>> = answers.values().flatten().map(|value| value.expose().clone()).collect();
+//!     println!("{} values", copies.len());
+//! })
+//! .await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod sum;
 
@@ -223,7 +242,7 @@ impl Share {
     }
 }
 
-/// Runs `work`; what it fetches counts against the budget until it ends.
+/// Runs `work`; what it fetches counts against the budget until it ends. Gives what `work` gives.
 pub async fn until_done<F: Future>(work: F) -> F::Output {
     HELD.scope(RefCell::default(), work).await
 }
@@ -234,7 +253,8 @@ pub(super) fn keep(share: &Arc<Share>) {
     HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Value(Arc::clone(share)))).ok();
 }
 
-/// The same for the memory of what else it keeps: of a list, of a text, of the spec of an object.
+/// Keeps a part of any budget until the work that runs now is done; where none runs in [`until_done`], it is given back at
+/// once.
 pub fn keep_memory(memory: Taken) {
     HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Memory(memory))).ok();
 }

@@ -1,4 +1,19 @@
 //! What a metric may count: each request on the wire, by endpoint and outcome, both closed lists.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use conjur_client::{Endpoint, Observer, Outcome};
+//!
+//! /// Writes each request to the log.
+//! struct Log;
+//!
+//! impl Observer for Log {
+//!     fn request(&self, endpoint: Endpoint, outcome: Outcome, took: Duration) {
+//!         println!("{} {} {took:?}", endpoint.as_str(), outcome.as_str());
+//!     }
+//! }
+//! ```
 
 use std::time::Duration;
 

@@ -1,4 +1,19 @@
 //! Policies: load a document, ask who owns a branch, and look at what was loaded.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use conjur_client::{LoadError, LoadMode, PolicyBranch};
+//!
+//! let branch = PolicyBranch::new("apps")?;
+//! match client.load_policy(&branch, LoadMode::Append, b"- !host web\n").await {
+//!     // The keys of the hosts that it makes come once, now.
+//!     Ok(loaded) => println!("{} keys to keep", loaded.created_roles.len()),
+//!     Err(LoadError::Refused(error)) => println!("nothing was loaded: {error}"),
+//!     Err(LoadError::Unknown(error)) => println!("look at the branch's versions: {error}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod dry_run;
 mod effective;

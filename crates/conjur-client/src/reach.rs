@@ -4,6 +4,21 @@
 //! The decision ([`Reach::permits`]) is pure. In this order: the Kubernetes API server is denied, then what is denied
 //! explicitly, then what is allowed explicitly is allowed, then loopback, link-local, metadata and multicast addresses are
 //! denied, and all else is allowed.
+//!
+//! ```
+//! use conjur_client::reach::Reach;
+//!
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let reach = Reach::new(vec!["*.corp.example".parse()?], vec!["10.0.0.0/8".parse()?]);
+//! assert!(!reach.permits(None, "10.1.2.3".parse()?, 443));
+//! assert!(!reach.permits(None, "169.254.169.254".parse()?, 80), "the address of metadata");
+//! // A `Config` takes this as its `reach`.
+//! let area = reach.of_party("billing");
+//! assert!(area.check_base(&"https://conjur.corp.example".parse()?).is_ok());
+//! # Ok(())
+//! # }
+//! # example().unwrap();
+//! ```
 
 mod address;
 mod pattern;

@@ -1,4 +1,15 @@
 //! Who am I, what server is this, show and list resources, rotate a role's key.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::Error> {
+//! let me = client.whoami().await?;
+//! println!("{} of account {}", me.username, me.account);
+//! if let Some(variable) = client.show_resource("variable", "apps/db/password").await? {
+//!     println!("{} belongs to {}", variable.id, variable.owner);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use http::Method;
 use http::header::{ACCEPT, HeaderValue};

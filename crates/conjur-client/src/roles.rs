@@ -1,4 +1,15 @@
 //! Roles, who is in them, and what they are in; public keys.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::Error> {
+//! use conjur_client::Members;
+//!
+//! for membership in client.role_members("group", "apps/admins", &Members::default()).await? {
+//!     println!("{}", membership.member);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -1,4 +1,13 @@
 //! One secret at a time, of any kind. For many variables there is [`fetch_variables`](Client::fetch_variables).
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::Error> {
+//! client.set_secret("variable", "apps/db/password", b"any bytes").await?;
+//! let value = client.fetch_secret("variable", "apps/db/password", None).await?;
+//! assert_eq!(value.expose(), b"any bytes");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -1,4 +1,11 @@
 //! One segment of an id, a path or a host: [`is_dots`], which none may be, and what [`matches`] a pattern.
+//!
+//! ```
+//! use conjur_client::segments::{is_dots, matches};
+//!
+//! assert!(is_dots("%2e%2E") && !is_dots("..."));
+//! assert!(matches("db-*", "db-main") && !matches("db-*", "web"));
+//! ```
 
 use percent_encoding::percent_decode_str;
 

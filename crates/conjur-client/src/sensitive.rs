@@ -1,4 +1,12 @@
 //! A wrapper for what must not be seen: wiped on drop, never printed.
+//!
+//! ```
+//! use conjur_client::sensitive::Sensitive;
+//!
+//! let key = Sensitive::new("k3y".to_owned());
+//! assert_eq!(format!("{key:?}"), "<redacted>");
+//! assert_eq!(key.expose(), "k3y");
+//! ```
 
 use std::fmt;
 

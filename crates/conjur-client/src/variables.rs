@@ -11,6 +11,24 @@
 //!
 //! Several parties share a collector. A batch is filled from all of them by turns; whoever's ids are bad pays for finding
 //! out which: by requests of their own, of which others wait for one at most before each of theirs.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::InvalidId> {
+//! use conjur_client::{Error, Freshness, Priority, VariableId, Wanted};
+//!
+//! let wanted = [Wanted::latest(VariableId::new("apps/db/user")?), Wanted::latest(VariableId::new("apps/db/password")?)];
+//! // Several callers at once make one batch; who is on a schedule lets others go first.
+//! let answers = client.fetch_variables(&wanted, Priority::Refresh, Freshness::Remembered).await;
+//! for (wanted, answer) in answers {
+//!     match answer {
+//!         Ok(value) => println!("{}: {} bytes", wanted.id, value.expose().len()),
+//!         Err(Error::NotFound { .. }) => println!("{} is not there", wanted.id),
+//!         Err(error) => println!("{error}"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod batch_limits;
 mod batcher;

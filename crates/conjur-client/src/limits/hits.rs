@@ -8,7 +8,10 @@ macro_rules! limits {
     ($($variant:ident = $text:literal),+ $(,)?) => {
         /// A bound that can be met, under the name of its constant in small letters. A closed list, for it is a label.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Limit { $($variant),+ }
+        pub enum Limit { $(
+            #[doc = concat!("`", $text, "`")]
+            $variant
+        ),+ }
 
         impl Limit {
             /// All of them, in the order of their counters.

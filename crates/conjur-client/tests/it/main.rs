@@ -3,6 +3,7 @@
 
 mod connections;
 mod faults;
+mod first_page;
 mod properties;
 mod recordings;
 mod suite;

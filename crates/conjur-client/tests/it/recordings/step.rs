@@ -42,7 +42,7 @@ impl Step {
 }
 
 pub fn all() -> Vec<Step> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/recordings");
     let mut steps = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
