@@ -23,7 +23,6 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::keys::Bundle;
 use crate::{
     api::MANAGER,
     conjur::Lane,

@@ -3,34 +3,71 @@
 //! `docs/architecture.md` has the whole house on one page.
 //!
 //! # How one ConjurSecret is reconciled
-//! A watch, a timer or a wakeup ([`controllers::watches`]) puts the object into the queue of its kind ([`runtime::concurrency`]).
-//! [`runtime::runner`] takes it out, guards it with a deadline and calls [`controllers::secret`], which
-//! observes it from the stores without IO, and asks [`plan::schedule`] whether it is due. If it is, its variables
-//! are fetched through the connection's shared client ([`controllers::connection::pool`], [`conjur`]), together with those
-//! of all other objects that are due; [`plan::secret`] decides what to do about the Secret, [`cluster`] does it,
-//! and [`runtime::report`] says so in the status, where anything changed.
+//! A watch, a timer or a wakeup (`controllers::watches`) puts the object into the queue of its kind (`runtime::concurrency`).
+//! `runtime::runner` takes it out, guards it with a deadline and calls `controllers::secret`, which
+//! observes it from the stores without IO, and asks `plan::schedule` whether it is due. If it is, its variables
+//! are fetched through the connection's shared client (`controllers::connection::pool`, `conjur`), together with those
+//! of all other objects that are due; `plan::secret` decides what to do about the Secret, `cluster` does it,
+//! and `runtime::report` says so in the status, where anything changed.
 
-pub mod app;
-pub mod cli;
-pub mod cluster;
-pub mod controllers;
-pub mod heartbeat;
-pub mod heavy;
-pub mod leader;
-pub mod limits;
+mod app;
+mod cli;
+mod cluster;
+mod controllers;
+mod heartbeat;
+mod heavy;
+mod leader;
+mod limits;
 mod lock;
 mod memory_budget;
-pub mod metrics;
-pub mod plan;
-pub mod runtime;
-pub mod server;
-pub mod telemetry;
+mod metrics;
+mod plan;
+mod runtime;
+mod server;
+mod telemetry;
 
-pub use conjur_client::sensitive;
-use conjur_client::{budget, fair, gate, segments};
+use conjur_client::{budget, fair, gate, segments, sensitive};
 pub use conjur_operator_api as api;
 
 /// The client of Conjur, whose priorities are lanes here: the API server is asked in them, too.
-pub mod conjur {
+mod conjur {
     pub use conjur_client::{Priority as Lane, *};
+}
+
+/// What the program is made of: its arguments, and what each of its commands does.
+pub mod program {
+    pub use crate::{
+        app::run,
+        cli::{Cli, Command, RunArgs},
+        heavy::serve::run as serve_heavy_work,
+        telemetry::init as init_logging,
+    };
+}
+
+/// What fuzzers and tests of the whole reach into. All else is the package's own, so that the compiler sees what is dead.
+pub mod seams {
+    pub use crate::{
+        heavy::{Heavy, Whose, serve},
+        leader::{Record, Seen, decide},
+        limits::Limit,
+        plan::{
+            Failure,
+            connection::{access, check},
+            hash::{document_hash, hash},
+            policy::{
+                announcement::{Announcement, BranchVersion},
+                document,
+                document_text::{Part, PolicyText},
+                inventory::Inventory,
+                refusal::mended_by,
+                secret_keys::role_keys,
+            },
+            references,
+            schedule::Slots,
+            secret::{
+                sources::{Got, LeftOut, Made, Problem, Sources},
+                template::{self, Light, Text},
+            },
+        },
+    };
 }

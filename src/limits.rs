@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use bucket::{Bucket, Rate};
 pub use conjur_client::limits::{CA_BUNDLE_BYTES, LOOKUP_DEADLINE};
-pub use hits::{InUse, Limit, hit, hits, in_use, used};
+pub use hits::{InUse, Limit, hit, hits, in_use};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -138,8 +138,6 @@ pub const BATCH_SIZE: (u32, u32) = (1, 1_000);
 /// A connection's `limits.batchBytes`: at least and at most.
 pub const BATCH_BYTES: (u32, u32) = (256, 10_240);
 
-/// Watches of the API server, for the process.
-pub const WATCHES: usize = 64;
 /// Reads of single objects of the API server at once, for the process: each may have over a megabyte.
 pub const API_READS: usize = 8;
 /// One call to the API server.

@@ -133,7 +133,7 @@ pub fn in_use(limit: Limit) -> i64 {
 }
 
 /// More, or less, of a budget is in use, by who counts it anyhow.
-pub fn used(limit: Limit, change: i64) {
+fn used(limit: Limit, change: i64) {
     if let Some(tally) = tally(limit) {
         tally.in_use.fetch_add(change, Ordering::Relaxed);
     }

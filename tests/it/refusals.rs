@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use conjur_client::sensitive::Sensitive;
+use conjur_client::{Client, Config, Credentials, Error, LoadError, LoadMode, PolicyBranch};
 use conjur_operator::api::policy::MendedBy;
-use conjur_operator::conjur::{Client, Config, Credentials, Error, LoadError, LoadMode, PolicyBranch};
-use conjur_operator::plan::policy::refusal::mended_by;
-use conjur_operator::sensitive::Sensitive;
+use conjur_operator::seams::mended_by;
 use serde_json::Value;
 use wiremock::matchers::{any, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};

@@ -127,7 +127,7 @@ fn every_limit_that_is_counted_is_met_somewhere() {
     let all = PACKAGES.into_iter().flat_map(|package| sources(package, ""));
     let uses = all.filter(|(path, _)| !path.ends_with("limits/hits.rs"));
     let text: String = uses.map(|(_, text)| text).collect();
-    for limit in conjur_operator::limits::Limit::ALL {
+    for limit in conjur_operator::seams::Limit::ALL {
         assert!(text.contains(&format!("Limit::{limit:?}")), "nothing counts {limit:?}");
     }
 }
