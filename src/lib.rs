@@ -14,6 +14,7 @@ mod app;
 mod cli;
 mod cluster;
 mod controllers;
+mod effect;
 mod heartbeat;
 mod heavy;
 mod leader;
@@ -53,12 +54,11 @@ pub mod seams {
         plan::{
             Failure,
             connection::{access, check},
+            effect::{announcement::Announcement, evidence::BranchVersion, inventory::Inventory},
             hash::{document_hash, hash},
             policy::{
-                announcement::{Announcement, BranchVersion},
                 document,
                 document_text::{Part, PolicyText},
-                inventory::Inventory,
                 refusal::mended_by,
                 secret_keys::role_keys,
             },

@@ -3,6 +3,8 @@
 pub mod backoff;
 pub mod conditions;
 pub mod connection;
+pub mod effect;
+pub mod full_id;
 pub mod hash;
 pub mod poison;
 pub mod policy;

@@ -15,7 +15,6 @@ use kube::{
     core::DeserializeGuard,
     runtime::{events::EventType, reflector::Store, watcher::Event},
 };
-use serde_json::Map;
 
 use self::{
     client_config::ClientInputs,
@@ -24,7 +23,8 @@ use self::{
 use super::{Context, connection::view::ConnectionView, dependencies::Dependent};
 use crate::{
     api::{
-        ClusterConjurConnection, ConjurConnection, ConnectionId, ConnectionKind, Reason,
+        ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionId, ConnectionKind,
+        Reason,
         condition::{READY, is_true},
     },
     conjur::{Client, ClientBuilder, Error, Lane},
@@ -66,9 +66,13 @@ macro_rules! reconcile {
             type Context = Context;
             const DEADLINE: Duration = limits::CONNECTION_DEADLINE;
 
-            async fn reconcile(&self, ctx: &Context) -> Result<Outcome, ReconcileError> {
+            async fn reconcile(
+                &self,
+                status: &mut ConjurConnectionStatus,
+                ctx: &Context,
+            ) -> Result<Outcome, ReconcileError> {
                 let facts = ConnectionView::from(self);
-                let outcome = check_and_say(self, &facts, ctx).await?;
+                let outcome = check_and_say(self, &facts, status, ctx).await?;
                 Ok(check_tenants(&facts, outcome, ctx).await)
             }
 
@@ -215,6 +219,7 @@ fn not_let_in(error: Error) -> Failure {
 async fn check_and_say<K: Object>(
     object: &K,
     facts: &ConnectionView,
+    status: &mut ConjurConnectionStatus,
     ctx: &Context,
 ) -> Result<Outcome, ReconcileError> {
     let asked = ctx.sync_nows.take(K::KIND, &Key::of(object));
@@ -233,12 +238,9 @@ async fn check_and_say<K: Object>(
         Some(identity) => format!("connected to {url} as {identity}"),
         None => format!("{url} answers; each namespace logs in with a ServiceAccount of its own"),
     };
-    let mut fields = Map::new();
-    fields.insert("identity".into(), identity.into());
-    fields.insert("observedInputs".into(), inputs.into());
-    fields.insert("serverVersion".into(), version.into());
+    (status.identity, status.observed_inputs, status.server_version) = (identity, Some(inputs), version);
     let (again, reason) = (Some(CHECK_AGAIN), Reason::Connected);
-    Ok(Outcome::Done { again, reason, message, fields, lane: Lane::Foreground })
+    Ok(Outcome::Done { again, reason, message, lane: Lane::Foreground })
 }
 
 /// Checks the identities of the namespaces that use the connection with one of their own. What fails there is told
@@ -286,12 +288,7 @@ async fn server_version(facts: &ConnectionView, client: &Client) -> Option<Strin
 /// A check for which the operator had no room. A connection that works goes on.
 fn of_operator(failure: Failure, works: bool) -> ReconcileError {
     let class = if works { Class::Transient } else { failure.class };
-    ReconcileError {
-        failure: Failure { class, ..failure },
-        asked: !works,
-        fields: Map::new(),
-        again: Some(ROOM_AGAIN),
-    }
+    ReconcileError { failure: Failure { class, ..failure }, asked: !works, again: Some(ROOM_AGAIN) }
 }
 
 fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileError {
@@ -302,7 +299,7 @@ fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileErr
     let works = facts.is_observed() && ctx.clients.checked_at(facts).is_some();
     if failure.reason == Reason::ApiServerError && works {
         // The API server's fault: the client that there is goes on.
-        return ReconcileError { failure, asked: false, fields: Map::new(), again: None };
+        return ReconcileError { failure, asked: false, again: None };
     }
     let (again, news) = ctx.clients.fails(facts, &failure);
     if news {
@@ -331,12 +328,7 @@ fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileErr
         }
         _ => failure.message,
     };
-    ReconcileError {
-        failure: Failure { class, message, ..failure },
-        asked: true,
-        fields: Map::new(),
-        again: None,
-    }
+    ReconcileError { failure: Failure { class, message, ..failure }, asked: true, again: None }
 }
 
 #[cfg(test)]

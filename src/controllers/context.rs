@@ -11,13 +11,14 @@ use kube::{
 use super::{
     connection::{Audiences, pool::Clients},
     dependencies::Dependencies,
-    policy::{Branches, KeyWrites, Notes},
+    policy::Notes,
     secret::cache::Memory,
     wakeups::Wakeups,
 };
 use crate::{
     api::{ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret},
     conjur::reach::Reach,
+    effect::{branch_locks::Branches, own_writes::KeyWrites},
     heavy::Heavy,
     plan::secret::FingerprintKey,
     runtime::Shared,

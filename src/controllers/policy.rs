@@ -16,8 +16,6 @@
 //! - One replica acts: the Lease, and within it [`Branches`].
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
-mod branch_locks;
-mod branch_turn;
 mod cache;
 mod claimed;
 mod claims;
@@ -27,19 +25,17 @@ mod document;
 mod documents;
 mod drift;
 mod dry_run;
-mod evidence;
 mod explain;
-mod inventory;
-mod keys;
+mod kept_elsewhere;
 mod load;
-mod own_writes;
+mod lost_keys;
 mod places;
 mod progress;
 mod remove;
-mod resolve;
 mod retry;
 mod run;
 mod seen;
+mod turn;
 
 use std::time::Duration;
 
@@ -50,27 +46,25 @@ use kube::{
     core::DeserializeGuard,
     runtime::{reflector::Store, watcher::Event},
 };
-use serde_json::{Map, Value};
 
 use self::{
-    branch_locks::Made,
     document::{Content, Looked},
-    keys::KeySecret,
     retry::Earned,
     run::Run,
     seen::{Say, Seen, drift_slots, observe},
 };
 use super::{Context, connection::access};
 use crate::{
-    api::{ConjurPolicy, ConjurPolicySpec, Reason, policy::PolicyAction},
+    api::{ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus, Reason, policy::PolicyAction},
     conjur::{Lane, PolicyBranch},
+    effect::{branch_locks::Made, keys::KeySecret},
     limits::POLICY_DEADLINE,
     metrics::Kind,
     plan::{Failure, connection::access::Verb, policy::refusal::looked_again},
     runtime::{Key, Object, Outcome, Reconcile, ReconcileError},
 };
 
-pub use self::{branch_locks::Branches, cache::Notes, own_writes::KeyWrites};
+pub use self::cache::Notes;
 
 impl Object for ConjurPolicy {
     const KIND: Kind = Kind::Policy;
@@ -104,7 +98,11 @@ impl Reconcile for ConjurPolicy {
     type Context = Context;
     const DEADLINE: Duration = POLICY_DEADLINE;
 
-    async fn reconcile(&self, ctx: &Context) -> Result<Outcome, ReconcileError> {
+    async fn reconcile(
+        &self,
+        status: &mut ConjurPolicyStatus,
+        ctx: &Context,
+    ) -> Result<Outcome, ReconcileError> {
         if self.meta().deletion_timestamp.is_some() {
             claims::forget(&Key::of(self), ctx);
         }
@@ -117,7 +115,7 @@ impl Reconcile for ConjurPolicy {
         let result = if self.spec.suspend == Some(true) {
             Ok(Outcome::Suspended)
         } else {
-            look_and_act(self, ctx).await
+            look_and_act(self, status, ctx).await
         };
         claims::note(self, &result, ctx);
         result
@@ -140,26 +138,34 @@ impl Reconcile for ConjurPolicy {
     }
 }
 
-async fn look_and_act(object: &ConjurPolicy, ctx: &Context) -> Result<Outcome, ReconcileError> {
+async fn look_and_act(
+    object: &ConjurPolicy,
+    status: &mut ConjurPolicyStatus,
+    ctx: &Context,
+) -> Result<Outcome, ReconcileError> {
     let unobserved = object.conditions().0 != object.meta().generation;
     may_begin(object, ctx).map_err(|failure| ReconcileError { asked: unobserved, ..failure.into() })?;
-    let result = begin(object, unobserved, ctx).await;
+    let result = begin(object, unobserved, status, ctx).await;
     document::watch(object, result.as_ref().err().map(|trouble| &trouble.failure), ctx);
     result
 }
 
-async fn begin(object: &ConjurPolicy, unobserved: bool, ctx: &Context) -> Result<Outcome, ReconcileError> {
+async fn begin(
+    object: &ConjurPolicy,
+    unobserved: bool,
+    status: &mut ConjurPolicyStatus,
+    ctx: &Context,
+) -> Result<Outcome, ReconcileError> {
     let looked = document::look(object, ctx).await;
     let looked = looked.map_err(|failure| ReconcileError { asked: unobserved, ..failure.into() })?;
-    let mut fields = Map::new();
-    fields.insert("documentHash".into(), looked.hash.clone().into());
+    status.document_hash = Some(looked.hash.clone());
     let asked = unobserved || object.answered_hash() != Some(&looked.hash);
     let hash = looked.hash.clone();
     let mut again = None;
-    match observe_and_act(object, looked, &mut fields, &mut again, ctx).await {
+    match observe_and_act(object, looked, status, &mut again, ctx).await {
         Ok(Say::Nothing(again)) => Ok(Outcome::NotDue(again)),
         Ok(Say::Is { reason, message, again }) => {
-            Ok(Outcome::Done { again, reason, message, fields, lane: Lane::Foreground })
+            Ok(Outcome::Done { again, reason, message, lane: Lane::Foreground })
         }
         Err(failure) => {
             // What is loaded may have drifted, and is looked at in its time though a person must act.
@@ -167,7 +173,7 @@ async fn begin(object: &ConjurPolicy, unobserved: bool, ctx: &Context) -> Result
             let slots = slots.map(|interval| drift_slots(interval, &object.uid().unwrap_or_default()));
             let slots = slots.map(|slots| slots.next_in(Timestamp::now()));
             let again = slots.into_iter().chain(again).chain(looked_again(failure.reason)).min();
-            Err(ReconcileError { failure, asked, fields, again })
+            Err(ReconcileError { failure, asked, again })
         }
     }
 }
@@ -193,7 +199,7 @@ fn may_begin(object: &ConjurPolicy, ctx: &Context) -> Result<(), Failure> {
 async fn observe_and_act(
     object: &ConjurPolicy,
     looked: Looked,
-    fields: &mut Map<String, Value>,
+    status: &mut ConjurPolicyStatus,
     again: &mut Option<Duration>,
     ctx: &Context,
 ) -> Result<Say, Failure> {
@@ -208,17 +214,17 @@ async fn observe_and_act(
         }
     }
     let said = match object.spec.action.unwrap_or_default() {
-        PolicyAction::DryRun => dry_run::dry_run(&seen, looked, fields, ctx).await,
-        PolicyAction::Load => act(&seen, looked, fields, ctx).await,
+        PolicyAction::DryRun => dry_run::dry_run(&seen, looked, status, ctx).await,
+        PolicyAction::Load => act(&seen, looked, status, ctx).await,
     };
-    *again = retry::note(&seen, &said, loads, fields, ctx);
+    *again = retry::note(&seen, &said, loads, status, ctx);
     said
 }
 
 async fn act(
     seen: &Seen<'_>,
     mut looked: Looked,
-    fields: &mut Map<String, Value>,
+    status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Result<Say, Failure> {
     let object = seen.object;
@@ -231,10 +237,11 @@ async fn act(
         content.check_roles(object)?;
         Some(content)
     };
-    let mut kept = KeySecret::read(seen, ctx).await?;
+    let named = object.spec.created_roles.as_ref().map(|created| created.secret_name.as_str());
+    let mut kept = KeySecret::read(seen.subject(), named, ctx).await?;
     let say = if seen.says_loaded() && kept.announcement().is_none() {
         looked.text = looked.text.or(content.map(|content| content.text));
-        drift::check(seen, looked, &mut kept, fields, ctx).await?
+        drift::check(seen, looked, &mut kept, status, ctx).await?
     } else {
         let content = match content {
             Some(content) => content,
@@ -242,27 +249,27 @@ async fn act(
         };
         let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(Say::Nothing(None)) };
         let run = Run { seen, content: &content, through: &through, ctx };
-        let loaded = load::load(&run, &mut kept, fields).await;
+        let loaded = load::load(&run, &mut kept, None, status).await;
         if loaded.is_err() && kept.announcement().is_some() {
             seen.while_announced();
         }
         let Some(message) = loaded? else { return Ok(Say::Nothing(None)) };
-        wake_those_who_wait(seen, &content, fields, ctx);
+        wake_those_who_wait(seen, &content, status, ctx);
         let again = seen.slots().map(|slots| ctx.policy_notes.handled(&Key::of(object), slots));
         Say::Is { reason: Reason::Loaded, message, again }
     };
-    let all_stored = keys::ensure_keys_stored(seen, &mut kept, fields, ctx).await?;
+    let all_stored = lost_keys::ensure_keys_stored(seen, &mut kept, status, ctx).await?;
     Ok(if all_stored { say } else { Say::Nothing(None) })
 }
 
 /// A load makes branches, and what other documents refer to: those that were refused for want of it are tried again.
-fn wake_those_who_wait(loaded: &Seen, content: &Content, fields: &Map<String, Value>, ctx: &Context) {
+fn wake_those_who_wait(loaded: &Seen, content: &Content, status: &ConjurPolicyStatus, ctx: &Context) {
     let document = &content.document;
-    let roles = fields.get("createdRoles").and_then(Value::as_array).into_iter().flatten();
+    let roles = status.created_roles.iter().flatten();
     let records = document.records.iter().map(|record| record.id.as_str());
     let made = Made {
         server: &loaded.server,
-        records: records.chain(roles.filter_map(Value::as_str)).collect(),
+        records: records.chain(roles.map(String::as_str)).collect(),
         gives: document.statements > document.records.len() + document.deletions.len(),
     };
     for key in ctx.branches.waiting.loaded(&made) {

@@ -12,12 +12,13 @@ mod seen;
 mod target;
 mod template;
 mod told;
+mod trouble;
 mod write;
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -26,11 +27,11 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use serde_json::{Map, Value, json};
 
 use self::{
     change_detection::{Before, Looked},
     seen::Seen,
+    trouble::Trouble,
 };
 use super::{
     Context,
@@ -40,16 +41,16 @@ use super::{
 };
 use crate::{
     api::{
-        ConjurSecret, ConjurSecretSpec, ConnectionId, Reason, SYNC_NOW_ANNOTATION,
+        ConjurSecret, ConjurSecretSpec, ConjurSecretStatus, ConnectionId, Reason, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
-        secret::RefreshPolicy,
+        secret::{RefreshPolicy, WrittenTarget},
     },
     conjur::Lane,
     heavy::Whose,
     limits::{RUNNING_SECRETS, SECRET_DEADLINE},
     metrics::Kind,
     plan::{
-        self, Class, Failure,
+        self, Failure,
         connection::access::Verb,
         schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
         secret::{Action, Fingerprint, Owner},
@@ -93,7 +94,11 @@ impl Reconcile for ConjurSecret {
     const DEADLINE: Duration = SECRET_DEADLINE;
     const AT_ONCE: usize = RUNNING_SECRETS;
 
-    async fn reconcile(&self, ctx: &Context) -> Result<Outcome, ReconcileError> {
+    async fn reconcile(
+        &self,
+        status: &mut ConjurSecretStatus,
+        ctx: &Context,
+    ) -> Result<Outcome, ReconcileError> {
         // The garbage collector takes the Secret before the object where that is deleted in the foreground: made again,
         // it would hold the object's end up for ever.
         if self.meta().deletion_timestamp.is_some() {
@@ -119,15 +124,17 @@ impl Reconcile for ConjurSecret {
                 let key = seen.key.clone();
                 let target = Dependency::secret(&key.namespace, &seen.desired.name);
                 let revision = seen.revision(ctx);
-                let result = match Box::pin(seen.act(self, cause, ctx)).await {
-                    Ok(outcome) => Box::pin(rollout::follow(self, &key, revision, outcome, ctx)).await,
-                    Err(trouble) => Err(trouble),
+                let result = match Box::pin(seen.act(self, cause, status, ctx)).await {
+                    Ok(outcome) => {
+                        Box::pin(rollout::follow(self, &key, revision, outcome, status, ctx)).await
+                    }
+                    Err(trouble) => Err(trouble.mark_handled(self, status)),
                 };
                 if ctx.inputs.want(&user(&key), &watched(sources, target, &result)) {
                     // It may have changed after it was looked at.
                     ctx.wakeups.secret(key.clone());
                 }
-                result.map_err(|trouble| mark_handled(self, trouble))
+                result
             }
         }
     }
@@ -155,21 +162,6 @@ impl Reconcile for ConjurSecret {
         template::look_again(ctx.memory.circles().set(key, None), ctx);
         ctx.inputs.want(&user(key), &[]);
     }
-}
-
-/// What waits for something else, or for the user, was looked at all the same: a `sync-now` counts as handled, and what
-/// was missing before is not what is wrong now.
-fn mark_handled(object: &ConjurSecret, mut trouble: ReconcileError) -> ReconcileError {
-    if matches!(trouble.failure.class, Class::Stalled | Class::Waiting(_)) {
-        let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
-        trouble.fields.insert("lastHandledSyncNow".into(), json!(sync_now));
-        trouble.fields.entry("missing").or_insert(Value::Null);
-    }
-    if trouble.failure.class == Class::Stalled {
-        // What only the user can mend may lie in Conjur: a value that a template can't take, a key that is none.
-        trouble.again = Some(object.spec.interval());
-    }
-    trouble
 }
 
 fn user(key: &Key) -> Dependent {
@@ -282,12 +274,13 @@ impl Seen {
         mut self: Box<Self>,
         object: &ConjurSecret,
         cause: Cause,
+        status: &mut ConjurSecretStatus,
         ctx: &Context,
-    ) -> Result<Outcome, ReconcileError> {
+    ) -> Result<Outcome, Trouble> {
         if self.made_once {
             // A crash may have left it between the two.
             Box::pin(target::remove_former(&self, object, Lane::Foreground, ctx)).await?;
-            return Ok(self.left_alone(object, ctx));
+            return Ok(self.left_alone(object, status, ctx));
         }
         if cause == Cause::Rollout {
             return Ok(self.written_before(ctx));
@@ -313,9 +306,9 @@ impl Seen {
         let key = self.key.clone();
         let asked = asked || disturbed;
         let done = self
-            .ensure_secret(object, cause, plan, ctx)
+            .ensure_secret(object, cause, plan, status, ctx)
             .await
-            .map_err(|trouble| ReconcileError { asked, ..trouble })?;
+            .map_err(|trouble| Trouble { error: ReconcileError { asked, ..trouble.error }, ..trouble })?;
         if let Some(repairs) = repairs {
             ctx.memory.change(&key, |m| m.repairs = repairs);
         }
@@ -345,8 +338,9 @@ impl Seen {
         object: &ConjurSecret,
         cause: Cause,
         plan: fetch::Plan<'_>,
+        status: &mut ConjurSecretStatus,
         ctx: &Context,
-    ) -> Result<Outcome, ReconcileError> {
+    ) -> Result<Outcome, Trouble> {
         let named =
             std::mem::replace(&mut self.named, Err(Failure::transient(Reason::ConnectionNotReady, "")))?;
         named.check_access(Verb::Read, &plan.ids(), &self.key, ctx)?;
@@ -390,7 +384,7 @@ impl Seen {
         self.desired.data = Box::pin(templates.render(&whose, fetched.data, ctx)).await?;
         self.desired.check_keys()?;
         self.desired.check_size()?;
-        let (action, target) = target::write_target(&self, object, lane, ctx).await?;
+        let (action, target) = target::write_target(&self, object, status, lane, ctx).await?;
         Box::pin(target::remove_former(&self, object, lane, ctx)).await?;
         ctx.memory.change(&self.key, |m| {
             m.target = Some(target.clone());
@@ -406,7 +400,8 @@ impl Seen {
             ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
         }
         let inputs = template::hash(&named.inputs, &self.sources, &templates.versions);
-        Ok(self.done(object, cause, (action, &target), &inputs, lane, ctx))
+        self.say_done(object, cause, (action, &target), inputs, status);
+        Ok(Outcome::Done { again: self.again(ctx), reason: Reason::Synced, message: self.synced(), lane })
     }
 
     /// No variable has another version: nothing is fetched or written. The status is told only what it may not know.
@@ -426,7 +421,7 @@ impl Seen {
         if cause == Cause::Slot {
             return Outcome::NotDue(again);
         }
-        Outcome::Done { again, reason: Reason::Synced, message: self.synced(), fields: Map::new(), lane }
+        Outcome::Done { again, reason: Reason::Synced, message: self.synced(), lane }
     }
 
     /// Whether the Secret is not as it should be, so that the last good state stands no more while Conjur can't be
@@ -475,37 +470,34 @@ impl Seen {
         }
     }
 
-    fn done(
+    fn say_done(
         &self,
         object: &ConjurSecret,
         cause: Cause,
         (action, target): (Action, &Target),
-        inputs: &str,
-        lane: Lane,
-        ctx: &Context,
-    ) -> Outcome {
-        let status = object.status.clone().unwrap_or_default();
-        let mut fields = Map::new();
+        inputs: String,
+        status: &mut ConjurSecretStatus,
+    ) {
         // A label of someone moves the resource version without a write of the operator's. The status follows only when it
         // was looked at anyway, after a restart.
         let follow = cause == Cause::Drift || status.target.as_ref().is_none_or(|t| t.uid != target.uid);
         if action != Action::Unchanged || follow {
-            let written =
-                json!({ "name": target.name, "uid": target.uid, "resourceVersion": target.resource_version });
-            fields.insert("target".into(), written);
+            status.target = Some(WrittenTarget {
+                name: target.name.clone(),
+                uid: target.uid.clone(),
+                resource_version: target.resource_version.clone(),
+            });
         }
         // Also where the Secret was written before and the status was not.
         if let Some(at) = target.data_at {
-            fields.insert("lastSyncTime".into(), at.to_string().into());
+            status.last_sync_time = Some(Time(at));
         } else if status.last_sync_time.is_none() {
             let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-            fields.insert("lastSyncTime".into(), now.to_string().into());
+            status.last_sync_time = Some(Time(now));
         }
-        let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
-        fields.insert("lastHandledSyncNow".into(), json!(sync_now));
-        fields.insert("keys".into(), self.desired.data.len().into());
-        fields.insert("missing".into(), Value::Null);
-        fields.insert("observedInputs".into(), inputs.into());
-        Outcome::Done { again: self.again(ctx), reason: Reason::Synced, message: self.synced(), fields, lane }
+        status.last_handled_sync_now = object.annotations().get(SYNC_NOW_ANNOTATION).cloned();
+        status.keys = i32::try_from(self.desired.data.len()).ok();
+        status.missing = None;
+        status.observed_inputs = Some(inputs);
     }
 }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{ConnectionId, ConnectionKind},
-    plan::schedule::spread,
+    plan::{schedule::spread, secret::Owner},
     runtime::{
         Key,
         wake::{self, Waker, pending},
@@ -70,6 +70,16 @@ impl Wakeups {
     /// Wakes a ConjurPolicy.
     pub fn policy(&self, object: Key) {
         self.policies.wake(object, Instant::now());
+    }
+
+    /// Wakes the object that something was written for.
+    pub fn owner(&self, owner: &Owner) {
+        let key = Key { namespace: owner.namespace.clone(), name: owner.name.clone() };
+        match owner.kind.as_ref() {
+            "ConjurSecret" => self.secret(key),
+            "ConjurPolicy" => self.policy(key),
+            kind => tracing::debug!(kind, "no object of this kind is woken"),
+        }
     }
 
     /// Wakes many ConjurPolicies that may all be due, as [`Self::secrets`] does.

@@ -15,9 +15,10 @@ use kube::{
 };
 use tokio::time::Instant;
 
-use super::{policy::KeyWrites, secret::cache::Memory, wakeups::Wakeups};
+use super::{secret::cache::Memory, wakeups::Wakeups};
 use crate::{
     api::{ConjurPolicy, ConjurSecret, MANAGED_LABEL, OWNER_ANNOTATION},
+    effect::own_writes::KeyWrites,
     limits::{LIST_PAGE, META_PAGE},
     runtime::{
         Key, Object, Reconcile, compact,

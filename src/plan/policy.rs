@@ -1,13 +1,10 @@
 //! Decisions about ConjurPolicies: what a document makes, whose a branch is, what a load made, what may be removed.
 
-pub mod announcement;
 pub mod branch_claims;
 pub mod cascade;
 pub mod change_set;
 pub mod document;
 pub mod document_text;
-pub mod full_id;
-pub mod inventory;
 pub mod key_retention;
 pub mod refusal;
 pub mod removal;

@@ -10,7 +10,6 @@ use kube::{
     Api, ResourceExt,
     core::{ApiResource, DynamicObject, error_boundary::InvalidObject},
 };
-use serde_json::Map;
 
 use super::{
     Key, Object, Outcome, Reconcile, ReconcileError, Shared,
@@ -44,6 +43,7 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
         // All that is due is done by it then. What would be done now would count as an answer to it.
         return Some(rest);
     }
+    let mut status = ctx.statuses.draft(object);
     // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
     let reconcile = Box::pin(memory_budget::until_done(async {
         let whole;
@@ -62,22 +62,21 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
         if object.meta().deletion_timestamp.is_none() {
             object.check_references()?;
         }
-        object.reconcile(ctx).await
+        object.reconcile(&mut status, ctx).await
     }));
     let work = AssertUnwindSafe(tokio::time::timeout(K::DEADLINE, reconcile)).catch_unwind();
     let result = match work.await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(Failure::transient(
-            Reason::ApiServerError,
-            format!("this took longer than {:?}; it is tried again", K::DEADLINE),
-        )
-        .into()),
-        // What a panic says could hold a value.
-        Err(_) => Err(Failure::transient(
-            Reason::ApiServerError,
-            "internal error: this is a bug in the operator; its log shows where",
-        )
-        .into()),
+        cut_off => {
+            // What it was about to say may not be so.
+            status = ctx.statuses.draft(object);
+            let message = match cut_off {
+                Ok(_) => format!("this took longer than {:?}; it is tried again", K::DEADLINE),
+                // What a panic says could hold a value.
+                Err(_) => "internal error: this is a bug in the operator; its log shows where".to_owned(),
+            };
+            Err(Failure::transient(Reason::ApiServerError, message).into())
+        }
     };
     let outcome = match &result {
         Ok(_) => ReconcileOutcome::Done,
@@ -95,7 +94,7 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
         outcome = outcome.as_str(),
         "reconciled"
     );
-    let next = Box::pin(finish(object, &key, result, ctx, backoffs)).await;
+    let next = Box::pin(finish(object, &key, status, result, ctx, backoffs)).await;
     ctx.statuses.settle(K::KIND, &key);
     next
 }
@@ -103,6 +102,7 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
 async fn finish<K: Object>(
     object: &K,
     key: &Key,
+    status: K::Status,
     result: Result<Outcome, ReconcileError>,
     ctx: &Shared,
     backoffs: &Backoffs,
@@ -114,13 +114,13 @@ async fn finish<K: Object>(
         Ok(Outcome::Suspended) => {
             let message = "suspended: set spec.suspend to false to continue".to_owned();
             let (state, reason) = (State::Suspended, Reason::Suspended);
-            (Report { state, reason, message, fields: Map::new(), lane: Lane::Foreground }, None)
+            (Report { state, reason, message, lane: Lane::Foreground }, None)
         }
-        Ok(Outcome::Done { again, reason, message, fields, lane }) => {
+        Ok(Outcome::Done { again, reason, message, lane }) => {
             backoffs.forget(key);
-            (Report { state: State::Done, reason, message, fields, lane }, again)
+            (Report { state: State::Done, reason, message, lane }, again)
         }
-        Err(ReconcileError { failure, asked, fields, again }) => {
+        Err(ReconcileError { failure, asked, again }) => {
             let next = match failure.class {
                 Class::Stalled => Some(STALLED_AGAIN),
                 Class::Waiting(again) => Some(again),
@@ -143,10 +143,10 @@ async fn finish<K: Object>(
             }
             let lane = if asked { Lane::Foreground } else { Lane::Refresh };
             let (state, reason) = (failure.class.state(asked), failure.reason);
-            (Report { state, reason, message: failure.message, fields, lane }, next)
+            (Report { state, reason, message: failure.message, lane }, next)
         }
     };
-    match report::report(object, to_say, ctx).await {
+    match report::report(object, status, to_say, ctx).await {
         Ok(()) => next,
         Err(error) => {
             tracing::warn!(kind = K::KIND.as_str(), namespace = key.namespace, name = key.name, "{error}");

@@ -17,7 +17,7 @@ use crate::{api::condition::Conditioned, metrics::Kind, plan::Failure};
 pub trait Object:
     Resource<DynamicType = ()>
     + HasSpec<Spec: Serialize>
-    + HasStatus<Status: Conditioned + Serialize + DeserializeOwned>
+    + HasStatus<Status: Conditioned + Serialize + DeserializeOwned + Clone + Default + Send + Sync>
     + Clone
     + DeserializeOwned
     + Serialize

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use crate::{api::Reason, conjur::Lane, plan::Failure};
 
 /// What came of a reconcile.
@@ -19,8 +17,6 @@ pub enum Outcome {
         reason: Reason,
         /// What was done.
         message: String,
-        /// Fields of the status.
-        fields: Map<String, Value>,
         /// Lane of the status write.
         lane: Lane,
     },
@@ -35,14 +31,12 @@ pub struct ReconcileError {
     pub failure: Failure,
     /// Something new was asked (a generation, a `sync-now`), so that the last good state is no answer.
     pub asked: bool,
-    /// Fields of the status.
-    pub fields: Map<String, Value>,
     /// Looked at again after this at the latest.
     pub again: Option<Duration>,
 }
 
 impl<F: Into<Failure>> From<F> for ReconcileError {
     fn from(failure: F) -> Self {
-        Self { failure: failure.into(), asked: true, fields: Map::new(), again: None }
+        Self { failure: failure.into(), asked: true, again: None }
     }
 }

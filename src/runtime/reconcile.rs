@@ -19,8 +19,13 @@ pub trait Reconcile: Object {
     /// How many objects of the kind are worked on at once.
     const AT_ONCE: usize = RUNNING_OTHERS;
 
-    /// Looks at the object, and does what is due. Every effect may be repeated.
-    fn reconcile(&self, ctx: &Self::Context) -> impl Future<Output = Result<Outcome, ReconcileError>> + Send;
+    /// Looks at the object, and does what is due. Every effect may be repeated. `status` is a draft, at first as the status
+    /// stands: what it says in the end is written, unless nothing was due.
+    fn reconcile(
+        &self,
+        status: &mut Self::Status,
+        ctx: &Self::Context,
+    ) -> impl Future<Output = Result<Outcome, ReconcileError>> + Send;
 
     /// The store of the kind.
     fn store(ctx: &Self::Context) -> &Store<DeserializeGuard<Self>>;

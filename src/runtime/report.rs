@@ -1,5 +1,4 @@
-//! The only writer of status: conditions and fields, patched only where they differ, and Events for what a
-//! person would want to know.
+//! The only writer of status, patched only where it differs, and Events for what a person would want to know.
 
 mod events;
 mod queue;
@@ -8,13 +7,13 @@ mod statuses;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::EventType;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Key, Object, Shared};
 use crate::{
     api::{
         Reason,
-        condition::{READY, State, conditions, find},
+        condition::{Conditioned, READY, State, conditions, find},
     },
     cluster,
     conjur::Lane,
@@ -32,34 +31,30 @@ pub struct Report {
     pub reason: Reason,
     /// What happened, and what to do next.
     pub message: String,
-    /// Further fields of the status; null removes one.
-    pub fields: Map<String, Value>,
     /// Lane of the write.
     pub lane: Lane,
 }
 
-/// Writes what is to be said of an object, where it differs from what the status says.
+/// Writes the draft of a status with what is to be said of the object, where that differs from what the status says.
 ///
 /// # Errors
 /// Those of the API server; that the object is gone is none.
-pub async fn report<K: Object>(object: &K, report: Report, ctx: &Shared) -> Result<(), cluster::Error> {
-    let (observed, old) = object.conditions();
-    // The reconcile itself may have written some, which the object does not show.
-    let newer = ctx.statuses.newer::<K>(&Key::of(object), object);
-    let newer: Option<Vec<Condition>> =
-        newer.and_then(|mut status| serde_json::from_value(status.get_mut("conditions")?.take()).ok());
-    let old = newer.as_deref().unwrap_or(old);
+pub async fn report<K: Object>(
+    object: &K,
+    mut status: K::Status,
+    report: Report,
+    ctx: &Shared,
+) -> Result<(), cluster::Error> {
+    // The draft has also those that the reconcile itself wrote, which the object does not show.
+    let old = status.conditions();
     let generation = object.meta().generation;
     let new = conditions(old, report.state, report.reason, &report.message, generation, Timestamp::now());
-    let mut fields = report.fields;
-    if report.state.observes_generation() && observed != generation {
-        fields.insert("observedGeneration".into(), generation.into());
-    }
     let news = news::<K>(find(old, READY), find(&new, READY));
-    if new != old {
-        fields.insert("conditions".into(), serde_json::to_value(&new).unwrap_or_default());
+    if report.state.observes_generation() {
+        status.set_observed_generation(generation);
     }
-    write_fields(object, fields, report.lane, ctx).await?;
+    status.set_conditions(new);
+    write_status(object, &status, report.lane, ctx).await?;
     if let Some(type_) = news {
         ctx.events.publish(object, type_, report.reason, "Reconcile", report.message);
     }
@@ -90,29 +85,45 @@ fn news<K: Object>(old: Option<&Condition>, new: Option<&Condition>) -> Option<E
     (new.reason != Reason::Suspended.as_str() && !of_connection(new)).then_some(EventType::Warning)
 }
 
-/// Writes fields of the status, where they differ from what it says.
+/// Writes an edit of the status before its reconcile is done, and of the draft only that: the rest is said when it is done,
+/// or not at all. Where it is not written, the draft stays as it was.
+///
+/// # Errors
+/// As [`write_status`].
+pub async fn write_edit<K: Object>(
+    object: &K,
+    draft: &mut K::Status,
+    edit: impl Fn(&mut K::Status) + Send + Sync,
+    lane: Lane,
+    ctx: &Shared,
+) -> Result<(), cluster::Error> {
+    let mut status = ctx.statuses.draft(object);
+    edit(&mut status);
+    write_status(object, &status, lane, ctx).await?;
+    edit(draft);
+    Ok(())
+}
+
+/// Writes a status, where it differs from the one that stands.
 ///
 /// # Errors
 /// Those of the API server; that the object is gone is none.
-pub async fn write_fields<K: Object>(
+pub async fn write_status<K: Object>(
     object: &K,
-    mut fields: Map<String, Value>,
+    status: &K::Status,
     lane: Lane,
     ctx: &Shared,
 ) -> Result<(), cluster::Error> {
     let key = Key::of(object);
-    let mut standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_default();
-    fields.retain(|name, value| standing.get(name).unwrap_or(&Value::Null) != value);
-    if fields.is_empty() {
-        return Ok(());
-    }
+    let standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_else(|| json!({}));
+    let status = serde_json::to_value(status)
+        .map_err(|e| cluster::Error::Failed(format!("cannot write the status as JSON: {e}")))?;
+    let Some(patch) = merge_patch(&standing, &status) else { return Ok(()) };
     let api = K::api(ctx.cluster.client(), &key.namespace);
     // Each call has a deadline of its own; waiting for its turn behind thousands of other writes is no fault.
-    let fields = Value::Object(fields);
-    match ctx.cluster.patch_status(&api, &key.name, &fields, lane).await {
+    match ctx.cluster.patch_status(&api, &key.name, &patch, lane).await {
         Ok(written) => {
-            merge(&mut standing, fields);
-            ctx.statuses.remember(object, &written, standing);
+            ctx.statuses.remember(object, &written, status);
             Ok(())
         }
         Err(cluster::Error::NotFound(_)) => Ok(()),
@@ -120,20 +131,16 @@ pub async fn write_fields<K: Object>(
     }
 }
 
-/// Fields over a status, as the API server merges them: null takes one away.
-fn merge(status: &mut Value, fields: Value) {
-    let Value::Object(fields) = fields else { return };
-    if !status.is_object() {
-        *status = Value::Object(Map::new());
-    }
-    let Value::Object(status) = status else { return };
-    for (name, value) in fields {
-        if value.is_null() {
-            status.remove(&name);
-        } else {
-            status.insert(name, value);
-        }
-    }
+/// What makes one JSON document of another, as a JSON merge patch (RFC 7386); none where they say the same. Null says the
+/// same as nothing at all.
+fn merge_patch(from: &Value, to: &Value) -> Option<Value> {
+    let Value::Object(to) = to else { return (from != to).then(|| to.clone()) };
+    let old = |name: &str| from.get(name).unwrap_or(&Value::Null);
+    let gone = from.as_object().into_iter().flat_map(Map::keys).filter(|name| !to.contains_key(*name));
+    let gone = gone.filter(|name| !old(name).is_null()).map(|name| (name.clone(), Value::Null));
+    let changed = to.iter().filter_map(|(name, new)| Some((name.clone(), merge_patch(old(name), new)?)));
+    let patch: Map<_, _> = gone.chain(changed).collect();
+    (!patch.is_empty() || !from.is_object()).then_some(Value::Object(patch))
 }
 
 #[cfg(test)]
@@ -177,14 +184,34 @@ mod tests {
     }
 
     #[test]
-    fn a_written_field_replaces_and_null_takes_away() {
-        let mut status =
-            serde_json::json!({ "keys": 1, "missing": ["a"], "conditions": [{ "type": "Ready" }] });
-        merge(&mut status, serde_json::json!({ "keys": 2, "missing": null, "revision": "r" }));
-        let all = serde_json::json!({ "keys": 2, "conditions": [{ "type": "Ready" }], "revision": "r" });
-        assert_eq!(status, all);
-        let mut none = Value::Null;
-        merge(&mut none, serde_json::json!({ "keys": 2 }));
-        assert_eq!(none, serde_json::json!({ "keys": 2 }));
+    fn a_patch_says_what_differs_and_what_is_gone() {
+        for (from, to, patch) in [
+            (json!({}), json!({}), None),
+            (json!({ "a": 1 }), json!({ "a": 1 }), None),
+            (json!({ "a": 1, "b": 2 }), json!({ "a": 1, "b": 3 }), Some(json!({ "b": 3 }))),
+            (json!({}), json!({ "a": [] }), Some(json!({ "a": [] }))),
+            (json!({ "a": 1, "b": 2 }), json!({ "b": 2 }), Some(json!({ "a": null }))),
+            (json!({ "a": 1 }), json!({ "a": null }), Some(json!({ "a": null }))),
+            // Null is nothing.
+            (json!({ "a": null }), json!({}), None),
+            (json!({}), json!({ "a": null }), None),
+            (json!({ "a": null }), json!({ "a": 1 }), Some(json!({ "a": 1 }))),
+            // Of objects only what differs; an array is replaced as a whole.
+            (
+                json!({ "a": { "b": 1, "c": 2, "d": 3 } }),
+                json!({ "a": { "b": 1, "c": 4 } }),
+                Some(json!({ "a": { "c": 4, "d": null } })),
+            ),
+            (json!({ "a": [1, { "b": 2 }] }), json!({ "a": [1] }), Some(json!({ "a": [1] }))),
+            (json!({ "a": { "b": 1 } }), json!({}), Some(json!({ "a": null }))),
+            (json!({ "a": { "b": 1 } }), json!({ "a": {} }), Some(json!({ "a": { "b": null } }))),
+            (json!({}), json!({ "a": {} }), Some(json!({ "a": {} }))),
+            // What is new is sent without what it does not say.
+            (json!({}), json!({ "a": { "b": 1, "c": null } }), Some(json!({ "a": { "b": 1 } }))),
+            (json!({ "a": 1 }), json!({ "a": { "b": 2 } }), Some(json!({ "a": { "b": 2 } }))),
+            (json!({ "a": { "b": 2 } }), json!({ "a": 1 }), Some(json!({ "a": 1 }))),
+        ] {
+            assert_eq!(merge_patch(&from, &to), patch, "{from} to {to}");
+        }
     }
 }

@@ -99,6 +99,16 @@ fn every_error_of_the_client_is_thought_about() {
 }
 
 #[test]
+fn statuses_are_written_in_their_types() {
+    // The API server drops a field whose name it does not know, and says nothing.
+    for (path, text) in ["controllers", "runtime"].into_iter().flat_map(|under| sources("", under)) {
+        for untyped in ["fields.insert(\"", "Map<String, Value>"] {
+            assert!(!text.contains(untyped), "{} has {untyped}", path.display());
+        }
+    }
+}
+
+#[test]
 fn the_crds_in_the_tree_are_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let crds = conjur_operator::api::crds();

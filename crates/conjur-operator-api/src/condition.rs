@@ -34,6 +34,12 @@ pub trait Conditioned {
 
     /// The conditions; none before the first report.
     fn conditions(&self) -> &[Condition];
+
+    /// Sets the generation that was last looked at to the end.
+    fn set_observed_generation(&mut self, generation: Option<i64>);
+
+    /// Sets the conditions.
+    fn set_conditions(&mut self, conditions: Vec<Condition>);
 }
 
 macro_rules! conditioned {
@@ -45,6 +51,14 @@ macro_rules! conditioned {
 
             fn conditions(&self) -> &[Condition] {
                 self.conditions.as_deref().unwrap_or_default()
+            }
+
+            fn set_observed_generation(&mut self, generation: Option<i64>) {
+                self.observed_generation = generation;
+            }
+
+            fn set_conditions(&mut self, conditions: Vec<Condition>) {
+                self.conditions = Some(conditions);
             }
         }
     )+};

@@ -204,10 +204,11 @@ pub struct PolicyRefusal {
     pub message: String,
     /// When it was sent, in seconds since 1970.
     pub tried: i64,
-    // These two are written also where there are none: a merge patch would leave those of an earlier refusal.
     /// Full id of the record that is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
     /// What the identity is to the branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub has: Option<Vec<String>>,
 }
 
@@ -259,7 +260,6 @@ pub struct PlannedItems {
     /// How many.
     pub count: u32,
     /// Full ids of the first 20, `account:kind:id`.
-    // Written also where there are none: a merge patch would leave those of an earlier look.
     pub ids: Vec<String>,
 }
 

@@ -389,6 +389,12 @@ impl Clients {
         }
     }
 
+    /// An error of Conjur as a failure, after taking note of it where the connection is at fault.
+    pub fn failure(&self, through: &ReadyConnection, error: conjur::Error) -> Failure {
+        self.call_failed(through, &error);
+        error.into()
+    }
+
     /// Lets go of a connection that is gone; of another of its name, whose uid is given, nothing.
     pub fn forget(&self, id: &ConnectionId, there: Option<&str>) {
         self.with(|pool| pool.remove(id, |slot| there != Some(slot.uid.as_str())));

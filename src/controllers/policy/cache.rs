@@ -37,6 +37,8 @@ struct Look {
     planned: Option<String>,
     /// What still differed after it was loaded.
     unmendable: Option<ChangeSet>,
+    /// This process loaded it, and no look since has found anything else.
+    as_loaded: bool,
 }
 
 /// Of a policy that Conjur refused.
@@ -133,6 +135,16 @@ impl Notes {
     /// Whether loading again left just this as it was.
     pub fn is_unmendable(&self, key: &Key, difference: &ChangeSet) -> bool {
         self.with(key, |look| look.unmendable.as_ref() == Some(difference))
+    }
+
+    /// Whether what was said of a load still stands: it was just made, or a look found something else, or could not tell.
+    pub fn stands_as_loaded(&self, key: &Key, stands: bool) {
+        self.with(key, |look| look.as_loaded = stands);
+    }
+
+    /// Whether it does; after a start no one knows what the status says of it.
+    pub fn is_as_loaded(&self, key: &Key) -> bool {
+        self.with(key, |look| look.as_loaded)
     }
 
     /// A dry run of this server named what would change.

@@ -4,18 +4,18 @@
 use std::collections::BTreeSet;
 
 use kube::ResourceExt;
-use serde_json::{Map, Value, json};
 
-use super::{dry_run::Planned, evidence, run::Run};
+use super::{dry_run::Planned, run::Run};
 use crate::{
-    api::{ALLOW_DELETIONS_ANNOTATION, policy::LoadMode},
+    api::{ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, policy::LoadMode},
     conjur::{self, Error, Listing, Ownership, RoleId},
+    effect::evidence,
     plan::{
         Failure,
+        full_id::{has_key, kind_of},
         policy::{
             cascade,
             change_set::{ChangeSet, Deletions, Losses, Named, is_allowed},
-            full_id::{has_key, kind_of},
             removal::Hangs,
         },
     },
@@ -36,14 +36,14 @@ impl Run<'_> {
     ///
     /// # Errors
     /// `DeletionsNotAllowed`, with what would be deleted in the plan.
-    pub async fn check_deletions_allowed(&self, fields: &mut Map<String, Value>) -> Result<(), Failure> {
+    pub async fn check_deletions_allowed(&self, status: &mut ConjurPolicyStatus) -> Result<(), Failure> {
         if self.seen.object.mode() != LoadMode::Replace || self.deletions_are_allowed() {
             return Ok(());
         }
         let (difference, deletions) = self.deletions(self.plan().await?).await?;
         let Some(refusal) = self.refusal(&deletions) else { return Ok(()) };
         if let Some(difference) = difference {
-            fields.insert("plan".into(), json!(difference.to_status()));
+            status.plan = Some(difference.to_status());
         }
         Err(refusal)
     }
@@ -80,7 +80,7 @@ impl Run<'_> {
     /// No one tells. Where nothing was ever loaded into the branch, there is nothing of its own to delete; not where the
     /// identity may not read that.
     async fn unseen(&self) -> Result<Deletions, Failure> {
-        match self.versions(&self.seen.branch).await {
+        match evidence::versions(self.through, &self.seen.branch).await {
             Ok(versions) => Ok(Deletions::Unseen { never_loaded: versions.is_empty() }),
             Err(Error::NotFound { .. } | Error::Forbidden { .. }) => {
                 Ok(Deletions::Unseen { never_loaded: false })

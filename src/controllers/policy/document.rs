@@ -19,11 +19,12 @@ use crate::{
     heavy::Whose,
     limits::DOCUMENT_BYTES,
     plan::{
-        Failure, LOOK_AGAIN, hash,
+        Failure, LOOK_AGAIN,
+        effect::inventory::secret_name,
+        hash,
         policy::{
             document::Document,
             document_text::{Part, PolicyText},
-            inventory::secret_name,
             secret_keys::{default_keys_name, role_keys},
         },
     },

@@ -2,23 +2,22 @@
 
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
-use serde_json::{Map, Value, json};
 
 use super::{
     document::Looked,
     dry_run::Planned,
-    keys::KeySecret,
     load,
     run::Run,
     seen::{Say, Seen},
 };
 use crate::{
     api::{
-        Reason,
+        ConjurPolicyStatus, Reason,
         condition::{READY, find},
         policy::LoadMode,
     },
     controllers::Context,
+    effect::keys::KeySecret,
     plan::{Failure, connection::access::Verb, policy::change_set::ChangeSet},
     runtime::{Key, Object},
 };
@@ -32,7 +31,7 @@ pub async fn check(
     seen: &Seen<'_>,
     looked: Looked,
     kept: &mut KeySecret,
-    fields: &mut Map<String, Value>,
+    status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Result<Say, Failure> {
     let key = Key::of(seen.object);
@@ -40,7 +39,7 @@ pub async fn check(
     let ready = find(seen.object.conditions().1, READY);
     // A dry run that was asked for, or a load that was refused, before says nothing of a document that is loaded.
     if ready.is_some_and(|c| c.reason == Reason::Planned.as_str() || c.status != "True") {
-        fields.insert("plan".into(), Value::Null);
+        status.plan = None;
     }
     let slots = seen.slots();
     // What kept it from being looked at, or loaded again, may be over.
@@ -61,35 +60,31 @@ pub async fn check(
     let (reason, message) = match run.plan().await? {
         Planned::Is(difference) if difference.is_empty() => {
             // What drifted and was loaded again stays to be seen; what is mended by others does not.
-            if seen.object.status.as_ref().is_some_and(|s| s.plan.is_some())
-                && reason == Reason::PolicyDrifted
-            {
-                fields.insert("plan".into(), Value::Null);
+            if reason == Reason::PolicyDrifted {
+                status.plan = None;
             }
             ctx.policy_notes.mended(&key, None);
-            if reason == Reason::PolicyDrifted || is_unchecked(&message) || failed {
-                (Reason::Loaded, format!("branch {} holds the document", seen.branch))
-            } else {
+            // Else the status may say that it drifted, or that no one can tell.
+            if ctx.policy_notes.is_as_loaded(&key) && reason == Reason::Loaded {
                 (reason, message)
+            } else {
+                (Reason::Loaded, format!("branch {} holds the document", seen.branch))
             }
         }
-        Planned::Is(difference) => match drifted(&run, &key, &difference, kept, fields).await? {
+        Planned::Is(difference) => match drifted(&run, &key, &difference, kept, status).await? {
             Some(said) => said,
             None => return Ok(Say::Nothing(None)),
         },
-        Planned::Unsupported(why) | Planned::NotOwner(why) => (Reason::Loaded, unchecked(seen, &why)),
+        Planned::Unsupported(why) | Planned::NotOwner(why) => {
+            ctx.policy_notes.stands_as_loaded(&key, false);
+            let message = format!(
+                "branch {} held the document when it was loaded; whether it still does can't be checked: {why}",
+                seen.branch
+            );
+            (Reason::Loaded, message)
+        }
     };
     Ok(Say::Is { reason, message, again: slots.map(|slots| ctx.policy_notes.handled(&key, slots)) })
-}
-
-const UNCHECKED: &str = "; whether it still does can't be checked: ";
-
-fn unchecked(seen: &Seen, why: &str) -> String {
-    format!("branch {} held the document when it was loaded{UNCHECKED}{why}", seen.branch)
-}
-
-fn is_unchecked(message: &str) -> bool {
-    message.contains(UNCHECKED)
 }
 
 async fn drifted(
@@ -97,10 +92,12 @@ async fn drifted(
     key: &Key,
     difference: &ChangeSet,
     kept: &mut KeySecret,
-    fields: &mut Map<String, Value>,
+    status: &mut ConjurPolicyStatus,
 ) -> Result<Option<(Reason, String)>, Failure> {
     let Run { seen, ctx, .. } = *run;
-    fields.insert("plan".into(), json!(difference.to_status()));
+    ctx.policy_notes.stands_as_loaded(key, false);
+    let plan = difference.to_status();
+    status.plan = Some(plan.clone());
     let what = format!(
         "branch {} no longer holds what the document says: a load would {}{}",
         seen.branch,
@@ -126,8 +123,8 @@ async fn drifted(
     if only.is_some() {
         return Ok(Some((Reason::PolicyDrifted, message)));
     }
-    let Some(loaded) = load::load(run, kept, fields).await? else { return Ok(None) };
-    super::wake_those_who_wait(seen, run.content, fields, ctx);
+    let Some(loaded) = load::load(run, kept, Some(plan), status).await? else { return Ok(None) };
+    super::wake_those_who_wait(seen, run.content, status, ctx);
     // Each load makes a version: one that changes nothing is not repeated for ever.
     let left = match run.plan().await {
         Ok(Planned::Is(left)) if !left.is_empty() => Some(left),

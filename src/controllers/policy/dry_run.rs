@@ -2,21 +2,20 @@
 
 use jiff::Timestamp;
 use kube::{Resource, runtime::events::EventType};
-use serde_json::{Map, Value, json};
 
 use super::{
     claims,
     document::Looked,
-    run::Run,
+    run::{Run, for_client},
     seen::{Say, Seen},
 };
 use crate::{
     api::{
-        Reason,
+        ConjurPolicyStatus, Reason,
         condition::{READY, find},
         policy::LoadMode,
     },
-    conjur::{self, Changes, DryRun, Error, Item, Ownership},
+    conjur::{Changes, DryRun, Error, Item, Ownership},
     controllers::Context,
     plan::{
         Failure,
@@ -43,7 +42,7 @@ pub enum Planned {
 pub async fn dry_run(
     seen: &Seen<'_>,
     looked: Looked,
-    fields: &mut Map<String, Value>,
+    status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Result<Say, Failure> {
     let key = Key::of(seen.object);
@@ -80,7 +79,7 @@ pub async fn dry_run(
         run.hidden_note(&difference),
         load_notes(&run.refusals(deletions.as_ref()).await?, run.deletions_are_allowed())
     );
-    fields.insert("plan".into(), json!(difference.to_status()));
+    status.plan = Some(difference.to_status());
     if find(seen.object.conditions().1, READY).is_none_or(|c| c.message != message) {
         ctx.events.publish(seen.object, EventType::Normal, Reason::Planned, "DryRun", &message);
     }
@@ -109,7 +108,8 @@ impl Run<'_> {
     /// All that a load would be refused for.
     pub async fn plan(&self) -> Result<Planned, Failure> {
         let (branch, document) = (&self.seen.branch, self.content.text.as_str().as_bytes());
-        match self.through.client.dry_run_policy(branch, self.how(), document).await {
+        let mode = for_client(self.seen.object.mode());
+        match self.through.client.dry_run_policy(branch, mode, document).await {
             Ok(DryRun::Valid(changes)) => {
                 let difference = difference(changes);
                 if !difference.is_empty() || self.tells_what_changes().await? {
@@ -149,12 +149,12 @@ impl Run<'_> {
             return Ok(true);
         }
         // Needs the same privilege as Replace, without going through all that the branch holds.
-        let mode = match self.how() {
-            conjur::LoadMode::Append => conjur::LoadMode::Append,
-            conjur::LoadMode::Update | conjur::LoadMode::Replace => conjur::LoadMode::Update,
+        let mode = match self.seen.object.mode() {
+            LoadMode::Append => LoadMode::Append,
+            LoadMode::Update | LoadMode::Replace => LoadMode::Update,
         };
         let new = format!("- !variable conjur-operator-asks-what-dry-runs-tell/{}\n", self.seen.owner.uid);
-        match self.through.client.dry_run_policy(&self.seen.branch, mode, new.as_bytes()).await {
+        match self.through.client.dry_run_policy(&self.seen.branch, for_client(mode), new.as_bytes()).await {
             Ok(DryRun::Valid(changes)) => Ok(!changes.created.is_empty()),
             Ok(DryRun::Invalid(_)) => Ok(false),
             Err(error) => Err(self.failed(error)),

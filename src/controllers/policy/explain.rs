@@ -1,26 +1,15 @@
 //! What Conjur's refusals mean for a policy, and what to do about them.
 
-use serde_json::Map;
-
-use super::{
-    document::Content,
-    keys::KeySecret,
-    retry,
-    run::{Roles, Run, some_roles},
-    seen::Refused,
-};
+use super::{document::Content, retry, run::Run, seen::Refused};
 use crate::{
     api::{
         Reason,
         policy::{LoadMode, MendedBy},
     },
-    conjur::{Error, Lane, PolicyBranch},
+    conjur::{Error, Ownership, PolicyBranch},
     limits::BRANCH_AGAIN,
-    plan::{
-        Class, Failure,
-        policy::{announcement::Announcement, refusal::mended_by},
-    },
-    runtime::{Key, report},
+    plan::{Class, Failure, policy::refusal::mended_by},
+    runtime::Key,
 };
 
 impl Run<'_> {
@@ -60,6 +49,26 @@ impl Run<'_> {
         if *branch == self.seen.branch {
             self.note(MendedBy::Privilege, None, has);
         }
+    }
+
+    /// Who does not own a branch sees none of its roles, and can't recover their keys.
+    ///
+    /// # Errors
+    /// `BranchNotFound`, `NotBranchOwner`; Conjur's.
+    pub async fn require_ownership(&self, branch: &PolicyBranch) -> Result<(), Failure> {
+        match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
+            Ownership::Owner => Ok(()),
+            is => Err(self.not_owned(branch, is).await),
+        }
+    }
+
+    /// Why it matters that the identity does not own a branch.
+    pub async fn not_owned(&self, branch: &PolicyBranch, is: Ownership) -> Failure {
+        if is == Ownership::NoBranch {
+            return self.no_branch(branch);
+        }
+        self.lacks(branch, self.what_it_has(branch).await);
+        not_owner(self.content, branch, &self.through.identity, &self.through.account)
     }
 
     fn note(&self, mended_by: MendedBy, record: Option<String>, has: Option<Vec<String>>) {
@@ -151,33 +160,6 @@ impl Run<'_> {
         );
         Failure::stalled(Reason::PolicyInvalid, message)
     }
-
-    /// The same for a load, which may have happened before the server failed: only what is to be seen of it tells. The
-    /// announcement stays, and is looked at with the next try; the status names no role that is not there.
-    ///
-    /// # Errors
-    /// The API server's.
-    pub async fn failed_at_document(
-        &self,
-        error: &Error,
-        announced: &Announcement,
-        kept: &KeySecret,
-        roles: &Roles,
-    ) -> Result<Option<Failure>, Failure> {
-        if !matches!(error, Error::Unexpected { status: Some(500..), .. }) {
-            return Ok(None);
-        }
-        match self.versions(&self.seen.branch).await {
-            Ok(versions) if announced.any_happened(&versions) => return Ok(None),
-            // Who may load a branch may still not read it.
-            Ok(_) | Err(Error::NotFound { .. } | Error::Forbidden { .. }) => {}
-            Err(_) => return Ok(None),
-        }
-        let known = roles.of_ours(self.seen.known_roles(), kept);
-        let fields = Map::from_iter([("createdRoles".to_owned(), some_roles(&known))]);
-        report::write_fields(self.seen.object, fields, Lane::Foreground, self.ctx).await?;
-        Ok(Some(self.server_failed(error.clone())))
-    }
 }
 
 /// The branch that a branch was made in, and its name there.
@@ -185,7 +167,7 @@ fn parent_and_name(branch: &PolicyBranch) -> (&str, &str) {
     branch.as_str().rsplit_once('/').unwrap_or(("root", branch.as_str()))
 }
 
-pub fn not_owner(content: &Content, branch: &PolicyBranch, identity: &str, account: &str) -> Failure {
+fn not_owner(content: &Content, branch: &PolicyBranch, identity: &str, account: &str) -> Failure {
     let (parent, name) = parent_and_name(branch);
     let first = content.document.roles.first().map_or_else(String::new, |first| {
         let id = first.id.strip_prefix(&format!("{account}:")).unwrap_or(&first.id);

@@ -1,311 +1,204 @@
-//! Announce, load, store, say so, clear; in this order, so that after a crash between any two it is known what was
-//! done (`resolve`).
+//! A document is loaded for a ConjurPolicy: what the effect (`effect::load`) is told of it, and what is said of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::EventType;
-use serde_json::{Map, Value, json};
 
 use super::{
-    claims,
-    explain::not_owner,
-    keys::KeySecret,
-    progress,
-    run::{Roles, Run, some_roles},
+    claims, progress,
+    run::{Run, for_client, some_roles},
 };
 use crate::{
-    api::{Reason, policy::LoadMode},
-    conjur::{self, Error, Lane, LoadError, Loaded, Ownership, PolicyBranch},
-    plan::{
-        Class, Failure,
-        policy::announcement::{Announcement, newest},
+    api::{
+        ConjurPolicyStatus, Reason,
+        policy::{LoadMode, PendingLoad, PolicyPlan},
+        secret::DeletionPolicy,
     },
-    runtime::{Outcome, report},
-    sensitive::Sensitive,
+    conjur::{Error, Lane, Ownership, PolicyBranch},
+    effect::{
+        branch_locks::Loader,
+        keys::{KeySecret, login_of},
+        load::{self, Asked, Caller, Entry},
+    },
+    plan::{
+        Failure,
+        connection::access::Verb,
+        effect::view::{Known, Said},
+        policy::{document::DeletionKind, removed_roles::may_go},
+    },
+    runtime::{Key, Outcome, report},
 };
 
 /// Loads the document, or finds out that an announced load of it happened; what there is to say then. None where
-/// something else was asked for before it had its turn.
+/// something else was asked for before it had its turn. `drifted`: what had drifted, if that is why it is loaded.
 ///
 /// # Errors
 /// Any that keeps the document from being loaded. An announcement stays as long as the outcome is not known.
 pub async fn load(
     run: &Run<'_>,
     kept: &mut KeySecret,
-    fields: &mut Map<String, Value>,
+    drifted: Option<PolicyPlan>,
+    status: &mut ConjurPolicyStatus,
 ) -> Result<Option<String>, Failure> {
     let Run { seen, ctx, .. } = *run;
-    let Some(_one_at_a_time) = run.turn().await? else { return Ok(None) };
-    let made: BTreeSet<String> = run.content.document.roles.iter().map(|r| r.id.clone()).collect();
-    if !made.is_empty() {
-        run.require_ownership(&seen.branch).await?;
-        let announced = run.announcement(made.clone(), 0);
-        let earlier = kept.announcement().cloned();
-        kept.check_room(seen, earlier.into_iter().fold(announced, Announcement::after))?;
-    }
-    let mut roles = Roles::default();
-    let before = match kept.announcement().cloned() {
-        Some(announced) => run.settle(announced, kept, &mut roles).await?,
-        None => run.settle_without_roles().await?,
+    let Some(_one_at_a_time) = run.turn(status).await? else { return Ok(None) };
+    let mut policy = Policy { run, status, drifted };
+    let (version, how) = load::load(run.asked(), kept, &mut policy, ctx).await?;
+    let branch = &seen.branch;
+    let message = match how {
+        Known::Found => format!("branch {branch} holds the document since its version {version}"),
+        Known::Answered => format!("loaded as version {version} of branch {branch}"),
+        Known::Again => format!(
+            "loaded as version {version} of branch {branch}; loaded again, since the outcome of an earlier try can't be read"
+        ),
     };
-    let (message, version) = match before {
-        Before::Loaded(version) => {
-            (format!("branch {} holds the document since its version {version}", seen.branch), version)
-        }
-        Before::Open { carried, repeated } => {
-            run.check_deletions_allowed(fields).await?;
-            let may_go = run.roles_that_may_go(kept).await?;
-            let version = run.announce_and_load(&made, carried, kept, &mut roles).await?;
-            roles.gone = run.gone_of(&may_go).await?;
-            kept.drop_keys(&roles.gone, seen, ctx).await?;
-            let again = if repeated {
-                "; loaded again, since the outcome of an earlier try can't be read"
-            } else {
-                ""
-            };
-            (format!("loaded as version {version} of branch {}{again}", seen.branch), version)
-        }
-    };
-    run.resolve_inventory(version, &roles.answered).await?;
-    run.say_loaded(fields, version, &made, kept, &roles);
-    // First this and then the announcement goes: a crash in between must not load it again.
-    report::write_fields(seen.object, fields.clone(), Lane::Foreground, ctx).await?;
-    if kept.announcement().is_some() {
-        kept.write(seen, None, &BTreeMap::new(), ctx).await?;
-    }
     ctx.events.publish(seen.object, EventType::Normal, Reason::Loaded, "Load", &message);
+    ctx.policy_notes.stands_as_loaded(&Key::of(seen.object), true);
     // While the branch is still locked: who waits for it looks at once whose it is.
     claims::note(seen.object, &Ok(Outcome::NotDue(None)), ctx);
     Ok(Some(message))
 }
 
-/// How things stand before a load.
-pub enum Before {
-    /// An announced load of this very document happened, as this version.
-    Loaded(i64),
-    /// It is to be loaded.
-    Open {
-        /// An earlier announcement whose load may still happen.
-        carried: Option<Announcement>,
-        /// An earlier try may have happened, and can't be looked up.
-        repeated: bool,
-    },
+impl Run<'_> {
+    fn asked(&self) -> Asked<'_> {
+        let (seen, document) = (self.seen, &self.content.document);
+        let mode = seen.object.mode();
+        let deletes = document.deletions.iter().any(|d| d.statement == DeletionKind::Delete);
+        let pending = seen.object.status.as_ref().and_then(|status| status.pending.clone());
+        Asked {
+            subject: seen.subject(),
+            through: self.through,
+            branch: &seen.branch,
+            mode: for_client(mode),
+            text: self.content.text.as_str().as_bytes(),
+            hash: &seen.hash,
+            document,
+            inputs: &seen.inputs,
+            known: seen.known_roles(),
+            takes_roles: may_go(mode, deletes),
+            deletes: mode == LoadMode::Replace && !self.deletions_are_allowed(),
+            inventoried: seen.object.spec.deletion_policy == Some(DeletionPolicy::Delete),
+            said: pending.map(|pending| Said {
+                document: pending.document_hash,
+                inputs: pending.inputs,
+                version: pending.version,
+                loader: pending.loader,
+            }),
+        }
+    }
 }
 
-impl Run<'_> {
-    /// Who does not own a branch sees none of its roles, and can't recover their keys.
-    pub async fn require_ownership(&self, branch: &PolicyBranch) -> Result<(), Failure> {
-        let ownership = self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))?;
-        match ownership {
-            Ownership::Owner => Ok(()),
-            Ownership::NoBranch => Err(self.no_branch(branch)),
-            Ownership::NotOwner => {
-                self.lacks(branch, self.what_it_has(branch).await);
-                Err(not_owner(self.content, branch, &self.through.identity, &self.through.account))
-            }
+/// A ConjurPolicy, as a load sees it.
+struct Policy<'a> {
+    run: &'a Run<'a>,
+    status: &'a mut ConjurPolicyStatus,
+    drifted: Option<PolicyPlan>,
+}
+
+impl Caller for Policy<'_> {
+    fn check_access_to(&self, branch: &str) -> Result<(), Failure> {
+        self.run.seen.check_access_to(branch, Verb::Load, self.run.ctx)
+    }
+
+    fn may_tell_of(&self, role: &str) -> bool {
+        self.run.seen.may_tell_of(role)
+    }
+
+    fn has_loaded(&self) -> bool {
+        claims::has_loaded(self.run.seen.object, self.run.ctx)
+    }
+
+    fn loader(&self, branch: &PolicyBranch) -> Loader {
+        self.run.loader(branch)
+    }
+
+    async fn not_owned(&self, branch: &PolicyBranch, is: Ownership) -> Failure {
+        self.run.not_owned(branch, is).await
+    }
+
+    async fn lacks(&self, branch: &PolicyBranch) {
+        self.run.lacks(branch, self.run.what_it_has(branch).await);
+    }
+
+    async fn refused(&self, error: Error) -> Failure {
+        self.run.refused(error).await
+    }
+
+    async fn failed_at_document(&mut self, error: Error, roles: &BTreeSet<String>) -> Failure {
+        match self.write(Entry::Roles(roles)).await {
+            Ok(()) => self.run.server_failed(error),
+            Err(failure) => failure,
         }
     }
 
-    pub fn announcement(&self, owed: BTreeSet<String>, version: i64) -> Announcement {
-        Announcement {
-            document: self.seen.hash.clone(),
-            inputs: self.seen.inputs.clone(),
-            since: version,
-            at: Timestamp::now().as_second(),
-            documents: BTreeSet::from([self.seen.hash.clone()]),
-            loaders: BTreeSet::from([self.our_role()]),
-            server: self.seen.server.clone(),
-            branch: self.seen.branch.as_str().to_owned(),
-            version,
-            owed,
-        }
+    async fn may_delete(&mut self) -> Result<(), Failure> {
+        self.run.check_deletions_allowed(self.status).await
     }
 
-    /// The load itself, with all that must be written before and after it. Gives the version that it made.
-    async fn announce_and_load(
+    async fn kept_elsewhere(
         &self,
-        made: &BTreeSet<String>,
-        carried: Option<Announcement>,
-        kept: &mut KeySecret,
-        roles: &mut Roles,
-    ) -> Result<i64, Failure> {
-        let seen = self.seen;
-        let resumed = carried.is_some();
-        let recorded = self.record_absent().await?;
-        let announced = self.announce(made, carried.clone(), kept, roles).await?;
-        let (how, document) = (self.how(), self.content.text.as_str().as_bytes());
-        let load = self.through.client.load_policy(&seen.branch, how, document);
-        let message = format!(
-            "loading {} bytes with {} records into branch {}, since {}",
-            document.len(),
-            self.content.document.records.len(),
-            seen.branch,
-            Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
+        roles: &BTreeSet<String>,
+        after: i64,
+    ) -> Result<BTreeSet<String>, Failure> {
+        self.run.stored_elsewhere(roles, after).await
+    }
+
+    async fn write(&mut self, entry: Entry<'_>) -> Result<(), Failure> {
+        let Run { seen, ctx, .. } = *self.run;
+        if let Entry::Loaded(version, roles) = entry {
+            self.note_loaded(version, roles);
+            return Ok(report::write_status(seen.object, self.status, Lane::Foreground, ctx).await?);
+        }
+        let edit = |status: &mut ConjurPolicyStatus| match entry {
+            Entry::Said(said) => status.pending = Some(pending(said)),
+            Entry::Roles(roles) => status.created_roles = some_roles(roles),
+            Entry::Unsaid(roles) | Entry::Loaded(_, roles) => {
+                status.pending = None;
+                status.created_roles = some_roles(roles);
+            }
+        };
+        Ok(report::write_edit(seen.object, self.status, edit, Lane::Foreground, ctx).await?)
+    }
+
+    async fn wait<T: Send>(&mut self, load: impl Future<Output = T> + Send, message: &str) -> T {
+        let Run { seen, ctx, .. } = *self.run;
+        progress::shown(load, seen, Reason::Loading, message, self.status, ctx).await
+    }
+
+    fn tell_rotated(&self, role: &str) {
+        let Run { seen, ctx, .. } = *self.run;
+        let login = login_of(role).unwrap_or_default();
+        let note = format!(
+            "the key that Conjur gave for {login} was lost before it was stored; it was rotated and stored"
         );
-        match progress::shown(load, seen, Reason::Loading, &message, self.ctx).await {
-            Ok(loaded) => self.store(loaded, announced, resumed, kept, roles).await,
-            Err(LoadError::Refused(error)) => {
-                let failure = self.refused(error).await;
-                self.retract(carried, failure.class, kept, roles).await?;
-                self.take_back(recorded).await?;
-                Err(failure)
-            }
-            Err(LoadError::Unknown(error)) => {
-                if let Some(failure) = self.failed_at_document(&error, &announced, kept, roles).await? {
-                    return Err(failure);
-                }
-                let mut failure = self.failed(error);
-                if failure.class == Class::Stalled {
-                    // Whatever the answer was: the next look finds out what became of it.
-                    failure = Failure::transient(Reason::ConjurUnavailable, failure.message);
-                } else if matches!(failure.class, Class::Waiting(_)) {
-                    failure.class = Class::Transient;
-                }
-                let message = format!(
-                    "{}. Whether the document was loaded is found out before it is tried again",
-                    failure.message
-                );
-                Err(Failure { message, ..failure })
-            }
-        }
+        ctx.events.publish(seen.object, EventType::Warning, Reason::KeyRotated, "Rotate", note);
     }
+}
 
-    /// The mode, as the client has it.
-    pub fn how(&self) -> conjur::LoadMode {
-        match self.seen.object.mode() {
-            LoadMode::Append => conjur::LoadMode::Append,
-            LoadMode::Update => conjur::LoadMode::Update,
-            LoadMode::Replace => conjur::LoadMode::Replace,
-        }
-    }
-
-    /// Says durably what is about to happen, before it does.
-    async fn announce(
-        &self,
-        made: &BTreeSet<String>,
-        carried: Option<Announcement>,
-        kept: &mut KeySecret,
-        roles: &mut Roles,
-    ) -> Result<Announcement, Failure> {
-        let (seen, ctx) = (self.seen, self.ctx);
-        let mut fields = Map::new();
-        if made.is_empty() && carried.is_none() {
-            let version = match self.versions(&seen.branch).await {
-                Ok(versions) => Some(newest(&versions)),
-                // Who may load a branch may still not read it.
-                Err(Error::NotFound { .. } | Error::Forbidden { .. }) => None,
-                Err(error) => return Err(self.failed(error)),
-            };
-            let pending = json!({
-                "documentHash": seen.hash, "version": version, "inputs": seen.inputs, "loader": self.our_role(),
-            });
-            fields.insert("pending".into(), pending);
-            report::write_fields(seen.object, fields, Lane::Foreground, ctx).await?;
-            return Ok(self.announcement(BTreeSet::new(), version.unwrap_or(0)));
-        }
-        // Looked at before the version, so that a role made in between is not taken for one of the operator's.
-        let existing = self.existing(made).await?;
-        let version = newest(&self.versions(&seen.branch).await.map_err(|e| self.failed(e))?);
-        let absent: BTreeSet<String> =
-            made.iter().filter(|role| !existing.contains_key(*role)).cloned().collect();
-        if !absent.is_empty() {
-            kept.refuse_to_mix(seen, self.through, ctx).await?;
-        }
-        let mut announced = self.announcement(absent, version);
-        if let Some(carried) = carried.filter(|c| c.branch == announced.branch) {
-            announced = announced.after(carried);
-        }
-        roles.announced.extend(announced.owed.iter().cloned());
-        kept.write(seen, Some(announced.clone()), &BTreeMap::new(), ctx).await?;
-        let mut known = seen.known_roles();
-        known.extend(announced.owed.iter().cloned());
-        if !known.is_empty() {
-            fields.insert("createdRoles".into(), json!(known));
-        }
-        report::write_fields(seen.object, fields, Lane::Foreground, ctx).await?;
-        Ok(announced)
-    }
-
-    /// This try loaded nothing: what was announced for it is taken back, or another's load that does the same
-    /// would be taken for it.
-    async fn retract(
-        &self,
-        carried: Option<Announcement>,
-        class: Class,
-        kept: &mut KeySecret,
-        roles: &Roles,
-    ) -> Result<(), Failure> {
-        let mut known = self.seen.known_roles();
-        if carried.is_none() {
-            known = roles.of_ours(known, kept);
-        }
-        let mut fields = Map::new();
-        fields.insert("pending".into(), Value::Null);
-        fields.insert("createdRoles".into(), some_roles(&known));
-        report::write_fields(self.seen.object, fields, Lane::Foreground, self.ctx).await?;
-        if kept.announcement().is_some() && kept.announcement() != carried.as_ref() {
-            // One that is tried again soon keeps its place.
-            if carried.is_none() && class == Class::Stalled && kept.holds_nothing_else() {
-                return kept.delete(self.seen, self.ctx).await;
-            }
-            kept.write(self.seen, carried, &BTreeMap::new(), self.ctx).await?;
-        }
-        Ok(())
-    }
-
-    /// Stores the keys that a load gave, and looks after those that an earlier one still owes.
-    async fn store(
-        &self,
-        loaded: Loaded,
-        announced: Announcement,
-        resumed: bool,
-        kept: &mut KeySecret,
-        roles: &mut Roles,
-    ) -> Result<i64, Failure> {
-        let version = i64::try_from(loaded.version).unwrap_or(i64::MAX);
-        let keys: BTreeMap<String, Sensitive<String>> =
-            loaded.created_roles.into_iter().map(|(role, key)| (role.to_string(), key)).collect();
-        if !keys.is_empty() {
-            kept.name_if_unnamed(self.seen);
-        }
-        roles.created.extend(keys.keys().cloned());
-        roles.answered.extend(keys.keys().cloned());
-        let mut left = announced;
-        left.owed.retain(|role| !keys.contains_key(role));
-        if !keys.is_empty() {
-            // The announcement stays until the status says that it was loaded.
-            kept.write(self.seen, Some(left.clone()), &keys, self.ctx).await?;
-        }
-        // Without an earlier load of unknown outcome, the answer named every role that was made.
-        if resumed && !left.owed.is_empty() {
-            self.settle(left, kept, roles).await?;
-        }
-        Ok(version)
-    }
-
-    fn say_loaded(
-        &self,
-        fields: &mut Map<String, Value>,
-        version: i64,
-        made: &BTreeSet<String>,
-        kept: &KeySecret,
-        roles: &Roles,
-    ) {
-        let status = self.seen.object.status.as_ref();
-        let mut known = roles.of_ours(self.seen.known_roles(), kept);
-        known.extend(made.iter().filter(|role| kept.has_key(role)).cloned());
-        known.extend(roles.created.iter().chain(&roles.unclear).cloned());
-        if status.and_then(|s| s.version) != Some(version) {
-            let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-            fields.insert("lastLoadTime".into(), now.to_string().into());
-        }
-        fields.insert("version".into(), version.into());
-        fields.insert("loadedHash".into(), self.seen.hash.clone().into());
-        fields.insert("observedInputs".into(), self.seen.inputs.clone().into());
-        fields.insert("pending".into(), Value::Null);
+impl Policy<'_> {
+    fn note_loaded(&mut self, version: i64, roles: &BTreeSet<String>) {
+        let (seen, status) = (self.run.seen, &mut *self.status);
         // What a load would change, by the last look, is done now; but what drifted stays to be seen.
-        fields.entry("plan").or_insert(Value::Null);
-        fields.insert("createdRoles".into(), some_roles(&known));
+        status.plan = self.drifted.take();
+        if status.version != Some(version) {
+            let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+            status.last_load_time = Some(Time(now));
+        }
+        status.version = Some(version);
+        status.loaded_hash = Some(seen.hash.clone());
+        status.observed_inputs = Some(seen.inputs.clone());
+        status.pending = None;
+        status.created_roles = some_roles(roles);
+    }
+}
+
+fn pending(said: &Said) -> PendingLoad {
+    PendingLoad {
+        document_hash: said.document.clone(),
+        version: said.version,
+        inputs: said.inputs.clone(),
+        loader: said.loader.clone(),
     }
 }

@@ -3,13 +3,12 @@
 use std::{pin::pin, time::Duration};
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, to_value};
 
 use super::seen::Seen;
 use crate::{
     api::{
-        Reason,
-        condition::{State, conditions},
+        ConjurPolicyStatus, Reason,
+        condition::{Conditioned, State, conditions},
     },
     conjur::Lane,
     controllers::Context,
@@ -25,13 +24,14 @@ pub async fn shown<T>(
     seen: &Seen<'_>,
     reason: Reason,
     message: &str,
+    status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> T {
     let mut load = pin!(load);
     if let Ok(done) = tokio::time::timeout(SILENT, &mut load).await {
         return done;
     }
-    let (said, done) = tokio::join!(say(seen, reason, message, ctx), load);
+    let (said, done) = tokio::join!(say(seen, reason, message, status, ctx), load);
     if let Err(error) = said {
         // It is for people to look at only.
         tracing::debug!(name = seen.owner.name, "cannot report that a load is in progress: {error}");
@@ -43,22 +43,23 @@ async fn say(
     seen: &Seen<'_>,
     reason: Reason,
     message: &str,
+    status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Result<(), crate::cluster::Error> {
     let (_, old) = seen.object.conditions();
     let generation = seen.object.metadata.generation;
     let new = conditions(old, State::Waiting, reason, message, generation, Timestamp::now());
-    let mut fields = Map::new();
-    fields.insert("conditions".into(), to_value(&new).unwrap_or_default());
-    report::write_fields(seen.object, fields, Lane::Foreground, ctx).await
+    let edit = |status: &mut ConjurPolicyStatus| status.set_conditions(new.clone());
+    report::write_edit(seen.object, status, edit, Lane::Foreground, ctx).await
 }
 
 /// Nothing came of it: the conditions are again as they were before.
-pub async fn take_back(seen: &Seen<'_>, ctx: &Context) {
+pub async fn take_back(seen: &Seen<'_>, status: &mut ConjurPolicyStatus, ctx: &Context) {
     let (_, old) = seen.object.conditions();
-    let old = if old.is_empty() { Value::Null } else { to_value(old).unwrap_or_default() };
-    let fields = Map::from_iter([("conditions".to_owned(), old)]);
-    if let Err(error) = report::write_fields(seen.object, fields, Lane::Foreground, ctx).await {
+    let edit = |status: &mut ConjurPolicyStatus| {
+        status.conditions = (!old.is_empty()).then(|| old.to_vec());
+    };
+    if let Err(error) = report::write_edit(seen.object, status, edit, Lane::Foreground, ctx).await {
         tracing::debug!(name = seen.owner.name, "cannot withdraw the report of a load: {error}");
     }
 }

@@ -15,7 +15,7 @@ use kube::{
     runtime::{events::EventType, reflector::ObjectRef},
 };
 
-use super::{evidence, inventory::Kept, seen::failed};
+use super::seen::failed;
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
@@ -25,12 +25,11 @@ use crate::{
             pool::{ConnectionState, ReadyConnection},
         },
     },
+    effect::{evidence, inventory::Kept, keys::secrets_of},
     limits::REFUSED_AGAIN,
     plan::{
-        Failure, LOOK_AGAIN,
-        connection::access::Verb,
-        policy::{branch_claims::server, inventory::secret_name},
-        secret::Owner,
+        Failure, LOOK_AGAIN, connection::access::Verb, effect::inventory::secret_name,
+        policy::branch_claims::server, secret::Owner,
     },
     runtime::{Key, Outcome, ReconcileError},
 };
@@ -224,13 +223,7 @@ fn wake_those_who_wait(gone: &ConjurPolicy, ctx: &Context) {
 
 /// Names of the Secrets with keys that were written for a policy.
 fn key_secrets(owner: &Owner, object: &ConjurPolicy, ctx: &Context) -> BTreeSet<String> {
-    let reference = owner.reference();
-    let state = ctx.owned.state();
-    let ours = state.iter().filter(|s| {
-        s.metadata.namespace.as_ref() == Some(&owner.namespace)
-            && s.annotations().get(crate::api::OWNER_ANNOTATION) == Some(&reference)
-    });
-    let mut names: BTreeSet<String> = ours.map(|s| s.name_any()).collect();
+    let mut names: BTreeSet<String> = secrets_of(owner, ctx).into_iter().collect();
     names.extend(object.spec.created_roles.as_ref().map(|c| c.secret_name.clone()));
     names.remove(&secret_name(&owner.name));
     names

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
-use serde_json::{Map, Value, json};
 
 use super::{
     claims,
@@ -13,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, SYNC_NOW_ANNOTATION,
+        ConjurPolicyStatus, Reason, SYNC_NOW_ANNOTATION,
         policy::{MendedBy, PolicyAction, PolicyRefusal},
     },
     conjur::{Check, Ownership, PolicyBranch, RoleId},
@@ -22,11 +21,9 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
+        full_id::lies_in,
         hash,
-        policy::{
-            full_id::lies_in,
-            refusal::{self, Next, Wants},
-        },
+        policy::refusal::{self, Next, Wants},
         schedule::share_of,
     },
     runtime::Key,
@@ -225,20 +222,17 @@ pub fn note(
     seen: &Seen,
     said: &Result<Say, Failure>,
     loads: u64,
-    fields: &mut Map<String, Value>,
+    status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Option<Duration> {
     let key = Key::of(seen.object);
-    let status = seen.object.status.as_ref();
     let refused = seen.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     match said {
         Ok(Say::Nothing(_)) => None,
         Ok(Say::Is { .. }) => {
-            if status.is_some_and(|s| s.refusal.is_some()) {
-                fields.insert("refusal".into(), Value::Null);
-            }
+            status.refusal = None;
             if seen.is_asked_to_look() {
-                fields.entry("lastHandledSyncNow").or_insert_with(|| json!(seen.sync_now()));
+                status.last_handled_sync_now = seen.sync_now().cloned();
             }
             ctx.branches.waiting.forget(&key);
             ctx.policy_notes.forget_refusal(&key);
@@ -258,9 +252,8 @@ pub fn note(
                 record: refused.record.clone().filter(|_| !refused.secret),
                 has: refused.has.clone(),
             };
-            fields.insert("refusal".into(), json!(refusal));
             if seen.is_asked_to_look() {
-                fields.insert("lastHandledSyncNow".into(), json!(seen.sync_now()));
+                status.last_handled_sync_now = seen.sync_now().cloned();
             }
             ctx.policy_notes.refused_now(&key);
             if let Some(wants) = seen.wants(&refused, failure.reason.as_str()) {
@@ -271,7 +264,9 @@ pub fn note(
             } else {
                 ctx.branches.waiting.forget(&key);
             }
-            refusal::interval(&refusal).or((refused.mended_by != MendedBy::Edit).then_some(REFUSED_AGAIN))
+            let again = refusal::interval(&refusal);
+            status.refusal = Some(refusal);
+            again.or((refused.mended_by != MendedBy::Edit).then_some(REFUSED_AGAIN))
         }
     }
 }

@@ -2,43 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
-
 use super::{
-    branch_locks::Loader,
     document::Content,
-    keys::KeySecret,
     seen::{Seen, failed},
 };
 use crate::{
-    conjur::{Error, PolicyBranch, RoleId},
+    api::policy::LoadMode,
+    conjur::{self, Error, PolicyBranch},
     controllers::{Context, connection::pool::ReadyConnection},
+    effect::branch_locks::Loader,
     plan::{Failure, policy::branch_claims::Place},
 };
 
-/// What became known of roles during one load.
-#[derive(Default)]
-pub struct Roles {
-    /// Made by the operator, their keys stored.
-    pub created: BTreeSet<String>,
-    /// Made by the operator, as the answer of this load says.
-    pub answered: BTreeSet<String>,
-    /// Announced at some time: what of them has no key in the end was not made by the operator.
-    pub announced: BTreeSet<String>,
-    /// Announced, there, and perhaps the operator's: no one can tell any more.
-    pub unclear: BTreeSet<String>,
-    /// The operator's, and taken out of Conjur by this load.
-    pub gone: BTreeSet<String>,
-}
-
-impl Roles {
-    /// Those of `known` that this policy made, so that their keys must be there.
-    pub fn of_ours(&self, mut known: BTreeSet<String>, kept: &KeySecret) -> BTreeSet<String> {
-        known.retain(|role| {
-            !self.gone.contains(role)
-                && (kept.has_key(role) || !self.announced.contains(role) || self.unclear.contains(role))
-        });
-        known
+/// The mode of a spec, as the client has it.
+pub fn for_client(mode: LoadMode) -> conjur::LoadMode {
+    match mode {
+        LoadMode::Append => conjur::LoadMode::Append,
+        LoadMode::Update => conjur::LoadMode::Update,
+        LoadMode::Replace => conjur::LoadMode::Replace,
     }
 }
 
@@ -64,14 +45,9 @@ impl Run<'_> {
             identity: self.through.identity.to_string(),
         }
     }
-
-    pub fn our_role(&self) -> String {
-        let role = RoleId::from_login(&self.through.account, &self.through.identity);
-        role.map(|r| r.to_string()).unwrap_or_default()
-    }
 }
 
-/// Null, which removes the field, where there are none.
-pub fn some_roles(roles: &BTreeSet<String>) -> Value {
-    if roles.is_empty() { Value::Null } else { json!(roles) }
+/// As the status names roles: not at all where there are none.
+pub fn some_roles(roles: &BTreeSet<String>) -> Option<Vec<String>> {
+    (!roles.is_empty()).then(|| roles.iter().cloned().collect())
 }

@@ -18,15 +18,13 @@ use crate::{
             pool::{ConnectionState, ReadyConnection},
         },
     },
+    effect::Subject,
     plan::{
         Failure,
         connection::access::Verb,
+        full_id::lies_in,
         hash,
-        policy::{
-            branch_claims::server,
-            full_id::lies_in,
-            secret_keys::{RoleKeys, role_keys},
-        },
+        policy::branch_claims::server,
         schedule::{OFFSETS, Slots},
         secret::Owner,
     },
@@ -116,6 +114,11 @@ impl Seen<'_> {
         })
     }
 
+    /// The policy, as effects see it.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject { owner: &self.owner, server: &self.server }
+    }
+
     /// Whether it is loaded, and was Ready with this spec.
     pub fn is_settled(&self) -> bool {
         let (observed, conditions) = self.object.conditions();
@@ -183,12 +186,7 @@ pub fn drift_slots(interval: Duration, uid: &str) -> Slots {
     Slots::new(interval, uid, OFFSETS)
 }
 
-pub fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
-    role_keys(role).map_err(|e| Failure::stalled(Reason::PolicyInvalid, e.to_string()))
-}
-
 /// Takes note of a connection that fails, and makes an error of Conjur a failure.
 pub fn failed(error: Error, through: &ReadyConnection, ctx: &Context) -> Failure {
-    ctx.clients.call_failed(through, &error);
-    error.into()
+    ctx.clients.failure(through, error)
 }

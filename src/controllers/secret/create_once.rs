@@ -1,11 +1,10 @@
 //! `refreshPolicy: CreatedOnce`: made where it is not there, and left alone while it is.
 
 use kube::ResourceExt;
-use serde_json::{Map, Value, json};
 
 use super::{seen::Seen, target};
 use crate::{
-    api::{ConjurSecret, Reason, SYNC_NOW_ANNOTATION},
+    api::{ConjurSecret, ConjurSecretStatus, Reason, SYNC_NOW_ANNOTATION, secret::WrittenTarget},
     conjur::Lane,
     controllers::Context,
     plan::secret::is_written_for,
@@ -32,26 +31,25 @@ impl Seen {
     }
 
     /// What there is to say of a Secret that is left alone.
-    pub fn left_alone(&self, object: &ConjurSecret, ctx: &Context) -> Outcome {
+    pub fn left_alone(
+        &self,
+        object: &ConjurSecret,
+        status: &mut ConjurSecretStatus,
+        ctx: &Context,
+    ) -> Outcome {
         let name = &self.desired.name;
-        let mut fields = Map::new();
-        let written = object.status.as_ref().and_then(|s| s.target.as_ref());
         if let Some(stored) = ctx.owned.get(&self.secret_ref())
-            && written.is_none_or(|w| Some(&w.uid) != stored.uid().as_ref())
+            && let (Some(uid), Some(resource_version)) = (stored.uid(), stored.resource_version())
+            && status.target.as_ref().is_none_or(|written| written.uid != uid)
         {
-            let target =
-                json!({ "name": name, "uid": stored.uid(), "resourceVersion": stored.resource_version() });
-            fields.insert("target".into(), target);
+            status.target = Some(WrittenTarget { name: name.clone(), uid, resource_version });
         }
-        let sync_now = object.annotations().get(SYNC_NOW_ANNOTATION);
-        fields.insert("lastHandledSyncNow".into(), json!(sync_now));
-        fields.insert("missing".into(), Value::Null);
-        let handled = object.status.as_ref().and_then(|s| s.observed_inputs.as_deref());
-        let inputs = self.inputs(handled, ctx);
-        fields.insert("observedInputs".into(), inputs.into());
+        status.last_handled_sync_now = object.annotations().get(SYNC_NOW_ANNOTATION).cloned();
+        status.missing = None;
+        status.observed_inputs = Some(self.inputs(status.observed_inputs.as_deref(), ctx));
         let message = format!(
             "Secret {name} was made once and is left as it is (refreshPolicy: CreatedOnce); delete it to have it made again"
         );
-        Outcome::Done { again: None, reason: Reason::Synced, message, fields, lane: Lane::Foreground }
+        Outcome::Done { again: None, reason: Reason::Synced, message, lane: Lane::Foreground }
     }
 }

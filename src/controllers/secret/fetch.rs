@@ -8,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Map, json};
-
-use super::cache::Unconfirmed;
+use super::{cache::Unconfirmed, trouble::Trouble};
 use crate::{
-    api::{ConjurSecret, Reason, secret::PublicKeysKind},
+    api::{
+        ConjurSecret, Reason,
+        secret::{MissingVariable, PublicKeysKind},
+    },
     conjur::{Answer, Catalogue, Error, Freshness, Lane, VariableId, Wanted},
     controllers::{
         Context,
@@ -22,7 +23,7 @@ use crate::{
     plan::{
         Class, Failure, LOOK_AGAIN,
         schedule::Cause,
-        secret::sources::{Ask, Data, Got, LeftOut, Made, Missing, Problem, Resolved, Sources},
+        secret::sources::{Ask, Data, Got, LeftOut, Made, Problem, Resolved, Sources},
     },
     runtime::{Key, ReconcileError},
 };
@@ -208,7 +209,7 @@ impl Gathered<'_> {
         namespace: &str,
         through: &ReadyConnection,
         ctx: &Context,
-    ) -> Result<Fetched, ReconcileError> {
+    ) -> Result<Fetched, Trouble> {
         let freshness = freshness(cause, FRESH);
         let freshness = read.map_or(freshness, |at| freshness.and_since(at));
         let answers = through.client.fetch_variables(&self.wanted, lane, freshness).await;
@@ -228,8 +229,8 @@ impl Gathered<'_> {
     }
 
     /// Adds what may help where nothing is there.
-    fn with_hint(&self, mut trouble: ReconcileError) -> ReconcileError {
-        let failure = &mut trouble.failure;
+    fn with_hint(&self, mut trouble: Trouble) -> Trouble {
+        let failure = &mut trouble.error.failure;
         if let Some(hint) = &self.hint
             && matches!(failure.reason, Reason::NoKeys | Reason::VariableNotFound)
         {
@@ -311,7 +312,7 @@ pub fn failed(error: &Error, through: &ReadyConnection, ctx: &Context) -> Reconc
 }
 
 /// What waits is looked at after `again`.
-fn tell(problem: Problem, again: Duration) -> ReconcileError {
+fn tell(problem: Problem, again: Duration) -> Trouble {
     let missing = match problem {
         Problem::Missing(missing) => missing,
         Problem::Failure(mut failure) => {
@@ -321,9 +322,11 @@ fn tell(problem: Problem, again: Duration) -> ReconcileError {
             return failure.into();
         }
     };
-    let reason = |missing: &Missing| if missing.forbidden { "Forbidden" } else { "NotFound" };
-    let listed = missing.iter().take(LISTED);
-    let listed: Vec<_> = listed.map(|m| json!({ "variable": m.variable, "reason": reason(m) })).collect();
+    let listed = missing.iter().take(LISTED).map(|missing| MissingVariable {
+        variable: missing.variable.clone(),
+        reason: if missing.forbidden { "Forbidden" } else { "NotFound" }.to_owned(),
+    });
+    let listed = listed.collect();
     let overall = if missing.iter().all(|missing| missing.forbidden) {
         Reason::VariableForbidden
     } else {
@@ -335,15 +338,15 @@ fn tell(problem: Problem, again: Duration) -> ReconcileError {
         let more = missing.len() - NAMED;
         let _ = write!(message, "; and {more} more, see status.missing");
     }
-    let fields = Map::from_iter([("missing".to_owned(), listed.into())]);
-    ReconcileError { failure: Failure::waiting(overall, again, message), asked: true, fields, again: None }
+    Trouble { missing: Some(listed), ..Failure::waiting(overall, again, message).into() }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::plan::secret::sources::Missing;
 
     #[test]
     fn a_new_object_shares_a_list_only_where_it_is_looked_at_once_more() {
@@ -396,19 +399,23 @@ mod tests {
             message: format!("variable v{at} is missing"),
         };
         let trouble = tell(Problem::Missing((0..7).map(|at| missing(at, at == 5)).collect()), LOOK_AGAIN);
-        assert_eq!(trouble.failure.reason, Reason::VariableNotFound);
-        assert!(trouble.failure.message.ends_with("and 2 more, see status.missing"), "{}", trouble.failure);
-        assert_eq!(trouble.fields["missing"][5], json!({ "variable": "v5", "reason": "Forbidden" }));
-        assert_eq!(trouble.fields["missing"][6], json!({ "variable": "v6", "reason": "NotFound" }));
+        let failure = &trouble.error.failure;
+        assert_eq!(failure.reason, Reason::VariableNotFound);
+        assert!(failure.message.ends_with("and 2 more, see status.missing"), "{failure}");
+        let named = |variable: &str, reason: &str| MissingVariable {
+            variable: variable.into(),
+            reason: reason.into(),
+        };
+        assert_eq!(trouble.missing.unwrap()[5..], [named("v5", "Forbidden"), named("v6", "NotFound")]);
         let trouble = tell(Problem::Missing((0..1_000).map(|at| missing(at, true)).collect()), LOOK_AGAIN);
-        assert_eq!(trouble.failure.reason, Reason::VariableForbidden);
-        assert_eq!(trouble.fields["missing"].as_array().unwrap().len(), LISTED);
+        assert_eq!(trouble.error.failure.reason, Reason::VariableForbidden);
+        assert_eq!(trouble.missing.unwrap().len(), LISTED);
     }
 
     #[test]
     fn what_does_not_announce_itself_is_looked_at_at_the_next_refresh() {
         let failure = Failure::waiting(Reason::NoKeys, LOOK_AGAIN, "nothing was found");
         let trouble = tell(Problem::Failure(failure), Duration::from_secs(10));
-        assert_eq!(trouble.failure.class, Class::Waiting(Duration::from_secs(10)));
+        assert_eq!(trouble.error.failure.class, Class::Waiting(Duration::from_secs(10)));
     }
 }

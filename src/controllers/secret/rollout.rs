@@ -1,12 +1,11 @@
 //! Restarts the workloads of an object, once its Secret is written.
 
 use kube::{ResourceExt, runtime::events::EventType};
-use serde_json::{Map, json};
 
 use super::seen::Seen;
 use crate::{
     api::{
-        ConjurSecret, Reason,
+        ConjurSecret, ConjurSecretStatus, Reason,
         condition::{READY, RECONCILING, is_true},
     },
     cluster,
@@ -53,7 +52,6 @@ impl Seen {
             again: self.again(ctx),
             reason: Reason::Synced,
             message: self.synced(),
-            fields: Map::new(),
             lane: Lane::Refresh,
         }
     }
@@ -69,14 +67,15 @@ pub async fn follow(
     key: &Key,
     revision: Option<String>,
     outcome: Outcome,
+    status: &mut ConjurSecretStatus,
     ctx: &Context,
 ) -> Result<Outcome, ReconcileError> {
     let written = ctx.memory.of(key).target.and_then(|target| target.revision).map(|(text, _)| text);
     let Some(revision) = written.or(revision).filter(|_| !object.spec.rollouts().is_empty()) else {
         return Ok(outcome);
     };
-    let Outcome::Done { again, reason, mut message, mut fields, lane } = outcome else { return Ok(outcome) };
-    fields.insert("revision".into(), json!(revision));
+    let Outcome::Done { again, reason, mut message, lane } = outcome else { return Ok(outcome) };
+    status.revision = Some(revision.clone());
     let uid = object.uid().unwrap_or_default();
     let rolled_out = object.status.as_ref().and_then(|s| s.rolled_out.as_deref());
     if !ctx.rollout_restart {
@@ -85,13 +84,13 @@ pub async fn follow(
         && let Err(failure) = restart(object, key, &revision, lane, ctx).await
     {
         ctx.memory.change(key, |m| m.only_rollout = true);
-        fields.insert("observedGeneration".into(), json!(object.metadata.generation));
-        return Err(ReconcileError { failure, asked: false, fields, again: None });
+        status.observed_generation = object.metadata.generation;
+        return Err(ReconcileError { failure, asked: false, again: None });
     }
     ctx.memory.change(key, |m| m.only_rollout = false);
     // Also where it is switched off: on again, it is to restart nothing for what changed in between.
-    fields.insert("rolledOut".into(), json!(revision));
-    Ok(Outcome::Done { again, reason, message, fields, lane })
+    status.rolled_out = Some(revision);
+    Ok(Outcome::Done { again, reason, message, lane })
 }
 
 /// Restarts each workload; one that fails does not keep the others from it.

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::ResourceExt;
-use serde_json::{Map, Value};
 
 use super::cache::Target;
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        ConjurSecret, REVISION_ANNOTATION, Reason,
+        ConjurSecret, ConjurSecretStatus, REVISION_ANNOTATION, Reason,
         secret::{CreationPolicy, DeletionPolicy, RefreshPolicy},
     },
     cluster::{self, Written},
@@ -61,6 +60,7 @@ pub fn desired(object: &ConjurSecret) -> Desired {
 pub async fn write_target(
     seen: &Seen,
     object: &ConjurSecret,
+    status: &mut ConjurSecretStatus,
     lane: Lane,
     ctx: &Context,
 ) -> Result<(Action, Target), Failure> {
@@ -103,7 +103,7 @@ pub async fn write_target(
         return Ok(done);
     }
     for _ in 1..TRIES {
-        if let Some(done) = retry_on_conflict(Box::pin(run.look_and_write()).await?)? {
+        if let Some(done) = retry_on_conflict(Box::pin(run.look_and_write(status)).await?)? {
             return Ok(done);
         }
     }
@@ -165,7 +165,10 @@ impl TargetWrite<'_> {
     }
 
     /// Reads what is there, decides, writes. The outer error is a refusal, the inner one the API server's.
-    async fn look_and_write(&self) -> Result<Result<(Action, Target), cluster::Error>, Failure> {
+    async fn look_and_write(
+        &self,
+        status: &mut ConjurSecretStatus,
+    ) -> Result<Result<(Action, Target), cluster::Error>, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
         let read = ctx.cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?;
         let Some(mut read) = read else { return Ok(self.try_create().await) };
@@ -182,7 +185,7 @@ impl TargetWrite<'_> {
             action => action,
         };
         if action == Action::Recreate {
-            self.announce(revision.as_deref()).await?;
+            self.announce(revision.as_ref(), status).await?;
         }
         let written = self.write(action, &existing, revision.as_deref()).await;
         let changed = differs && action != Action::Unchanged;
@@ -223,10 +226,14 @@ impl TargetWrite<'_> {
     }
 
     /// Between the deletion and the creation nothing but the status knows that the data is another.
-    async fn announce(&self, revision: Option<&str>) -> Result<(), Failure> {
+    async fn announce(
+        &self,
+        revision: Option<&String>,
+        status: &mut ConjurSecretStatus,
+    ) -> Result<(), Failure> {
         let Some(revision) = revision else { return Ok(()) };
-        let fields = Map::from_iter([("revision".to_owned(), Value::from(revision))]);
-        Ok(report::write_fields(self.object, fields, self.lane, self.ctx).await?)
+        let edit = |status: &mut ConjurSecretStatus| status.revision = Some(revision.clone());
+        Ok(report::write_edit(self.object, status, edit, self.lane, self.ctx).await?)
     }
 }
 

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 pub use error::DocumentError;
-pub(super) use owners::user_id;
+pub(in crate::plan) use owners::user_id;
 use owners::{Owners, RoleRef};
 use tree::{NodeId, Shape, Tree};
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::full_id::{below_account, kind_of};
+use crate::plan::full_id::{below_account, kind_of};
 
 /// The policy in which a host or user (its full id) lies. A user's id has it behind its `@` with `-` for each `/`, so
 /// that it is told only where exactly one of `known` reads like that.

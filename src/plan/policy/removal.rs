@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{document::RECORD_KINDS, full_id::kind_of, inventory::Named};
+use super::document::RECORD_KINDS;
+use crate::plan::{effect::inventory::Named, full_id::kind_of};
 
 /// A record, as the list of all shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

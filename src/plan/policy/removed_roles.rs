@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{announcement::SeenRole, full_id::is_at_or_below};
-use crate::api::policy::LoadMode;
+use crate::{
+    api::policy::LoadMode,
+    plan::{effect::evidence::Origin, full_id::is_at_or_below},
+};
 
 /// Whether a load in this mode, of a document that `deletes`, can take roles away.
 pub fn may_go(mode: LoadMode, deletes: bool) -> bool {
@@ -17,8 +19,8 @@ pub fn may_go(mode: LoadMode, deletes: bool) -> bool {
 /// Those of the roles seen before a load of `branch` (a full id) that it took away: they were made there or below, and
 /// are not seen after it. Both looks must be an owner's, for to others what is there looks the same as what is not.
 pub fn went(
-    before: &BTreeMap<String, SeenRole>,
-    after: &BTreeMap<String, SeenRole>,
+    before: &BTreeMap<String, Origin>,
+    after: &BTreeMap<String, Origin>,
     branch: &str,
 ) -> BTreeSet<String> {
     let of_branch = |policy: &str| branch.ends_with(":policy:root") || is_at_or_below(policy, branch, '/');
@@ -46,9 +48,9 @@ mod tests {
 
     #[test]
     fn gone_is_what_was_seen_in_the_branch_before_and_is_not_seen_after() {
-        let roles = |all: &[(&str, Option<&str>)]| -> BTreeMap<String, SeenRole> {
+        let roles = |all: &[(&str, Option<&str>)]| -> BTreeMap<String, Origin> {
             let seen =
-                |policy: Option<&str>| SeenRole { created_at: "t".into(), policy: policy.map(str::to_owned) };
+                |policy: Option<&str>| Origin { created_at: "t".into(), policy: policy.map(str::to_owned) };
             all.iter().map(|(id, policy)| ((*id).to_owned(), seen(*policy))).collect()
         };
         let before = roles(&[

@@ -59,6 +59,13 @@ impl Statuses {
         Some(Ok(object))
     }
 
+    /// The status that an object had when it was last written or shown, for a reconcile to change; empty where it has none.
+    pub fn draft<K: Object>(&self, object: &K) -> K::Status {
+        let written = self.newer::<K>(&Key::of(object), object);
+        let written = written.and_then(|status| serde_json::from_value(status).ok());
+        written.or_else(|| object.status().cloned()).unwrap_or_default()
+    }
+
     pub(super) fn newest<K: Object>(&self, key: &Key, object: &K) -> Option<Value> {
         self.newer::<K>(key, object).or_else(|| object.status_json())
     }
@@ -173,6 +180,8 @@ mod tests {
         assert_eq!(keys(), Some(None), "one that was made anew has nothing of the former one");
         statuses.remember(&object("7", None), &written("u"), status);
         assert_eq!(keys(), Some(Some(2)));
+        let draft = |object: ConjurSecret| statuses.draft(&object).keys;
+        assert_eq!((draft(object("7", Some(1))), draft(object("9", Some(3)))), (Some(2), Some(3)));
         statuses.settle(Kind::Secret, &key);
         show(object("8", None));
         statuses.shown(Kind::Secret, &object("8", None));

@@ -169,6 +169,34 @@ fn a_circle_is_found_where_there_is_one() {
 }
 
 #[test]
+fn effects_belong_to_no_kind() {
+    for (path, text) in sources("", "effect").into_iter().chain(sources("", "plan/effect")) {
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for kind in [
+            "ConjurSecretS",
+            "ConjurPolicyS",
+            "api::ConjurPolicy",
+            "controllers::policy",
+            "controllers::secret",
+        ] {
+            assert!(!code.contains(kind), "{} must not know {kind}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_tells_something_once_is_called_in_one_place() {
+    for (path, text) in sources("", "") {
+        if path.ends_with("effect/perform.rs") {
+            continue;
+        }
+        for call in [".load_policy(", ".rotate_api_key(", ".create_host(", ".set_secret("] {
+            assert!(!text.contains(call), "only effect/perform.rs may call {call}: {}", path.display());
+        }
+    }
+}
+
+#[test]
 fn the_runtime_knows_no_kind() {
     for (path, text) in sources("", "runtime") {
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();

@@ -6,13 +6,13 @@ use super::{Done, Kept, Run, evidence, failed, server};
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
-    controllers::policy::branch_locks::Loader,
+    effect::{branch_locks::Loader, perform},
     plan::{
         Failure,
         connection::access::Verb,
+        full_id::has_key,
         policy::{
             branch_claims::Place,
-            full_id::has_key,
             removal::{self, Removal},
         },
     },
@@ -181,7 +181,7 @@ impl Run<'_> {
     }
 
     async fn load(&self, branch: &PolicyBranch, document: &str) -> Result<(), Failure> {
-        let loaded = self.through.client.load_policy(branch, LoadMode::Update, document.as_bytes()).await;
+        let loaded = perform::load(self.through, branch, LoadMode::Update, document.as_bytes()).await;
         match loaded {
             Ok(_) => Ok(()),
             Err(LoadError::Refused(Error::Forbidden { message })) => {

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Done, Kept, Run, key_secrets, server};
 use crate::{
     conjur::{Lane, Ownership, PolicyBranch},
-    controllers::policy::{
+    effect::{
         evidence,
         keys::{made_on, roles_in, take_out},
     },
     plan::{
         Failure,
+        effect::announcement::PENDING_KEY,
+        full_id::lies_in,
         policy::{
-            announcement::PENDING_KEY,
-            full_id::lies_in,
             key_retention::{Known, home, is_gone},
             secret_keys::RoleKeys,
         },

@@ -12,15 +12,11 @@ use kube::{Resource, ResourceExt};
 use super::{Kept, Run, server};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
-    controllers::{
-        connection::access,
-        policy::{evidence::All, seen::may_load_through},
-    },
+    controllers::{connection::access, policy::seen::may_load_through},
+    effect::evidence::All,
     plan::{
-        Class, Failure,
-        connection::access::Verb,
-        policy::{full_id::below_account, inventory::Inventory, removal::Removal},
-        secret::Owner,
+        Class, Failure, connection::access::Verb, effect::inventory::Inventory, full_id::below_account,
+        policy::removal::Removal, secret::Owner,
     },
     runtime::Key,
 };

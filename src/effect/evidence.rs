@@ -7,16 +7,13 @@ use std::{
 
 use futures::TryStreamExt;
 
-use super::seen::failed;
 use crate::{
     conjur::{Error, Listing, Page, PolicyBranch, Resource, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
     plan::{
         Failure,
-        policy::{
-            announcement::{BranchVersion, SeenRole},
-            removal::Hangs,
-        },
+        effect::evidence::{BranchVersion, Origin},
+        policy::removal::Hangs,
     },
 };
 
@@ -47,7 +44,7 @@ pub async fn existing(
     ids: &BTreeSet<String>,
     through: &ReadyConnection,
     ctx: &Context,
-) -> Result<BTreeMap<String, SeenRole>, Failure> {
+) -> Result<BTreeMap<String, Origin>, Failure> {
     let mut by_kind: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for id in ids {
         if let Ok(parsed) = id.parse::<RoleId>() {
@@ -59,8 +56,11 @@ pub async fn existing(
         let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
         let listing = Listing::of_kind(kind.as_str());
         let few = asked <= AS_LONG_AS_A_PAGE || {
-            let count =
-                through.client.count_resources(&listing).await.map_err(|e| failed(e, through, ctx))?;
+            let count = through
+                .client
+                .count_resources(&listing)
+                .await
+                .map_err(|e| ctx.clients.failure(through, e))?;
             asked / AS_LONG_AS_A_PAGE <= count / u64::from(Page::FIRST.limit)
         };
         if few {
@@ -81,11 +81,11 @@ pub async fn each(
     ids: &BTreeSet<String>,
     through: &ReadyConnection,
     ctx: &Context,
-) -> Result<BTreeMap<String, SeenRole>, Failure> {
+) -> Result<BTreeMap<String, Origin>, Failure> {
     let mut found = BTreeMap::new();
     for id in ids.iter().filter_map(|r| r.parse::<RoleId>().ok()) {
         let shown = through.client.show_resource(&id.kind, &id.id).await;
-        found.extend(shown.map_err(|e| failed(e, through, ctx))?.map(seen));
+        found.extend(shown.map_err(|e| ctx.clients.failure(through, e))?.map(seen));
     }
     Ok(found)
 }
@@ -94,7 +94,7 @@ pub async fn each(
 #[derive(Default)]
 pub struct All {
     /// What tells who made each.
-    pub seen: BTreeMap<String, SeenRole>,
+    pub seen: BTreeMap<String, Origin>,
     /// What each hangs on.
     pub hangs: BTreeMap<String, Hangs>,
 }
@@ -118,12 +118,12 @@ pub async fn list(
 ) -> Result<Vec<Resource>, Failure> {
     let mut found = Vec::new();
     let mut pages = pin!(through.client.list_pages(listing, Page::FIRST.limit));
-    while let Some(page) = pages.try_next().await.map_err(|e| failed(e, through, ctx))? {
+    while let Some(page) = pages.try_next().await.map_err(|e| ctx.clients.failure(through, e))? {
         found.extend(page.into_iter().map(|r| Resource { annotations: vec![], permissions: vec![], ..r }));
     }
     Ok(found)
 }
 
-fn seen(resource: Resource) -> (String, SeenRole) {
-    (resource.id, SeenRole { created_at: resource.created_at, policy: resource.policy })
+fn seen(resource: Resource) -> (String, Origin) {
+    (resource.id, Origin { created_at: resource.created_at, policy: resource.policy })
 }

@@ -1,7 +1,7 @@
 //! The `createdRoles` Secret: API keys of the roles that a policy made, and the announcement of a load.
 
-mod ensure;
 mod prune;
+mod restore;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,10 +12,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt, core::PartialObjectMeta};
 use zeroize::Zeroize;
 
-use super::{
-    claims, evidence,
-    seen::{Seen, keys_of},
-};
+use super::{Subject, evidence};
 use crate::{
     api::{ADOPT_ANNOTATION, OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
     cluster,
@@ -25,18 +22,16 @@ use crate::{
     metrics::SecretWrite,
     plan::{
         Failure,
-        policy::{
+        effect::{
             announcement::{Announcement, PENDING_KEY},
             inventory::secret_name,
-            secret_keys::{RoleKeys, default_keys_name, role_keys},
         },
-        secret::{Desired, OwnKeys, SecretRead, refuse_unless_ours},
+        policy::secret_keys::{RoleKeys, default_keys_name, role_keys},
+        secret::{Desired, OwnKeys, Owner, SecretRead, refuse_unless_ours},
     },
     runtime::{Key, failure::no_room},
     sensitive::Sensitive,
 };
-
-pub use self::ensure::{ensure_keys_stored, rotate_and_store};
 
 /// Keys that are in hand must reach the Secret: writes are repeated this often, with growing pauses.
 const STORE_TRIES: u32 = 8;
@@ -50,36 +45,36 @@ pub struct KeySecret {
 }
 
 impl KeySecret {
-    /// Reads it.
+    /// Reads it. `asked`: the name that the spec gives.
     ///
     /// # Errors
     /// `ForeignSecret` where it is another's, or immutable; an announcement that does not decode.
-    pub async fn read(seen: &Seen<'_>, ctx: &Context) -> Result<Self, Failure> {
-        let asked = seen.object.spec.created_roles.as_ref().map(|c| c.secret_name.clone());
-        let mut others = named_us(seen, ctx);
-        others.retain(|name| asked.as_ref() != Some(name));
+    pub async fn read(subject: Subject<'_>, asked: Option<&str>, ctx: &Context) -> Result<Self, Failure> {
+        let mut others = secrets_of(subject.owner, ctx);
+        others.retain(|name| asked != Some(name.as_str()));
         let only = if others.len() == 1 { others.first().cloned() } else { None };
-        let mut kept = Self { name: asked.clone().or(only), secret: None, announcement: None };
+        let name = asked.map(str::to_owned).or(only);
+        let mut kept = Self { name, secret: None, announcement: None };
         for other in others.iter().filter(|name| kept.name.as_ref() != Some(*name)) {
-            refuse_where_pending(seen, other, ctx).await?;
+            refuse_where_pending(subject, other, ctx).await?;
         }
-        kept.read_again(seen, ctx).await?;
+        kept.read_again(subject, ctx).await?;
         // It is held as long as a load takes. Later nothing is given up for want of room: there may be keys in hand.
         let length =
             kept.secret.iter().flat_map(|secret| secret.data.iter().flatten()).map(|(_, v)| v.0.len()).sum();
         let has_room =
-            memory_budget::room_now(&seen.owner.namespace, length).is_some_and(|room| room.hold(length));
+            memory_budget::room_now(&subject.owner.namespace, length).is_some_and(|room| room.hold(length));
         if has_room { Ok(kept) } else { Err(no_room("the Secret of spec.createdRoles")) }
     }
 
-    async fn read_again(&mut self, seen: &Seen<'_>, ctx: &Context) -> Result<(), Failure> {
+    async fn read_again(&mut self, subject: Subject<'_>, ctx: &Context) -> Result<(), Failure> {
         (self.secret, self.announcement) = (None, None);
         let Some(name) = &self.name else { return Ok(()) };
-        let namespace = &seen.owner.namespace;
+        let namespace = &subject.owner.namespace;
         let Some(secret) = ctx.cluster.read_secret(namespace, name).await? else { return Ok(()) };
         let secret = self.secret.insert(secret);
         let what = format!("Secret {namespace}/{name}");
-        refuse_unless_ours(&secret.metadata, &seen.owner, &what)?;
+        refuse_unless_ours(&secret.metadata, subject.owner, &what)?;
         if secret.immutable == Some(true) {
             let message = format!(
                 "{what} is immutable, so that no key could be stored in it; delete it or name another"
@@ -109,8 +104,8 @@ impl KeySecret {
     }
 
     /// Where the spec names no Secret, and a load made a role all the same: no key may be lost.
-    pub fn name_if_unnamed(&mut self, seen: &Seen) {
-        self.name.get_or_insert_with(|| default_keys_name(&seen.owner.name));
+    pub fn name_if_unnamed(&mut self, subject: Subject<'_>) {
+        self.name.get_or_insert_with(|| default_keys_name(&subject.owner.name));
     }
 
     /// Writes an announcement, or removes it, and stores keys, in one write. Repeated until it is done, for keys in
@@ -120,14 +115,14 @@ impl KeySecret {
     /// Refusals; the API server's, after several tries.
     pub async fn write(
         &mut self,
-        seen: &Seen<'_>,
+        subject: Subject<'_>,
         announcement: Option<Announcement>,
         keys: &BTreeMap<String, Sensitive<String>>,
         ctx: &Context,
     ) -> Result<(), Failure> {
         let mut tries = 0;
         loop {
-            match self.try_write(seen, announcement.as_ref(), keys, ctx).await? {
+            match self.try_write(subject, announcement.as_ref(), keys, ctx).await? {
                 Ok(()) => return Ok(()),
                 Err(error @ (cluster::Error::Invalid(_) | cluster::Error::Forbidden(_))) => {
                     return Err(error.into());
@@ -135,14 +130,14 @@ impl KeySecret {
                 Err(error) if tries == STORE_TRIES => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(
-                        namespace = seen.owner.namespace,
-                        name = seen.owner.name,
+                        namespace = subject.owner.namespace,
+                        name = subject.owner.name,
                         "cannot write the createdRoles Secret yet: {error}"
                     );
                     tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                     tries += 1;
                     // What cannot be read now is tried again with the write.
-                    let _ = self.read_again(seen, ctx).await.map_err(|e| tracing::debug!("{e}"));
+                    let _ = self.read_again(subject, ctx).await.map_err(|e| tracing::debug!("{e}"));
                 }
             }
         }
@@ -150,20 +145,20 @@ impl KeySecret {
 
     async fn try_write(
         &mut self,
-        seen: &Seen<'_>,
+        subject: Subject<'_>,
         announcement: Option<&Announcement>,
         keys: &BTreeMap<String, Sensitive<String>>,
         ctx: &Context,
     ) -> Result<Result<(), cluster::Error>, Failure> {
         let Some(name) = self.name.clone() else { return Ok(Ok(())) };
         if let Some(secret) = &self.secret {
-            let what = format!("Secret {}/{name}", seen.owner.namespace);
-            refuse_unless_ours(&secret.metadata, &seen.owner, &what)?;
+            let what = format!("Secret {}/{name}", subject.owner.namespace);
+            refuse_unless_ours(&secret.metadata, subject.owner, &what)?;
         }
-        let next = self.next(seen, &name, announcement, keys)?;
+        let next = self.next(subject, &name, announcement, keys)?;
         let created = self.secret.is_none();
         let mut copy = next.clone();
-        let at = Key { namespace: seen.owner.namespace.clone(), name };
+        let at = Key { namespace: subject.owner.namespace.clone(), name };
         let writing = ctx.key_writes.begin(&at);
         let written = if created {
             ctx.cluster.create_secret(next, Lane::Foreground).await
@@ -171,7 +166,7 @@ impl KeySecret {
             ctx.cluster.replace_secret(next, Lane::Foreground).await
         };
         if writing.end(written.as_ref().ok().map(|w| w.resource_version.as_str())) {
-            ctx.wakeups.policy(Key::of(seen.object));
+            ctx.wakeups.owner(subject.owner);
         }
         Ok(match written {
             Ok(written) => {
@@ -186,29 +181,29 @@ impl KeySecret {
         })
     }
 
-    /// Whether nothing but an announcement is in the Secret.
-    pub fn holds_nothing_else(&self) -> bool {
-        // One that was given to the operator is someone's, also when it is empty.
-        let ours = self.secret.as_ref().filter(|secret| !secret.annotations().contains_key(ADOPT_ANNOTATION));
-        let data = ours.and_then(|secret| secret.data.as_ref());
-        data.is_some_and(|data| data.keys().all(|key| key == PENDING_KEY))
-    }
-
-    /// Removes the Secret, as it was last written: no key is in it, and none is owed. Where someone has changed it since,
-    /// the announcement is taken back in it instead.
+    /// A load was refused: puts an earlier announcement into the Secret, or none. A Secret of which nothing is left goes, as it
+    /// was last written; where someone has changed it since, the announcement is taken out of it instead. One whose load is
+    /// tried `again` soon stays.
     ///
     /// # Errors
     /// As [`KeySecret::write`].
-    pub async fn delete(&mut self, seen: &Seen<'_>, ctx: &Context) -> Result<(), Failure> {
-        let Some(secret) = self.secret.as_ref().filter(|_| self.holds_nothing_else()) else { return Ok(()) };
+    pub async fn withdraw(
+        &mut self,
+        subject: Subject<'_>,
+        earlier: Option<Announcement>,
+        again: bool,
+        ctx: &Context,
+    ) -> Result<(), Failure> {
+        let gone = self.secret.as_ref().filter(|secret| earlier.is_none() && !again && is_ours_alone(secret));
+        let Some(secret) = gone else { return self.write(subject, earlier, &BTreeMap::new(), ctx).await };
         match ctx.cluster.delete_secret(secret, Lane::Foreground).await {
             Ok(()) => {
                 (self.secret, self.announcement) = (None, None);
                 Ok(())
             }
             Err(cluster::Error::Conflict(_)) => {
-                self.read_again(seen, ctx).await?;
-                self.write(seen, None, &BTreeMap::new(), ctx).await
+                self.read_again(subject, ctx).await?;
+                self.write(subject, None, &BTreeMap::new(), ctx).await
             }
             Err(error) => Err(error.into()),
         }
@@ -217,7 +212,7 @@ impl KeySecret {
     /// The Secret as it should be: all keys that are in it, the new ones, and the announcement.
     fn next(
         &self,
-        seen: &Seen,
+        subject: Subject<'_>,
         name: &str,
         announcement: Option<&Announcement>,
         keys: &BTreeMap<String, Sensitive<String>>,
@@ -245,10 +240,10 @@ impl KeySecret {
             desired.data.insert(entry.api_key_key, Sensitive::new(key.expose().clone().into_bytes()));
         }
         if !keys.is_empty() || announcement.is_some_and(|a| !a.owed.is_empty()) {
-            desired.annotations.insert(SERVER_ANNOTATION.to_owned(), seen.server.clone());
+            desired.annotations.insert(SERVER_ANNOTATION.to_owned(), subject.server.to_owned());
         }
         desired.check_size()?;
-        Ok(desired.to_secret(&seen.owner, self.secret.as_ref().map(|s| &s.metadata), &OwnKeys::default()))
+        Ok(desired.to_secret(subject.owner, self.secret.as_ref().map(|s| &s.metadata), &OwnKeys::default()))
     }
 
     /// Logins that were edited or removed beside a stored key.
@@ -267,31 +262,34 @@ impl KeySecret {
     ///
     /// # Errors
     /// `SecretTooLarge`.
-    pub fn check_room(&self, seen: &Seen, mut announced: Announcement) -> Result<(), Failure> {
+    pub fn check_room(&self, subject: Subject<'_>, mut announced: Announcement) -> Result<(), Failure> {
         // An owed role takes less room than its key, which has 50 to 60 characters.
         let roles = std::mem::take(&mut announced.owed);
         let keys = roles.into_iter().map(|role| (role, Sensitive::new("x".repeat(64)))).collect();
         let name = self.name.clone().unwrap_or_default();
-        self.next(seen, &name, Some(&announced), &keys).map(drop)
+        self.next(subject, &name, Some(&announced), &keys).map(drop)
     }
 
     /// Refuses to put keys beside, or in the place of, those of another server: there they still work. One Secret keeps
     /// the keys of one server, which an annotation names; so they are safe from an object that is made anew, too.
-    /// A server that has all roles whose keys are stored is taken for the same under another address.
+    /// A server that has all roles whose keys are stored is taken for the same under another address. `loaded_before`: the
+    /// object loaded its branch on this server before; `may_tell_of`: whether it may learn if a role is there.
     ///
     /// # Errors
     /// `InvalidSpec`, naming the roles that are not there.
     pub async fn refuse_to_mix(
         &self,
-        seen: &Seen<'_>,
+        subject: Subject<'_>,
+        loaded_before: bool,
+        may_tell_of: impl Fn(&str) -> bool,
         through: &ReadyConnection,
         ctx: &Context,
     ) -> Result<(), Failure> {
         let Some(secret) = &self.secret else { return Ok(()) };
         match made_on(secret) {
-            Some(made) if made == seen.server => return Ok(()),
+            Some(made) if made == subject.server => return Ok(()),
             // It was written before servers were told apart: the status may know.
-            None if claims::has_loaded(seen.object, ctx) => return Ok(()),
+            None if loaded_before => return Ok(()),
             _ => {}
         }
         let mut stored: BTreeSet<String> = roles_in(secret, &through.account).into_keys().collect();
@@ -300,7 +298,7 @@ impl KeySecret {
             return Ok(());
         }
         // What is asked of others' branches is told to no one: their roles count as not there, whether they are or not.
-        let asked = stored.iter().filter(|role| seen.may_tell_of(role)).cloned().collect();
+        let asked = stored.iter().filter(|role| may_tell_of(role)).cloned().collect();
         let there = evidence::existing(&asked, through, ctx).await?;
         let not_there = stored.iter().filter(|role| !there.contains_key(*role));
         let logins: Vec<String> = not_there.filter_map(|role| login_of(role)).collect();
@@ -311,7 +309,7 @@ impl KeySecret {
             "Secret {}/{} keeps the keys of {}, which were made on another server or account, or in a branch that is not loaded \
              here, and may still work there: name \
              another Secret in spec.createdRoles.secretName, or remove those keys",
-            seen.owner.namespace,
+            subject.owner.namespace,
             self.name.as_deref().unwrap_or_default(),
             logins.join(", ")
         );
@@ -319,21 +317,27 @@ impl KeySecret {
     }
 }
 
-/// Names of the Secrets that were written for this policy.
-fn named_us(seen: &Seen, ctx: &Context) -> Vec<String> {
-    let reference = seen.owner.reference();
+/// Whether nothing but an announcement is in a Secret. One that was given to the operator is someone's, also when it is empty.
+fn is_ours_alone(secret: &Secret) -> bool {
+    let given = secret.annotations().contains_key(ADOPT_ANNOTATION);
+    !given && secret.data.as_ref().is_some_and(|data| data.keys().all(|key| key == PENDING_KEY))
+}
+
+/// Names of the Secrets that were written for an object to keep keys.
+pub fn secrets_of(owner: &Owner, ctx: &Context) -> BTreeSet<String> {
+    let reference = owner.reference();
     let ours = |s: &PartialObjectMeta<Secret>| {
-        s.metadata.namespace.as_ref() == Some(&seen.owner.namespace)
+        s.metadata.namespace.as_ref() == Some(&owner.namespace)
             && s.annotations().get(OWNER_ANNOTATION) == Some(&reference)
     };
-    let inventory = secret_name(&seen.owner.name);
+    let inventory = secret_name(&owner.name);
     let names = ctx.owned.state();
     names.iter().filter(|s| ours(s)).map(|s| s.name_any()).filter(|name| *name != inventory).collect()
 }
 
 /// A load that was announced in a Secret before the spec named another one would be forgotten with it.
-async fn refuse_where_pending(seen: &Seen<'_>, name: &str, ctx: &Context) -> Result<(), Failure> {
-    let namespace = &seen.owner.namespace;
+async fn refuse_where_pending(subject: Subject<'_>, name: &str, ctx: &Context) -> Result<(), Failure> {
+    let namespace = &subject.owner.namespace;
     let Some(secret) = ctx.cluster.read_secret(namespace, name).await? else { return Ok(()) };
     if announced_in(&secret).is_none() {
         return Ok(());
@@ -344,6 +348,14 @@ async fn refuse_where_pending(seen: &Seen<'_>, name: &str, ctx: &Context) -> Res
          the keys that it is owed"
     );
     Err(Failure::stalled(Reason::KeyNotStored, message))
+}
+
+/// Under which keys a Secret keeps the login and key of a role.
+///
+/// # Errors
+/// `PolicyInvalid` for what has no API key, or too long an id.
+pub fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
+    role_keys(role).map_err(|e| Failure::stalled(Reason::PolicyInvalid, e.to_string()))
 }
 
 /// Whether a Secret holds the key of a role.

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use tokio::time::timeout;
 
-use super::{branch_locks::Turn, claims, document, progress, run::Run, seen::observe};
+use super::{claims, document, progress, run::Run, seen::observe};
 use crate::{
-    api::Reason,
+    api::{ConjurPolicyStatus, Reason},
+    effect::branch_locks::Turn,
     limits::TURN_WAIT,
     plan::{Failure, connection::access::Verb},
     runtime::Key,
@@ -21,7 +22,7 @@ impl Run<'_> {
     /// # Errors
     /// `LoadInProgress` where that takes too long, or where Conjur asked for a pause that is not over; all that this
     /// policy is refused for by then.
-    pub async fn turn(&self) -> Result<Option<Turn>, Failure> {
+    pub async fn turn(&self, status: &mut ConjurPolicyStatus) -> Result<Option<Turn>, Failure> {
         let (seen, ctx) = (self.seen, self.ctx);
         self.see_that_the_pause_is_over()?;
         let loader = self.loader(&seen.branch);
@@ -36,11 +37,12 @@ impl Run<'_> {
             seen.branch
         );
         let wait = timeout(TURN_WAIT, ctx.branches.turns.take(&loader, &seen.owner.namespace));
-        let Ok(ours) = progress::shown(wait, seen, Reason::LoadInProgress, &message, ctx).await else {
+        let Ok(ours) = progress::shown(wait, seen, Reason::LoadInProgress, &message, status, ctx).await
+        else {
             return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message));
         };
         if !self.is_still_asked_for().await? {
-            progress::take_back(seen, ctx).await;
+            progress::take_back(seen, status, ctx).await;
             return Ok(None);
         }
         self.see_that_the_pause_is_over()?;

@@ -1,21 +1,17 @@
-//! The Secret that keeps the inventory of what a policy made, and its entries before and after a load.
+//! The Secret that keeps the inventory of what an object's loads made.
 //!
 //! It has no owner reference before the end: a foreground deletion would take it before what it lists is removed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{evidence, run::Run};
 use crate::{
-    api::{Reason, secret::DeletionPolicy},
-    conjur::{Lane, Ownership},
+    api::Reason,
+    conjur::Lane,
     controllers::Context,
     metrics::SecretWrite,
     plan::{
         Failure,
-        policy::{
-            announcement::newest,
-            inventory::{INVENTORY_KEY, InventoriedLoad, Inventory, secret_name},
-        },
+        effect::inventory::{INVENTORY_KEY, Inventory, secret_name},
         secret::{Desired, OwnKeys, Owner, SecretRead, refuse_unless_ours},
     },
     runtime::Key,
@@ -23,6 +19,7 @@ use crate::{
 };
 
 const SECRET_TYPE: &str = "conjur-operator.io/inventory";
+
 /// The inventory, as it was last read or written.
 #[derive(Clone)]
 pub struct Kept {
@@ -133,96 +130,5 @@ impl Kept {
             ctx.cluster.delete_secret(secret, Lane::Foreground).await?;
         }
         Ok(())
-    }
-}
-
-/// A load's entry: how to take it back.
-pub struct Recorded {
-    kept: Kept,
-    before: Inventory,
-}
-
-impl Run<'_> {
-    fn deletes(&self) -> bool {
-        self.seen.object.spec.deletion_policy == Some(DeletionPolicy::Delete)
-    }
-
-    /// With `deletionPolicy: Delete`, says durably which of the document's records don't exist, before it is loaded.
-    pub async fn record_absent(&self) -> Result<Option<Recorded>, Failure> {
-        if !self.deletes() {
-            return Ok(None);
-        }
-        let seen = self.seen;
-        let owns = self.through.client.owns_branch(&seen.branch).await.map_err(|e| self.failed(e))?;
-        // Before anything is sent: the branch may be made in between, and nothing would be written down.
-        let no_branch = || self.no_branch(&seen.branch);
-        if owns == Ownership::NoBranch {
-            return Err(no_branch());
-        }
-        if owns == Ownership::NotOwner {
-            let message = format!(
-                "deletionPolicy: Delete needs an identity that owns branch {}, for only its owner sees what existed before a \
-                 load, and {} doesn't. Grant it the role that owns the branch, or set deletionPolicy: Retain",
-                seen.branch, self.through.identity
-            );
-            self.lacks(&seen.branch, self.what_it_has(&seen.branch).await);
-            return Err(Failure::stalled(Reason::NotBranchOwner, message));
-        }
-        let mut kept = Kept::read(&seen.owner, self.ctx).await?;
-        let before = kept.inventory.clone();
-        let ids: BTreeSet<String> = self.content.document.records.iter().map(|r| r.id.clone()).collect();
-        let there = self.existing(&ids).await?;
-        let absent: Vec<_> =
-            self.content.document.records.iter().filter(|r| !there.contains_key(&r.id)).collect();
-        let mut inventory = before.clone();
-        if !absent.is_empty() {
-            let versions = match self.versions(&seen.branch).await {
-                Ok(versions) => versions,
-                Err(crate::conjur::Error::NotFound { .. }) => return Err(no_branch()),
-                Err(error) => return Err(self.failed(error)),
-            };
-            inventory.announce(self.inventoried(newest(&versions)), &absent);
-        }
-        kept.write(inventory, &seen.owner, self.ctx).await?;
-        Ok(Some(Recorded { kept, before }))
-    }
-
-    /// The entry of a load of the document that is made after a version of the branch.
-    fn inventoried(&self, since: i64) -> InventoriedLoad {
-        InventoriedLoad {
-            server: self.seen.server.clone(),
-            branch: self.seen.branch.as_str().to_owned(),
-            document: self.seen.hash.clone(),
-            loader: self.our_role(),
-            since,
-            times: None,
-            absent: BTreeMap::new(),
-        }
-    }
-
-    /// The load certainly did not happen.
-    pub async fn take_back(&self, recorded: Option<Recorded>) -> Result<(), Failure> {
-        match recorded {
-            Some(Recorded { mut kept, before }) => kept.write(before, &self.seen.owner, self.ctx).await,
-            None => Ok(()),
-        }
-    }
-
-    /// A load of the branch happened: writes down when.
-    /// `made`: the hosts and users that its answer named.
-    pub async fn resolve_inventory(&self, version: i64, made: &BTreeSet<String>) -> Result<(), Failure> {
-        if !self.deletes() {
-            return Ok(());
-        }
-        let seen = self.seen;
-        let mut kept = Kept::read(&seen.owner, self.ctx).await?;
-        let mut inventory = kept.inventory.clone();
-        inventory.made(self.inventoried(version - 1), &self.through.account, made);
-        if !inventory.is_open(&seen.server, seen.branch.as_str()) {
-            return Ok(());
-        }
-        let versions = evidence::versions(self.through, &seen.branch).await.map_err(|e| self.failed(e))?;
-        inventory.resolve(&seen.server, seen.branch.as_str(), &versions, true);
-        kept.write(inventory, &seen.owner, self.ctx).await
     }
 }

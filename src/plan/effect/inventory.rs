@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    announcement::{BranchVersion, SeenRole},
-    document::{Record, user_id},
+use super::evidence::{BranchVersion, Origin, lists_all_after};
+use crate::plan::{
     full_id::{below_account, kind_of},
+    policy::document::{Record, user_id},
 };
 
 /// Key of the Secret under which an inventory lies.
@@ -64,15 +64,8 @@ impl InventoriedLoad {
         version.version > self.since && version.sha256 == self.document && version.role == self.loader
     }
 
-    fn made(&self, seen: &SeenRole, account: &str) -> bool {
-        let branch = format!("{account}:policy:{}", self.branch);
-        let at = seen.created_at.as_str();
-        let of_branch = seen.policy.as_ref().is_none_or(|policy| *policy == branch);
-        let in_time = |(from, to): &(String, String)| {
-            // Without the policy that made it only the very time of the load counts.
-            if seen.policy.is_some() { (from.as_str()..=to.as_str()).contains(&at) } else { from == at }
-        };
-        of_branch && self.times.iter().flatten().any(in_time)
+    fn made(&self, seen: &Origin) -> bool {
+        self.times.iter().flatten().any(|(from, to)| seen.is_within(&self.branch, (from, to)))
     }
 }
 
@@ -128,6 +121,7 @@ impl Inventory {
     /// one of which nothing is to be seen did not happen, and is forgotten; unless Conjur no longer lists all versions
     /// since (it keeps 20), so that no one can tell any more (`unclear`).
     pub fn resolve(&mut self, server: &str, branch: &str, versions: &[BranchVersion], no_other: bool) {
+        let mut unlisted = Vec::new();
         for load in self.loads.iter_mut().filter(|l| l.server == server && l.branch == branch) {
             if load.times.is_some() {
                 continue;
@@ -135,19 +129,24 @@ impl Inventory {
             let times: BTreeSet<_> = versions
                 .iter()
                 .filter(|version| load.happened_as(version))
-                .map(|v| {
-                    (v.created_at.clone(), v.finished_at.clone().unwrap_or_else(|| v.created_at.clone()))
-                })
+                .map(BranchVersion::span)
+                .map(|(from, to)| (from.to_owned(), to.to_owned()))
                 .collect();
+            let all_listed = lists_all_after(load.since, versions);
             if !times.is_empty() {
+                if !all_listed {
+                    // An earlier try of the same load may have happened, too.
+                    unlisted.push(InventoriedLoad { times: Some(BTreeSet::new()), ..load.clone() });
+                }
                 load.times = Some(times);
             } else if no_other {
-                if versions.iter().map(|v| v.version).min().is_none_or(|oldest| oldest <= load.since + 1) {
+                if all_listed {
                     load.absent.clear();
                 }
                 load.times = Some(times);
             }
         }
+        self.loads.extend(unlisted);
         self.tidy();
     }
 
@@ -179,13 +178,13 @@ impl Inventory {
         server: &str,
         branch: &str,
         account: &str,
-        there: &BTreeMap<String, SeenRole>,
+        there: &BTreeMap<String, Origin>,
     ) -> BTreeMap<String, Named> {
         self.named(server, branch)
             .filter_map(|(load, kind, path)| {
                 let id = full_id(account, branch, kind, path);
                 let seen = there.get(&id)?;
-                load.made(seen, account).then(|| (id, Named { kind: kind.to_owned(), path: path.to_owned() }))
+                load.made(seen).then(|| (id, Named { kind: kind.to_owned(), path: path.to_owned() }))
             })
             .collect()
     }
@@ -196,7 +195,7 @@ impl Inventory {
         server: &str,
         branch: &str,
         account: &str,
-        there: &BTreeMap<String, SeenRole>,
+        there: &BTreeMap<String, Origin>,
     ) -> BTreeSet<String> {
         let ours = self.ours(server, branch, account, there);
         let policy = format!("{account}:policy:{branch}");
@@ -218,13 +217,13 @@ impl Inventory {
         server: &str,
         account: &str,
         records: &BTreeSet<String>,
-        there: &BTreeMap<String, SeenRole>,
+        there: &BTreeMap<String, Origin>,
     ) -> Option<String> {
         self.branches(server).into_iter().find_map(|branch| {
             self.named(server, &branch).find_map(|(load, kind, path)| {
                 let id = full_id(account, &branch, kind, path);
                 let seen = there.get(&id).filter(|_| records.contains(&id))?;
-                (load.times.is_none() || load.made(seen, account)).then_some(id)
+                (load.times.is_none() || load.made(seen)).then_some(id)
             })
         })
     }
@@ -355,8 +354,8 @@ mod tests {
         }
     }
 
-    fn seen(at: &str, policy: Option<&str>) -> SeenRole {
-        SeenRole { created_at: at.into(), policy: policy.map(str::to_owned) }
+    fn seen(at: &str, policy: Option<&str>) -> Origin {
+        Origin { created_at: at.into(), policy: policy.map(str::to_owned) }
     }
 
     fn records(text: &str) -> Vec<Record> {
@@ -384,7 +383,7 @@ mod tests {
         let mut inventory = Inventory::default();
         announced(&mut inventory, "sha", 4, "- !variable a\n- !variable b\n- !variable c\n- !variable d\n");
         let policy = Some("demo:policy:app");
-        let there: BTreeMap<String, SeenRole> = [
+        let there: BTreeMap<String, Origin> = [
             ("demo:variable:app/a", seen("t5", policy)),
             ("demo:variable:app/b", seen("t6", policy)),
             ("demo:variable:app/c", seen("t5", Some("demo:policy:root"))),
@@ -464,13 +463,33 @@ mod tests {
         announced(&mut inventory, "sha", 4, "- !variable a\n");
         announced(&mut inventory, "sha", 6, "- !variable b\n");
         assert_eq!((inventory.loads.len(), inventory.loads[0].since), (1, 4));
-        inventory.resolve("s", "app", &[version(7, "sha", "demo:host:ops")], true);
+        let others = [5, 6].map(|n| version(n, "x", "demo:user:admin"));
+        let versions = [&others[..], &[version(7, "sha", "demo:host:ops")]].concat();
+        inventory.resolve("s", "app", &versions, true);
         announced(&mut inventory, "next", 7, "- !variable b\n");
         inventory.resolve("s", "app", &[version(8, "next", "demo:host:ops")], true);
         let paths = |i: usize| inventory.loads[i].absent["variable"].iter().cloned().collect::<Vec<_>>();
         assert_eq!((paths(0), paths(1)), (vec!["a".to_owned()], vec!["b".to_owned()]));
         let json = serde_json::to_string(&inventory).unwrap();
         assert_eq!(serde_json::from_str::<Inventory>(&json).unwrap(), inventory);
+    }
+
+    #[test]
+    fn where_an_earlier_try_is_no_longer_listed_what_it_may_have_made_is_unclear() {
+        let mut inventory = Inventory::default();
+        announced(&mut inventory, "sha", 4, "- !variable a\n- !variable b\n");
+        announced(&mut inventory, "sha", 26, "- !variable c\n");
+        let versions: Vec<_> = (8..27).map(|v| version(v, "x", "demo:user:admin")).collect();
+        let versions = [&versions[..], &[version(27, "sha", "demo:host:ops")]].concat();
+        inventory.resolve("s", "app", &versions, true);
+        let policy = Some("demo:policy:app");
+        let there = [("a", "t5"), ("c", "t27")]
+            .map(|(name, at)| (format!("demo:variable:app/{name}"), seen(at, policy)));
+        let there = BTreeMap::from(there);
+        let ours = inventory.ours("s", "app", "demo", &there);
+        assert_eq!(ours.keys().collect::<Vec<_>>(), ["demo:variable:app/c"]);
+        let unclear = inventory.unclear("s", "app", "demo", &there);
+        assert_eq!(unclear.iter().collect::<Vec<_>>(), ["demo:variable:app/a"]);
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! Which keys another ConjurPolicy keeps, that loaded the very same document.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use super::{run::Run, seen::load_inputs};
+use crate::{
+    api::ConjurPolicy,
+    controllers::connection::access,
+    effect::keys::{announced_in, holds_key, made_on},
+    plan::{
+        Failure,
+        connection::access::Verb,
+        secret::{Owner, is_written_for},
+    },
+    runtime::Key,
+};
+
+impl Run<'_> {
+    /// Those of the roles whose keys another ConjurPolicy keeps: it loaded the very same document as the same
+    /// identity, so that its load looks like the operator's.
+    pub async fn stored_elsewhere(
+        &self,
+        roles: &BTreeSet<String>,
+        absent_at: i64,
+    ) -> Result<BTreeSet<String>, Failure> {
+        let mut stored = BTreeSet::new();
+        if roles.is_empty() {
+            return Ok(stored);
+        }
+        for policy in self.ctx.policies.state() {
+            let key = Key::of(policy.as_ref());
+            let Some(Ok(other)) = self.ctx.statuses.freshest(&key, &self.ctx.policies) else { continue };
+            let claimed = other.status.as_ref().and_then(|s| s.created_roles.as_ref());
+            let claimed: Vec<&String> =
+                claimed.into_iter().flatten().filter(|r| roles.contains(*r)).collect();
+            let Some(keys) = &other.spec.created_roles else { continue };
+            if other.uid().as_deref() == Some(&self.seen.owner.uid) || claimed.is_empty() {
+                continue;
+            }
+            let namespace = other.namespace().unwrap_or_default();
+            if let Some(secret) = self.ctx.cluster.read_secret(&namespace, &keys.secret_name).await? {
+                // Not by its connection, which may be gone: a role of the same id on another server is another one.
+                let kept = claimed.into_iter().filter(|role| {
+                    holds_key(&secret, role) && self.keeps_key(&other, &secret, role, absent_at)
+                });
+                stored.extend(kept.cloned());
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Whether a Secret is what the operator wrote for another policy when that one made a role which was absent at a version
+    /// of the branch. Who may write Secrets in a namespace may have written any, and a key that is left of a role which was
+    /// made anew since is dead; so the other's status counts, where only the operator writes: a later version of its own. A
+    /// load that was stored and then cut off before the status said so is only in its Secret.
+    fn keeps_key(&self, other: &ConjurPolicy, secret: &Secret, role: &str, absent_at: i64) -> bool {
+        let server = &self.seen.server;
+        let key = Key::of(other);
+        let announced = announced_in(secret).and_then(Result::ok).is_some_and(|a| {
+            a.server == *server && a.branch == self.seen.branch.as_str() && !a.owed.contains(role)
+        });
+        let loaded = other.status.as_ref().is_some_and(|s| {
+            s.observed_inputs.as_ref() == Some(&load_inputs(other, server))
+                && s.version.is_some_and(|version| version > absent_at)
+        });
+        let granted = access::named(&other.spec.connection_ref, &key, self.ctx).map_or(true, |named| {
+            named.check_access(Verb::Load, &[&other.spec.branch], &key, self.ctx).is_ok()
+        });
+        granted
+            && (announced || loaded)
+            && made_on(secret) == Some(server)
+            && secret.immutable != Some(true)
+            && is_written_for(&secret.metadata, &Owner::of(other))
+    }
+}

@@ -1,0 +1,45 @@
+//! The calls that change something in Conjur and tell something once. Nothing else makes them.
+
+use crate::{
+    api::Reason,
+    conjur::{Error, LoadError, LoadMode, Loaded, PolicyBranch, RoleId},
+    controllers::{Context, connection::pool::ReadyConnection},
+    plan::Failure,
+    sensitive::Sensitive,
+};
+
+/// Loads a document into a branch.
+///
+/// # Errors
+/// Conjur's: that it refused the document, or that no one knows what became of it.
+pub async fn load(
+    through: &ReadyConnection,
+    branch: &PolicyBranch,
+    mode: LoadMode,
+    document: &[u8],
+) -> Result<Loaded, LoadError> {
+    through.client.load_policy(branch, mode, document).await
+}
+
+/// Rotates the key of a role (its full id), and gives the new one. The old one dies with the rotation, so only for roles whose
+/// key no one has.
+///
+/// # Errors
+/// `KeyNotStored` where Conjur refuses; that the connection fails. Both leave the role owed.
+pub async fn rotate(
+    role: &str,
+    through: &ReadyConnection,
+    ctx: &Context,
+) -> Result<Sensitive<String>, Failure> {
+    let id: RoleId = role
+        .parse()
+        .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))?;
+    through.client.rotate_api_key(&id).await.map_err(|error| match error {
+        Error::NotFound { .. } | Error::Forbidden { .. } | Error::Invalid { .. } => {
+            let message =
+                format!("no API key is stored for {}, and it can't be rotated: {error}", id.login());
+            Failure::stalled(Reason::KeyNotStored, message)
+        }
+        error => ctx.clients.failure(through, error),
+    })
+}

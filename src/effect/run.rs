@@ -1,0 +1,53 @@
+//! The only order of steps with IO in it: [`next`] says which, and a performer does it.
+
+use crate::plan::{
+    Failure,
+    effect::{
+        order::next,
+        view::{Effect, Fact, Performed, Question, Step, Verdict, View},
+    },
+};
+
+/// Looks outside, and changes what is outside. It decides nothing.
+pub trait Performer: Send {
+    /// Finds the answer to a question. Changes nothing outside.
+    ///
+    /// # Errors
+    /// That it can't be found out, or that the answer is no: the run ends, and what is announced stays.
+    fn learn(
+        &mut self,
+        question: &Question,
+        view: &View,
+    ) -> impl Future<Output = Result<Fact, Failure>> + Send;
+
+    /// Does one thing outside.
+    ///
+    /// # Errors
+    /// That it was not done, or may have been: the run ends, and the next one finds out.
+    fn perform(
+        &mut self,
+        effect: &Effect,
+        view: &View,
+    ) -> impl Future<Output = Result<Performed, Failure>> + Send;
+}
+
+/// Goes on until it is over. It may be dropped at any await: the next run finds out what was done.
+///
+/// # Errors
+/// The performer's.
+pub async fn run(mut view: View, performer: &mut impl Performer) -> Result<Verdict, Failure> {
+    loop {
+        match next(&view) {
+            Step::Learn(question) => {
+                let fact = performer.learn(&question, &view).await?;
+                view.learned(question, fact);
+            }
+            Step::Do(effect) => {
+                tracing::trace!(effect = effect.name(), document = view.request.document, "effect");
+                let result = performer.perform(&effect, &view).await?;
+                view.done(effect, result);
+            }
+            Step::Finish(verdict) => return Ok(verdict),
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Every pair of deaths: the operator dies before or after any effect, or while its load goes on without it, starts anew, dies
+//! again and starts anew; and in the end no key is lost, and no other's key was touched.
+
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use self::world::{By, Document, Other, World};
+use super::{
+    faults::{self, Fault},
+    order::next,
+    view::{Effect, Known, Step, Verdict},
+};
+
+/// Whether each moment is tried at which others may act and a load may commit: a build for debugging is slow, and tries some.
+const ALL_MOMENTS: bool = !cfg!(debug_assertions);
+
+/// A run that goes on for longer goes round in a circle.
+const MOST_STEPS: usize = 200;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Death {
+    Before,
+    After,
+    /// While the load goes on in the server, and commits after so many calls.
+    InFlight(u32),
+}
+
+type At = Option<(usize, Death)>;
+
+/// One life of the process: how it ended, if it got to an end.
+fn live(world: &mut World, document: &Document, death: At, effects: &mut Vec<Effect>) -> Option<Verdict> {
+    world.tick();
+    world.runs = true;
+    let ended = steps(world, document, death, effects);
+    world.runs = false;
+    ended
+}
+
+fn steps(world: &mut World, document: &Document, death: At, effects: &mut Vec<Effect>) -> Option<Verdict> {
+    if world.is_settled(document) {
+        return Some(Verdict::Loaded { version: 0, how: Known::Found });
+    }
+    let mut view = world.view(document);
+    let mut hand = BTreeMap::new();
+    for _ in 0..MOST_STEPS {
+        match next(&view) {
+            Step::Learn(question) => {
+                let fact = world.learn(&question, document);
+                view.learned(question, fact);
+            }
+            Step::Do(effect) => {
+                let dies = death.filter(|(at, _)| *at == effects.len()).map(|(_, how)| how);
+                effects.push(effect.clone());
+                match dies {
+                    Some(Death::Before) => return None,
+                    Some(Death::InFlight(late)) if effect == Effect::Load && world.flying.is_none() => {
+                        world.flying = Some((*document, late));
+                        return None;
+                    }
+                    _ => {}
+                }
+                let performed = world.perform(&effect, document, &mut hand);
+                if dies.is_some() {
+                    return None;
+                }
+                view.done(effect, performed);
+            }
+            Step::Finish(verdict) => return Some(verdict),
+        }
+    }
+    world.in_a_circle = true;
+    None
+}
+
+/// Each way in which a life from here can end early, and that it does not.
+fn deaths(world: &World, document: &Document, late: &[u32]) -> Vec<At> {
+    let mut effects = Vec::new();
+    live(&mut world.clone(), document, None, &mut effects);
+    let mut all = vec![None];
+    for (at, effect) in effects.iter().enumerate() {
+        all.extend([Some((at, Death::Before)), Some((at, Death::After))]);
+        if *effect == Effect::Load {
+            all.extend(late.iter().map(|late| Some((at, Death::InFlight(*late)))));
+        }
+    }
+    all
+}
+
+/// What happens around the lives.
+#[derive(Clone, Debug)]
+struct Scenario {
+    name: &'static str,
+    documents: [Document; 3],
+    others: Vec<Other>,
+    /// After so many calls a load commits whose caller is dead.
+    late: &'static [u32],
+    listed: usize,
+    /// Another loads so many documents into the branch between the first life and the second.
+    busy: u32,
+    keeps_inventory: bool,
+}
+
+/// The third life goes to its end, and is begun anew as often as it has to wait.
+fn finish(world: &mut World, document: &Document) -> Result<(), String> {
+    for _ in 0..40 {
+        match live(world, document, None, &mut Vec::new()) {
+            Some(Verdict::Loaded { .. }) if world.flying.is_none() => return Ok(()),
+            Some(Verdict::Wait { seconds, .. }) => {
+                for _ in 0..seconds {
+                    world.tick();
+                }
+            }
+            _ => world.tick(),
+        }
+    }
+    Err("it never gets to an end".into())
+}
+
+fn judge(world: &World, document: &Document, died: bool, unlisted: bool) -> Result<(), String> {
+    if world.in_a_circle {
+        return Err("a run goes round in a circle".into());
+    }
+    if !world.is_settled(document) {
+        return Err("it does not say that it is loaded, or still announces".into());
+    }
+    for (role, made) in world.records.iter().filter(|(id, _)| id.starts_with("d:host:")) {
+        let stored = world.keys.get(role);
+        match made.by {
+            By::Us if stored == Some(&made.generation) => {}
+            // Told as unclear: a person looks after it.
+            By::Us if unlisted && stored.is_none() && world.roles.contains(role) && made.generation == 0 => {}
+            By::Us => return Err(format!("the key of {role} is lost")),
+            By::Twin if made.generation > 0 || world.twin.get(role) != Some(&0) => {
+                return Err(format!("the key of {role}, which another object keeps, was rotated"));
+            }
+            By::Stranger if made.generation > 0 => {
+                return Err(format!("a stranger's key was rotated: {role}"));
+            }
+            // Of who dies between the announcement and the refusal it can't be told apart.
+            By::Namesake if made.generation > 0 && !died => {
+                return Err(format!(
+                    "the key of {role} was rotated, and the load that was announced was refused"
+                ));
+            }
+            By::Twin | By::Stranger | By::Namesake => {}
+        }
+    }
+    let gone = world.keys.keys().find(|role| !world.records.contains_key(*role));
+    if let (Some(role), false) = (gone, died) {
+        return Err(format!("the key of {role} stays in the Secret, and the role is gone"));
+    }
+    if world.keeps_inventory {
+        let there = world.records.iter().map(|(id, made)| (id.clone(), made.origin.clone())).collect();
+        let ours = world.inventory.ours("s", document.branch, "d", &there);
+        let unclear = world.inventory.unclear("s", document.branch, "d", &there);
+        for (id, made) in world.records.iter().filter(|(id, _)| id.contains(document.branch)) {
+            let known = ours.contains_key(id);
+            if known && made.by != By::Us && !(died && made.by == By::Namesake) {
+                return Err(format!("the inventory lists {id}, which another made"));
+            }
+            if !known && made.by == By::Us && !(unlisted && unclear.contains(id)) {
+                return Err(format!("the inventory does not know of {id}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All histories of a scenario: how many; or what is wrong in one.
+fn run(scenario: &Scenario) -> Result<u64, String> {
+    let [one, two, three] = &scenario.documents;
+    let mut start = World { listed: scenario.listed, others: scenario.others.clone(), ..World::default() };
+    start.keeps_inventory = scenario.keeps_inventory;
+    start.commit_before(one.branch);
+    let mut histories = 0;
+    for first in deaths(&start, one, scenario.late) {
+        let mut early = start.clone();
+        live(&mut early, one, first, &mut Vec::new());
+        for _ in 0..scenario.busy {
+            early.commit_unrelated(one.branch);
+        }
+        for second in deaths(&early, two, scenario.late) {
+            let mut world = early.clone();
+            live(&mut world, two, second, &mut Vec::new());
+            let wrong = |why: String| {
+                let others = &scenario.others;
+                format!(
+                    "{}: {why}\ndeaths {first:?} {second:?}, others {others:?}\nfrom {early:#?}",
+                    scenario.name
+                )
+            };
+            finish(&mut world, three).map_err(wrong)?;
+            let settled = (world.loads, world.keys.clone());
+            finish(&mut world, three).map_err(wrong)?;
+            if settled != (world.loads, world.keys.clone()) {
+                return Err(wrong("what is settled is not left alone".into()));
+            }
+            let died = first.is_some() || second.is_some();
+            judge(&world, three, died, scenario.busy > 0).map_err(wrong)?;
+            let flew = |death: At| matches!(death, Some((_, Death::InFlight(_))));
+            let same =
+                one.sha == two.sha && two.sha == three.sha && one.inputs_are(two) && two.inputs_are(three);
+            if same && scenario.listed > 2 && !flew(first) && !flew(second) && world.loads > 1 {
+                return Err(wrong(format!("one document was loaded {} times", world.loads)));
+            }
+            histories += 1;
+        }
+    }
+    Ok(histories)
+}
+
+const ONE: Document = Document {
+    sha: "one",
+    branch: "app",
+    hosts: &["old", "a", "b"],
+    variables: &["v"],
+    replaces: false,
+    invalid: false,
+};
+const TWO: Document = Document { sha: "two", hosts: &["old", "b", "c"], variables: &["v", "w"], ..ONE };
+const ELSEWHERE: Document = Document { branch: "later", ..ONE };
+const REPLACED: Document = Document { sha: "less", hosts: &["old", "b"], replaces: true, ..ONE };
+const NO_HOSTS: Document = Document { sha: "vars", hosts: &[], ..ONE };
+const MORE_VARIABLES: Document = Document { sha: "more", hosts: &[], variables: &["v", "w"], ..ONE };
+const INVALID: Document = Document { invalid: true, ..ONE };
+/// What a stranger loads: one of the hosts, and one of the variables.
+const FOREIGN: Document = Document { sha: "foreign", hosts: &["b"], variables: &["v"], ..ONE };
+
+fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let base = Scenario {
+        name: "",
+        documents: [ONE; 3],
+        others: vec![],
+        late: &[0, 3, 8],
+        listed: 20,
+        busy: 0,
+        keeps_inventory: false,
+    };
+    for (name, documents) in [
+        ("the same document", [ONE, ONE, ONE]),
+        ("edited after the first death", [ONE, TWO, TWO]),
+        ("edited after the second death", [ONE, ONE, TWO]),
+        ("edited and edited back", [ONE, TWO, ONE]),
+        ("the branch is changed", [ONE, ELSEWHERE, ELSEWHERE]),
+        ("the branch is changed and changed back", [ONE, ELSEWHERE, ONE]),
+        ("replaced by less", [ONE, REPLACED, REPLACED]),
+        ("no hosts", [NO_HOSTS, NO_HOSTS, NO_HOSTS]),
+        ("no hosts, edited", [NO_HOSTS, MORE_VARIABLES, MORE_VARIABLES]),
+        ("hosts, and none any more", [ONE, NO_HOSTS, NO_HOSTS]),
+        ("refused, and mended", [INVALID, INVALID, ONE]),
+        ("refused after a load", [ONE, Document { invalid: true, ..TWO }, TWO]),
+    ] {
+        for keeps_inventory in [false, true] {
+            let is_first = ALL_MOMENTS || !keeps_inventory && name == "the same document";
+            let every_call = is_first || !keeps_inventory && name == "the branch is changed";
+            let late: &[u32] =
+                if every_call { &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14] } else { base.late };
+            let scenario = Scenario { name, documents, late, keeps_inventory, ..base.clone() };
+            all.push(scenario.clone());
+            for after in (0..34).step_by(if ALL_MOMENTS {
+                1
+            } else if is_first {
+                2
+            } else {
+                9
+            }) {
+                let strangers = [FOREIGN, Document { sha: documents[0].sha, ..FOREIGN }];
+                for document in strangers {
+                    let others = vec![Other { after, by: By::Stranger, document }];
+                    all.push(Scenario { others, ..scenario.clone() });
+                }
+                if documents[0].invalid {
+                    let document = Document { invalid: false, ..documents[0] };
+                    let others = vec![Other { after, by: By::Namesake, document }];
+                    all.push(Scenario { others, ..scenario.clone() });
+                }
+                if !keeps_inventory && documents[0].sha == ONE.sha {
+                    let others = vec![Other { after, by: By::Twin, document: ONE }];
+                    all.push(Scenario { others, ..scenario.clone() });
+                }
+            }
+            if documents[1].branch == ONE.branch {
+                // Conjur lists the last versions only.
+                all.push(Scenario { listed: 2, busy: 3, ..scenario.clone() });
+            }
+        }
+    }
+    for documents in [[NO_HOSTS; 3], [NO_HOSTS, MORE_VARIABLES, NO_HOSTS]] {
+        all.push(Scenario { name: "versions can't be read", documents, listed: 0, ..base.clone() });
+    }
+    all
+}
+
+/// Runs all scenarios on both processors, with a deliberate fault or none: how many histories, or what was found.
+fn run_all(fault: Option<Fault>) -> Result<u64, String> {
+    let scenarios = scenarios();
+    let at = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let work = || {
+            faults::make(fault);
+            let mut histories = 0;
+            while let Some(scenario) = scenarios.get(at.fetch_add(1, Ordering::Relaxed)) {
+                histories += run(scenario).inspect_err(|_| at.store(scenarios.len(), Ordering::Relaxed))?;
+            }
+            Ok(histories)
+        };
+        let threads = [scope.spawn(work), scope.spawn(work)];
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("it never ends".into()))).sum()
+    })
+}
+
+#[test]
+fn no_pair_of_deaths_loses_a_key_or_rotates_a_strangers() {
+    let histories = run_all(None).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(histories > 50_000, "only {histories} histories");
+}
+
+#[test]
+fn every_deliberate_fault_is_found() {
+    let unnoticed: BTreeSet<String> = Fault::ALL
+        .into_iter()
+        .filter(|fault| run_all(Some(*fault)).is_ok())
+        .map(|fault| format!("{fault:?}"))
+        .collect();
+    assert!(unnoticed.is_empty(), "the model does not notice {unnoticed:?}");
+}

@@ -1,0 +1,590 @@
+//! What a decision about a load depends on, and the steps that are decided on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    announcement::Announcement,
+    evidence::{BranchVersion, Origin, newest},
+    inventory::{InventoriedLoad, Inventory},
+    resolve::{Resolution, resolve},
+};
+use crate::plan::policy::document::Record;
+
+/// What a kind asks to be loaded.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Hex SHA-256 of the document.
+    pub document: String,
+    /// A hash over server, branch and mode: what a load is good for.
+    pub inputs: String,
+    /// A hash over the address and account of the server.
+    pub server: String,
+    /// The account.
+    pub account: String,
+    /// The branch.
+    pub branch: String,
+    /// Full id of the role that it is loaded as.
+    pub loader: String,
+    /// Full ids of the hosts and users that the document makes.
+    pub makes: BTreeSet<String>,
+    /// Full ids of the hosts and users that earlier loads of the same object made, or were about to make.
+    pub known: BTreeSet<String>,
+    /// The load may delete what can't be had again, which needs a permission of its own.
+    pub deletes: bool,
+    /// An inventory is kept of what the load makes.
+    pub inventoried: bool,
+}
+
+/// The announcement of a load that makes no hosts and users: it lies in the object's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Hex SHA-256 of the document.
+    pub document: String,
+    /// The hash over server, branch and mode.
+    pub inputs: String,
+    /// Version of the branch before the load; none where the identity may not read it.
+    pub version: Option<i64>,
+    /// Full id of the role that it was loaded as.
+    pub loader: Option<String>,
+}
+
+/// What is not known, and has to be looked at. Changes nothing, and may fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Does the identity own the branch, so that it sees the roles in it and can recover their keys?
+    Ownership,
+    /// Would the keys of these roles fit into the Secret, with those that are in it?
+    Room(Announcement),
+    /// May this be looked at, which an earlier run announced: on this server, in a branch that is granted, and owned?
+    MayResolve(Announcement),
+    /// Which of the roles exist that are owed a key?
+    OwedRoles(BTreeSet<String>),
+    /// The versions of the branch that an announced load went into.
+    OwedVersions(String),
+    /// Which of the owed roles that were absent exist after all? A load that happened may have made them after the look.
+    OwedRolesAgain(BTreeSet<String>),
+    /// Of which of these roles does another object keep the key, for a load of the very same document?
+    KeptElsewhere(BTreeSet<String>, i64),
+    /// The versions of the branch; none where the identity may not read them.
+    SaidVersions,
+    /// May what this load deletes be deleted?
+    Deletions,
+    /// Which roles may this load take away, whose keys are stored?
+    RolesThatMayGo,
+    /// The inventory; with `before`, where the identity sees all that the branch holds.
+    Inventory {
+        /// Asked before the load.
+        before: bool,
+    },
+    /// Which records of the document do not exist?
+    AbsentRecords,
+    /// The version of the branch, for the inventory.
+    InventoryVersion,
+    /// Which of the roles that the document makes exist?
+    Roles,
+    /// The version of the branch.
+    Version,
+    /// The same; none where the identity may not read it.
+    VersionIfReadable,
+    /// May keys of this server be put into the Secret?
+    SameServer,
+    /// Which of these roles did the load take away?
+    RolesGone(BTreeMap<String, Origin>),
+    /// When the loads of the branch happened.
+    LoadTimes,
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// Yes; what says no is a failure.
+    Yes,
+    /// These roles exist.
+    Roles(BTreeMap<String, Origin>),
+    /// These.
+    Ids(BTreeSet<String>),
+    /// The versions of a branch; none where they can't be read.
+    Versions(Option<Vec<BranchVersion>>),
+    /// The inventory.
+    Inventory(Inventory),
+    /// These records.
+    Records(Vec<Record>),
+}
+
+/// What changes something outside. Each may be the last before a crash, and each may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write the inventory, where it differs.
+    Inventory(Inventory),
+    /// Write the announcement into the Secret.
+    Announce(Announcement),
+    /// Write the announcement of a load that makes no roles into the status.
+    Say(Said),
+    /// Write the roles into the status whose keys are to be looked for after a crash.
+    SayRoles(BTreeSet<String>),
+    /// Send the document.
+    Load,
+    /// Rotate the key of a role whose key no one ever had.
+    Rotate(String),
+    /// Put the keys in hand into the Secret, and say what is still owed, in one write.
+    Store(Announcement),
+    /// Take the keys of roles that are gone out of the Secret.
+    DropKeys(BTreeSet<String>),
+    /// Write into the status that the document is loaded.
+    Record {
+        /// The version of the branch that holds it.
+        version: i64,
+        /// The roles whose keys must be there.
+        roles: BTreeSet<String>,
+    },
+    /// Take the announcement out of the Secret.
+    Clear,
+    /// The load was refused: take its announcement out of the status.
+    Unsay(BTreeSet<String>),
+    /// The load was refused: put the earlier announcement into the Secret, or none.
+    Withdraw(Option<Announcement>),
+}
+
+impl Effect {
+    /// As traces name it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Inventory(_) => "inventory",
+            Self::Announce(_) => "announce",
+            Self::Say(_) => "say",
+            Self::SayRoles(_) => "say-roles",
+            Self::Load => "load",
+            Self::Rotate(_) => "rotate",
+            Self::Store(_) => "store",
+            Self::DropKeys(_) => "drop-keys",
+            Self::Record { .. } => "record",
+            Self::Clear => "clear",
+            Self::Unsay(_) => "unsay",
+            Self::Withdraw(_) => "withdraw",
+        }
+    }
+}
+
+/// What came of an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Performed {
+    /// It is done.
+    Done,
+    /// The document was loaded, and made these roles, whose keys are in hand.
+    Loaded {
+        /// The version of the branch that the load made.
+        version: i64,
+        /// Full ids of the roles.
+        roles: BTreeSet<String>,
+    },
+    /// The document was certainly not loaded.
+    Refused,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Find something out.
+    Learn(Question),
+    /// Change something.
+    Do(Effect),
+    /// It is over.
+    Finish(Verdict),
+}
+
+/// How a run ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The branch holds the document.
+    Loaded {
+        /// The version that holds it.
+        version: i64,
+        /// How that is known.
+        how: Known,
+    },
+    /// The load was refused, and nothing of it is announced any more.
+    Refused,
+    /// An earlier load may still go on in another branch.
+    Wait {
+        /// That branch.
+        branch: String,
+        /// After so many seconds it can't.
+        seconds: u64,
+    },
+}
+
+/// How it is known that a document is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It was loaded just now.
+    Answered,
+    /// An earlier load of it happened.
+    Found,
+    /// It was loaded just now, perhaps once more: what became of an earlier try can't be read.
+    Again,
+}
+
+/// What must be so before a document may be loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Checked {
+    /// The identity owns the branch.
+    pub owned: bool,
+    /// The keys fit into the Secret.
+    pub room: bool,
+    /// What the load deletes may be deleted.
+    pub may_delete: bool,
+}
+
+/// What is known of an announced load by looking. Each look is to be older than the next.
+#[derive(Clone, Debug, Default)]
+pub struct Looked {
+    /// It may be looked at.
+    pub may: bool,
+    /// Which owed roles exist.
+    pub roles: Option<BTreeMap<String, Origin>>,
+    /// The versions of its branch.
+    pub versions: Option<Vec<BranchVersion>>,
+    /// The absent ones were looked at once more.
+    pub again: bool,
+    /// Roles whose keys another object keeps.
+    pub elsewhere: Option<BTreeSet<String>>,
+}
+
+/// What is known before a load, of what it may make. The roles are looked at before the version, or one that a stranger
+/// makes in between would be taken for one of the operator's.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// The roles that exist already.
+    pub roles: Option<BTreeMap<String, Origin>>,
+    /// The version of the branch, as far as it can be read.
+    #[expect(clippy::option_option, reason = "not looked at, and looked at and not there, are two things")]
+    pub version: Option<Option<i64>>,
+    /// Keys may be put into the Secret.
+    pub same_server: bool,
+}
+
+/// What is known of the inventory.
+#[derive(Clone, Debug, Default)]
+pub struct Inventoried {
+    /// As it was before this run.
+    pub before: Option<Inventory>,
+    /// As it was last written.
+    pub stands: Option<Inventory>,
+    /// Records of the document that don't exist.
+    pub absent: Option<Vec<Record>>,
+    /// The version of the branch after that look.
+    pub version: Option<i64>,
+    /// When loads happened.
+    pub times: Option<Vec<BranchVersion>>,
+    /// The load is announced in it.
+    pub announced: bool,
+    /// What became of the load is written down, or of the refusal.
+    pub resolved: bool,
+}
+
+/// This run's announcement.
+#[derive(Clone, Debug)]
+pub struct Announced {
+    /// What was announced; in the Secret or in the status.
+    pub announcement: Announcement,
+    /// Of an earlier load whose outcome is not known.
+    pub carried: Option<Announcement>,
+    /// The roles stand in the status, too.
+    pub said: bool,
+}
+
+/// What came of this run's load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is this version, and made these roles.
+    Loaded(i64, BTreeSet<String>),
+    /// It was refused.
+    Refused {
+        /// The status says nothing of it any more.
+        unsaid: bool,
+        /// Nor does the Secret.
+        withdrawn: bool,
+    },
+}
+
+/// All that a decision depends on. What is none is not known, or not any more.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// What is asked for.
+    pub request: Request,
+    /// Seconds since 1970.
+    pub now: i64,
+    /// The announcement in the Secret.
+    pub pending: Option<Announcement>,
+    /// The announcement in the status.
+    pub said: Option<Said>,
+    /// Full ids of the roles, of those that are known, made or owed, whose keys are in the Secret.
+    pub stored: BTreeSet<String>,
+    /// What was asked and answered with yes.
+    pub checked: Checked,
+    /// Of the announcement that is being resolved.
+    pub looked: Looked,
+    /// The versions of the branch, for the announcement in the status.
+    #[expect(clippy::option_option, reason = "not looked at, and looked at and not there, are two things")]
+    pub said_versions: Option<Option<Vec<BranchVersion>>>,
+    /// Roles that the load may take away.
+    pub may_go: Option<BTreeMap<String, Origin>>,
+    /// Before the load.
+    pub before: Before,
+    /// What is known of the inventory.
+    pub inventory: Inventoried,
+    /// What this run announced.
+    pub announced: Option<Announced>,
+    /// What became of an earlier try can't be read.
+    pub repeated: bool,
+    /// What came of its load.
+    pub answer: Option<Answer>,
+    /// Roles whose keys are in hand and nowhere else.
+    pub in_hand: BTreeSet<String>,
+    /// The roles that the load took away.
+    pub gone: Option<BTreeSet<String>>,
+    /// Their keys are out of the Secret.
+    pub dropped: bool,
+    /// The status says that it is loaded, as this version.
+    pub recorded: Option<(i64, Known)>,
+    /// Roles whose keys this run stored.
+    pub created: BTreeSet<String>,
+    /// Roles that were announced at some time: what of them has no key in the end was not made by the operator.
+    pub ever_owed: BTreeSet<String>,
+    /// Those that an earlier look found to be perhaps the operator's.
+    pub unclear: BTreeSet<String>,
+}
+
+/// What an earlier run left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// Nothing that matters.
+    Nothing,
+    /// Its load may still happen, and its roles stay owed.
+    Open(Announcement),
+    /// A load of the same document may have happened, and can't be looked up.
+    Unreadable,
+    /// A load of the same document happened, as this version.
+    Happened(i64),
+}
+
+impl View {
+    /// A run for a request, of which nothing is known but what the Secret and the status say.
+    pub fn new(request: Request, now: i64, mut pending: Option<Announcement>, said: Option<Said>) -> Self {
+        if let Some(announced) = &mut pending {
+            announced.keep_to_its_branch(&request.account);
+        }
+        let ever_owed = pending.iter().flat_map(|announced| announced.owed.iter().cloned()).collect();
+        Self { request, now, pending, said, ever_owed, ..Self::default() }
+    }
+
+    /// The announcement of this run's load of the document, of roles that don't exist at a version of the branch.
+    pub fn announcement(&self, owed: BTreeSet<String>, version: i64) -> Announcement {
+        let Request { document, inputs, server, branch, loader, .. } = self.request.clone();
+        Announcement {
+            documents: BTreeSet::from([document.clone()]),
+            loaders: BTreeSet::from([loader]),
+            at: self.now,
+            since: version,
+            document,
+            inputs,
+            server,
+            branch,
+            version,
+            owed,
+        }
+    }
+
+    /// The announcement that is to be resolved by looking: an earlier run's, or after the answer what it left owed.
+    pub fn to_resolve(&self) -> Option<&Announcement> {
+        match (&self.announced, &self.answer) {
+            (None, None) => self.pending.as_ref(),
+            (Some(announced), Some(Answer::Loaded(..))) => {
+                // Without an earlier load of unknown outcome, the answer named every role that was made.
+                let resumed = announced.carried.is_some();
+                self.pending.as_ref().filter(|pending| resumed && !pending.owed.is_empty())
+            }
+            _ => None,
+        }
+    }
+
+    /// What is known of the announcement that is to be resolved; none before all of it was looked at.
+    pub fn resolution(&self) -> Option<Resolution> {
+        let announced = self.to_resolve()?;
+        let (Some(roles), Some(versions)) = (&self.looked.roles, &self.looked.versions) else { return None };
+        Some(resolve(announced, roles, versions))
+    }
+
+    /// Whether another object is known to keep the key of a role.
+    pub fn is_elsewhere(&self, role: &String) -> bool {
+        self.looked.elsewhere.iter().any(|kept| kept.contains(role))
+    }
+
+    /// Roles that are perhaps the operator's: no one can tell any more.
+    pub fn all_unclear(&self) -> BTreeSet<String> {
+        let found = self.resolution().unwrap_or_default();
+        self.unclear.union(&found.unclear).cloned().collect()
+    }
+
+    /// What an earlier run left, as far as it was looked at.
+    pub fn earlier(&self) -> Earlier {
+        if let Some(pending) = &self.pending {
+            let happened = self.resolution().and_then(|found| found.happened);
+            let asked =
+                (&pending.document, &pending.inputs) == (&self.request.document, &self.request.inputs);
+            if let (Some(version), true) = (happened, asked) {
+                return Earlier::Happened(version);
+            }
+            let mut left = pending.clone();
+            left.owed.retain(|role| !self.is_elsewhere(role));
+            return if left.owed.is_empty() { Earlier::Nothing } else { Earlier::Open(left) };
+        }
+        let Some(said) = self.said_of_this() else { return Earlier::Nothing };
+        let (Some(Some(versions)), Some(version)) = (&self.said_versions, said.version) else {
+            return Earlier::Unreadable;
+        };
+        let mut announced = self.announcement(BTreeSet::new(), version);
+        // The connection may have got another login since.
+        announced.loaders.extend(said.loader.clone());
+        let happened = resolve(&announced, &BTreeMap::new(), versions).happened;
+        happened.map_or(Earlier::Nothing, Earlier::Happened)
+    }
+
+    /// The announcement in the status, where it is of the same load.
+    pub fn said_of_this(&self) -> Option<&Said> {
+        let same =
+            |said: &&Said| (&said.document, &said.inputs) == (&self.request.document, &self.request.inputs);
+        self.said.as_ref().filter(same)
+    }
+
+    /// The version that holds the document, where it is known to be loaded.
+    pub fn loaded(&self) -> Option<(i64, Known)> {
+        if self.recorded.is_some() {
+            return self.recorded;
+        }
+        match (&self.announced, &self.answer) {
+            (_, Some(Answer::Loaded(version, _))) => {
+                Some((*version, if self.repeated { Known::Again } else { Known::Answered }))
+            }
+            (None, None) => match self.earlier() {
+                Earlier::Happened(version) => Some((version, Known::Found)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The entry of the inventory for a load of the document that is made after a version of the branch.
+    pub fn entry(&self, since: i64) -> InventoriedLoad {
+        let Request { document, server, branch, loader, .. } = self.request.clone();
+        InventoriedLoad { server, branch, document, loader, since, times: None, absent: BTreeMap::new() }
+    }
+
+    /// The known roles that were made by the operator, so that their keys must be there.
+    pub fn still_ours(&self) -> BTreeSet<String> {
+        let unclear = self.all_unclear();
+        let mut known = self.request.known.clone();
+        known.retain(|role| {
+            !self.gone.iter().any(|gone| gone.contains(role))
+                && (self.stored.contains(role) || !self.ever_owed.contains(role) || unclear.contains(role))
+        });
+        known
+    }
+
+    /// Takes the answer to a question.
+    pub fn learned(&mut self, question: Question, fact: Fact) {
+        match (question, fact) {
+            (Question::Ownership, _) => self.checked.owned = true,
+            (Question::Room(_), _) => self.checked.room = true,
+            (Question::MayResolve(_), _) => self.looked.may = true,
+            (Question::OwedRoles(_), Fact::Roles(roles)) => self.looked.roles = Some(roles),
+            (Question::OwedVersions(_), Fact::Versions(versions)) => self.looked.versions = versions,
+            (Question::OwedRolesAgain(_), Fact::Roles(roles)) => {
+                self.looked.roles.get_or_insert_default().extend(roles);
+                self.looked.again = true;
+            }
+            (Question::KeptElsewhere(..), Fact::Ids(roles)) => self.looked.elsewhere = Some(roles),
+            (Question::SaidVersions, Fact::Versions(versions)) => self.said_versions = Some(versions),
+            (Question::Deletions, _) => self.checked.may_delete = true,
+            (Question::RolesThatMayGo, Fact::Roles(roles)) => self.may_go = Some(roles),
+            (Question::Inventory { .. }, Fact::Inventory(inventory)) => {
+                self.inventory.before = Some(inventory.clone());
+                self.inventory.stands = Some(inventory);
+            }
+            (Question::AbsentRecords, Fact::Records(records)) => self.inventory.absent = Some(records),
+            (Question::InventoryVersion, Fact::Versions(versions)) => {
+                self.inventory.version = versions.map(|versions| newest(&versions));
+            }
+            (Question::Roles, Fact::Roles(roles)) => self.before.roles = Some(roles),
+            (Question::Version | Question::VersionIfReadable, Fact::Versions(versions)) => {
+                self.before.version = Some(versions.map(|versions| newest(&versions)));
+            }
+            (Question::SameServer, _) => self.before.same_server = true,
+            (Question::RolesGone(_), Fact::Ids(roles)) => self.gone = Some(roles),
+            (Question::LoadTimes, Fact::Versions(versions)) => self.inventory.times = versions,
+            (question, fact) => debug_assert!(false, "{fact:?} is no answer to {question:?}"),
+        }
+    }
+
+    /// Takes note of an effect, and forgets what it may have changed.
+    pub fn done(&mut self, effect: Effect, performed: Performed) {
+        match effect {
+            Effect::Inventory(inventory) => {
+                let is_over = self.answer.is_some() || self.loaded().is_some();
+                self.inventory.resolved |= is_over;
+                self.inventory.announced |= !is_over;
+                self.inventory.stands = Some(inventory);
+            }
+            Effect::Announce(announcement) => {
+                self.ever_owed.extend(announcement.owed.iter().cloned());
+                let carried = match self.earlier() {
+                    Earlier::Open(earlier) => Some(earlier),
+                    _ => None,
+                };
+                let said = announcement.owed.is_empty() && self.request.known.is_empty();
+                self.unclear = self.all_unclear();
+                self.repeated = self.earlier() == Earlier::Unreadable;
+                self.pending = Some(announcement.clone());
+                self.announced = Some(Announced { announcement, carried, said });
+                self.looked = Looked::default();
+            }
+            Effect::Say(said) => {
+                let announcement = self.announcement(BTreeSet::new(), said.version.unwrap_or(0));
+                self.repeated = self.earlier() == Earlier::Unreadable;
+                self.announced = Some(Announced { announcement, carried: None, said: true });
+            }
+            Effect::SayRoles(_) => self.announced.iter_mut().for_each(|announced| announced.said = true),
+            Effect::Load => match performed {
+                Performed::Loaded { version, roles } => {
+                    self.in_hand.clone_from(&roles);
+                    self.answer = Some(Answer::Loaded(version, roles));
+                }
+                _ => self.answer = Some(Answer::Refused { unsaid: false, withdrawn: false }),
+            },
+            Effect::Rotate(role) => _ = self.in_hand.insert(role),
+            Effect::Store(announcement) => {
+                let keys = std::mem::take(&mut self.in_hand);
+                self.stored.extend(keys.iter().cloned());
+                self.created.extend(keys);
+                self.pending = Some(announcement);
+            }
+            Effect::DropKeys(roles) => {
+                self.stored.retain(|role| !roles.contains(role));
+                self.dropped = true;
+            }
+            Effect::Record { .. } => self.recorded = self.loaded(),
+            Effect::Clear => self.pending = None,
+            Effect::Unsay(_) => {
+                if let Some(Answer::Refused { unsaid, .. }) = &mut self.answer {
+                    *unsaid = true;
+                }
+            }
+            Effect::Withdraw(earlier) => {
+                self.pending = earlier;
+                if let Some(Answer::Refused { withdrawn, .. }) = &mut self.answer {
+                    *withdrawn = true;
+                }
+            }
+        }
+    }
+}
