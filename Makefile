@@ -11,7 +11,7 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs fmt lint deny crds clean-cache cargo programs
+.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs fmt lint deny crds package clean-cache cargo programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ crds: cargo ## Write the CRDs anew from the code
 	  mkdir -p $$folder && rm -f $$folder/*.yaml && cp target/crds/*.yaml $$folder/; \
 	done
 	@ls crds
+
+package: cargo ## The crates that stand alone, as they would be published, built from that
+	cargo package --package conjur-client --package conjur-operator-api
 
 clean-cache: ## Remove the programs that were built for tests and the demo
 	rm -rf "$(CACHE)"/{control-plane,helm,assets,cargo-deny}-*

@@ -74,6 +74,15 @@ pub enum Error {
     Wedged,
 }
 
+/// What users read where a connection of theirs leads where it may not.
+fn host_denied(base: &str) -> String {
+    format!(
+        "connections of a namespace may not lead to {base}. The operator's administrator decides where they may, by \
+         --allow-hosts and --deny-hosts (network.allowHosts and network.denyHosts in the chart's values), or can make a \
+         ClusterConjurConnection"
+    )
+}
+
 /// Stores, then controllers, until told to stop; then what is under way, for a while.
 async fn act(
     client: Client,
@@ -81,7 +90,7 @@ async fn act(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let reach = Reach::new(args.allow_hosts.clone(), args.deny_hosts.clone());
+    let reach = Reach::saying(args.allow_hosts.clone(), args.deny_hosts.clone(), host_denied);
     let mut api_server = BTreeSet::new();
     api_server::learn(&client, &mut api_server, &reach).await;
     let _api_server =
@@ -135,4 +144,17 @@ async fn act(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_connect_somewhere_reads_who_can_change_that() {
+        let message = host_denied("http://127.0.0.1:1");
+        for word in ["http://127.0.0.1:1", "network.allowHosts", "ClusterConjurConnection"] {
+            assert!(message.contains(word), "{message}");
+        }
+    }
 }

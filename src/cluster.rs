@@ -23,10 +23,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::keys::Bundle;
 use crate::{
     api::MANAGER,
-    gate::{Gate, Lane, Parties, Permit, Pull},
+    conjur::Lane,
+    gate::{Gate, Parties, Permit, Pull},
     limits::{API_CALL_DEADLINE, API_READS},
     plan::secret::SecretRead,
     sensitive::Sensitive,

@@ -3,33 +3,71 @@
 //! `docs/architecture.md` has the whole house on one page.
 //!
 //! # How one ConjurSecret is reconciled
-//! A watch, a timer or a wakeup ([`controllers::watches`]) puts the object into the queue of its kind ([`runtime::concurrency`]).
-//! [`runtime::runner`] takes it out, guards it with a deadline and calls [`controllers::secret`], which
-//! observes it from the stores without IO, and asks [`plan::schedule`] whether it is due. If it is, its variables
-//! are fetched through the connection's shared client ([`controllers::connection::pool`], [`conjur`]), together with those
-//! of all other objects that are due; [`plan::secret`] decides what to do about the Secret, [`cluster`] does it,
-//! and [`runtime::report`] says so in the status, where anything changed.
+//! A watch, a timer or a wakeup (`controllers::watches`) puts the object into the queue of its kind (`runtime::concurrency`).
+//! `runtime::runner` takes it out, guards it with a deadline and calls `controllers::secret`, which
+//! observes it from the stores without IO, and asks `plan::schedule` whether it is due. If it is, its variables
+//! are fetched through the connection's shared client (`controllers::connection::pool`, `conjur`), together with those
+//! of all other objects that are due; `plan::secret` decides what to do about the Secret, `cluster` does it,
+//! and `runtime::report` says so in the status, where anything changed.
 
-#[allow(clippy::duplicated_attributes, reason = "each printed column has a type and a path of its own")]
-pub mod api;
-pub mod app;
-mod budget;
-pub mod cli;
-pub mod cluster;
-pub mod conjur;
-pub mod controllers;
-pub mod effect;
-pub mod fair;
-mod gate;
-pub mod heartbeat;
-pub mod heavy;
-pub mod leader;
-pub mod limits;
+mod app;
+mod cli;
+mod cluster;
+mod controllers;
+mod effect;
+mod heartbeat;
+mod heavy;
+mod leader;
+mod limits;
 mod lock;
-pub mod metrics;
-pub mod plan;
-pub mod runtime;
-pub mod segments;
-pub mod sensitive;
-pub mod server;
-pub mod telemetry;
+mod memory_budget;
+mod metrics;
+mod plan;
+mod runtime;
+mod server;
+mod telemetry;
+
+use conjur_client::{budget, fair, gate, segments, sensitive};
+pub use conjur_operator_api as api;
+
+/// The client of Conjur, whose priorities are lanes here: the API server is asked in them, too.
+mod conjur {
+    pub use conjur_client::{Priority as Lane, *};
+}
+
+/// What the program is made of: its arguments, and what each of its commands does.
+pub mod program {
+    pub use crate::{
+        app::run,
+        cli::{Cli, Command, RunArgs},
+        heavy::serve::run as serve_heavy_work,
+        telemetry::init as init_logging,
+    };
+}
+
+/// What fuzzers and tests of the whole reach into. All else is the package's own, so that the compiler sees what is dead.
+pub mod seams {
+    pub use crate::{
+        heavy::{Heavy, Whose, serve},
+        leader::{Record, Seen, decide},
+        limits::Limit,
+        plan::{
+            Failure,
+            connection::{access, check},
+            effect::{announcement::Announcement, evidence::BranchVersion, inventory::Inventory},
+            hash::{document_hash, hash},
+            policy::{
+                document,
+                document_text::{Part, PolicyText},
+                refusal::mended_by,
+                secret_keys::role_keys,
+            },
+            references,
+            schedule::Slots,
+            secret::{
+                sources::{Got, LeftOut, Made, Problem, Sources},
+                template::{self, Light, Text},
+            },
+        },
+    };
+}

@@ -1,4 +1,5 @@
 //! Every budget of the operator, in one place: what one object, one namespace, one server and the whole process may take.
+//! Those of the client of Conjur are its own ([`conjur_client::limits`]).
 //!
 //! `docs/limits.md` says for each what happens at the bound, its flag and its metric; a test compares the two. Shares are
 //! work-conserving: a namespace that is alone gets all of the process's, one among others its turn ([`crate::fair`]).
@@ -10,7 +11,8 @@ mod hits;
 use std::time::Duration;
 
 pub use bucket::{Bucket, Rate};
-pub use hits::{InUse, Limit, hit, hits, in_use, used};
+pub use conjur_client::limits::{CA_BUNDLE_BYTES, LOOKUP_DEADLINE};
+pub use hits::{InUse, Limit, hit, hits, in_use};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -90,15 +92,6 @@ pub const SECRET_DATA_BYTES: usize = 1_048_576;
 /// Variables that all searches of one object may find: the API server takes no more in a Secret that has values.
 pub const FOUND_VARIABLES: usize = 5_000;
 
-/// Large answers that are read or worked on, and the values in them until they are written, for the process.
-pub const ANSWERS_BYTES: usize = 32 * MIB;
-/// An answer up to this size counts for nothing: the connections bound how many there are.
-pub const ANSWER_SMALL: usize = 64 * KIB;
-/// All values of one object together, as they come from Conjur; above [`VALUES_SMALL_BYTES`] they count
-/// among [`ANSWERS_BYTES`].
-pub const VALUES_BYTES: usize = 16 * MIB;
-/// Values of one object up to this, together, count for nothing: thousands of objects wait at once to write theirs.
-pub const VALUES_SMALL_BYTES: usize = 8 * KIB;
 /// Texts of templates and documents that are read from the API server at once, for the process.
 pub const TEXT_READERS: usize = 1;
 /// How long a text waits for its turn to be read before it is given up for now.
@@ -109,47 +102,6 @@ pub const TEXTS_BYTES: usize = 24 * MIB;
 pub const TEXT_SMALL: usize = 8 * KIB;
 /// How long a text waits for its part of [`TEXTS_BYTES`] before it is given up for now.
 pub const TEXTS_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a large answer waits for its part of [`ANSWERS_BYTES`] before it is given up for now.
-pub const ANSWERS_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a large answer or a stream may take while others wait for what it holds.
-pub const ANSWERS_WANTED: Duration = Duration::from_secs(10);
-/// Answers that are read as a stream at once, for the process.
-pub const STREAMS: usize = 16;
-/// A streamed answer up to this size takes no place among [`STREAMS`].
-pub const STREAM_SMALL: usize = 256 * KIB;
-/// One streamed answer: what comes in. Twenty versions of a policy of 10 MiB, and what JSON's escapes add.
-pub const STREAM_BYTES: usize = 512 * MIB;
-/// One list of a server: records that are walked.
-pub const LIST_RECORDS: usize = 1_000_000;
-/// Lists that are kept, for the process; the least recently used goes.
-pub const LISTS_KEPT_BYTES: usize = 32 * MIB;
-/// One list of a server: bytes of what is kept of it. All lists that are being walked or used by someone take together at
-/// most as much again as [`LISTS_KEPT_BYTES`].
-pub const LIST_BYTES: usize = 16 * MIB;
-/// A server's words, as they enter a message.
-pub const WORDS_BYTES: usize = 512;
-/// An id in a server's answer.
-pub const ID_BYTES: usize = 4 * KIB;
-/// Versions of a branch that are read: as many as a server keeps.
-pub const POLICY_VERSIONS: usize = 20;
-/// An answer that is not a success: what is read of it.
-pub const REFUSAL_BYTES: usize = 64 * KIB;
-/// An answer that is held in memory.
-pub const ANSWER_BYTES: usize = 16 * MIB;
-/// An answer that is held in memory: what it weighs once its JSON is read, by its bytes and the number of its records.
-pub const ANSWER_WEIGHT: usize = 24 * MIB;
-/// An answer of a batch of variables; a larger one is asked for by halves.
-pub const BATCH_ANSWER_BYTES: usize = 8 * MIB;
-/// A page of a list; a larger one is asked for by halves.
-pub const PAGE_BYTES: usize = 4 * MIB;
-/// One secret that is fetched alone.
-pub const SECRET_BYTES: usize = 64 * MIB;
-/// A token or a key.
-pub const TOKEN_BYTES: usize = 64 * KIB;
-/// How long a server may ask to be left alone.
-pub const RETRY_AFTER: Duration = Duration::from_secs(600);
-/// How long a server may ask to leave alone a branch that it is loading.
-pub const RETRY_AFTER_LOAD: Duration = Duration::from_secs(60);
 
 /// Clients of Conjur, for the process.
 pub const CLIENTS: usize = 2_000;
@@ -163,35 +115,9 @@ pub const CLIENT_BUSY: Duration = Duration::from_secs(60);
 pub const CREDENTIAL_BYTES: usize = 16 * KIB;
 /// A client certificate, those between it and its authority, and its key, together.
 pub const CLIENT_CERTIFICATE_BYTES: usize = 64 * KIB;
-/// One CA bundle.
-pub const CA_BUNDLE_BYTES: usize = 256 * KIB;
-/// One CA bundle: its PEM blocks.
-pub const CA_BUNDLE_BLOCKS: usize = 512;
 /// Making one client of Conjur, which reads its certificates or the system's: bytes of [`HEAVY_BYTES`] that it counts for.
 pub const CLIENT_MAKING_BYTES: usize = 4 * MIB;
-/// The certificates that the system trusts are read anew after this long, and shared by all clients until then.
-pub const SYSTEM_ROOTS_AGE: Duration = Duration::from_secs(600);
-/// Connections to all Conjur servers together; each client that has something to do has at least one.
-pub const SOCKETS: usize = 384;
-/// Connecting to Conjur, the look-up of its name and the TLS handshake included.
-pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// HTTP/2: what a server may send ahead of being read, on one connection; one answer half of that.
-pub const HTTP2_WINDOW: u32 = 128 * 1024;
-/// HTTP/2: the headers of one answer.
-pub const HTTP2_HEADERS: u32 = 32 * 1024;
-/// HTTP/1: what is read ahead on one connection, and the longest head of an answer.
-pub const HTTP1_BUFFER: usize = 16 * 1024;
-/// HTTP/1: how many headers an answer may have.
-pub const HTTP1_HEADERS: usize = 100;
-/// A connection to Conjur that nothing used for this long is closed.
-pub const SOCKET_IDLE: Duration = Duration::from_secs(15);
 
-/// Names of hosts that connections of namespaces look up at once, for the process: each holds a thread.
-pub const LOOKUPS: usize = 24;
-/// The same for a namespace.
-pub const LOOKUPS_PER_NAMESPACE: usize = 2;
-/// How long a connection waits for a name to be looked up; then it goes by what was found before.
-pub const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 /// The audiences of the Kubernetes API server's own are asked for again after this time.
 pub const OWN_AUDIENCES_AGAIN: Duration = Duration::from_secs(3600);
 /// The addresses of the Kubernetes API server are looked at again after this time.
@@ -212,8 +138,6 @@ pub const BATCH_SIZE: (u32, u32) = (1, 1_000);
 /// A connection's `limits.batchBytes`: at least and at most.
 pub const BATCH_BYTES: (u32, u32) = (256, 10_240);
 
-/// Watches of the API server, for the process.
-pub const WATCHES: usize = 64;
 /// Reads of single objects of the API server at once, for the process: each may have over a megabyte.
 pub const API_READS: usize = 8;
 /// One call to the API server.
@@ -299,12 +223,6 @@ pub const HTTP_HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// One connection for health or metrics, from its beginning to the end of the answer.
 pub const HTTP_DEADLINE: Duration = Duration::from_secs(15);
 
-/// A namespace whose ids were missing or forbidden asks in batches of its own for this long, so that finding out which
-/// they are costs no one else.
-pub const BAD_IDS_APART: Duration = Duration::from_secs(60);
-/// Missing and forbidden ids that a client of Conjur remembers, and looks at again by itself.
-pub const BAD_IDS: usize = 4_096;
-
 /// A document that Conjur refused, where something in Conjur may mend it: looked at, or sent, once in this time.
 pub const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 /// A branch that is missing: looked for once in this time.
@@ -327,8 +245,6 @@ pub const RUNNING_ON_CONNECTION: usize = 1_280;
 pub const RUNNING_SECRETS: usize = 1_536;
 /// Objects of any other kind that are worked on at once, for the process, each kind.
 pub const RUNNING_OTHERS: usize = 192;
-/// How often in a row what is new or changed goes before what is repeated, where both wait.
-pub const URGENT_IN_A_ROW: u32 = 3;
 /// One reconcile of a ConjurSecret.
 pub const SECRET_DEADLINE: Duration = Duration::from_secs(120);
 /// One reconcile of a ConjurPolicy: longer than the longest load, which has a deadline of its own.

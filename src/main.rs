@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use conjur_operator::cli::{Cli, Command, RunArgs};
-use conjur_operator::{api, app, heavy, telemetry};
+use conjur_operator::api;
+use conjur_operator::program::{self, Cli, Command, RunArgs};
 
 /// Gives back what a burst of reconciles needed, which the C library's allocator keeps: docs/benchmarks.md. How it does
 /// so is set in `.cargo/config.toml`.
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run(args),
         Command::Crds => crds(),
-        Command::HeavyWorker { bytes } => heavy::serve::run(bytes).map_err(one_line),
+        Command::HeavyWorker { bytes } => program::serve_heavy_work(bytes).map_err(one_line),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,8 +33,8 @@ fn run(args: RunArgs) -> Result<(), String> {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return Err("another TLS provider is already installed".to_owned());
     }
-    let failures = telemetry::init(args.log_format, args.log_level).map_err(one_line)?;
-    app::run(args, failures).map_err(one_line)
+    let failures = program::init_logging(args.log_format, args.log_level).map_err(one_line)?;
+    program::run(args, failures).map_err(one_line)
 }
 
 fn crds() -> Result<(), String> {

@@ -84,7 +84,6 @@ impl Ready {
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
-    address: SocketAddr,
 }
 
 impl Listener {
@@ -104,13 +103,7 @@ impl Listener {
             }
         }
         .map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Ok(Self { listener })
     }
 
     /// Serves until told to stop, and then for what is being answered, a few seconds at most.
@@ -182,6 +175,10 @@ mod tests {
         "127.0.0.1:0".parse().unwrap()
     }
 
+    fn address_of(listener: &Listener) -> SocketAddr {
+        listener.listener.local_addr().unwrap()
+    }
+
     async fn request(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
@@ -195,7 +192,7 @@ mod tests {
     async fn health_and_metrics_are_served_until_shutdown() {
         let at_health = Listener::bind("health", loopback()).await.unwrap();
         let at_metrics = Listener::bind("metrics", loopback()).await.unwrap();
-        let (health_at, metrics_at) = (at_health.address(), at_metrics.address());
+        let (health_at, metrics_at) = (address_of(&at_health), address_of(&at_metrics));
         let (ready, counted, shutdown) = (Ready::default(), Metrics::new(), CancellationToken::new());
         let routes = health(ready.clone(), Heartbeats::default());
         let running = [
@@ -231,7 +228,7 @@ mod tests {
         let (heartbeats, ready) = (Heartbeats::default(), Ready::default());
         ready.set(true);
         let listener = Listener::bind("health", loopback()).await.unwrap();
-        let (address, shutdown) = (listener.address(), CancellationToken::new());
+        let (address, shutdown) = (address_of(&listener), CancellationToken::new());
         let routes = health_at(ready, heartbeats.clone(), Duration::from_millis(300));
         let running = tokio::spawn(listener.serve(routes, HEALTH, shutdown.clone()));
         let workers = heartbeats.add("workers");

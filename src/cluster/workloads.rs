@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Cluster, Error, call};
 use crate::{
     api::{MANAGER, secret::RolloutKind},
-    gate::Lane,
+    conjur::Lane,
 };
 
 impl Cluster {

@@ -29,7 +29,7 @@ use crate::{
         Reason,
         condition::{READY, is_true},
     },
-    conjur::{Client, Config, Error, Lane, Observer},
+    conjur::{Client, ClientBuilder, Error, Lane},
     heavy::Heavy,
     limits,
     metrics::Kind,
@@ -170,7 +170,11 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
     let client = if let Some(client) = existing {
         client
     } else {
-        let client = make(config, Arc::new(ctx.metrics.clone()), &ctx.heavy).await?;
+        let client = Client::builder(config.clone())
+            .observer(Arc::new(ctx.metrics.clone()))
+            .memory_budget(ctx.clients.memory())
+            .user_agent(USER_AGENT);
+        let client = make(client, &config.party, &ctx.heavy).await?;
         tell_of_client(&client, &Users::of(facts), ctx);
         ctx.clients.put(facts, inputs.clone(), client.clone());
         client
@@ -194,10 +198,12 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
 
 const _: () = assert!(limits::CLIENT_MAKING_BYTES > limits::LIGHT_BYTES, "made on a worker of the runtime");
 
+/// How the operator names itself to servers and proxies.
+const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
 /// Makes a client off the runtime's workers: a hundred certificates are read for it, of a tenant's bundle or of the system.
-async fn make(config: Config, observer: Arc<dyn Observer>, heavy: &Heavy) -> Result<Client, Error> {
-    let party = config.party.clone();
-    heavy.run(&party, limits::CLIENT_MAKING_BYTES, || Client::with_observer(config, observer)).await
+async fn make(client: ClientBuilder, party: &str, heavy: &Heavy) -> Result<Client, Error> {
+    heavy.run(party, limits::CLIENT_MAKING_BYTES, || client.build()).await
 }
 
 /// What `whoami` refuses is the identity itself: its role is gone, say, while its token lives.
@@ -329,7 +335,7 @@ fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conjur::Credentials;
+    use crate::conjur::{Config, Credentials};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_client_is_made_in_the_turn_of_heavy_work() {
@@ -346,8 +352,7 @@ mod tests {
         });
         begun.await.unwrap();
         let config = Config::new("https://conjur".parse().unwrap(), "demo", Credentials::Anonymous);
-        let metrics = Arc::new(crate::metrics::Metrics::default());
-        let mut making = std::pin::pin!(make(config, metrics, &heavy));
+        let mut making = std::pin::pin!(make(Client::builder(config), "", &heavy));
         let waits = tokio::time::timeout(Duration::from_millis(100), &mut making).await;
         assert!(waits.is_err(), "it is made while others have all of the places");
         may_end.send(()).unwrap();

@@ -35,8 +35,8 @@ use super::kinds::Kinds;
 use crate::{
     api::ConnectionId,
     cluster::{self, Cluster},
-    conjur::memory_budget,
     limits::{META_PAGE, UNWATCHED_AGAIN},
+    memory_budget,
     metrics::Kind,
     runtime::Key,
 };

@@ -55,10 +55,7 @@ use self::{
 };
 use super::{Context, connection::access, handle::Listed};
 use crate::{
-    api::{
-        ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus, ConnectionRef, Reason,
-        policy::{LoadMode, PolicyAction},
-    },
+    api::{ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus, ConnectionRef, Reason, policy::PolicyAction},
     conjur::{Lane, PolicyBranch},
     effect::{branch_locks::Made, keys::KeySecret},
     limits::POLICY_DEADLINE,
@@ -143,24 +140,6 @@ impl Listed for ConjurPolicy {
     /// What the operator itself announces and clears in it is none.
     fn is_news(secret: &PartialObjectMeta<Secret>, ctx: &Context) -> bool {
         ctx.key_writes.shown(&Key::of(secret), secret.metadata.resource_version.as_deref())
-    }
-}
-
-impl ConjurPolicy {
-    fn loaded_hash(&self) -> Option<&str> {
-        self.status.as_ref().and_then(|s| s.loaded_hash.as_deref())
-    }
-
-    /// Hash of the document that the status is about.
-    fn answered_hash(&self) -> Option<&str> {
-        match self.spec.action.unwrap_or_default() {
-            PolicyAction::Load => self.loaded_hash(),
-            PolicyAction::DryRun => self.status.as_ref().and_then(|s| s.document_hash.as_deref()),
-        }
-    }
-
-    fn mode(&self) -> LoadMode {
-        self.spec.mode.unwrap_or_default()
     }
 }
 

@@ -16,7 +16,7 @@ mod told;
 mod trouble;
 mod write;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
@@ -24,7 +24,6 @@ use kube::{
     Api, Resource, ResourceExt,
     runtime::{events::EventType, reflector::ObjectRef},
 };
-use tokio::time::Instant;
 
 use self::{
     change_detection::{Before, Looked},

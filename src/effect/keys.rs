@@ -16,8 +16,9 @@ use super::{Subject, evidence};
 use crate::{
     api::{ADOPT_ANNOTATION, OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
     cluster,
-    conjur::{Lane, RoleId, memory_budget},
+    conjur::{Lane, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
+    memory_budget,
     metrics::SecretWrite,
     plan::{
         Failure,

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use conjur_client::{budget::Meter, limits as client};
+
 macro_rules! limits {
     ($($variant:ident = $text:literal),+ $(,)?) => {
         /// A budget that can be met, under the name of its constant in small letters. A closed list, for it is a label.
@@ -82,6 +84,23 @@ impl Limit {
     }
 }
 
+impl Limit {
+    /// What the client of Conjur counts itself, under the same name.
+    fn of_client(self) -> Option<client::Limit> {
+        client::Limit::ALL.iter().copied().find(|limit| limit.as_str() == self.as_str())
+    }
+}
+
+impl Meter for Limit {
+    fn hit(&self) {
+        hit(*self);
+    }
+
+    fn used(&self, change: i64) {
+        used(*self, change);
+    }
+}
+
 struct Tally {
     hits: AtomicU64,
     in_use: AtomicI64,
@@ -103,16 +122,18 @@ pub fn hit(limit: Limit) {
 
 /// How often a budget was met since the start.
 pub fn hits(limit: Limit) -> u64 {
-    tally(limit).map_or(0, |tally| tally.hits.load(Ordering::Relaxed))
+    let own = tally(limit).map_or(0, |tally| tally.hits.load(Ordering::Relaxed));
+    own.saturating_add(limit.of_client().map_or(0, client::hits))
 }
 
 /// How much of a budget is in use.
 pub fn in_use(limit: Limit) -> i64 {
-    tally(limit).map_or(0, |tally| tally.in_use.load(Ordering::Relaxed))
+    let own = tally(limit).map_or(0, |tally| tally.in_use.load(Ordering::Relaxed));
+    own.saturating_add(limit.of_client().map_or(0, client::in_use))
 }
 
 /// More, or less, of a budget is in use, by who counts it anyhow.
-pub fn used(limit: Limit, change: i64) {
+fn used(limit: Limit, change: i64) {
     if let Some(tally) = tally(limit) {
         tally.in_use.fetch_add(change, Ordering::Relaxed);
     }
@@ -155,6 +176,14 @@ mod tests {
             let before = hits(*limit);
             hit(*limit);
             assert!(hits(*limit) > before, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_the_client_counts_is_told_of() {
+        for limit in client::Limit::ALL {
+            let of = Limit::ALL.iter().filter(|own| own.of_client() == Some(*limit)).collect::<Vec<_>>();
+            assert!(of.len() == 1 && of[0].is_metered() == limit.is_metered(), "{limit:?}");
         }
     }
 

@@ -87,6 +87,7 @@ pub enum TargetSeen {
 
 /// What decides whether an object is due.
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
+#[expect(clippy::struct_field_names, reason = "one is named as in the status")]
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
     /// `metadata.generation`.

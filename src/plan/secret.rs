@@ -24,7 +24,7 @@ use kube::Resource;
 
 pub use self::{
     fingerprint::{Fingerprint, FingerprintKey},
-    ownership::{Former, Ownership, former, is_written_for, ownership, refuse_unless_ours},
+    ownership::{Former, former, is_written_for, refuse_unless_ours},
     read::SecretRead,
     types::check_type,
 };

@@ -23,7 +23,8 @@ use crate::{
         Reason, SYNC_NOW_ANNOTATION,
         condition::{State, conditions},
     },
-    conjur::{Lane, memory_budget},
+    conjur::Lane,
+    memory_budget,
     metrics::ReconcileOutcome,
     plan::{Class, Failure, schedule::SyncNow},
 };

@@ -232,11 +232,6 @@ impl Turns {
             self.due.insert((at, key));
         }
     }
-
-    /// How many run.
-    pub fn running(&self) -> usize {
-        self.running.all
-    }
 }
 
 fn is_current(objects: &HashMap<Arc<Key>, Place>, key: &Key, number: u64) -> bool {

@@ -1,5 +1,5 @@
-//! From errors of Conjur and of the API server to what is to happen then. No wildcard arm: a new error must be
-//! thought about here.
+//! From errors of Conjur and of the API server to what is to happen then. A new error must be thought about here: the
+//! client's list may grow, and `tests/it/shape.rs` sees that it is named.
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use futures::future::BoxFuture;
 use crate::{
     api::Reason,
     budget::Taken,
-    cluster,
-    conjur::{self, memory_budget},
+    cluster, conjur, memory_budget,
     plan::{Class, Failure},
 };
 
@@ -86,11 +85,13 @@ impl From<conjur::Error> for Failure {
             conjur::Error::Conflict { retry_after, .. } => {
                 (Class::Waiting(retry_after.unwrap_or(Duration::from_secs(5))), Reason::LoadInProgress)
             }
-            conjur::Error::Config { .. } | conjur::Error::Invalid { .. } => {
-                (Class::Stalled, Reason::InvalidSpec)
-            }
+            conjur::Error::Config { .. }
+            | conjur::Error::Invalid { .. }
+            | conjur::Error::DryRunUnsupported { .. } => (Class::Stalled, Reason::InvalidSpec),
             conjur::Error::TooLarge { .. } => (Class::Stalled, Reason::SecretTooLarge),
-            conjur::Error::Unexpected { .. } => (Class::Transient, Reason::ConjurUnavailable),
+            conjur::Error::NoRoute { .. } | conjur::Error::Unexpected { .. } | _ => {
+                (Class::Transient, Reason::ConjurUnavailable)
+            }
         };
         Failure { class, reason, message }
     }

@@ -6,11 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use conjur_client::sensitive::Sensitive;
 use conjur_operator::{
     api::Reason,
-    heavy::{Heavy, Whose},
-    plan::{Failure, secret::template::Text},
-    sensitive::Sensitive,
+    seams::{Failure, Heavy, Text, Whose},
 };
 
 fn heavy() -> Heavy {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod cluster;
-mod conjur;
 mod heavy;
 mod program;
+mod refusals;
 mod shape;

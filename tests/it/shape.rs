@@ -8,8 +8,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-fn sources(under: &str) -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+/// The crates that stand alone, and the operator's own package; each has a folder `src`.
+const PACKAGES: [&str; 3] = ["", "crates/conjur-client", "crates/conjur-operator-api"];
+
+/// Where the sources of a package lie.
+fn source_folder(package: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(package).join("src")
+}
+
+/// The files of a package below a module, or all of them where none is named, and what stands in each.
+fn sources(package: &str, under: &str) -> Vec<(PathBuf, String)> {
+    let root = source_folder(package);
     let mut found = Vec::new();
     let mut folders = vec![root.join(under)];
     found.extend(
@@ -25,61 +34,31 @@ fn sources(under: &str) -> Vec<(PathBuf, String)> {
             }
         }
     }
-    assert!(!found.is_empty(), "nothing under src/{under}");
+    assert!(!found.is_empty(), "nothing under {package}/src/{under}");
     found
 }
 
+/// The crates know what their manifests name, and the compiler sees to it; within the operator's package this does.
 #[test]
 fn imports_point_one_way() {
-    for (under, forbidden) in [
-        (
-            "api",
-            [
-                "kube::Client",
-                "kube::Api",
-                "hyper",
-                "tokio",
-                "crate::cluster",
-                "crate::conjur",
-                "crate::controllers",
-            ],
-        ),
-        (
-            "plan",
-            [
-                "kube::Client",
-                "kube::Api",
-                "hyper",
-                "tokio",
-                "crate::cluster",
-                "crate::conjur",
-                "crate::controllers",
-            ],
-        ),
-        (
-            "conjur",
-            [
-                "kube::",
-                "k8s_openapi",
-                "crate::api",
-                "crate::plan",
-                "crate::cluster",
-                "crate::controllers",
-                "crate::app",
-            ],
-        ),
+    for word in [
+        "kube::Client",
+        "kube::Api",
+        "hyper",
+        "tokio",
+        "conjur_client",
+        "crate::cluster",
+        "crate::conjur",
+        "crate::controllers",
     ] {
-        for (path, text) in sources(under) {
-            for word in forbidden {
-                let found =
-                    text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
-                assert!(
-                    found.is_none(),
-                    "{} must not know {word}: {}",
-                    path.display(),
-                    found.unwrap_or_default()
-                );
-            }
+        for (path, text) in sources("", "plan") {
+            let found = text.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
+            assert!(
+                found.is_none(),
+                "{} must not know {word}: {}",
+                path.display(),
+                found.unwrap_or_default()
+            );
         }
     }
 }
@@ -89,7 +68,8 @@ fn what_kinds_share_names_none_of_those_that_use_a_connection() {
     // A new kind would have to be named there, too.
     let shared = ["context", "dependencies", "handle", "namespaces", "owned", "watches", "connection"];
     let shared = shared.map(|name| format!("controllers/{name}"));
-    for (path, text) in shared.iter().map(String::as_str).chain(["app"]).flat_map(sources) {
+    for (path, text) in shared.iter().map(String::as_str).chain(["app"]).flat_map(|under| sources("", under))
+    {
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         if path.ends_with("tests.rs") {
             continue;
@@ -102,9 +82,44 @@ fn what_kinds_share_names_none_of_those_that_use_a_connection() {
 }
 
 #[test]
+fn the_crates_know_neither_kubernetes_client_nor_the_operator() {
+    for (package, forbidden) in [
+        ("crates/conjur-client", &["kube", "k8s-openapi", "conjur-operator"][..]),
+        ("crates/conjur-operator-api", &["conjur-client", "conjur-operator", "tokio", "hyper"]),
+    ] {
+        let manifest = source_folder(package).with_file_name("Cargo.toml");
+        let manifest = fs::read_to_string(manifest).unwrap();
+        let named = manifest.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+        let found: Vec<&str> = named.filter(|name| forbidden.contains(name)).collect();
+        assert!(found.is_empty(), "{package} must not depend on {found:?}");
+        assert!(
+            !manifest.contains("kube = ")
+                || manifest.contains(r#"default-features = false, features = ["derive"]"#)
+        );
+    }
+}
+
+/// The compiler asks for no arm: to others the client's errors are a list that may grow.
+#[test]
+fn every_error_of_the_client_is_thought_about() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let errors = fs::read_to_string(root.join("crates/conjur-client/src/error.rs")).unwrap();
+    let (_, errors) = errors.split_once("pub enum Error {").unwrap();
+    let variants = errors.split("\n}\n").next().unwrap().lines().filter_map(|line| line.strip_prefix("    "));
+    let variants = variants.filter_map(|line| line.split_once(" {")).map(|(name, _)| name);
+    let variants: Vec<&str> =
+        variants.filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase())).collect();
+    let thought_about = fs::read_to_string(root.join("src/runtime/failure.rs")).unwrap();
+    for name in &variants {
+        assert!(thought_about.contains(&format!("conjur::Error::{name} {{")), "{name} is not thought about");
+    }
+    assert!(variants.len() >= 14, "{variants:?}");
+}
+
+#[test]
 fn statuses_are_written_in_their_types() {
     // The API server drops a field whose name it does not know, and says nothing.
-    for (path, text) in ["controllers", "runtime"].into_iter().flat_map(sources) {
+    for (path, text) in ["controllers", "runtime"].into_iter().flat_map(|under| sources("", under)) {
         for untyped in ["fields.insert(\"", "Map<String, Value>"] {
             assert!(!text.contains(untyped), "{} has {untyped}", path.display());
         }
@@ -137,9 +152,10 @@ fn every_reason_is_documented() {
 
 #[test]
 fn every_limit_that_is_counted_is_met_somewhere() {
-    let uses = sources("").into_iter().filter(|(path, _)| !path.ends_with("limits/hits.rs"));
+    let all = PACKAGES.into_iter().flat_map(|package| sources(package, ""));
+    let uses = all.filter(|(path, _)| !path.ends_with("limits/hits.rs"));
     let text: String = uses.map(|(_, text)| text).collect();
-    for limit in conjur_operator::limits::Limit::ALL {
+    for limit in conjur_operator::seams::Limit::ALL {
         assert!(text.contains(&format!("Limit::{limit:?}")), "nothing counts {limit:?}");
     }
 }

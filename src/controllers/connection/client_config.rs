@@ -267,12 +267,12 @@ fn token_source(cluster: Cluster, namespace: String, account: ServiceAccountRef)
             let token = cluster.request_token(&namespace, &account.name, &account.audiences).await;
             let token = token.map_err(|error| match error {
                 cluster::Error::NotFound(message) | cluster::Error::Invalid(message) => {
-                    conjur::Error::Config { message }
+                    conjur::Error::config(message)
                 }
-                error => conjur::Error::Unavailable { message: error.to_string() },
+                error => conjur::Error::unavailable(error.to_string()).because(error),
             })?;
             check_token(&namespace, &account.name, &token)
-                .map_err(|failure| conjur::Error::Config { message: failure.message })?;
+                .map_err(|failure| conjur::Error::config(failure.message))?;
             Ok(token)
         }
         .boxed()

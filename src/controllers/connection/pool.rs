@@ -92,6 +92,8 @@ struct Entry {
 pub struct Clients {
     pool: Mutex<Pool>,
     kinds: Arc<Kinds>,
+    /// What all of them may take together.
+    memory: conjur::MemoryBudget,
 }
 
 #[derive(Default)]
@@ -154,7 +156,12 @@ impl Drop for Place<'_> {
 impl Clients {
     /// An empty pool, which wakes a connection that a call found failing.
     pub fn new(kinds: Arc<Kinds>) -> Self {
-        Self { pool: Mutex::default(), kinds }
+        Self { pool: Mutex::default(), kinds, memory: conjur::MemoryBudget::default() }
+    }
+
+    /// What all clients of the process may take together.
+    pub fn memory(&self) -> &conjur::MemoryBudget {
+        &self.memory
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Pool) -> T) -> T {
@@ -562,7 +569,7 @@ mod tests {
     fn a_failing_client_that_nothing_uses_goes_and_what_is_known_of_it_stays() {
         let clients = Clients::new(Kinds::new().0);
         let facts = facts("c");
-        let failure = Failure::from(conjur::Error::Unavailable { message: "no answer".into() });
+        let failure = Failure::from(conjur::Error::unavailable("no answer"));
         for (pause, news) in [(1, true), (2, false), (4, false)] {
             clients.put(&facts, "i".into(), client());
             assert_eq!(matches!(clients.standing(&facts), ConnectionState::Failing(_)), pause > 1);

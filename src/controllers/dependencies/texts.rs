@@ -34,8 +34,8 @@ pub enum Text {
 pub struct Texts {
     /// Uid and resource version; empty where there is no such thing.
     pub version: String,
-    /// By key.
-    pub texts: BTreeMap<String, Text>,
+    /// Each text.
+    pub by_key: BTreeMap<String, Text>,
     read: Option<Instant>,
 }
 
@@ -48,7 +48,8 @@ impl Texts {
     /// Whether these have the keys and are of the version that the watch shows, or were read after `asked`.
     pub(super) fn serve(&self, keys: &BTreeSet<&str>, seen: Option<&str>, asked: Instant) -> bool {
         let Some(read) = self.read else { return false };
-        (read >= asked || seen == Some(&self.version)) && keys.iter().all(|key| self.texts.contains_key(*key))
+        (read >= asked || seen == Some(&self.version))
+            && keys.iter().all(|key| self.by_key.contains_key(*key))
     }
 
     /// How much room they take, about.
@@ -57,12 +58,12 @@ impl Texts {
             Text::Is(text) => text.expose().len(),
             Text::Absent | Text::Binary => 0,
         };
-        self.texts.iter().map(|(key, text)| key.len() + of(text) + 64).sum()
+        self.by_key.iter().map(|(key, text)| key.len() + of(text) + 64).sum()
     }
 
     /// These keys, and those that others have asked for.
     pub(super) fn with(&self, keys: &BTreeSet<&str>) -> BTreeSet<String> {
-        self.texts.keys().cloned().chain(keys.iter().map(|key| (*key).to_owned())).collect()
+        self.by_key.keys().cloned().chain(keys.iter().map(|key| (*key).to_owned())).collect()
     }
 
     /// Reads them.
@@ -92,7 +93,7 @@ impl Texts {
             let text = found.remove(&key).map_or(Text::Absent, text);
             (key, text)
         });
-        Ok(Self { version, texts: texts.collect(), read })
+        Ok(Self { version, by_key: texts.collect(), read })
     }
 }
 
@@ -105,8 +106,8 @@ mod tests {
     #[test]
     fn kept_texts_serve_while_the_watch_shows_their_version_or_they_are_young() {
         let now = Instant::now();
-        let texts = BTreeMap::from([("a".to_owned(), Text::Absent)]);
-        let kept = Texts { version: "u/1".into(), texts, read: Some(now) };
+        let by_key = BTreeMap::from([("a".to_owned(), Text::Absent)]);
+        let kept = Texts { version: "u/1".into(), by_key, read: Some(now) };
         let (a, b) = (BTreeSet::from(["a"]), BTreeSet::from(["a", "b"]));
         let (before, after) =
             (now.checked_sub(Duration::from_secs(1)).unwrap(), now + Duration::from_secs(1));

@@ -6,7 +6,7 @@ use kube::{Resource, runtime::events::EventType};
 use super::{
     claims,
     document::Looked,
-    run::Run,
+    run::{Run, for_client},
     seen::{Say, Seen},
 };
 use crate::{
@@ -108,7 +108,7 @@ impl Run<'_> {
     /// All that a load would be refused for.
     pub async fn plan(&self) -> Result<Planned, Failure> {
         let (branch, document) = (&self.seen.branch, self.content.text.as_str().as_bytes());
-        let mode = self.seen.object.mode().into();
+        let mode = for_client(self.seen.object.mode());
         match self.through.client.dry_run_policy(branch, mode, document).await {
             Ok(DryRun::Valid(changes)) => {
                 let difference = difference(changes);
@@ -130,9 +130,7 @@ impl Run<'_> {
                 }
                 None => self.invalid("policy_invalid", (None, None), None, "it does not say why"),
             }),
-            Err(Error::Invalid { code, message, .. }) if code == "no_dry_run" => {
-                Ok(Planned::Unsupported(message))
-            }
+            Err(Error::DryRunUnsupported { message }) => Ok(Planned::Unsupported(message)),
             Err(error @ Error::Unexpected { status: Some(500), .. }) => {
                 match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
                     Ownership::NotOwner => Ok(Planned::NotOwner(self.not_shown())),
@@ -156,7 +154,7 @@ impl Run<'_> {
             LoadMode::Update | LoadMode::Replace => LoadMode::Update,
         };
         let new = format!("- !variable conjur-operator-asks-what-dry-runs-tell/{}\n", self.seen.owner.uid);
-        match self.through.client.dry_run_policy(&self.seen.branch, mode.into(), new.as_bytes()).await {
+        match self.through.client.dry_run_policy(&self.seen.branch, for_client(mode), new.as_bytes()).await {
             Ok(DryRun::Valid(changes)) => Ok(!changes.created.is_empty()),
             Ok(DryRun::Invalid(_)) => Ok(false),
             Err(error) => Err(self.failed(error)),

@@ -8,7 +8,7 @@ use kube::runtime::events::EventType;
 
 use super::{
     claims, progress,
-    run::{Run, some_roles},
+    run::{Run, for_client, some_roles},
 };
 use crate::{
     api::{
@@ -71,7 +71,7 @@ impl Run<'_> {
             subject: seen.subject(),
             through: self.through,
             branch: &seen.branch,
-            mode: mode.into(),
+            mode: for_client(mode),
             text: self.content.text.as_str().as_bytes(),
             hash: &seen.hash,
             document,

@@ -15,13 +15,11 @@ use crate::{
 };
 
 /// The mode of a spec, as the client has it.
-impl From<LoadMode> for conjur::LoadMode {
-    fn from(mode: LoadMode) -> Self {
-        match mode {
-            LoadMode::Append => Self::Append,
-            LoadMode::Update => Self::Update,
-            LoadMode::Replace => Self::Replace,
-        }
+pub fn for_client(mode: LoadMode) -> conjur::LoadMode {
+    match mode {
+        LoadMode::Append => conjur::LoadMode::Append,
+        LoadMode::Update => conjur::LoadMode::Update,
+        LoadMode::Replace => conjur::LoadMode::Replace,
     }
 }
 

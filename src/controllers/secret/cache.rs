@@ -3,10 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::circles::Circles;
 use crate::{

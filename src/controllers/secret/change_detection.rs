@@ -1,9 +1,8 @@
 //! `changeDetection: Version`: a look at the versions instead of a fetch.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::{
     fetch::{self, Gathered},

@@ -5,10 +5,8 @@ use std::{
     fmt::Write as _,
     hash::{Hash, Hasher},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
-
-use tokio::time::Instant;
 
 use super::{cache::Unconfirmed, trouble::Trouble};
 use crate::{
@@ -263,7 +261,7 @@ impl Gathered<'_> {
             };
             all.push(match through.client.public_keys(kind, &keys.id).await {
                 Ok(lines) => lines,
-                Err(Error::Unexpected { status: Some(404), .. }) => {
+                Err(Error::NoRoute { .. }) => {
                     let message = format!(
                         "{place}: this server keeps no public keys for kind {kind}; ask for those of a user"
                     );

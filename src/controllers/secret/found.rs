@@ -31,7 +31,7 @@ pub fn listen(client: &Client, users: &Users, ctx: &Context) {
     let (kinds, memory, users) = (ctx.kinds.clone(), ctx.memory.clone(), users.clone());
     // Ends when the client does: the channel is its own.
     tokio::spawn(async move {
-        while let Some(ids) = found.recv().await {
+        while let Some(ids) = found.next().await {
             let ids: HashSet<_> = ids.iter().map(|w| w.id.as_str()).collect();
             let state = kinds.secrets.store.state();
             let all = state.iter().filter_map(|secret| secret.0.as_ref().ok());

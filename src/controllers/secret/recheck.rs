@@ -1,9 +1,8 @@
 //! A find that was made with a list from before its object is looked at once more.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::cache::Unconfirmed;
 use super::{

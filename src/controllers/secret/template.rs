@@ -185,7 +185,7 @@ fn read_text(
 ) -> Result<Arc<Sensitive<String>>, Failure> {
     let message = match read.filter(|read| !read.version.is_empty()) {
         None => format!("{source}, where a template is to be, does not exist; create it, or correct"),
-        Some(read) => match read.texts.get(key) {
+        Some(read) => match read.by_key.get(key) {
             Some(Kept::Is(text)) => return Ok(text.clone()),
             Some(Kept::Binary) => {
                 let message = format!("the template in {source} under the key '{key}' is not text (UTF-8)");

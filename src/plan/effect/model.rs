@@ -185,7 +185,8 @@ fn judge(world: &World, document: &Document, died: bool, scenario: &Scenario) ->
                 return Err(format!("the inventory lists {id}, which another made"));
             }
             let is_unread = died && document.unread().contains(id);
-            if !known && made.by == By::Us && !is_unread && !(unlisted && unclear.contains(id)) {
+            let is_known = known || is_unread || unlisted && unclear.contains(id);
+            if made.by == By::Us && !is_known {
                 return Err(format!("the inventory does not know of {id}"));
             }
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{
     announcement::Announcement,
     faults::fault,
-    view::{Answer, Earlier, Effect, Question, Said, Step, Verdict, View},
+    view::{Answer, Earlier, Effect, Question, Readable, Said, Step, Verdict, View},
 };
 
 /// A load whose caller is gone may go on in the server for as long as a load may take, in seconds.
@@ -135,7 +135,7 @@ fn the_announced_load_is_looked_at(view: &View) -> Option<Step> {
     };
     let absent: BTreeSet<String> =
         announced.owed.iter().filter(|role| !roles.contains_key(*role)).cloned().collect();
-    let happened = versions.as_ref().is_some_and(|versions| announced.any_happened(versions));
+    let happened = matches!(versions, Readable::Yes(versions) if announced.any_happened(versions));
     if happened && !looked.again && !absent.is_empty() && !fault!(NoSecondLook) {
         return Some(Step::Learn(Question::OwedRolesAgain(absent)));
     }
@@ -226,6 +226,7 @@ fn it_is_announced(view: &View) -> Option<Step> {
         let question = if in_secret { Question::Version } else { Question::VersionIfReadable };
         return Some(Step::Learn(question));
     };
+    let version = version.yes();
     if !in_secret {
         // The same load, tried twice, counts from the first.
         let first = view.said_of_this().and_then(|said| said.version);

@@ -252,6 +252,31 @@ pub enum Known {
     Again,
 }
 
+/// What was looked at: whoever may load a branch may still not read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readable<T> {
+    /// It can be read.
+    Yes(T),
+    /// The identity may not.
+    No,
+}
+
+impl<T> Readable<T> {
+    /// What was read.
+    pub fn yes(self) -> Option<T> {
+        match self {
+            Self::Yes(read) => Some(read),
+            Self::No => None,
+        }
+    }
+}
+
+impl<T> From<Option<T>> for Readable<T> {
+    fn from(read: Option<T>) -> Self {
+        read.map_or(Self::No, Self::Yes)
+    }
+}
+
 /// What must be so before a document may be loaded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Checked {
@@ -270,8 +295,8 @@ pub struct Looked {
     pub may: bool,
     /// Which owed roles exist.
     pub roles: Option<BTreeMap<String, Origin>>,
-    /// The versions of its branch; none where they can't be read, and nothing is owed.
-    pub versions: Option<Option<Vec<BranchVersion>>>,
+    /// The versions of its branch; unreadable only where nothing is owed.
+    pub versions: Option<Readable<Vec<BranchVersion>>>,
     /// What follows from both.
     pub found: Option<Resolution>,
     /// The absent ones were looked at once more.
@@ -287,7 +312,7 @@ pub struct Before {
     /// The roles that exist already.
     pub roles: Option<BTreeMap<String, Origin>>,
     /// The version of the branch, as far as it can be read.
-    pub version: Option<Option<i64>>,
+    pub version: Option<Readable<i64>>,
     /// Keys may be put into the Secret.
     pub same_server: bool,
 }
@@ -354,7 +379,7 @@ pub struct View {
     /// Of the announcement that is being resolved.
     pub looked: Looked,
     /// The versions of the branch, for the announcement in the status.
-    pub said_versions: Option<Option<Vec<BranchVersion>>>,
+    pub said_versions: Option<Readable<Vec<BranchVersion>>>,
     /// Roles that the load may take away.
     pub may_go: Option<BTreeMap<String, Origin>>,
     /// Before the load.
@@ -446,8 +471,8 @@ impl View {
     fn resolve(&mut self) {
         let (Some(roles), Some(versions)) = (&self.looked.roles, &self.looked.versions) else { return };
         let found = self.to_resolve().map(|announced| match versions {
-            Some(versions) => resolve(announced, roles, versions),
-            None => Resolution::default(),
+            Readable::Yes(versions) => resolve(announced, roles, versions),
+            Readable::No => Resolution::default(),
         });
         self.looked.found = found;
     }
@@ -469,7 +494,7 @@ impl View {
             let happened = self.resolution().and_then(|found| found.happened);
             match (happened, &self.looked.versions) {
                 (Some(version), _) if self.is_asked(pending) => return Earlier::Happened(version),
-                (_, Some(None)) if self.is_asked(pending) => return Earlier::Unreadable,
+                (_, Some(Readable::No)) if self.is_asked(pending) => return Earlier::Unreadable,
                 _ => {}
             }
             let mut left = pending.clone();
@@ -479,7 +504,7 @@ impl View {
             return if matters { Earlier::Open(left) } else { Earlier::Nothing };
         }
         let Some(said) = self.said_of_this() else { return Earlier::Nothing };
-        let (Some(Some(versions)), Some(version)) = (&self.said_versions, said.version) else {
+        let (Some(Readable::Yes(versions)), Some(version)) = (&self.said_versions, said.version) else {
             return Earlier::Unreadable;
         };
         let mut announced = self.announcement(BTreeSet::new(), version);
@@ -559,7 +584,7 @@ impl View {
                 self.resolve();
             }
             (Question::OwedVersions(_), Fact::Versions(versions)) => {
-                self.looked.versions = Some(versions);
+                self.looked.versions = Some(versions.into());
                 self.resolve();
             }
             (Question::OwedRolesAgain(_), Fact::Roles(roles)) => {
@@ -568,7 +593,7 @@ impl View {
                 self.resolve();
             }
             (Question::KeptElsewhere(..), Fact::Ids(roles)) => self.looked.elsewhere = Some(roles),
-            (Question::SaidVersions, Fact::Versions(versions)) => self.said_versions = Some(versions),
+            (Question::SaidVersions, Fact::Versions(versions)) => self.said_versions = Some(versions.into()),
             (Question::Deletions, _) => self.checked.may_delete = true,
             (Question::RolesThatMayGo, Fact::Roles(roles)) => self.may_go = Some(roles),
             (Question::Inventory { before }, Fact::Inventory(inventory)) => {
@@ -581,7 +606,7 @@ impl View {
             }
             (Question::Roles, Fact::Roles(roles)) => self.before.roles = Some(roles),
             (Question::Version | Question::VersionIfReadable, Fact::Versions(versions)) => {
-                self.before.version = Some(versions.map(|versions| newest(&versions)));
+                self.before.version = Some(versions.map(|versions| newest(&versions)).into());
             }
             (Question::SameServer, _) => self.before.same_server = true,
             (Question::RolesGone(_), Fact::Ids(roles)) => self.gone = Some(roles),

@@ -13,8 +13,10 @@ mod value;
 
 use std::{collections::BTreeMap, fmt};
 
+#[cfg(test)]
+pub use self::build::Missing;
 pub use self::{
-    build::{Data, Got, Made, Missing, Problem},
+    build::{Data, Got, Made, Problem},
     left_out::LeftOut,
 };
 use self::{

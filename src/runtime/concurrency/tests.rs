@@ -122,7 +122,7 @@ fn an_object_runs_once_at_a_time_and_again_after_what_came_meanwhile() {
     turns.line_up(at(8), by_name);
     assert!(turns.begin().is_none() && turns.next_due().is_none());
     turns.ended(&running, Some(at(60)));
-    assert_eq!((turns.running(), turns.next_due()), (0, Some(at(2))));
+    assert_eq!((turns.running.all, turns.next_due()), (0, Some(at(2))));
     turns.line_up(at(2), by_name);
     let running = turns.begin().unwrap();
     turns.ended(&running, Some(at(60)));
@@ -173,7 +173,7 @@ proptest! {
                 owed.remove(&*next);
                 running.push(next);
             }
-            prop_assert!(running.len() <= at_once && turns.running() == running.len());
+            prop_assert!(running.len() <= at_once && turns.running.all == running.len());
         }
         now += Duration::from_secs(9);
         for _ in 0..40 {

@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use conjur_client::sensitive::Sensitive;
+use conjur_client::{Client, Config, Credentials, Freshness, Limits, Priority, VariableId, Wanted};
 use conjur_dev::{Kind, Options, Server};
-use conjur_operator::conjur::{Client, Config, Credentials, Freshness, Lane, Limits, VariableId, Wanted};
-use conjur_operator::sensitive::Sensitive;
 use futures::StreamExt as _;
 use futures::future::join_all;
 
@@ -71,9 +71,10 @@ impl Bench {
         let client = self.client().await;
         let start = Instant::now();
         let parts = self.wanted.chunks(VARIABLES.div_ceil(callers));
-        let fetched =
-            join_all(parts.map(|part| client.fetch_variables(part, Lane::Foreground, Freshness::Remembered)))
-                .await;
+        let fetched = join_all(
+            parts.map(|part| client.fetch_variables(part, Priority::Foreground, Freshness::Remembered)),
+        )
+        .await;
         let values: usize = fetched.iter().flatten().filter(|(_, answer)| answer.is_ok()).count();
         assert_eq!(values, VARIABLES);
         self.finish(format!("batches, {callers} callers"), start)
@@ -97,13 +98,14 @@ impl Bench {
         let missing: Vec<Wanted> = (0..200)
             .map(|number| Wanted::latest(VariableId::new(&format!("missing/{number}")).unwrap()))
             .collect();
-        client.fetch_variables(&missing, Lane::Foreground, Freshness::Remembered).await;
+        client.fetch_variables(&missing, Priority::Foreground, Freshness::Remembered).await;
         self.server.clear_requests();
         let rounds = 500;
         let start = Instant::now();
         join_all((0..callers).map(|_| async {
             for _ in 0..rounds / callers {
-                let answers = client.fetch_variables(&missing, Lane::Foreground, Freshness::Remembered).await;
+                let answers =
+                    client.fetch_variables(&missing, Priority::Foreground, Freshness::Remembered).await;
                 assert!(answers.values().all(Result::is_err));
             }
         }))

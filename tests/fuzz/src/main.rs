@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use conjur_operator::heavy::serve;
+use conjur_operator::seams::serve;
 
 use targets::Target;
 

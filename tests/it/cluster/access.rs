@@ -1,11 +1,8 @@
 //! ClusterConjurConnection: who may use it for what, and that tenants never see each other's answers.
 
+use conjur_client::{Client, Config, Credentials, sensitive::Sensitive};
 use conjur_dev::{ClientCertificates, Options};
-use conjur_operator::{
-    api::{ClusterConjurConnection, ConjurPolicy, ConjurSecret, condition::is_true},
-    conjur::{Client, Config, Credentials},
-    sensitive::Sensitive,
-};
+use conjur_operator::api::{ClusterConjurConnection, ConjurPolicy, ConjurSecret, condition::is_true};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,

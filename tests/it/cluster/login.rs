@@ -2,12 +2,9 @@
 
 use std::fmt::Write as _;
 
+use conjur_client::{Client, Config, Credentials, sensitive::Sensitive};
 use conjur_dev::{ClientCertificates, Options, Server, TlsPem};
-use conjur_operator::{
-    api::{ConjurConnection, ConjurPolicy, ConjurSecret},
-    conjur::{Client, Config, Credentials},
-    sensitive::Sensitive,
-};
+use conjur_operator::api::{ConjurConnection, ConjurPolicy, ConjurSecret};
 use http::Request;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;

@@ -2,12 +2,9 @@
 
 use std::fmt::Write as _;
 
+use conjur_client::{Client, Config, Credentials, LoadMode, PolicyBranch, sensitive::Sensitive};
 use conjur_dev::{Effect, Kind};
-use conjur_operator::{
-    api::{ConjurSecret, condition::find},
-    conjur::{Client, Config, Credentials, LoadMode, PolicyBranch},
-    sensitive::Sensitive,
-};
+use conjur_operator::api::{ConjurSecret, condition::find};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use conjur_operator::conjur::{
-    Client, ClientIdentity, Config, Credentials, Freshness, Lane, Listing, LoadMode, Page, PolicyBranch,
+use conjur_client::sensitive::Sensitive;
+use conjur_client::{
+    Client, ClientIdentity, Config, Credentials, Freshness, Listing, LoadMode, Page, PolicyBranch, Priority,
     RoleId, VariableId, Wanted,
 };
-use conjur_operator::sensitive::Sensitive;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -115,7 +115,7 @@ async fn ask(url: &str, mode: Mode) -> String {
     let Ok(role) = RoleId::from_login("myorg", "host/y") else { return String::new() };
     let Ok(variable) = VariableId::new("apps/a") else { return String::new() };
     let mut said = String::new();
-    let mut tell = |what: Result<(), conjur_operator::conjur::Error>| {
+    let mut tell = |what: Result<(), conjur_client::Error>| {
         said += &what.map_or_else(|error| format!("{:.12}", format!("{error:?}")), |()| "ok".to_owned());
     };
     tell(client.whoami().await.map(drop));
@@ -126,9 +126,9 @@ async fn ask(url: &str, mode: Mode) -> String {
     tell(client.fetch_secret("variable", "apps/a", None).await.map(drop));
     tell(client.public_keys("user", "x").await.map(drop));
     tell(client.rotate_api_key(&role).await.map(drop));
-    tell(client.list_variables(None, Lane::Foreground, Freshness::Remembered).await.map(drop));
+    tell(client.list_variables(None, Priority::Foreground, Freshness::Remembered).await.map(drop));
     let wanted = [Wanted::latest(variable)];
-    let answers = client.fetch_variables(&wanted, Lane::Foreground, Freshness::Remembered).await;
+    let answers = client.fetch_variables(&wanted, Priority::Foreground, Freshness::Remembered).await;
     tell(answers.get(&wanted[0]).cloned().map_or(Ok(()), |answer| answer.map(drop)));
     let loaded = client.load_policy(&branch, LoadMode::Update, b"- !host h\n").await;
     said += if loaded.is_ok() { "ok" } else { "no" };

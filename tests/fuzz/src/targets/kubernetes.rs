@@ -6,11 +6,11 @@ use conjur_operator::api::{
     ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, GoDuration,
     connection::{AccessRule, Settings},
 };
-use conjur_operator::leader::{Record, Seen, decide};
-use conjur_operator::plan::connection::access::{self, Consumer};
-use conjur_operator::plan::schedule::Slots;
-use conjur_operator::plan::secret::sources::Sources;
-use conjur_operator::plan::{connection, references};
+use conjur_operator::seams::Slots;
+use conjur_operator::seams::Sources;
+use conjur_operator::seams::access::{self, Consumer};
+use conjur_operator::seams::{Record, Seen, decide};
+use conjur_operator::seams::{check, references};
 use k8s_openapi::api::coordination::v1::Lease;
 use serde::de::DeserializeOwned;
 
@@ -61,7 +61,7 @@ pub fn specs() -> Read {
 
 /// What a connection's settings come to before anything is asked for by them: also where they lead.
 fn checked(settings: &Settings, rules: Option<&[AccessRule]>) -> String {
-    let read = connection::check(settings, rules);
+    let read = check(settings, rules);
     assert!(
         read.is_err() || references::of_connection(settings, rules).is_ok(),
         "what leads elsewhere passes the check of a connection"

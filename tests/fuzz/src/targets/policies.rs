@@ -1,13 +1,13 @@
 //! Policy documents, and what the operator remembers of them in Secrets that others may write.
 
-use conjur_operator::conjur::{PolicyBranch, RoleId, VariableId};
-use conjur_operator::plan::connection::access;
-use conjur_operator::plan::effect::inventory::Inventory;
-use conjur_operator::plan::effect::{announcement::Announcement, evidence::BranchVersion};
-use conjur_operator::plan::policy::document;
-use conjur_operator::plan::policy::document_text::{Part, PolicyText};
-use conjur_operator::plan::policy::secret_keys::role_keys;
-use conjur_operator::sensitive::Sensitive;
+use conjur_client::sensitive::Sensitive;
+use conjur_client::{PolicyBranch, RoleId, VariableId};
+use conjur_operator::seams::Inventory;
+use conjur_operator::seams::access;
+use conjur_operator::seams::document;
+use conjur_operator::seams::role_keys;
+use conjur_operator::seams::{Announcement, BranchVersion};
+use conjur_operator::seams::{Part, PolicyText};
 
 use super::{Read, word};
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use conjur_client::sensitive::Sensitive;
 use conjur_operator::api::secret::{DataEntry, DataSource, Decode, Extract, Find, Rewrite};
-use conjur_operator::heavy::{Heavy, Whose};
-use conjur_operator::plan::secret::sources::{Got, LeftOut, Made, Problem, Sources};
-use conjur_operator::plan::secret::template::{self, Light, Text};
-use conjur_operator::sensitive::Sensitive;
+use conjur_operator::seams::template::{self, Light, Text};
+use conjur_operator::seams::{Got, LeftOut, Made, Problem, Sources};
+use conjur_operator::seams::{Heavy, Whose};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

@@ -3,7 +3,7 @@
 use conjur_dev::Point;
 use conjur_operator::{
     api::{ConjurConnection, ConjurPolicy},
-    plan::hash::document_hash,
+    seams::document_hash,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;

@@ -1,7 +1,7 @@
 //! A Replace that would delete what can't be had again waits for a person.
 
 use conjur_dev::Kind;
-use conjur_operator::{api::ConjurPolicy, plan::hash::document_hash};
+use conjur_operator::{api::ConjurPolicy, seams::document_hash};
 
 use super::super::{Bench, test};
 use super::{allow_deletions, billing, keys_in, loaded_by_a_stranger, loads, policy, status, version};

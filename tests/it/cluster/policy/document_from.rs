@@ -1,6 +1,6 @@
 //! Documents that lie in ConfigMaps and Secrets.
 
-use conjur_operator::{api::ConjurPolicy, plan::hash::document_hash};
+use conjur_operator::{api::ConjurPolicy, seams::document_hash};
 
 use super::super::{alone, setup::api_requests, test};
 use super::{

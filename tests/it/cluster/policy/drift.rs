@@ -1,7 +1,7 @@
 //! Whether Conjur still holds what the document says.
 
 use conjur_dev::Kind;
-use conjur_operator::{api::ConjurPolicy, plan::hash::document_hash};
+use conjur_operator::{api::ConjurPolicy, seams::document_hash};
 use testbed::wait_for;
 
 use super::super::{

@@ -1,7 +1,7 @@
 //! `action: DryRun` says what a load would change, and loads nothing.
 
 use conjur_dev::Kind;
-use conjur_operator::{api::ConjurPolicy, plan::hash::document_hash};
+use conjur_operator::{api::ConjurPolicy, seams::document_hash};
 
 use super::super::{Bench, alone, setup::condition, test};
 use super::{billing, keys_in, loaded_by_a_stranger, loads, policy, settled, status, version};

@@ -4,7 +4,7 @@
 use conjur_dev::Kind;
 use conjur_operator::{
     api::{ClusterConjurConnection, ConjurPolicy},
-    plan::hash,
+    seams::{document_hash, hash},
 };
 use kube::{
     Api,
@@ -66,7 +66,7 @@ async fn forge(bench: &Bench, name: &str, kind: &str, key: &str, content: &Value
 }
 
 fn server(bench: &Bench) -> String {
-    hash::hash([bench.conjur.url().trim_end_matches('/'), "demo"])
+    hash([bench.conjur.url().trim_end_matches('/'), "demo"])
 }
 
 /// Requests for a branch, or what lies in it.
@@ -189,7 +189,7 @@ fn a_forged_announcement_hands_over_no_key_of_a_branch_that_is_not_granted() {
             bench.keep_secret(key);
         }
         let name = shared_connection(&bench, &["mine"]).await;
-        let sha = hash::document_hash(theirs.as_bytes());
+        let sha = document_hash(theirs.as_bytes());
         let announced = |branch: &str| {
             json!({
                 "document": sha, "inputs": "x", "since": 0, "at": 0, "documents": [sha], "loaders": ["demo:user:admin"],

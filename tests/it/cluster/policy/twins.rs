@@ -1,11 +1,8 @@
 //! Two objects that ask for the same.
 
+use conjur_client::{Client, Config, Credentials, LoadMode, PolicyBranch, sensitive::Sensitive};
 use conjur_dev::Point;
-use conjur_operator::{
-    api::ConjurPolicy,
-    conjur::{Client, Config, Credentials, LoadMode, PolicyBranch},
-    sensitive::Sensitive,
-};
+use conjur_operator::api::ConjurPolicy;
 
 use super::super::{Bench, alone, test};
 use super::{billing, held, keys_in, keys_work, old_host_is_untouched, policy, status, version};

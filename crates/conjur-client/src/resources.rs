@@ -1,0 +1,214 @@
+//! Who am I, what server is this, show and list resources, rotate a role's key.
+//!
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::Error> {
+//! let me = client.whoami().await?;
+//! println!("{} of account {}", me.username, me.account);
+//! if let Some(variable) = client.show_resource("variable", "apps/db/password").await? {
+//!     println!("{} belongs to {}", variable.id, variable.owner);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use http::Method;
+use http::header::{ACCEPT, HeaderValue};
+use serde::Deserialize;
+
+use super::authn::methods::read_key;
+use super::client::Client;
+use super::error::Error;
+use super::http::Call;
+use super::id::{self, RoleId};
+use super::observe::Endpoint;
+use super::response;
+use super::session::{json, longer};
+use super::words::Words;
+use super::{stream, words};
+use crate::sensitive::Sensitive;
+
+/// Whose token it is (`GET whoami`).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct WhoAmI {
+    /// The account.
+    #[serde(deserialize_with = "words::text")]
+    pub account: String,
+    /// The login: `alice`, `host/apps/web`.
+    #[serde(deserialize_with = "words::text")]
+    pub username: String,
+}
+
+/// A resource as it is shown and listed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Resource {
+    /// The full id, `account:kind:id`.
+    pub id: String,
+    /// The full id of its owner.
+    pub owner: String,
+    /// When it was made, as the server writes it.
+    #[serde(deserialize_with = "words::text")]
+    pub created_at: String,
+    /// The full id of the policy that made it; the root policy has none.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// Its annotations.
+    #[serde(default)]
+    pub annotations: Vec<Annotation>,
+    /// Who may do what with it, by permits; owners may do everything.
+    #[serde(default)]
+    pub permissions: Vec<Permission>,
+    /// The kept versions of its value, oldest first, without values.
+    #[serde(default)]
+    pub secrets: Vec<SecretVersion>,
+    /// The CIDRs that a user or host may come from.
+    #[serde(default)]
+    pub restricted_to: Vec<String>,
+}
+
+impl Resource {
+    /// How much memory what is usually kept of it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let policy = self.policy.as_ref().map_or(0, String::len);
+        std::mem::size_of::<Self>() + self.id.len() + self.owner.len() + self.created_at.len() + policy
+    }
+}
+
+/// One permit on a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Permission {
+    /// `read`, `execute`, `update`, `create`, `authenticate`, or any other word.
+    pub privilege: String,
+    /// Who has it.
+    pub role: RoleId,
+    /// The full id of the policy that gave it.
+    #[serde(default)]
+    pub policy: Option<String>,
+}
+
+/// That a value exists.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SecretVersion {
+    /// Its number, from 1.
+    pub version: u32,
+    /// When it ends, as the server writes it.
+    #[serde(default)]
+    pub expires_at: Option<String>,
+}
+
+/// One annotation of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Annotation {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl Client {
+    /// Whose token the client has: `GET whoami`.
+    pub async fn whoami(&self) -> Result<WhoAmI, Error> {
+        let session = self.session();
+        let answer = session
+            .call(&session.get(Endpoint::WhoAmI, "whoami".to_owned()))
+            .await
+            .map_err(|fault| fault.error)?;
+        json(&answer, session.about("whoami", "the right to ask"))
+    }
+
+    /// The server's version: `GET /` with `Accept: application/json`, without a token. `None` where it doesn't say.
+    pub async fn server_version(&self) -> Result<Option<String>, Error> {
+        #[derive(Deserialize)]
+        struct Root {
+            version: Option<Words>,
+        }
+        let session = self.session();
+        let call = Call {
+            headers: vec![(ACCEPT, HeaderValue::from_static("application/json"))],
+            ..session.get(Endpoint::Version, String::new())
+        };
+        let answer = session.transport.send(&call, None).await.map_err(|fault| fault.error)?;
+        match answer.status {
+            200..=299 => {
+                let root = serde_json::from_slice::<Root>(answer.body.expose()).ok();
+                let said = root.and_then(|root| root.version).map(Words::into_string);
+                Ok(said.filter(|said| is_version(said)))
+            }
+            // Servers and proxies that keep the root to themselves are fine otherwise.
+            400..=499 if answer.status != 429 => Ok(None),
+            _ => {
+                Err(response::from_answer(&answer, session.about("the server's version", "the right to ask")))
+            }
+        }
+    }
+
+    /// A resource: `GET resources/{account}/{kind}/{id}`. `None` where it is missing or invisible. Read as a
+    /// stream: a policy's comes with the texts of all its versions.
+    pub async fn show_resource(&self, kind: &str, id: &str) -> Result<Option<Resource>, Error> {
+        let session = self.session();
+        let path =
+            format!("resources/{}/{}/{}", id::segment(&session.account), id::segment(kind), id::segment(id));
+        let call = stream::deadline(session.get(Endpoint::ShowResource, path), longer(&session.limits));
+        let target = format!("{kind} {id}");
+        session.stream(&call, session.about(&target, "the right to see it")).await
+    }
+
+    /// Gives another role a new API key: `PUT authn/{account}/api_key?role=`. The old one is dead at once. Not
+    /// repeated by itself: when the answer is lost, so is the new key, and it must be rotated again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the caller's own role, which a token may not rotate (recordings of `10-credentials`);
+    /// [`Error::NotFound`] where the role is missing or invisible, [`Error::Forbidden`] for a group.
+    pub async fn rotate_api_key(&self, role: &RoleId) -> Result<Sensitive<String>, Error> {
+        let session = self.session();
+        if role.account == session.account && role.login() == session.tokens.login() {
+            // The server's 401 would look like a token that is no longer accepted.
+            return Err(Error::Invalid {
+                code: "own_key".to_owned(),
+                message: format!("{role} is the caller itself, whose own key can't be rotated with a token"),
+                line: None,
+                column: None,
+                missing: None,
+            });
+        }
+        let path =
+            format!("authn/{}/api_key?role={}", id::segment(&session.account), id::query(&role.to_string()));
+        let call =
+            Call { method: Method::PUT, repeatable: false, ..session.get(Endpoint::RotateApiKey, path) };
+        let answer = session.call(&call).await.map_err(|fault| fault.error)?;
+        let target = format!("{} {}", role.kind, role.id);
+        let about = session.about(&target, "the right to rotate its key (or it is of a kind that has none)");
+        read_key(&answer, about)
+    }
+}
+
+/// Longest text that is taken for a version.
+const VERSION_BYTES: usize = 32;
+
+/// Whether a server's word for its version can be one: it stands in a status, which more may read than what else a server
+/// says, so nothing else is taken for it.
+fn is_version(said: &str) -> bool {
+    let mut numbers = said.splitn(3, '.');
+    let is_number =
+        |part: Option<&str>| part.is_some_and(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+    said.len() <= VERSION_BYTES
+        && said.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-'))
+        && is_number(numbers.next())
+        && is_number(numbers.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_looks_like_a_version_is_taken_for_one() {
+        for version in ["1.24.0", "1.21.1-2374", "0.0.dev", "13.5+build-7", "1.0"] {
+            assert!(is_version(version), "{version}");
+        }
+        let long = format!("1.0.{}", "0".repeat(VERSION_BYTES));
+        for other in ["", "1", "hunter2", "v1.2", "1.x", "1.24.0 hunter2", "1.24.0\n", "1.2/3", "1.2é", &long]
+        {
+            assert!(!is_version(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Why an object is as it is: one closed list for conditions, events and metrics.
+//!
+//! ```
+//! use conjur_operator_api::Reason;
+//!
+//! // What a condition says, and what that means.
+//! let reason = Reason::ALL.iter().find(|reason| reason.as_str() == "VariableForbidden");
+//! assert!(reason.is_some_and(|reason| reason.meaning().contains("lacks `execute`")));
+//! ```
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
+        /// The reason of a condition, an event or a counted failure; `docs/reasons.md` says what to do about each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[doc = $doc])+ $name),+ }
+
+        impl Reason {
+            /// Every reason there is, in the order of the documentation.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name),+];
+
+            /// The CamelCase text that stands in conditions, events and metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name)),+ }
+            }
+
+            /// What it means, as the documentation says it.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The Secret holds what Conjur holds.
+    Synced,
+    /// The document is loaded.
+    Loaded,
+    /// What a load would change is in `status.plan`; nothing was loaded (also an event).
+    Planned,
+    /// Conjur no longer holds what the document says (also an event).
+    PolicyDrifted,
+    /// The server was reached, the login worked.
+    Connected,
+    /// `spec.suspend` is true: nothing is read, written or repaired.
+    Suspended,
+    /// A Secret that was edited or deleted by hand was written again (event).
+    DriftRepaired,
+    /// Someone changes the Secret each time it was repaired; it is repaired again, after a pause.
+    Contested,
+    /// A workload was restarted, since the data of its Secret changed (event).
+    RolloutRestarted,
+    /// A workload that is to be restarted does not exist; one that is made now has the new data anyway (event).
+    RolloutTargetNotFound,
+    /// A find brings variables whose ids can't be asked for, or whose keys can't be or are others'; they are left out (event).
+    VariablesLeftOut,
+    /// The API key of a role was rotated since the one that Conjur gave was lost (event).
+    KeyRotated,
+    /// What a ConjurPolicy with `deletionPolicy: Delete` made was removed from Conjur (event).
+    Removed,
+    /// A ConjurPolicy with `deletionPolicy: Delete` is gone, and something that it made is still in Conjur (event).
+    LeftInConjur,
+    /// The connection speaks plain http: secrets cross the network unencrypted (event).
+    InsecureConnection,
+    /// No connection of that name is in the namespace.
+    ConnectionNotFound,
+    /// The connection is there but does not work; its own condition says why.
+    ConnectionNotReady,
+    /// A Secret or key that the connection refers to is missing.
+    CredentialsNotFound,
+    /// A variable is missing, has no value, or is not visible to the connection's identity.
+    VariableNotFound,
+    /// The identity may see a variable, but lacks `execute` on it.
+    VariableForbidden,
+    /// No key would be left: all variables are optional and missing, or nothing was found.
+    NoKeys,
+    /// A value in Conjur is not what the spec takes it for: not JSON, without the property, not base64, or not what
+    /// the Secret's type needs.
+    InvalidValue,
+    /// A ConfigMap, Secret or key that `spec.documentFrom` names is missing.
+    DocumentNotFound,
+    /// A ConfigMap, a Secret or a key that a template is read from is missing.
+    TemplateNotFound,
+    /// The policy branch does not exist, or is not visible to the identity.
+    BranchNotFound,
+    /// A load of the document is under way, and takes some time.
+    Loading,
+    /// Another load of the same branch is under way.
+    LoadInProgress,
+    /// The target Secret is being deleted, or belongs to an object of the same name that is gone.
+    TargetTerminating,
+    /// The Secret that keys are to be merged into does not exist.
+    TargetNotFound,
+    /// Conjur can't be reached or answers with a fault of its own.
+    ConjurUnavailable,
+    /// Conjur, or a proxy in front of it, asks for fewer requests.
+    RateLimited,
+    /// The Kubernetes API server refused or failed a call.
+    ApiServerError,
+    /// The login or API key is wrong.
+    AuthenticationFailed,
+    /// The server's certificate is not trusted, or TLS failed otherwise.
+    TlsFailed,
+    /// The connection leads to a host that the connections of a namespace may not lead to.
+    HostDenied,
+    /// The namespace, or the whole operator, has as many clients of Conjur as it may have at once.
+    TooManyClients,
+    /// The operator has no memory, connection or look-up free for the object now: others use them.
+    OperatorBusy,
+    /// The object does not decode; the API server holds something that the schema would refuse.
+    InvalidObject,
+    /// The spec asks for something that can't be.
+    InvalidSpec,
+    /// The connection does not let the namespace do that: no `access` rule grants it, or `accessMode` forbids it.
+    AccessDenied,
+    /// The target Secret exists and is not the operator's.
+    ForeignSecret,
+    /// A key, label or annotation that is to be merged into a Secret is another's.
+    FieldConflict,
+    /// The data is larger than a Secret may be.
+    SecretTooLarge,
+    /// A template does not parse or does not render.
+    TemplateInvalid,
+    /// The policy document does not parse, or Conjur refused it.
+    PolicyInvalid,
+    /// The identity lacks the privilege to load the branch.
+    PolicyForbidden,
+    /// Another, older ConjurPolicy has the branch, and one of the two Replaces it.
+    BranchTaken,
+    /// To Replace the branch would delete variables that hold values, or hosts or users.
+    DeletionsNotAllowed,
+    /// The server has no dry run, so that no one can say what a load would change.
+    DryRunUnsupported,
+    /// The document makes hosts or users, and `spec.createdRoles` does not say where their keys go.
+    CreatedRolesRequired,
+    /// The identity may load the branch, but does not own it: keys of created roles could be lost for good.
+    NotBranchOwner,
+    /// The Secret with the inventory of what this policy made was edited and can't be read.
+    InventoryUnreadable,
+    /// A role that this policy made has no stored key any more.
+    KeyNotStored,
+    /// Processes that did this object's work died of it, several times, at last alone: it is not tried before an edit or
+    /// an hour.
+    SetAside,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
