@@ -7,6 +7,7 @@
 //! - [`keys`]: the Secret that keeps API keys and the announcement of a load; [`inventory`]: the one that lists what loads made;
 //!   [`own_writes`]: telling the operator's writes of both from others'.
 //! - [`evidence`]: what exists in Conjur.
+//! - [`perform`]: the calls themselves.
 //! - [`branch_locks`]: one load at a time in a branch.
 
 pub mod branch_locks;

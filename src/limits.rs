@@ -129,6 +129,8 @@ pub const TOKEN_REFRESH: (Duration, Duration) = (Duration::from_secs(10), Durati
 pub const TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// A connection's `limits.policyTimeout`: at least and at most.
 pub const POLICY_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(14 * 60));
+/// A load whose caller is gone has ended in Conjur after this: a little more than the longest `policyTimeout`.
+pub const LONGEST_LOAD: Duration = Duration::from_secs(15 * 60);
 /// A connection's `limits.maxConnections`: at least and at most.
 pub const MAX_CONNECTIONS: (u32, u32) = (1, 64);
 /// A connection's `limits.requestsPerSecond`: at least and at most.

@@ -18,13 +18,15 @@ use super::{Context, watches::isolated};
 use crate::{
     api::{MANAGED_LABEL, OWNER_ANNOTATION},
     limits::META_PAGE,
-    runtime::compact,
+    runtime::{Key, compact},
 };
 
 /// What the watch shows.
 enum Shown {
-    /// One was made, changed or deleted.
+    /// One was made or changed.
     Touched(Box<PartialObjectMeta<Secret>>),
+    /// One was deleted.
+    Gone(Box<PartialObjectMeta<Secret>>),
     /// All were listed anew, for the watch was broken: what was deleted meanwhile is not among them.
     ListedAgain,
 }
@@ -35,6 +37,10 @@ pub async fn watch(client: Client, writer: Writer<PartialObjectMeta<Secret>>, ct
     while let Some(shown) = shown.next().await {
         match shown {
             Shown::Touched(secret) => wake_owner(&secret, &ctx),
+            Shown::Gone(secret) => {
+                wake_owner(&secret, &ctx);
+                ctx.key_writes.forget(&Key::of(secret.as_ref()));
+            }
             Shown::ListedAgain => wake_all(&ctx),
         }
     }
@@ -49,9 +55,10 @@ fn secrets(client: Client, writer: Writer<PartialObjectMeta<Secret>>) -> impl St
         .reflect(writer)
         .filter_map(move |result| {
             ready(match isolated("Secret", result) {
-                Some(Ok(
-                    watcher::Event::Apply(o) | watcher::Event::InitApply(o) | watcher::Event::Delete(o),
-                )) => Some(Shown::Touched(Box::new(o))),
+                Some(Ok(watcher::Event::Apply(o) | watcher::Event::InitApply(o))) => {
+                    Some(Shown::Touched(Box::new(o)))
+                }
+                Some(Ok(watcher::Event::Delete(o))) => Some(Shown::Gone(Box::new(o))),
                 // The first list is of a start, where every object has its turn anyway.
                 Some(Ok(watcher::Event::InitDone)) => {
                     std::mem::replace(&mut listed, true).then_some(Shown::ListedAgain)

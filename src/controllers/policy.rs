@@ -3,8 +3,8 @@
 //! # Flow
 //! Find out the document's hash (`document`); see that the branch is not another's (`claims`); look at the
 //! `createdRoles` Secret; load what is not loaded (`load`): see what would be deleted (`deletion_guard`), announce, load, store
-//! the keys, clear the announcement; look for drift in what is loaded (`drift`); then see that every role that this
-//! policy made has its key (`keys`). With `action: DryRun` only what a load would change is asked (`dry_run`).
+//! the keys, record it, clear the announcement; look for drift in what is loaded (`drift`); then see that every role that this
+//! policy made has its key (`lost_keys`). With `action: DryRun` only what a load would change is asked (`dry_run`).
 //!
 //! # Guarantees
 //! - The key of a role that a load made is stored, or can be found out to be owed after a crash at any line.
@@ -13,7 +13,7 @@
 //! - One load at a time per branch.
 //!
 //! # Assumptions
-//! - One replica acts: the Lease, and within it [`Branches`].
+//! - One replica acts: the Lease, and within it `effect::branch_locks`.
 //! - Versions of a branch and roles in it carry the time of the transaction that made them (recordings 701, 702).
 
 mod cache;

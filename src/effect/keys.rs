@@ -33,7 +33,8 @@ use crate::{
     sensitive::Sensitive,
 };
 
-/// Keys that are in hand must reach the Secret: writes are repeated this often, with growing pauses.
+/// Keys that are in hand must reach the Secret, and announcements must before a load: writes are repeated this often, with
+/// growing pauses. After that the roles stay owed, and the next run rotates their keys.
 const STORE_TRIES: u32 = 8;
 
 /// The Secret that keeps the keys, as it was last read or written.
@@ -108,8 +109,8 @@ impl KeySecret {
         self.name.get_or_insert_with(|| default_keys_name(&subject.owner.name));
     }
 
-    /// Writes an announcement, or removes it, and stores keys, in one write. Repeated until it is done, for keys in
-    /// hand are nowhere else.
+    /// Writes an announcement, or removes it, and stores keys, in one write. Repeated up to `STORE_TRIES` times, for keys
+    /// in hand are nowhere else.
     ///
     /// # Errors
     /// Refusals; the API server's, after several tries.
@@ -150,7 +151,14 @@ impl KeySecret {
         keys: &BTreeMap<String, Sensitive<String>>,
         ctx: &Context,
     ) -> Result<Result<(), cluster::Error>, Failure> {
-        let Some(name) = self.name.clone() else { return Ok(Ok(())) };
+        let Some(name) = self.name.clone() else {
+            if announcement.is_none() && keys.is_empty() {
+                return Ok(Ok(()));
+            }
+            let message =
+                "internal error: no Secret is named to keep API keys in; this is a bug in the operator";
+            return Err(Failure::transient(Reason::KeyNotStored, message));
+        };
         if let Some(secret) = &self.secret {
             let what = format!("Secret {}/{name}", subject.owner.namespace);
             refuse_unless_ours(&secret.metadata, subject.owner, &what)?;
@@ -345,7 +353,7 @@ async fn refuse_where_pending(subject: Subject<'_>, name: &str, ctx: &Context) -
     let message = format!(
         "a load was announced in Secret {namespace}/{name}, and its outcome is not yet known: set \
          spec.createdRoles.secretName back to {name} until this is Ready, or remove the key {PENDING_KEY} from it to give up \
-         the keys that it is owed"
+         the API keys that it lists as owed"
     );
     Err(Failure::stalled(Reason::KeyNotStored, message))
 }

@@ -133,16 +133,16 @@ pub struct Asked<'a> {
     pub known: BTreeSet<String>,
     /// The load may take roles away that it does not name.
     pub takes_roles: bool,
-    /// It may delete what can't be had again.
-    pub deletes: bool,
+    /// It may delete what can't be had again, which needs a permission.
+    pub needs_permission: bool,
     /// An inventory is kept of what it makes.
     pub inventoried: bool,
     /// The announcement in the status.
     pub said: Option<Said>,
 }
 
-/// Loads a document, or finds out that an announced load of it happened: the version that holds it, and how that is known. The
-/// caller has the branch's turn.
+/// Loads a document, or finds out that an announced load of it happened: the version that holds it, and how that is known.
+/// `_turn`: the caller has the branch's.
 ///
 /// # Errors
 /// Any that keeps the document from being loaded. An announcement stays as long as the outcome is not known.
@@ -150,6 +150,7 @@ pub async fn load<C: Caller>(
     asked: Asked<'_>,
     keys: &mut KeySecret,
     caller: &mut C,
+    _turn: &Turn,
     ctx: &Context,
 ) -> Result<(i64, Known), Failure> {
     let our_role = RoleId::from_login(&asked.through.account, &asked.through.identity);
@@ -162,7 +163,7 @@ pub async fn load<C: Caller>(
         loader: our_role.map(|role| role.to_string()).unwrap_or_default(),
         makes: asked.document.roles.iter().map(|role| role.id.clone()).collect(),
         known: asked.known.clone(),
-        deletes: asked.deletes,
+        needs_permission: asked.needs_permission,
         inventoried: asked.inventoried,
     };
     let mut view = View::new(request, keys.announcement().cloned(), asked.said.clone());
@@ -188,8 +189,8 @@ pub async fn load<C: Caller>(
         }
         Verdict::Wait { branch, seconds } => {
             let message = format!(
-                "a load into branch {branch} was announced before spec.branch was changed, and it may still be under way: this \
-                 goes on in {seconds} s, when it can't be any more"
+                "a load into branch {branch} was announced before spec.branch was changed, and may still be under way in Conjur; \
+                 this object continues in {seconds} s"
             );
             Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(seconds), message))
         }
@@ -236,6 +237,12 @@ impl<C: Caller> Performer for Load<'_, C> {
                     // Who may load a branch may still not read it; where keys are owed, the branch is owned.
                     Err(Error::NotFound { .. } | Error::Forbidden { .. }) if is_nothing_owed(view) => {
                         Fact::Versions(None)
+                    }
+                    Err(Error::NotFound { .. }) => {
+                        return Err(self.caller.not_owned(&branch, Ownership::NoBranch).await);
+                    }
+                    Err(Error::Forbidden { .. }) => {
+                        return Err(self.caller.not_owned(&branch, Ownership::NotOwner).await);
                     }
                     Err(error) => return Err(self.failed(error)),
                 }
@@ -356,8 +363,8 @@ impl<C: Caller> Load<'_, C> {
         let branch = announced_branch(&announced.branch)?;
         self.caller.check_access_to(&announced.branch).map_err(|failure| Failure {
             message: format!(
-                "pending.json in the createdRoles Secret announces a load into branch {}: {}; or remove that key from the \
-                 Secret to give up the API keys that it says are owed",
+                "pending.json in the createdRoles Secret announces a load into branch {}: {}. To give up \
+                 the API keys that it lists as owed, remove that key from the Secret",
                 announced.branch, failure.message
             ),
             ..failure
@@ -365,7 +372,7 @@ impl<C: Caller> Load<'_, C> {
         // The branch of this load is already held; a second one is not waited for.
         if branch != *self.asked.branch && self.also_there.is_none() {
             let taken = || {
-                let message = format!("another ConjurPolicy is being loaded into branch {branch}");
+                let message = format!("another object is being loaded into branch {branch}");
                 Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message)
             };
             let turn = self.ctx.branches.turns.try_take(&self.caller.loader(&branch));
@@ -494,12 +501,16 @@ fn announced_branch(branch: &str) -> Result<PolicyBranch, Failure> {
 
 fn unresolved(announced: &Announcement, place: &str) -> Failure {
     let logins: Vec<String> = announced.owed.iter().filter_map(|r| login_of(r)).collect();
+    let owed = if logins.is_empty() {
+        String::new()
+    } else {
+        format!(": keys may be owed for {}", logins.join(", "))
+    };
     let message = format!(
-        "a load into branch {} was announced {place}, and its outcome is not known: keys may be owed for {}. Set \
-         spec.connectionRef, spec.branch and the connection back until this is Ready, or remove the key pending.json from \
-         the createdRoles Secret to give those keys up",
+        "a load into branch {} was announced {place}, and its outcome is not known{owed}. Set spec.connectionRef, spec.branch \
+         and the connection back until this is Ready, or remove the key pending.json from the createdRoles Secret to give up \
+         what it lists as owed",
         announced.branch,
-        if logins.is_empty() { "no role".to_owned() } else { logins.join(", ") }
     );
     Failure::stalled(Reason::KeyNotStored, message)
 }

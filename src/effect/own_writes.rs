@@ -1,4 +1,4 @@
-//! The operator's own writes of `createdRoles` Secrets, told from those of others in the watch: an announcement that is made and
+//! The operator's own writes of Secrets that keep keys or an inventory, told from those of others in the watch: an announcement that is made and
 //! taken back must not wake the policy that made it, or a document that Conjur refuses would be loaded for ever.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 
 use crate::runtime::Key;
 
-/// What is known of the versions of each `createdRoles` Secret.
+/// What is known of the versions of each such Secret.
 #[derive(Default)]
 pub struct KeyWrites(Mutex<HashMap<Key, Versions>>);
 
@@ -32,6 +32,14 @@ impl KeyWrites {
     pub fn begin(&self, secret: &Key) -> Writing<'_> {
         self.with(secret, |versions| versions.writing = true);
         Writing { writes: self, secret: secret.clone() }
+    }
+
+    /// The Secret is gone. Of one that is being written more is to come.
+    pub fn forget(&self, secret: &Key) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.get(secret).is_some_and(|versions| !versions.writing) {
+            map.remove(secret);
+        }
     }
 
     /// The watch shows a version. Says whether it is another's; while a write is under way, its end says so.

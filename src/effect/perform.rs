@@ -1,4 +1,7 @@
 //! The calls that change something in Conjur and tell something once. Nothing else makes them.
+//!
+//! Two callers need no announcement: keys that a person permits to rotate (who lost the answer rotates again), and `!delete`
+//! statements of a removal (sent again, they change nothing).
 
 use crate::{
     api::Reason,
@@ -31,9 +34,9 @@ pub async fn rotate(
     through: &ReadyConnection,
     ctx: &Context,
 ) -> Result<Sensitive<String>, Failure> {
-    let id: RoleId = role
-        .parse()
-        .map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))?;
+    let id: RoleId = role.parse().map_err(|e| {
+        Failure::stalled(Reason::PolicyInvalid, format!("{role} is not the full id of a host or user: {e}"))
+    })?;
     through.client.rotate_api_key(&id).await.map_err(|error| match error {
         Error::NotFound { .. } | Error::Forbidden { .. } | Error::Invalid { .. } => {
             let message =

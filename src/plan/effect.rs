@@ -14,7 +14,7 @@
 //! alone. What can still happen stays announced.
 //!
 //! # Guarantees
-//! For a crash before or after any effect, and a load that goes on without its caller, twice in a row (`model` tries them all):
+//! For a crash before or after any effect, and a load that goes on without its caller, twice in a row (`model` tries all pairs):
 //! - the key of each role that a load of the operator made is in the Secret in the end, or the role is named as unclear;
 //! - the key of a role that a stranger made, or another object, is never rotated;
 //! - a document that is loaded is not loaded again;
@@ -22,10 +22,17 @@
 //!
 //! # Assumptions
 //! - One process acts (the Lease), one run at a time in a branch as one identity; Conjur takes one load of a branch at a time.
+//! - A load has ended in Conjur [`LONGEST_LOAD`](crate::limits::LONGEST_LOAD) after it was announced, with its caller or without.
 //! - Versions of a branch, and the records in it, carry the time of the transaction that made them (recordings 701, 702).
 //!
 //! # Caveats
-//! Conjur lists 20 versions of a branch. What was announced before the oldest of them is `unclear`, and is told, not rotated.
+//! - Conjur lists 20 versions of a branch. What was announced before the oldest of them is `unclear`, and is told, not rotated.
+//! - Where the identity may not read versions, a document without hosts is loaded once more after a crash.
+//! - The key of a host that is not read out of the document is lost with the answer of its load.
+//! - A load that a person makes of the same document with the operator's own identity, after a crash, can't be told from its own.
+//!
+//! [`announcement`], [`evidence`], [`inventory`]: the words. [`resolve`]: what became of a load. [`view`]: what is known, and the
+//! steps. [`order`]: which is next. `model`, `faults`: the proof.
 
 pub mod announcement;
 pub mod evidence;

@@ -43,9 +43,9 @@ pub async fn load(
     status: &mut ConjurPolicyStatus,
 ) -> Result<Option<String>, Failure> {
     let Run { seen, ctx, .. } = *run;
-    let Some(_one_at_a_time) = run.turn(status).await? else { return Ok(None) };
+    let Some(turn) = run.turn(status).await? else { return Ok(None) };
     let mut policy = Policy { run, status, drifted };
-    let (version, how) = load::load(run.asked(), kept, &mut policy, ctx).await?;
+    let (version, how) = load::load(run.asked(), kept, &mut policy, &turn, ctx).await?;
     let branch = &seen.branch;
     let message = match how {
         Known::Found => format!("branch {branch} holds the document since its version {version}"),
@@ -78,7 +78,7 @@ impl Run<'_> {
             inputs: &seen.inputs,
             known: seen.known_roles(),
             takes_roles: may_go(mode, deletes),
-            deletes: mode == LoadMode::Replace && !self.deletions_are_allowed(),
+            needs_permission: mode == LoadMode::Replace && !self.deletions_are_allowed(),
             inventoried: seen.object.spec.deletion_policy == Some(DeletionPolicy::Delete),
             said: pending.map(|pending| Said {
                 document: pending.document_hash,

@@ -89,7 +89,7 @@ fn parse(role: &str) -> Result<RoleId, Failure> {
 fn not_stored(seen: &Seen, logins: &[String]) -> Failure {
     let name = seen.object.spec.created_roles.as_ref().map_or("createdRoles", |c| c.secret_name.as_str());
     let message = format!(
-        "no API key is stored any more for {} in Secret {}/{name}. Restore the Secret from where you keep its copy, or let \
+        "no API key is stored for {} in Secret {}/{name}. Restore the Secret from where you keep its copy, or let \
          the keys be rotated, which ends the old ones: kubectl annotate --overwrite -n {} conjurpolicy {} \
          {ROTATE_KEYS_ANNOTATION}={}",
         logins.join(", "),

@@ -1,4 +1,4 @@
-//! A retry is earned (`plan::refusal` decides): a document that Conjur refused is not sent again before something has
+//! A retry is earned (`plan::policy::refusal` decides): a document that Conjur refused is not sent again before something has
 //! changed that could mend it. What is known of that stands in `status.refusal`, so that a restart sends nothing either.
 
 use std::time::Duration;

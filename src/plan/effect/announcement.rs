@@ -1,13 +1,4 @@
-//! Loading a policy document so that no API key is lost and no stranger's key is rotated.
-//!
-//! A load gives the keys of the hosts and users that it makes once, in its answer. Between Conjur's commit and
-//! the operator's record of them a crash is always possible. So a load is **announced** before it: the branch's version and
-//! the roles that did not exist go into the `createdRoles` Secret. Those roles are *owed* a key. Afterwards the
-//! announcement is **resolved** by looking: a version of the branch above the announced one, with the document's
-//! hash, by the operator's role, means that the load happened; an owed role that was made in the same transaction (its
-//! `created_at` equals that version's, recordings 701 and 702; or lies before the version's `finished_at` and its
-//! `policy` is the branch, for a load holds its branch for itself) is the operator's, and its key may be rotated, since no one
-//! ever had it. Any other role is left alone.
+//! A load that is announced before it is made: what the `createdRoles` Secret says of it.
 
 use std::collections::BTreeSet;
 

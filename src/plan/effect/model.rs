@@ -4,7 +4,7 @@
 mod world;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -363,6 +363,49 @@ fn run_all(fault: Option<Fault>) -> Result<u64, String> {
         let threads = [scope.spawn(work), scope.spawn(work)];
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("it never ends".into()))).sum()
     })
+}
+
+/// What lives did from their begin to their end, each once: the names of the effects, and keys that are rotated one after the
+/// other as one.
+fn ways() -> BTreeSet<String> {
+    let mut ways = BTreeSet::new();
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.others.is_empty()) {
+        let [one, two, three] = &scenario.documents;
+        let mut start = World { listed: scenario.listed, seconds: scenario.seconds, ..World::default() };
+        start.keeps_inventory = scenario.keeps_inventory;
+        start.commit_before(one.branch);
+        for first in deaths(&start, one, scenario.late) {
+            let mut early = start.clone();
+            live(&mut early, one, first, &mut Vec::new());
+            for second in deaths(&early, two, scenario.late) {
+                let mut world = early.clone();
+                live(&mut world, two, second, &mut Vec::new());
+                let mut effects = Vec::new();
+                live(&mut world, three, None, &mut effects);
+                let names: Vec<&str> = effects.iter().map(Effect::name).collect();
+                let mut way = format!(" {} ", names.join(" "));
+                while way.contains(" rotate store rotate store ") {
+                    way = way.replace(" rotate store rotate store ", " rotate store ");
+                }
+                ways.insert(way.trim().to_owned());
+            }
+        }
+    }
+    ways
+}
+
+/// The kill tests compare what the operator did with this list.
+#[test]
+fn the_ways_that_the_cluster_is_compared_with_are_the_models() {
+    let listed: BTreeSet<&str> = include_str!("model/ways.txt").lines().collect();
+    let ways = ways();
+    let ways: BTreeSet<&str> = ways.iter().map(String::as_str).filter(|way| !way.is_empty()).collect();
+    let text: Vec<&str> = ways.iter().copied().collect();
+    assert!(
+        listed == ways,
+        "src/plan/effect/model/ways.txt is not current, and should be:\n{}",
+        text.join("\n")
+    );
 }
 
 #[test]

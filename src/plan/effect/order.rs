@@ -1,5 +1,8 @@
 //! The order of a load, on one screen: what must be done before what, so that after a crash between any two steps it is
 //! known what was done.
+//!
+//! The rules stand by priority, not in time. A smooth run is: inventory, announce, roles into the status, load, store the keys,
+//! drop those of roles that are gone, resolve the inventory, record, clear.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +12,8 @@ use super::{
     view::{Answer, Earlier, Effect, Question, Readable, Said, Step, Verdict, View},
 };
 
-/// A load whose caller is gone may go on in the server for as long as a load may take, in seconds.
-const LONGEST_LOAD: i64 = 900;
+/// The same in seconds.
+const LONGEST_LOAD: i64 = crate::limits::LONGEST_LOAD.as_secs().cast_signed();
 
 /// Looks at what it needs: it passes, asks for what is not known, or says what is to be done.
 type Rule = fn(&View) -> Option<Step>;
@@ -24,6 +27,7 @@ pub const ORDER: &[Rule] = &[
     // What an earlier run left.
     roles_can_be_seen_and_their_keys_fit,
     the_announced_load_is_looked_at,
+    the_load_in_the_status_is_looked_at,
     owed_keys_are_rotated,
     a_load_elsewhere_is_waited_for,
     // May it be loaded?
@@ -41,8 +45,9 @@ pub const ORDER: &[Rule] = &[
 
 /// What is to be done next.
 pub fn next(view: &View) -> Step {
-    // The last rule always decides, for what is recorded ends before it.
+    // A rule always decides: what is not loaded is to load, what is loaded to record, and what is recorded or refused ends.
     let step = ORDER.iter().find_map(|rule| rule(view));
+    debug_assert!(step.is_some(), "no rule decides");
     step.unwrap_or(Step::Finish(Verdict::Refused))
 }
 
@@ -114,11 +119,7 @@ fn roles_can_be_seen_and_their_keys_fit(view: &View) -> Option<Step> {
 /// What became of an earlier load: its roles, then the versions of its branch, then those roles again that were absent. In
 /// another order what is made in between would be taken for a stranger's, or for never made.
 fn the_announced_load_is_looked_at(view: &View) -> Option<Step> {
-    let Some(announced) = view.to_resolve().filter(|_| !fault!(ResumedDoesNotLook)) else {
-        let nothing_known = view.announced.is_none() && view.answer.is_none() && view.said_versions.is_none();
-        let said = view.said_of_this().filter(|said| nothing_known && said.version.is_some());
-        return said.filter(|_| view.pending.is_none()).map(|_| Step::Learn(Question::SaidVersions));
-    };
+    let announced = view.to_resolve().filter(|_| !fault!(ResumedDoesNotLook))?;
     let looked = &view.looked;
     if !looked.may {
         return Some(Step::Learn(Question::MayResolve(announced.clone())));
@@ -140,6 +141,13 @@ fn the_announced_load_is_looked_at(view: &View) -> Option<Step> {
         return Some(Step::Learn(Question::OwedRolesAgain(absent)));
     }
     None
+}
+
+/// The same for what the status announces, where the Secret announces nothing.
+fn the_load_in_the_status_is_looked_at(view: &View) -> Option<Step> {
+    let is_first = view.pending.is_none() && view.announced.is_none() && is_to_load(view);
+    let is_known = view.said_of_this().is_some_and(|said| said.version.is_some());
+    (is_first && is_known && view.said_versions.is_none()).then_some(Step::Learn(Question::SaidVersions))
 }
 
 /// A role that an announced load made, and whose key was never stored, has a key that no one ever had.
@@ -164,7 +172,9 @@ fn a_load_elsewhere_is_waited_for(view: &View) -> Option<Step> {
     let Earlier::Open(left) = view.earlier() else { return None };
     let found = view.resolution()?;
     let may_come = left.branch != view.request.branch && found.happened.is_none() && !found.absent.is_empty();
-    let seconds = u64::try_from(left.at + LONGEST_LOAD - view.now).ok().filter(|rest| *rest > 0)?;
+    // Who may write the Secret may have written any time.
+    let rest = left.at.saturating_add(LONGEST_LOAD).saturating_sub(view.now).min(LONGEST_LOAD);
+    let seconds = u64::try_from(rest).ok().filter(|rest| *rest > 0)?;
     may_come.then_some(Step::Finish(Verdict::Wait { branch: left.branch, seconds }))
 }
 
@@ -174,7 +184,7 @@ fn is_to_load(view: &View) -> bool {
 }
 
 fn deletions_are_allowed(view: &View) -> Option<Step> {
-    (is_to_load(view) && view.request.deletes && !view.checked.may_delete)
+    (is_to_load(view) && view.request.needs_permission && !view.checked.may_delete)
         .then_some(Step::Learn(Question::Deletions))
 }
 
@@ -209,10 +219,7 @@ fn it_is_announced(view: &View) -> Option<Step> {
     if !is_to_load(view) || view.announced.is_some() || fault!(LoadedUnannounced) {
         return None;
     }
-    let carried = match view.earlier() {
-        Earlier::Open(earlier) => Some(earlier),
-        _ => None,
-    };
+    let carried = view.carried();
     let in_secret = !view.request.makes.is_empty() || carried.is_some();
     let before = &view.before;
     if !in_secret && view.pending.is_some() && !fault!(SpentAnnouncementStays) {

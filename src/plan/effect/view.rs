@@ -31,7 +31,7 @@ pub struct Request {
     /// Full ids of the hosts and users that earlier loads of the same object made, or were about to make.
     pub known: BTreeSet<String>,
     /// The load may delete what can't be had again, which needs a permission of its own.
-    pub deletes: bool,
+    pub needs_permission: bool,
     /// An inventory is kept of what the load makes.
     pub inventoried: bool,
 }
@@ -72,7 +72,7 @@ pub enum Question {
     Deletions,
     /// Which roles may this load take away, whose keys are stored?
     RolesThatMayGo,
-    /// The inventory; with `before`, where the identity sees all that the branch holds.
+    /// The inventory as it stands. Before the load it is refused where the identity does not own the branch.
     Inventory {
         /// Asked before the load.
         before: bool,
@@ -96,7 +96,7 @@ pub enum Question {
 }
 
 impl Question {
-    /// Whether it is about what an earlier run announced.
+    /// Whether it is asked before anything but what an earlier run announced is looked at.
     pub fn is_of_an_earlier_run(&self) -> bool {
         match self {
             Self::Ownership
@@ -521,6 +521,14 @@ impl View {
             == (&pending.document, &pending.inputs, &pending.server, &pending.branch)
     }
 
+    /// The announcement of an earlier load that may still happen.
+    pub fn carried(&self) -> Option<Announcement> {
+        match self.earlier() {
+            Earlier::Open(earlier) => Some(earlier),
+            Earlier::Nothing | Earlier::Unreadable | Earlier::Happened(_) => None,
+        }
+    }
+
     /// The announcement in the status, where it is of the same load.
     pub fn said_of_this(&self) -> Option<&Said> {
         let same = |said: &&Said| {
@@ -626,10 +634,7 @@ impl View {
             }
             Effect::Announce(announcement) => {
                 self.ever_owed.extend(announcement.owed.iter().cloned());
-                let carried = match self.earlier() {
-                    Earlier::Open(earlier) => Some(earlier),
-                    _ => None,
-                };
+                let carried = self.carried();
                 let said = announcement.owed.is_empty() && self.request.known.is_empty();
                 self.unclear = self.all_unclear();
                 self.repeated = self.earlier() == Earlier::Unreadable;
@@ -650,7 +655,11 @@ impl View {
                     self.inventory.stands = None;
                     self.answer = Some(Answer::Loaded(version, roles));
                 }
-                _ => self.answer = Some(Answer::Refused { unsaid: false, withdrawn: false }),
+                Performed::Refused => {
+                    self.answer = Some(Answer::Refused { unsaid: false, withdrawn: false });
+                }
+                // Nothing is known of it, and what is announced stays.
+                Performed::Done => debug_assert!(false, "a load has an answer"),
             },
             Effect::Rotate(role) => _ = self.in_hand.insert(role),
             Effect::Store(announcement) => {

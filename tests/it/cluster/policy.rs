@@ -27,6 +27,7 @@ mod states;
 mod tenants;
 mod together;
 mod twins;
+mod ways;
 
 use std::collections::BTreeMap;
 

@@ -193,6 +193,11 @@ fn what_tells_something_once_is_called_in_one_place() {
         for call in [".load_policy(", ".rotate_api_key(", ".create_host(", ".set_secret("] {
             assert!(!text.contains(call), "only effect/perform.rs may call {call}: {}", path.display());
         }
+        // A load that is announced, keys that a person permits to rotate, and statements that delete.
+        let may = ["effect/load.rs", "policy/lost_keys.rs", "policy/remove/branch.rs"];
+        if may.iter().all(|may| !path.ends_with(may)) {
+            assert!(!text.contains("perform::"), "nothing is performed but by an effect: {}", path.display());
+        }
     }
 }
 

@@ -240,7 +240,7 @@ impl World {
             loader: LOADER.into(),
             makes: document.makes(),
             known: self.roles.clone(),
-            deletes: document.replaces,
+            needs_permission: document.replaces,
             inventoried: self.keeps_inventory,
         };
         let mut view = View::new(request, self.pending.clone(), self.said.clone());

@@ -9,7 +9,9 @@ use conjur_dev::{Effect, Fault, Kind, Point, When};
 use conjur_operator::api::ConjurPolicy;
 
 use super::super::alone;
-use super::{billing, hold, hosts_document, keys_in, keys_work, old_host_is_untouched, policy, version};
+use super::{
+    billing, hold, hosts_document, keys_in, keys_work, old_host_is_untouched, policy, version, ways,
+};
 
 const ROUNDS: usize = 20;
 const LONGEST: Duration = Duration::from_secs(60);
@@ -18,6 +20,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 fn kills_at_random_moments_lose_no_key() {
     alone(|bench, mut operator| async move {
         billing(&bench).await;
+        let logged = operator.log().len();
         let started = Instant::now();
         let (mut hosts, mut before): (Vec<String>, _) = (Vec::new(), BTreeMap::new());
         for round in 0..ROUNDS {
@@ -65,6 +68,8 @@ fn kills_at_random_moments_lose_no_key() {
             bench.conjur.clear_faults();
         }
         assert!(hosts.len() >= 10, "too few rounds in {LONGEST:?}");
+        let runs = ways::are_the_models(&operator.log()[logged..]);
+        assert!(runs >= hosts.len() / 2, "the log tells of {runs} runs");
         let rotated = bench.conjur.count(Kind::Rotate);
         let loaded = version(&bench, "billing");
         assert!(rotated <= hosts.len() * 2, "{rotated} rotations in {loaded} loads");
