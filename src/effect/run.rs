@@ -6,7 +6,8 @@ use crate::{
         Failure,
         effect::{
             order::next,
-            view::{Effect, Fact, Performed, Question, Step, Verdict, View},
+            step::{Effect, Fact, Performed, Question, Step, Verdict},
+            view::View,
         },
     },
 };

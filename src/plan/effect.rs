@@ -31,7 +31,7 @@
 //! - The key of a host that is not read out of the document is lost with the answer of its load.
 //! - A load that a person makes of the same document with the operator's own identity, after a crash, can't be told from its own.
 //!
-//! [`announcement`], [`evidence`], [`inventory`]: the words. [`resolve`]: what became of a load. [`view`]: what is known, and the
+//! [`announcement`], [`evidence`], [`inventory`]: the words. [`resolve`]: what became of a load. [`view`]: what is known; [`step`]: the
 //! steps. [`order`]: which is next. `model`, `faults`: the proof.
 
 pub mod announcement;
@@ -43,4 +43,5 @@ pub mod lost_keys;
 mod model;
 pub mod order;
 pub mod resolve;
+pub mod step;
 pub mod view;

@@ -25,7 +25,7 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
-        effect::view::{Known, Said},
+        effect::step::{Known, Said},
         policy::{document::DeletionKind, removed_roles::may_go},
     },
     runtime::{Key, Outcome, report},

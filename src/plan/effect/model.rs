@@ -13,7 +13,7 @@ use self::world::{By, Document, Other, World};
 use super::{
     faults::{self, Fault},
     order::next,
-    view::{Effect, Known, Step, Verdict},
+    step::{Effect, Known, Step, Verdict},
 };
 
 /// Whether each moment is tried at which others may act and a load may commit: a build for debugging is slow, and tries some.

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use super::{
     announcement::Announcement,
     faults::fault,
-    view::{Answer, Earlier, Effect, Question, Readable, Said, Step, Verdict, View},
+    step::{Effect, Question, Said, Step, Verdict},
+    view::{Answer, Earlier, Readable, View},
 };
 
 /// The same in seconds.

@@ -8,7 +8,8 @@ use crate::plan::{
         announcement::Announcement,
         evidence::{BranchVersion, Origin},
         inventory::Inventory,
-        view::{Effect, Fact, Performed, Question, Request, Said, View},
+        step::{Effect, Fact, Performed, Question, Request, Said},
+        view::View,
     },
     policy::document::{Record, RecordKind},
 };
