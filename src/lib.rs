@@ -9,6 +9,11 @@
 //! are fetched through the connection's shared client (`controllers::connection::pool`, `conjur`), together with those
 //! of all other objects that are due; `plan::secret` decides what to do about the Secret, `cluster` does it,
 //! and `runtime::report` says so in the status, where anything changed.
+//!
+//! # How one policy document is loaded
+//! `controllers::policy` sees that it may be, and says what is asked for; `effect::load` goes on step by step, and
+//! `plan::effect::order` decides each: what an earlier life left is resolved, the load announced, sent, its keys stored, recorded
+//! in the status and cleared. `plan::effect::model` dies between any two of them.
 
 mod app;
 mod cli;
