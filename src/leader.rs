@@ -23,7 +23,7 @@ use crate::{
     limits,
 };
 
-pub use record::{Decision, Record, Seen, decide};
+pub use record::{Decision, LeaseRecord, Seen, decide};
 
 /// Which Lease, and who the operator is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,7 +230,7 @@ impl Held {
                     .await?
             }
             Some(object) => {
-                let holder = Record::of(&object).holder;
+                let holder = LeaseRecord::of(&object).holder;
                 if holder != identity {
                     let holder = if holder.is_empty() { "none (it was released)".to_owned() } else { holder };
                     return Ok(Renewal::TakenOver(holder));
@@ -278,7 +278,7 @@ impl LeaseClient {
     async fn try_acquire(&self, seen: &mut Seen) -> Result<Attempt, CallError> {
         self.alive(Instant::now())?;
         let object = self.get().await?;
-        let record = object.as_ref().map(Record::of);
+        let record = object.as_ref().map(LeaseRecord::of);
         let since = Instant::now();
         seen.note(record.as_ref(), since);
         if let Decision::Wait(wait) = decide(record.as_ref(), seen, &self.identity, since) {

@@ -54,7 +54,7 @@ pub mod program {
 pub mod seams {
     pub use crate::{
         heavy::{Heavy, Whose, serve},
-        leader::{Record, Seen, decide},
+        leader::{LeaseRecord, Seen, decide},
         limits::Limit,
         plan::{
             Failure,

@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a Lease says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct LeaseRecord {
     /// Empty when it was released.
     pub holder: String,
     /// How long it must be seen unchanged before another may take it.
@@ -22,7 +22,7 @@ pub struct Record {
     pub transitions: i32,
 }
 
-impl Record {
+impl LeaseRecord {
     /// What a Lease says; what it leaves out, as client-go takes it.
     pub fn of(lease: &Lease) -> Self {
         let empty = LeaseSpec::default();
@@ -40,19 +40,19 @@ impl Record {
 /// The record as the operator last saw it, and since when it has been like that.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    last: Option<(Record, Instant)>,
+    last: Option<(LeaseRecord, Instant)>,
 }
 
 impl Seen {
     /// Takes note of a record that was read just now.
-    pub fn note(&mut self, record: Option<&Record>, now: Instant) {
+    pub fn note(&mut self, record: Option<&LeaseRecord>, now: Instant) {
         match (&self.last, record) {
             (Some((last, _)), Some(record)) if last == record => {}
             (_, record) => self.last = record.map(|record| (record.clone(), now)),
         }
     }
 
-    fn since(&self, record: &Record) -> Option<Instant> {
+    fn since(&self, record: &LeaseRecord) -> Option<Instant> {
         self.last.as_ref().filter(|(last, _)| last == record).map(|(_, since)| *since)
     }
 }
@@ -69,7 +69,7 @@ pub enum Decision {
 }
 
 /// Decides from what the Lease says, how long the operator has seen it say so, and who the operator is.
-pub fn decide(record: Option<&Record>, seen: &Seen, me: &str, now: Instant) -> Decision {
+pub fn decide(record: Option<&LeaseRecord>, seen: &Seen, me: &str, now: Instant) -> Decision {
     let Some(record) = record.filter(|record| !record.holder.is_empty()) else { return Decision::Acquire };
     if record.holder == me {
         return Decision::Renew;
@@ -83,7 +83,7 @@ pub fn decide(record: Option<&Record>, seen: &Seen, me: &str, now: Instant) -> D
 
 /// The Lease with the operator as its holder, from now.
 pub(super) fn held(mut lease: Lease, identity: &str, duration: Duration, now: Timestamp) -> Lease {
-    let before = Record::of(&lease);
+    let before = LeaseRecord::of(&lease);
     let spec = lease.spec.get_or_insert_default();
     if before.holder != identity {
         spec.acquire_time = Some(MicroTime(now));
@@ -108,11 +108,11 @@ pub(super) fn released(mut lease: Lease, now: Timestamp) -> Lease {
 mod tests {
     use super::*;
 
-    fn record(holder: &str) -> Record {
-        Record { holder: holder.to_owned(), duration: LEASE, renewed: None, transitions: 0 }
+    fn record(holder: &str) -> LeaseRecord {
+        LeaseRecord { holder: holder.to_owned(), duration: LEASE, renewed: None, transitions: 0 }
     }
 
-    fn seen(record: &Record, since: Instant) -> Seen {
+    fn seen(record: &LeaseRecord, since: Instant) -> Seen {
         let mut seen = Seen::default();
         seen.note(Some(record), since);
         seen
@@ -123,7 +123,7 @@ mod tests {
         let start = Instant::now();
         let after = |millis: u64| start + Duration::from_millis(millis);
         let (other, mine, free) = (record("other"), record("me"), record(""));
-        let short = Record { duration: Duration::from_secs(1), ..record("other") };
+        let short = LeaseRecord { duration: Duration::from_secs(1), ..record("other") };
         let wait = |millis: u64| Decision::Wait(Duration::from_millis(millis));
         let cases = [
             ("there is none", None, Seen::default(), 0, Decision::Acquire),
@@ -148,8 +148,9 @@ mod tests {
     fn a_renewal_starts_the_time_again_and_its_clock_does_not_matter() {
         let start = Instant::now();
         let later = start + Duration::from_secs(14);
-        let first = Record { renewed: Some("1970-01-01T00:00:00Z".parse().unwrap()), ..record("other") };
-        let renewed = Record { renewed: Some("2999-01-01T00:00:00Z".parse().unwrap()), ..record("other") };
+        let first = LeaseRecord { renewed: Some("1970-01-01T00:00:00Z".parse().unwrap()), ..record("other") };
+        let renewed =
+            LeaseRecord { renewed: Some("2999-01-01T00:00:00Z".parse().unwrap()), ..record("other") };
         let mut seen = seen(&first, start);
         seen.note(Some(&first), later);
         assert_eq!(decide(Some(&first), &seen, "me", later), Decision::Wait(Duration::from_secs(1)));
@@ -165,7 +166,7 @@ mod tests {
         let first = held(Lease::default(), "a", LEASE, now);
         let renewed = held(first.clone(), "a", LEASE, "2026-01-01T00:00:02Z".parse().unwrap());
         let taken = held(released(renewed.clone(), now), "b", LEASE, now);
-        let transitions = |lease: &Lease| Record::of(lease).transitions;
+        let transitions = |lease: &Lease| LeaseRecord::of(lease).transitions;
         assert_eq!((transitions(&first), transitions(&renewed), transitions(&taken)), (1, 1, 2));
         let (first, renewed) = (first.spec.unwrap(), renewed.spec.unwrap());
         assert_eq!(first.acquire_time, renewed.acquire_time);
@@ -175,11 +176,11 @@ mod tests {
 
     #[test]
     fn a_lease_that_says_nothing_or_nonsense_is_read_with_bounds() {
-        assert_eq!(Record::of(&Lease::default()), record(""));
+        assert_eq!(LeaseRecord::of(&Lease::default()), record(""));
         for (seconds, expected) in [(-5, 15), (0, 0), (30, 30), (i32::MAX, 60)] {
             let spec = LeaseSpec { lease_duration_seconds: Some(seconds), ..LeaseSpec::default() };
             let lease = Lease { spec: Some(spec), ..Lease::default() };
-            assert_eq!(Record::of(&lease).duration, Duration::from_secs(expected), "{seconds}");
+            assert_eq!(LeaseRecord::of(&lease).duration, Duration::from_secs(expected), "{seconds}");
         }
     }
 }

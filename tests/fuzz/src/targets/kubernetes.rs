@@ -9,7 +9,7 @@ use conjur_operator::api::{
 use conjur_operator::seams::Slots;
 use conjur_operator::seams::Sources;
 use conjur_operator::seams::access::{self, Consumer};
-use conjur_operator::seams::{Record, Seen, decide};
+use conjur_operator::seams::{LeaseRecord, Seen, decide};
 use conjur_operator::seams::{check, references};
 use k8s_openapi::api::coordination::v1::Lease;
 use serde::de::DeserializeOwned;
@@ -84,7 +84,7 @@ pub fn durations() -> Read {
 pub fn leases() -> Read {
     Box::new(|input| {
         let Some(lease) = decoded::<Lease>(input) else { return "no Lease".to_owned() };
-        let (record, mut seen, now) = (Record::of(&lease), Seen::default(), Instant::now());
+        let (record, mut seen, now) = (LeaseRecord::of(&lease), Seen::default(), Instant::now());
         seen.note(Some(&record), now);
         word(&format!("{:?}", decide(Some(&record), &seen, "me", now)))
     })
