@@ -48,10 +48,10 @@ use kube::{
 };
 
 use self::{
-    document::{Content, Looked},
+    document::{Content, HashedDocument},
     retry::Earned,
     run::Run,
-    seen::{Say, Seen, drift_slots, observe},
+    seen::{ObservedPolicy, Say, drift_slots, observe},
 };
 use super::{Context, connection::access, handle::Listed};
 use crate::{
@@ -203,7 +203,7 @@ fn may_begin(object: &ConjurPolicy, ctx: &Context) -> Result<(), Failure> {
 
 async fn observe_and_act(
     object: &ConjurPolicy,
-    looked: Looked,
+    looked: HashedDocument,
     status: &mut ConjurPolicyStatus,
     again: &mut Option<Duration>,
     ctx: &Context,
@@ -227,8 +227,8 @@ async fn observe_and_act(
 }
 
 async fn act(
-    seen: &Seen<'_>,
-    mut looked: Looked,
+    seen: &ObservedPolicy<'_>,
+    mut looked: HashedDocument,
     status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Result<Say, Failure> {
@@ -268,7 +268,12 @@ async fn act(
 }
 
 /// A load makes branches, and what other documents refer to: those that were refused for want of it are tried again.
-fn wake_those_who_wait(loaded: &Seen, content: &Content, status: &ConjurPolicyStatus, ctx: &Context) {
+fn wake_those_who_wait(
+    loaded: &ObservedPolicy,
+    content: &Content,
+    status: &ConjurPolicyStatus,
+    ctx: &Context,
+) {
     let document = &content.document;
     let roles = status.created_roles.iter().flatten();
     let records = document.records.iter().map(|record| record.id.as_str());

@@ -22,15 +22,15 @@ pub struct Notes {
     pub documents: Documents,
     /// Whose the branches are.
     pub claims: Claims,
-    looks: Mutex<HashMap<Key, Look>>,
-    refused: Mutex<HashMap<Key, Refused>>,
+    looks: Mutex<HashMap<Key, Comparison>>,
+    refused: Mutex<HashMap<Key, RefusedPolicy>>,
     /// The servers whose dry runs were seen to name what would change.
     telling: Mutex<HashSet<String>>,
 }
 
 /// When a policy was last compared with Conjur, and what came of it.
 #[derive(Default)]
-struct Look {
+struct Comparison {
     slots: Option<Slots>,
     handled: i128,
     /// The inputs of the last dry run.
@@ -43,7 +43,7 @@ struct Look {
 
 /// Of a policy that Conjur refused.
 #[derive(Default)]
-struct Refused {
+struct RefusedPolicy {
     /// When it was last sent or looked at, and how long before that it counts as looked at.
     looked: Option<(Instant, Duration)>,
     /// When another try was last asked for.
@@ -53,7 +53,7 @@ struct Refused {
 }
 
 impl Notes {
-    fn refused(&self) -> MutexGuard<'_, HashMap<Key, Refused>> {
+    fn refused(&self) -> MutexGuard<'_, HashMap<Key, RefusedPolicy>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,7 +94,7 @@ impl Notes {
         self.refused().remove(key);
     }
 
-    fn with<T>(&self, key: &Key, change: impl FnOnce(&mut Look) -> T) -> T {
+    fn with<T>(&self, key: &Key, change: impl FnOnce(&mut Comparison) -> T) -> T {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         change(looks.entry(key.clone()).or_default())
     }

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt, core::DeserializeGuard};
 
 use super::{
     claimed::Noted,
-    seen::{Seen, load_inputs_by},
+    seen::{ObservedPolicy, load_inputs_by},
 };
 use crate::{
     api::{
@@ -33,7 +33,7 @@ use crate::{
 ///
 /// # Errors
 /// `BranchTaken`, naming it.
-pub fn check(seen: &Seen, ctx: &Context) -> Result<(), Failure> {
+pub fn check(seen: &ObservedPolicy, ctx: &Context) -> Result<(), Failure> {
     let Some(mine) = claim_of_a_load(seen.object, ctx) else { return Ok(()) };
     let age = |policy: &ConjurPolicy| (created(policy), policy.uid().unwrap_or_default());
     let mut earlier: Vec<_> = named_at(&mine.place, ctx)

@@ -9,7 +9,7 @@ use std::{
 use futures::FutureExt;
 use kube::{Api, ResourceExt};
 
-use super::{compact, documents::Known, seen::Seen};
+use super::{compact, documents::KnownDocument, seen::ObservedPolicy};
 use crate::{
     api::{ConjurPolicy, KeySource, Reason, SourceKind, policy::LoadMode},
     controllers::{
@@ -38,7 +38,7 @@ use crate::{
 const WHAT: &str = "the text of the document";
 
 /// A document's hash, and its text where it had to be read.
-pub struct Looked {
+pub struct HashedDocument {
     /// Hex SHA-256.
     pub hash: String,
     /// None where nothing changed since it was last read.
@@ -98,7 +98,7 @@ pub fn watch(object: &ConjurPolicy, failure: Option<&Failure>, ctx: &Context) {
 ///
 /// # Errors
 /// As [`read`].
-pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failure> {
+pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<HashedDocument, Failure> {
     let key = Key::of(object);
     let sources = object.spec.document_from.as_deref().unwrap_or_default();
     let watched = inputs_of(object, &key);
@@ -106,7 +106,7 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
     if sources.is_empty() {
         ctx.policy_notes.documents.forget(&key);
         return match compact::left_out(object) {
-            Some(hash) => Ok(Looked { hash: hash.to_owned(), text: None }),
+            Some(hash) => Ok(HashedDocument { hash: hash.to_owned(), text: None }),
             None => read(object, ctx).await,
         };
     }
@@ -119,7 +119,7 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
             shown.map_or(ctx.inputs.cannot_be_watched(input.kind), |shown| shown != [read])
         });
         if !changed {
-            return Ok(Looked { hash: known.hash, text: None });
+            return Ok(HashedDocument { hash: known.hash, text: None });
         }
     }
     read(object, ctx).await
@@ -129,21 +129,21 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failur
 ///
 /// # Errors
 /// `DocumentNotFound`, naming what is missing; `PolicyInvalid` where it is too large or not UTF-8; the API server's.
-pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<Looked, Failure> {
+pub async fn read(object: &ConjurPolicy, ctx: &Context) -> Result<HashedDocument, Failure> {
     let key = Key::of(object);
     let Some(sources) = &object.spec.document_from else {
         let text = read_in_room(&key.namespace, WHAT, || read_inline(object, ctx).boxed()).await?;
         let hash = hash::document_hash(text.as_str().as_bytes());
-        return Ok(Looked { hash, text: Some(text) });
+        return Ok(HashedDocument { hash, text: Some(text) });
     };
     ctx.policy_notes.documents.forget(&key);
     let namespace = key.namespace.clone();
     let read = || read_sources(sources, &namespace, ctx).boxed();
     let (text, versions) = read_in_room(&namespace, WHAT, read).await?;
     let hash = hash::document_hash(text.as_str().as_bytes());
-    let known = Known { sources: sources.clone(), versions, hash: hash.clone() };
+    let known = KnownDocument { sources: sources.clone(), versions, hash: hash.clone() };
     ctx.policy_notes.documents.with(|all| all.insert(key, known));
-    Ok(Looked { hash, text: Some(text) })
+    Ok(HashedDocument { hash, text: Some(text) })
 }
 
 async fn read_inline(object: &ConjurPolicy, ctx: &Context) -> Result<(PolicyText, usize), Failure> {
@@ -223,7 +223,7 @@ fn missing(index: usize, source: &KeySource, namespace: &str, what: &str) -> Fai
     Failure::waiting(Reason::DocumentNotFound, LOOK_AGAIN, message)
 }
 
-impl Seen<'_> {
+impl ObservedPolicy<'_> {
     /// The document, read (again, where only its hash is known) and parsed.
     ///
     /// # Errors

@@ -9,11 +9,11 @@ use crate::{api::KeySource, runtime::Key};
 
 /// What the documents that lie elsewhere were when they were last read: nothing of their text.
 #[derive(Default)]
-pub struct Documents(Mutex<HashMap<Key, Known>>);
+pub struct Documents(Mutex<HashMap<Key, KnownDocument>>);
 
 /// One document.
 #[derive(Clone)]
-pub struct Known {
+pub struct KnownDocument {
     /// Where it lies.
     pub sources: Vec<KeySource>,
     /// The version of each source.
@@ -24,7 +24,7 @@ pub struct Known {
 
 impl Documents {
     /// Looks at what is known, or changes it.
-    pub fn with<T>(&self, change: impl FnOnce(&mut HashMap<Key, Known>) -> T) -> T {
+    pub fn with<T>(&self, change: impl FnOnce(&mut HashMap<Key, KnownDocument>) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use kube::runtime::events::EventType;
 
 use super::{
-    document::Looked,
+    document::HashedDocument,
     dry_run::Planned,
     load,
     run::Run,
-    seen::{Say, Seen},
+    seen::{ObservedPolicy, Say},
 };
 use crate::{
     api::{
@@ -28,8 +28,8 @@ use crate::{
 /// # Errors
 /// All that a load would be refused for; `DeletionsNotAllowed`.
 pub async fn check(
-    seen: &Seen<'_>,
-    looked: Looked,
+    seen: &ObservedPolicy<'_>,
+    looked: HashedDocument,
     kept: &mut KeySecret,
     status: &mut ConjurPolicyStatus,
     ctx: &Context,

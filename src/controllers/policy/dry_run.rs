@@ -5,9 +5,9 @@ use kube::{Resource, runtime::events::EventType};
 
 use super::{
     claims,
-    document::Looked,
+    document::HashedDocument,
     run::{Run, for_client},
-    seen::{Say, Seen},
+    seen::{ObservedPolicy, Say},
 };
 use crate::{
     api::{
@@ -40,8 +40,8 @@ pub enum Planned {
 /// # Errors
 /// `DryRunUnsupported`; `NotBranchOwner` where Conjur says nothing to this identity; all that a load would be refused for.
 pub async fn dry_run(
-    seen: &Seen<'_>,
-    looked: Looked,
+    seen: &ObservedPolicy<'_>,
+    looked: HashedDocument,
     status: &mut ConjurPolicyStatus,
     ctx: &Context,
 ) -> Result<Say, Failure> {
@@ -89,7 +89,7 @@ pub async fn dry_run(
 }
 
 /// Whether what the status says is not of this document, or may be out of date.
-fn is_due(seen: &Seen, key: &Key, ctx: &Context) -> bool {
+fn is_due(seen: &ObservedPolicy, key: &Key, ctx: &Context) -> bool {
     let (observed, conditions) = seen.object.conditions();
     let planned =
         find(conditions, READY).is_some_and(|c| c.status == "True" && c.reason == Reason::Planned.as_str());

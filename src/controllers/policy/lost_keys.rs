@@ -6,7 +6,7 @@ use kube::{ResourceExt, runtime::events::EventType};
 
 use super::{
     claims,
-    seen::{Seen, failed},
+    seen::{ObservedPolicy, failed},
 };
 use crate::{
     api::{ConjurPolicyStatus, ROTATE_KEYS_ANNOTATION, Reason},
@@ -27,7 +27,7 @@ use crate::{
 /// # Errors
 /// `KeyNotStored`, naming the logins, until the user restores them or permits the rotation.
 pub async fn ensure_keys_stored(
-    seen: &Seen<'_>,
+    seen: &ObservedPolicy<'_>,
     kept: &mut KeySecret,
     status: &mut ConjurPolicyStatus,
     ctx: &Context,
@@ -86,7 +86,7 @@ fn parse(role: &str) -> Result<RoleId, Failure> {
     role.parse().map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))
 }
 
-fn not_stored(seen: &Seen, logins: &[String]) -> Failure {
+fn not_stored(seen: &ObservedPolicy, logins: &[String]) -> Failure {
     let name = seen.object.spec.created_roles.as_ref().map_or("createdRoles", |c| c.secret_name.as_str());
     let message = format!(
         "no API key is stored for {} in Secret {}/{name}. Restore the Secret from where you keep its copy, or let \

@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use jiff::Timestamp;
 
-use super::seen::Seen;
+use super::seen::ObservedPolicy;
 use crate::{
     api::{
         ConjurPolicyStatus, Reason,
@@ -21,7 +21,7 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Waits for a load, or for its turn, and says so in the status where it takes long.
 pub async fn shown<T>(
     load: impl Future<Output = T>,
-    seen: &Seen<'_>,
+    seen: &ObservedPolicy<'_>,
     reason: Reason,
     message: &str,
     status: &mut ConjurPolicyStatus,
@@ -40,7 +40,7 @@ pub async fn shown<T>(
 }
 
 async fn say(
-    seen: &Seen<'_>,
+    seen: &ObservedPolicy<'_>,
     reason: Reason,
     message: &str,
     status: &mut ConjurPolicyStatus,
@@ -54,7 +54,7 @@ async fn say(
 }
 
 /// Nothing came of it: the conditions are again as they were before.
-pub async fn take_back(seen: &Seen<'_>, status: &mut ConjurPolicyStatus, ctx: &Context) {
+pub async fn take_back(seen: &ObservedPolicy<'_>, status: &mut ConjurPolicyStatus, ctx: &Context) {
     let (_, old) = seen.object.conditions();
     let edit = |status: &mut ConjurPolicyStatus| {
         status.conditions = (!old.is_empty()).then(|| old.to_vec());

@@ -149,7 +149,7 @@ async fn remove(object: &ConjurPolicy, done: &mut Done, ctx: &Context) -> Result
     match connect(object, &key, ctx) {
         Ok(None) => return Ok(None),
         Ok(Some((named, through))) => {
-            let removal = Run { object, owner: &owner, named: &named, through: &through, ctx };
+            let removal = RemovalRun { object, owner: &owner, named: &named, through: &through, ctx };
             removal.all(&mut kept, done).await?;
             removal.drop_keys_of_what_is_gone(&kept, done).await?;
         }
@@ -201,7 +201,7 @@ fn connect(
     }
 }
 
-struct Run<'a> {
+struct RemovalRun<'a> {
     object: &'a ConjurPolicy,
     owner: &'a Owner,
     named: &'a BoundConnection,

@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt};
 
 use super::{
     claims,
-    seen::{Refused, Say, Seen, failed},
+    seen::{ObservedPolicy, Refused, Say, failed},
 };
 use crate::{
     api::{
@@ -39,7 +39,7 @@ pub enum Earned {
     No(Failure, Option<Duration>),
 }
 
-impl Seen<'_> {
+impl ObservedPolicy<'_> {
     fn verb(&self) -> Verb {
         match self.object.spec.action.unwrap_or_default() {
             PolicyAction::Load => Verb::Load,
@@ -105,7 +105,7 @@ impl Seen<'_> {
 ///
 /// # Errors
 /// `BranchTaken`, `AccessDenied`; the connection's.
-pub async fn earned(seen: &Seen<'_>, ctx: &Context) -> Result<Earned, Failure> {
+pub async fn earned(seen: &ObservedPolicy<'_>, ctx: &Context) -> Result<Earned, Failure> {
     let standing = seen.object.status.as_ref().and_then(|s| s.refusal.as_ref());
     let Some(refusal) = standing.filter(|r| r.of == seen.refusable(ctx) && !seen.says_loaded()) else {
         return Ok(Earned::Yes);
@@ -151,7 +151,7 @@ pub async fn earned(seen: &Seen<'_>, ctx: &Context) -> Result<Earned, Failure> {
     }
 }
 
-fn wants_of(seen: &Seen, refusal: &PolicyRefusal) -> Option<Wants> {
+fn wants_of(seen: &ObservedPolicy, refusal: &PolicyRefusal) -> Option<Wants> {
     let refused =
         Refused { mended_by: refusal.mended_by, record: refusal.record.clone(), has: None, secret: false };
     seen.wants(&refused, &refusal.reason)
@@ -159,7 +159,7 @@ fn wants_of(seen: &Seen, refusal: &PolicyRefusal) -> Option<Wants> {
 
 /// Whether what is read says that it may be mended. `on_time`: its time came, and not only another's load.
 async fn is_mended(
-    seen: &Seen<'_>,
+    seen: &ObservedPolicy<'_>,
     refusal: &PolicyRefusal,
     through: &ReadyConnection,
     on_time: bool,
@@ -219,7 +219,7 @@ pub async fn what_it_has(
 
 /// Writes down what came of a try. When it is looked at again, where Conjur refused it.
 pub fn note(
-    seen: &Seen,
+    seen: &ObservedPolicy,
     said: &Result<Say, Failure>,
     loads: u64,
     status: &mut ConjurPolicyStatus,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     document::Content,
-    seen::{Seen, failed},
+    seen::{ObservedPolicy, failed},
 };
 use crate::{
     api::policy::LoadMode,
@@ -25,7 +25,7 @@ pub fn for_client(mode: LoadMode) -> conjur::LoadMode {
 
 /// What one load works with.
 pub struct Run<'a> {
-    pub seen: &'a Seen<'a>,
+    pub seen: &'a ObservedPolicy<'a>,
     pub content: &'a Content,
     pub through: &'a ReadyConnection,
     pub ctx: &'a Context,

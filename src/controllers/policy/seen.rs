@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What was observed of one policy before anything is done.
-pub struct Seen<'a> {
+pub struct ObservedPolicy<'a> {
     pub object: &'a ConjurPolicy,
     pub owner: Owner,
     pub branch: PolicyBranch,
@@ -69,7 +69,11 @@ pub enum Say {
 }
 
 /// Takes everything from the stores. No IO.
-pub fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Result<Seen<'a>, Failure> {
+pub fn observe<'a>(
+    object: &'a ConjurPolicy,
+    hash: String,
+    ctx: &Context,
+) -> Result<ObservedPolicy<'a>, Failure> {
     let key = Key::of(object);
     let spec = &object.spec;
     let branch = PolicyBranch::new(&spec.branch)
@@ -78,7 +82,7 @@ pub fn observe<'a>(object: &'a ConjurPolicy, hash: String, ctx: &Context) -> Res
     let settings = &named.facts.settings;
     let account = &settings.account;
     let server = server(&settings.url, account);
-    Ok(Seen {
+    Ok(ObservedPolicy {
         owner: Owner::of(object),
         inputs: load_inputs(object, &server),
         refused: Mutex::default(),
@@ -105,7 +109,7 @@ pub fn may_load_through(policy: &ConjurPolicy, server_hash: &str, ctx: &Context)
         .map_or(true, |named| server(&named.facts.settings.url, &named.facts.settings.account) == server_hash)
 }
 
-impl Seen<'_> {
+impl ObservedPolicy<'_> {
     pub fn says_loaded(&self) -> bool {
         self.object.status.as_ref().is_some_and(|s| {
             s.loaded_hash.as_deref() == Some(&self.hash)

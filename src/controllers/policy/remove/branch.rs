@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Done, Kept, Run, evidence, failed, server};
+use super::{Done, Kept, RemovalRun, evidence, failed, server};
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
@@ -22,7 +22,7 @@ use crate::{
 /// A list of what was left, in an Event.
 const NAMED: usize = 10;
 
-impl Run<'_> {
+impl RemovalRun<'_> {
     pub(super) fn failed(&self, error: Error) -> Failure {
         failed(error, self.through, self.ctx)
     }

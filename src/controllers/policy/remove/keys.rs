@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Done, Kept, Run, key_secrets, server};
+use super::{Done, Kept, RemovalRun, key_secrets, server};
 use crate::{
     conjur::{Lane, Ownership, PolicyBranch},
     effect::{
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-impl Run<'_> {
+impl RemovalRun<'_> {
     /// Removes the keys of roles that are gone from Conjur, and with the last one the Secret. What else is in it stays;
     /// of a Secret whose keys were made on another server or account, all does.
     pub(super) async fn drop_keys_of_what_is_gone(

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
-use super::{Kept, Run, server};
+use super::{Kept, RemovalRun, server};
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{connection::access, policy::seen::may_load_through},
@@ -35,7 +35,7 @@ pub struct Other {
     inventory: Option<Inventory>,
 }
 
-impl Run<'_> {
+impl RemovalRun<'_> {
     /// Who goes first. `others` are those there were before the look, if that is known; it is then.
     pub(super) async fn blocked_by(
         &self,
