@@ -26,8 +26,8 @@ use kube::{
 };
 
 use self::{
-    change_detection::{Before, Looked},
-    seen::Seen,
+    change_detection::{LookOutcome, PriorLook},
+    seen::ObservedSecret,
     trouble::Trouble,
 };
 use super::{
@@ -107,7 +107,7 @@ impl Reconcile for ConjurSecret {
             return Ok(Outcome::Suspended);
         }
         // Boxed, as what takes long below is: thousands may wait at once, each with all of its largest state.
-        let seen = Box::new(Seen::observe(self, ctx));
+        let seen = Box::new(ObservedSecret::observe(self, ctx));
         // A start must learn of what changed meanwhile. Who may not use the connection gets nothing looked at.
         let sources = if seen.may_use(ctx) { seen.sources.clone() } else { Vec::new() };
         ctx.inputs.want_also(&user(&seen.key), &sources);
@@ -191,7 +191,7 @@ fn watched(
     sources.into_iter().chain(also).collect()
 }
 
-impl Seen {
+impl ObservedSecret {
     fn observe(object: &ConjurSecret, ctx: &Context) -> Self {
         let key = Key::of(object);
         let uid = object.uid().unwrap_or_default();
@@ -377,15 +377,15 @@ impl Seen {
             match Box::pin(change_detection::look(&self, object, &gathered, cause, lane, through, ctx))
                 .await?
             {
-                Looked::Unchanged => {
+                LookOutcome::Unchanged => {
                     self.note_left_out(object, left_out, ctx);
                     return Ok(self.unchanged(cause, slot, unconfirmed, lane, ctx));
                 }
-                Looked::Fetch(before) => before,
+                LookOutcome::Fetch(before) => before,
             };
         // Known again when all is done: what fails from here on needs the values.
         ctx.memory.change(&self.key, |m| m.versions = None);
-        let read = before.as_ref().map(Before::read_at);
+        let read = before.as_ref().map(PriorLook::read_at);
         let fetched = gathered.fetch(cause, lane, read, &self.key.namespace, through, ctx).await?;
         self.note_left_out(object, fetched.left_out, ctx);
         let versions = before.and_then(|before| before.after(gathered.wanted(), &fetched.brought));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     fetch::{self, Gathered},
-    seen::Seen,
+    seen::ObservedSecret,
 };
 use crate::{
     api::{ConjurSecret, secret::ChangeDetection},
@@ -36,20 +36,20 @@ pub fn offsets(object: &ConjurSecret) -> u32 {
 }
 
 /// What came of a look.
-pub enum Looked {
+pub enum LookOutcome {
     /// The Secret holds what a fetch would bring.
     Unchanged,
     /// The values are needed; what is remembered of the versions after it, where the object asks for that.
-    Fetch(Option<Before>),
+    Fetch(Option<PriorLook>),
 }
 
 /// A look at the versions before a fetch.
-pub struct Before {
+pub struct PriorLook {
     look: Look,
     read_at: Instant,
 }
 
-impl Before {
+impl PriorLook {
     /// When the list was read: values that were asked for earlier may be older than the versions.
     pub fn read_at(&self) -> Instant {
         self.read_at
@@ -73,22 +73,22 @@ fn newest(wanted: &[Wanted]) -> impl Iterator<Item = &VariableId> {
 /// # Errors
 /// The connection's failure. Where only the list can't be had, the values are fetched.
 pub async fn look(
-    seen: &Seen,
+    seen: &ObservedSecret,
     object: &ConjurSecret,
     gathered: &Gathered<'_>,
     cause: Cause,
     lane: Lane,
     through: &ReadyConnection,
     ctx: &Context,
-) -> Result<Looked, ReconcileError> {
+) -> Result<LookOutcome, ReconcileError> {
     // Public keys have no versions, and are no secret: they are fetched.
     if !asked(object) || !gathered.only_variables() {
-        return Ok(Looked::Fetch(None));
+        return Ok(LookOutcome::Fetch(None));
     }
     let wanted = gathered.wanted();
     let then = then(seen, object, cause);
     let before = if newest(wanted).next().is_none() {
-        Before { look: Look::at([]), read_at: Instant::now() }
+        PriorLook { look: Look::at([]), read_at: Instant::now() }
     } else {
         let freshness = match then {
             // One walk for all objects of a slot, and none from before it.
@@ -102,7 +102,7 @@ pub async fn look(
         match tokio::time::timeout(wait, list).await {
             Ok(Ok(catalogue)) => {
                 let look = Look::at(newest(wanted).map(|id| (id.as_str(), shown(&catalogue, id))));
-                Before { look, read_at: catalogue.read_at() }
+                PriorLook { look, read_at: catalogue.read_at() }
             }
             Ok(Err(error)) if error.is_connection() => return Err(fetch::failed(&error, through, ctx)),
             Ok(Err(error)) => return Ok(without_list(seen, &error.to_string())),
@@ -110,14 +110,14 @@ pub async fn look(
         }
     };
     Ok(if then.is_some_and(|then| before.look.is_as(then)) {
-        Looked::Unchanged
+        LookOutcome::Unchanged
     } else {
-        Looked::Fetch(Some(before))
+        LookOutcome::Fetch(Some(before))
     })
 }
 
 /// What the Secret was made of, where it may still be right: nothing else asks for the values, and it is as the operator left it.
-fn then(seen: &Seen, object: &ConjurSecret, cause: Cause) -> Option<Versions> {
+fn then(seen: &ObservedSecret, object: &ConjurSecret, cause: Cause) -> Option<Versions> {
     let waits = matches!(cause, Cause::Slot | Cause::Unfinished) && seen.target == TargetSeen::AsLeft;
     let target = seen.remembered.target.as_ref().filter(|_| waits)?;
     seen.remembered.versions.filter(|_| target.generation == object.metadata.generation)
@@ -128,11 +128,11 @@ fn shown(catalogue: &Catalogue, id: &VariableId) -> Option<Shown> {
     Some(Shown { version: mark.version, made: mark.made })
 }
 
-fn without_list(seen: &Seen, why: &str) -> Looked {
+fn without_list(seen: &ObservedSecret, why: &str) -> LookOutcome {
     tracing::warn!(
         namespace = seen.key.namespace,
         name = seen.key.name,
         "the list of variables could not be had, so their values are fetched: {why}"
     );
-    Looked::Fetch(None)
+    LookOutcome::Fetch(None)
 }

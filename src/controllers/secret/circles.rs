@@ -12,17 +12,17 @@ use crate::{
 
 /// By namespace: no template lies in another.
 #[derive(Default)]
-pub struct Circles(Mutex<HashMap<String, Namespace>>);
+pub struct Circles(Mutex<HashMap<String, NamespaceCircles>>);
 
 #[derive(Default)]
-struct Namespace {
+struct NamespaceCircles {
     readers: Readers,
     /// By object: those that were refused for a circle that it is part of.
     refused: HashMap<String, BTreeSet<String>>,
 }
 
 impl Circles {
-    fn with<T>(&self, namespace: &str, change: impl FnOnce(&mut Namespace) -> T) -> T {
+    fn with<T>(&self, namespace: &str, change: impl FnOnce(&mut NamespaceCircles) -> T) -> T {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let here = all.entry(namespace.to_owned()).or_default();
         let done = change(here);

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 
-use super::{seen::Seen, target};
+use super::{seen::ObservedSecret, target};
 use crate::{
     api::{ConjurSecret, ConjurSecretStatus, Reason, SYNC_NOW_ANNOTATION, secret::WrittenTarget},
     conjur::Lane,
@@ -11,7 +11,7 @@ use crate::{
     runtime::Outcome,
 };
 
-impl Seen {
+impl ObservedSecret {
     /// Whether the Secret is there, as it was made once.
     pub fn is_made_once(&self, object: &ConjurSecret, ctx: &Context) -> bool {
         if !self.desired.once {

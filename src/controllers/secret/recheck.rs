@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use super::cache::Unconfirmed;
 use super::{
     fetch::{FRESH_LIST, Gathered},
-    seen::Seen,
+    seen::ObservedSecret,
 };
 use crate::{controllers::Context, plan::schedule::Cause};
 
-impl Seen {
+impl ObservedSecret {
     /// When to look again: at the next slot, or before it where a find is to be confirmed.
     pub fn again(&self, ctx: &Context) -> Option<Duration> {
         let now = Timestamp::now();

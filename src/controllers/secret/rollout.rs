@@ -2,7 +2,7 @@
 
 use kube::{ResourceExt, runtime::events::EventType};
 
-use super::seen::Seen;
+use super::seen::ObservedSecret;
 use crate::{
     api::{
         ConjurSecret, ConjurSecretStatus, Reason,
@@ -23,7 +23,7 @@ use crate::{
 const SWITCHED_OFF: &str = "; no workload is restarted, since spec.rolloutRestart is switched off for the whole operator: \
      its administrator can allow it (rolloutRestart.enabled of the chart, --rollout-restart)";
 
-impl Seen {
+impl ObservedSecret {
     /// The revision of the Secret's data, by what the operator wrote last or by what the watch shows; none where none is asked for.
     pub fn revision(&self, ctx: &Context) -> Option<String> {
         let key = self.desired.revision_key.as_ref()?;

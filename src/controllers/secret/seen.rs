@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{core::PartialObjectMeta, runtime::reflector::ObjectRef};
 
 /// What was observed of one object, from the stores: no IO.
-pub struct Seen {
+pub struct ObservedSecret {
     pub key: Key,
     pub owner: Owner,
     pub named: Result<BoundConnection, Failure>,
@@ -31,7 +31,7 @@ pub struct Seen {
     pub only_rollout: bool,
 }
 
-impl Seen {
+impl ObservedSecret {
     /// The target in the store.
     pub fn secret_ref(&self) -> ObjectRef<PartialObjectMeta<Secret>> {
         ObjectRef::new(&self.desired.name).within(&self.key.namespace)

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::cache::Target;
 use super::{
     merge,
-    seen::Seen,
+    seen::ObservedSecret,
     write::{TRIES, TargetWrite, contested, retry_on_conflict},
 };
 use crate::{
@@ -58,7 +58,7 @@ pub fn desired(object: &ConjurSecret) -> Desired {
 /// # Errors
 /// A refusal (foreign, being deleted, data that its type does not take), or the API server's.
 pub async fn write_target(
-    seen: &Seen,
+    seen: &ObservedSecret,
     object: &ConjurSecret,
     status: &mut ConjurSecretStatus,
     lane: Lane,
@@ -243,7 +243,7 @@ impl TargetWrite<'_> {
 /// # Errors
 /// The API server's; it is tried again, for the status still names the former one.
 pub async fn remove_former(
-    seen: &Seen,
+    seen: &ObservedSecret,
     object: &ConjurSecret,
     lane: Lane,
     ctx: &Context,
@@ -259,7 +259,7 @@ pub async fn remove_former(
 }
 
 async fn release_or_delete(
-    seen: &Seen,
+    seen: &ObservedSecret,
     name: &str,
     uid: &str,
     lane: Lane,
@@ -274,7 +274,7 @@ async fn release_or_delete(
 }
 
 async fn try_to_part_with(
-    seen: &Seen,
+    seen: &ObservedSecret,
     name: &str,
     uid: &str,
     lane: Lane,

@@ -2,7 +2,7 @@
 
 use kube::runtime::events::EventType;
 
-use super::seen::Seen;
+use super::seen::ObservedSecret;
 use crate::{
     api::{
         ConjurSecret, Reason,
@@ -12,7 +12,7 @@ use crate::{
     plan::secret::sources::LeftOut,
 };
 
-impl Seen {
+impl ObservedSecret {
     /// The message of `Synced`.
     pub fn synced(&self) -> String {
         let synced = format!("Secret {} holds what Conjur holds", self.desired.name);

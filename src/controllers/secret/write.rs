@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::cache::Target;
-use super::seen::Seen;
+use super::seen::ObservedSecret;
 use crate::{
     api::{ConjurSecret, Reason},
     cluster::{self, Written},
@@ -22,7 +22,7 @@ pub const TRIES: usize = 4;
 
 /// One write of a target.
 pub struct TargetWrite<'a> {
-    pub seen: &'a Seen,
+    pub seen: &'a ObservedSecret,
     pub object: &'a ConjurSecret,
     pub lane: Lane,
     pub ctx: &'a Context,
