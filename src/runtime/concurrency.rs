@@ -37,11 +37,11 @@ impl Line {
 
 type Namespace = Arc<str>;
 /// Objects by line, each with the number of its place.
-type Queue = FairQueue<Option<Line>, (Arc<Key>, u64)>;
+type ObjectQueue = FairQueue<Option<Line>, (Arc<Key>, u64)>;
 
 /// Where an object is.
 #[derive(Debug)]
-enum Place {
+enum Phase {
     /// It has its turn at the time.
     Due(Instant),
     /// It waits for its turn; entries in the queue with another number are stale. Whether that has become urgent is looked
@@ -81,20 +81,20 @@ impl Taken {
 
 /// The objects of one kind.
 #[derive(Debug)]
-pub struct Turns {
+pub struct ObjectTurns {
     at_once: usize,
-    objects: HashMap<Arc<Key>, Place>,
+    objects: HashMap<Arc<Key>, Phase>,
     due: BTreeSet<(Instant, Arc<Key>)>,
     /// The namespaces of which something waits; one turn each.
     namespaces: Lanes<Namespace, ()>,
     /// What of them waits, by line: a line that is full holds up no other of its namespace.
-    waiting: HashMap<(bool, Namespace), Queue>,
+    waiting: HashMap<(bool, Namespace), ObjectQueue>,
     running: Taken,
     on: HashMap<Line, Taken>,
     number: u64,
 }
 
-impl Turns {
+impl ObjectTurns {
     /// With so many running at once at most.
     pub fn new(at_once: usize) -> Self {
         Self {
@@ -115,22 +115,22 @@ impl Turns {
             self.objects.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| Arc::clone(known));
         match self.objects.get_mut(&key) {
             // It may have become urgent: whose turn it is is looked at anew.
-            Some(Place::Waiting { urgent: false, look, .. }) if look.is_none_or(|other| at < other) => {
+            Some(Phase::Waiting { urgent: false, look, .. }) if look.is_none_or(|other| at < other) => {
                 if let Some(later) = look.replace(at) {
                     self.due.remove(&(later, Arc::clone(&key)));
                 }
                 self.due.insert((at, key));
             }
-            Some(Place::Waiting { .. }) => {}
-            Some(Place::Running { again, .. }) => *again = Some(again.map_or(at, |other| other.min(at))),
-            Some(Place::Due(other)) if *other <= at => {}
-            Some(Place::Due(other)) => {
+            Some(Phase::Waiting { .. }) => {}
+            Some(Phase::Running { again, .. }) => *again = Some(again.map_or(at, |other| other.min(at))),
+            Some(Phase::Due(other)) if *other <= at => {}
+            Some(Phase::Due(other)) => {
                 self.due.remove(&(*other, Arc::clone(&key)));
                 *other = at;
                 self.due.insert((at, key));
             }
             None => {
-                self.objects.insert(Arc::clone(&key), Place::Due(at));
+                self.objects.insert(Arc::clone(&key), Phase::Due(at));
                 self.due.insert((at, key));
             }
         }
@@ -148,9 +148,9 @@ impl Turns {
             let line = line(&key);
             let urgent = Line::is_urgent(line.as_ref());
             match self.objects.get_mut(&key) {
-                Some(Place::Due(_)) => {}
-                Some(Place::Waiting { urgent: false, .. }) if urgent => {}
-                Some(Place::Waiting { look, .. }) => {
+                Some(Phase::Due(_)) => {}
+                Some(Phase::Waiting { urgent: false, .. }) if urgent => {}
+                Some(Phase::Waiting { look, .. }) => {
                     *look = None;
                     continue;
                 }
@@ -158,7 +158,7 @@ impl Turns {
             }
             self.number += 1;
             let number = self.number;
-            self.objects.insert(Arc::clone(&key), Place::Waiting { number, urgent, look: None });
+            self.objects.insert(Arc::clone(&key), Phase::Waiting { number, urgent, look: None });
             let namespace = Namespace::from(key.namespace.as_str());
             let queue = self.waiting.entry((urgent, Arc::clone(&namespace))).or_default();
             if queue.is_empty() {
@@ -201,8 +201,8 @@ impl Turns {
             if let Some(line) = &line {
                 self.on.entry(line.clone()).or_default().take(&namespace);
             }
-            let place = self.objects.insert(Arc::clone(&key), Place::Running { line, again: None });
-            if let Some(Place::Waiting { look: Some(look), .. }) = place {
+            let phase = self.objects.insert(Arc::clone(&key), Phase::Running { line, again: None });
+            if let Some(Phase::Waiting { look: Some(look), .. }) = phase {
                 // What it was woken for came before it runs.
                 self.due.remove(&(look, Arc::clone(&key)));
             }
@@ -212,9 +212,9 @@ impl Turns {
 
     /// An object's run has ended; it has its turn again at the time, if there is one.
     pub fn ended(&mut self, key: &Key, again: Option<Instant>) {
-        let Some((key, place)) = self.objects.remove_entry(key) else { return };
-        let Place::Running { line, again: woken } = place else {
-            self.objects.insert(key, place);
+        let Some((key, phase)) = self.objects.remove_entry(key) else { return };
+        let Phase::Running { line, again: woken } = phase else {
+            self.objects.insert(key, phase);
             return;
         };
         let namespace = Namespace::from(key.namespace.as_str());
@@ -228,14 +228,14 @@ impl Turns {
             }
         }
         if let Some(at) = again.into_iter().chain(woken).min() {
-            self.objects.insert(Arc::clone(&key), Place::Due(at));
+            self.objects.insert(Arc::clone(&key), Phase::Due(at));
             self.due.insert((at, key));
         }
     }
 }
 
-fn is_current(objects: &HashMap<Arc<Key>, Place>, key: &Key, number: u64) -> bool {
-    matches!(objects.get(key), Some(Place::Waiting { number: current, .. }) if *current == number)
+fn is_current(objects: &HashMap<Arc<Key>, Phase>, key: &Key, number: u64) -> bool {
+    matches!(objects.get(key), Some(Phase::Waiting { number: current, .. }) if *current == number)
 }
 
 #[cfg(test)]

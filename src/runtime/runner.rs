@@ -19,7 +19,7 @@ use super::{
     Key, Reconcile,
     attempt::{attempt, report_invalid},
     backoff::{Backoffs, LONGEST_BACKOFF},
-    concurrency::{Line, Turns},
+    concurrency::{Line, ObjectTurns},
 };
 
 /// No time lies further ahead.
@@ -39,7 +39,7 @@ struct Runner<K: Reconcile> {
     store: Store<DeserializeGuard<K>>,
     ctx: Arc<K::Context>,
     backoffs: Arc<Backoffs>,
-    turns: Turns,
+    turns: ObjectTurns,
     jobs: JoinSet<Ran>,
     running: HashMap<Id, Arc<Key>>,
 }
@@ -57,7 +57,7 @@ pub async fn run<K: Reconcile>(
         store: store.clone(),
         ctx,
         backoffs: Arc::default(),
-        turns: Turns::new(K::AT_ONCE),
+        turns: ObjectTurns::new(K::AT_ONCE),
         jobs: JoinSet::new(),
         running: HashMap::new(),
     };

@@ -27,7 +27,7 @@ fn by_name(key: &Key) -> Option<Line> {
     Some(line(&connection.to_lowercase(), if refresh { Lane::Refresh } else { Lane::Foreground }))
 }
 
-fn woken(turns: &mut Turns, namespace: &str, names: impl IntoIterator<Item = String>) {
+fn woken(turns: &mut ObjectTurns, namespace: &str, names: impl IntoIterator<Item = String>) {
     let now = Instant::now();
     for name in names {
         turns.wake(key(namespace, &name), now);
@@ -39,13 +39,13 @@ fn many(connection: &str, count: usize) -> impl Iterator<Item = String> {
     (0..count).map(move |n| format!("{connection}-{n}"))
 }
 
-fn run_all(turns: &mut Turns) -> Vec<Arc<Key>> {
+fn run_all(turns: &mut ObjectTurns) -> Vec<Arc<Key>> {
     std::iter::from_fn(|| turns.begin()).collect()
 }
 
 #[test]
 fn a_namespace_with_thousands_delays_another_by_one() {
-    let mut turns = Turns::new(1);
+    let mut turns = ObjectTurns::new(1);
     woken(&mut turns, "hostile", many("a", 5_000));
     woken(&mut turns, "victim", many("a", 2));
     let mut order = Vec::new();
@@ -60,7 +60,7 @@ fn a_namespace_with_thousands_delays_another_by_one() {
 
 #[test]
 fn what_hangs_leaves_room_for_whoever_comes() {
-    let mut turns = Turns::new(100);
+    let mut turns = ObjectTurns::new(100);
     woken(&mut turns, "hostile", many("a", 5_000));
     let hanging = run_all(&mut turns);
     assert_eq!(hanging.len(), 81, "alone it has nearly all");
@@ -72,7 +72,7 @@ fn what_hangs_leaves_room_for_whoever_comes() {
 
 #[test]
 fn a_line_that_is_full_holds_up_only_itself() {
-    let mut turns = Turns::new(10_000);
+    let mut turns = ObjectTurns::new(10_000);
     woken(&mut turns, "n", many("a", 2_000));
     assert_eq!(run_all(&mut turns).len(), RUNNING_ON_CONNECTION * 4 / 5 + 1);
     woken(&mut turns, "n", many("b", 3).chain(many("A", 2)));
@@ -84,7 +84,7 @@ fn a_line_that_is_full_holds_up_only_itself() {
 
 #[test]
 fn what_is_new_goes_first_also_where_it_waited_as_a_refresh() {
-    let mut turns = Turns::new(1);
+    let mut turns = ObjectTurns::new(1);
     woken(&mut turns, "n", ["A-1", "A-2", "A-3", "a-4"].map(str::to_owned));
     let first = turns.begin().unwrap();
     assert_eq!(first.name, "a-4");
@@ -107,7 +107,7 @@ fn what_is_new_goes_first_also_where_it_waited_as_a_refresh() {
 
 #[test]
 fn an_object_runs_once_at_a_time_and_again_after_what_came_meanwhile() {
-    let (mut turns, now) = (Turns::new(9), Instant::now());
+    let (mut turns, now) = (ObjectTurns::new(9), Instant::now());
     let at = |seconds| now + Duration::from_secs(seconds);
     turns.wake(key("n", "x"), at(9));
     turns.wake(key("n", "x"), at(1));
@@ -136,7 +136,7 @@ fn an_object_runs_once_at_a_time_and_again_after_what_came_meanwhile() {
 #[test]
 fn three_thousand_of_one_namespace_run_as_side_by_side_as_of_five_hundred() {
     let at_once = |namespaces: usize| {
-        let mut turns = Turns::new(crate::limits::RUNNING_SECRETS);
+        let mut turns = ObjectTurns::new(crate::limits::RUNNING_SECRETS);
         for n in 0..3_000 {
             woken(&mut turns, &format!("n{}", n % namespaces), [format!("a-{n}")]);
         }
@@ -150,7 +150,7 @@ proptest! {
     /// Whatever is woken, runs and ends: each object that was woken runs after that, and never twice at once.
     #[test]
     fn no_wake_is_lost(steps in prop::collection::vec((0_u8..4, 0_u8..6, 0_u64..3), 1..120), at_once in 1_usize..5) {
-        let (mut turns, mut now) = (Turns::new(at_once), Instant::now());
+        let (mut turns, mut now) = (ObjectTurns::new(at_once), Instant::now());
         let mut running: Vec<Arc<Key>> = Vec::new();
         let mut owed = std::collections::HashSet::new();
         let name = |which: u8| key(if which.is_multiple_of(2) { "n" } else { "m" }, &format!("{}-{which}", if which > 3 { "A" } else { "a" }));
@@ -193,7 +193,7 @@ proptest! {
 
 #[test]
 fn one_that_waits_is_looked_at_once_more_however_often_it_is_woken() {
-    let mut turns = Turns::new(1);
+    let mut turns = ObjectTurns::new(1);
     woken(&mut turns, "n", many("a", 1).chain(many("A", 1)));
     let first = turns.begin().unwrap();
     let now = Instant::now();
