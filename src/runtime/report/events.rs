@@ -19,7 +19,7 @@ use kube::{
 use serde_json::json;
 use tokio::{sync::Notify, time::timeout};
 
-use super::queue::{Due, Next, Note, Queue};
+use super::queue::{DueEvent, EventQueue, NextEvent, Note};
 use crate::{
     api::{MANAGER, Reason, condition::clip},
     limits,
@@ -32,15 +32,15 @@ const NAME_BYTES: usize = 230;
 
 /// Takes Events to be sent, each a share of its namespace's budget; clones share the queue.
 #[derive(Clone)]
-pub struct Events(Arc<Shared>);
+pub struct Events(Arc<SharedQueue>);
 
-struct Shared {
-    queue: Mutex<Queue>,
+struct SharedQueue {
+    queue: Mutex<EventQueue>,
     news: Notify,
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+impl SharedQueue {
+    fn queue(&self) -> MutexGuard<'_, EventQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -48,7 +48,8 @@ impl Shared {
 impl Events {
     /// The queue, and the task that sends what is in it, for ever.
     pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
-        let shared = Arc::new(Shared { queue: Mutex::new(Queue::new(Instant::now())), news: Notify::new() });
+        let shared =
+            Arc::new(SharedQueue { queue: Mutex::new(EventQueue::new(Instant::now())), news: Notify::new() });
         let reporter = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
         let sender = Sender {
             client,
@@ -84,7 +85,7 @@ impl Events {
 
 struct Sender {
     client: Client,
-    shared: Arc<Shared>,
+    shared: Arc<SharedQueue>,
     reporter: String,
 }
 
@@ -93,7 +94,7 @@ impl Sender {
         loop {
             let next = self.shared.queue().next(Instant::now());
             match next {
-                Next::Write(due) => {
+                NextEvent::Write(due) => {
                     let name = match timeout(DEADLINE, Box::pin(self.write(&due))).await {
                         Ok(Ok(name)) => Some(name),
                         Ok(Err(error)) => {
@@ -104,16 +105,16 @@ impl Sender {
                     };
                     self.shared.queue().written(due.id, name, Instant::now());
                 }
-                Next::Wait(until) => {
+                NextEvent::Wait(until) => {
                     let _ = tokio::time::timeout_at(until.into(), self.shared.news.notified()).await;
                 }
-                Next::Rest => self.shared.news.notified().await,
+                NextEvent::Rest => self.shared.news.notified().await,
             }
         }
     }
 
     /// Makes the Event, or writes its count where it is there; its name.
-    async fn write(&self, due: &Due) -> Result<String, kube::Error> {
+    async fn write(&self, due: &DueEvent) -> Result<String, kube::Error> {
         let about = &due.note.about;
         // Events about what has no namespace are in this one.
         let api =
@@ -132,8 +133,8 @@ impl Sender {
         api.create(&PostParams::default(), &event).await.map(|_| name)
     }
 
-    fn event(&self, due: &Due, now: Timestamp) -> Event {
-        let Due { note, count, .. } = due;
+    fn event(&self, due: &DueEvent, now: Timestamp) -> Event {
+        let DueEvent { note, count, .. } = due;
         let about = clip(note.about.name.as_deref().unwrap_or(MANAGER), NAME_BYTES);
         let count = i32::try_from(*count).unwrap_or(i32::MAX);
         Event {

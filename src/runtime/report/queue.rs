@@ -51,7 +51,7 @@ impl Note {
 
 /// An Event that is to be written now.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Due {
+pub(super) struct DueEvent {
     pub id: u64,
     pub note: Note,
     /// How often it was said.
@@ -62,8 +62,8 @@ pub(super) struct Due {
 
 /// What to do next.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
-    Write(Box<Due>),
+pub(super) enum NextEvent {
+    Write(Box<DueEvent>),
     /// Nothing before that.
     Wait(Instant),
     /// Nothing, until an Event comes.
@@ -79,11 +79,11 @@ struct Series {
     /// When it was said last.
     said: Instant,
     name: Option<String>,
-    state: State,
+    state: SeriesState,
 }
 
 #[derive(PartialEq, Eq)]
-enum State {
+enum SeriesState {
     /// In the queue.
     Waiting,
     /// On its way to the API server.
@@ -94,7 +94,7 @@ enum State {
     Told(Instant),
 }
 
-pub(super) struct Queue {
+pub(super) struct EventQueue {
     series: HashMap<u64, Series>,
     waiting: FairQueue<Arc<str>, u64>,
     later: BTreeSet<(Instant, u64)>,
@@ -102,7 +102,7 @@ pub(super) struct Queue {
     process: Bucket,
 }
 
-impl Queue {
+impl EventQueue {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             series: HashMap::new(),
@@ -121,14 +121,14 @@ impl Queue {
             let fresh = now.saturating_duration_since(series.said) < SAME;
             series.said = now;
             match series.state {
-                State::Told(at) if fresh => {
+                SeriesState::Told(at) if fresh => {
                     let again = now.max(at + RECOUNT);
-                    series.state = State::Counting(again);
+                    series.state = SeriesState::Counting(again);
                     self.later.insert((again, id));
                     return true;
                 }
-                State::Told(_) => drop(self.series.remove(&id)),
-                State::Waiting | State::Sent | State::Counting(_) => return true,
+                SeriesState::Told(_) => drop(self.series.remove(&id)),
+                SeriesState::Waiting | SeriesState::Sent | SeriesState::Counting(_) => return true,
             }
         }
         let namespace = note.namespace();
@@ -140,42 +140,42 @@ impl Queue {
             return false;
         }
         self.tidy(now);
-        let state = State::Waiting;
+        let state = SeriesState::Waiting;
         self.series.insert(id, Series { note, count: 1, written: 0, said: now, name: None, state });
         self.waiting.push(namespace, id);
         true
     }
 
-    /// What to do now; what it gives to write is to be followed by [`Queue::written`].
-    pub(super) fn next(&mut self, now: Instant) -> Next {
+    /// What to do now; what it gives to write is to be followed by [`EventQueue::written`].
+    pub(super) fn next(&mut self, now: Instant) -> NextEvent {
         while let Some((at, id)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
             self.later.pop_first();
             // It may have been forgotten, and said anew.
-            let counting = self.series.get(&id).filter(|series| series.state == State::Counting(at));
+            let counting = self.series.get(&id).filter(|series| series.state == SeriesState::Counting(at));
             let Some(namespace) = counting.map(|series| series.note.namespace()) else { continue };
             let may = self.may(&namespace, now);
             let Some(series) = self.series.get_mut(&id) else { continue };
             if may {
-                series.state = State::Waiting;
+                series.state = SeriesState::Waiting;
                 self.waiting.push(namespace, id);
             } else {
-                series.state = State::Counting(now + RECOUNT);
+                series.state = SeriesState::Counting(now + RECOUNT);
                 self.later.insert((now + RECOUNT, id));
             }
         }
         if self.waiting.is_empty() {
-            return self.later.first().map_or(Next::Rest, |(at, _)| Next::Wait(*at));
+            return self.later.first().map_or(NextEvent::Rest, |(at, _)| NextEvent::Wait(*at));
         }
         if !self.process.take(now) {
             limits::hit(Limit::EventsPerProcess);
-            return Next::Wait(now + self.process.wait(now));
+            return NextEvent::Wait(now + self.process.wait(now));
         }
-        let Some((_, id)) = self.waiting.pop() else { return Next::Rest };
-        let Some(series) = self.series.get_mut(&id) else { return Next::Wait(now) };
-        series.state = State::Sent;
+        let Some((_, id)) = self.waiting.pop() else { return NextEvent::Rest };
+        let Some(series) = self.series.get_mut(&id) else { return NextEvent::Wait(now) };
+        series.state = SeriesState::Sent;
         series.written = series.count;
-        let due = Due { id, note: series.note.clone(), count: series.count, name: series.name.clone() };
-        Next::Write(Box::new(due))
+        let due = DueEvent { id, note: series.note.clone(), count: series.count, name: series.name.clone() };
+        NextEvent::Write(Box::new(due))
     }
 
     /// An Event was written under this name; none: it was not taken, which is the end of it.
@@ -187,10 +187,10 @@ impl Queue {
         }
         series.name = name;
         if series.count > series.written {
-            series.state = State::Counting(now + RECOUNT);
+            series.state = SeriesState::Counting(now + RECOUNT);
             self.later.insert((now + RECOUNT, id));
         } else {
-            series.state = State::Told(now);
+            series.state = SeriesState::Told(now);
         }
     }
 
@@ -217,7 +217,7 @@ impl Queue {
         if self.series.len() < limits::EVENTS_QUEUE + limits::EVENTS_KEPT {
             return;
         }
-        let told = |series: &Series| matches!(series.state, State::Told(_)).then_some(series.said);
+        let told = |series: &Series| matches!(series.state, SeriesState::Told(_)).then_some(series.said);
         let mut said: Vec<Instant> = self.series.values().filter_map(told).collect();
         said.sort_unstable();
         // Half of them at once, so that this is rare.
@@ -225,7 +225,7 @@ impl Queue {
         let keep_since = now.checked_sub(SAME).map_or(half, |same| half.max(same));
         self.series.retain(|_, series| told(series).is_none_or(|said| said > keep_since));
         if self.series.len() >= limits::EVENTS_QUEUE + limits::EVENTS_KEPT {
-            self.series.retain(|_, series| matches!(series.state, State::Waiting | State::Sent));
+            self.series.retain(|_, series| matches!(series.state, SeriesState::Waiting | SeriesState::Sent));
         }
         self.series.shrink_to(limits::EVENTS_QUEUE);
         self.namespaces.retain(|_, bucket| !bucket.is_full(now));

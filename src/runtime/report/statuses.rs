@@ -27,12 +27,12 @@ pub struct Statuses(Mutex<Unseen>);
 
 #[derive(Default)]
 struct Unseen {
-    written: HashMap<(Kind, Key), Written>,
+    written: HashMap<(Kind, Key), WrittenStatus>,
     /// The newest change that the watch of a kind has shown. It shows them in their order.
     shown: HashMap<Kind, u64>,
 }
 
-struct Written {
+struct WrittenStatus {
     version: u64,
     status: Value,
     /// The reconcile that wrote it goes on, with the object as it was before.
@@ -81,7 +81,7 @@ impl Statuses {
         if object.meta().uid.as_deref() != Some(&written.uid) {
             return;
         }
-        let written = Written { version: number(&written.resource_version), status, needed: true };
+        let written = WrittenStatus { version: number(&written.resource_version), status, needed: true };
         self.lock().written.insert((K::KIND, Key::of(object)), written);
     }
 

@@ -11,7 +11,7 @@ fn note(namespace: &str, text: impl Into<String>) -> Note {
 
 /// A queue, and the time.
 struct Run {
-    queue: Queue,
+    queue: EventQueue,
     start: Instant,
     now: Instant,
 }
@@ -19,7 +19,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let start = Instant::now();
-        Self { queue: Queue::new(start), start, now: start }
+        Self { queue: EventQueue::new(start), start, now: start }
     }
 
     fn say(&mut self, namespace: &str, text: impl Into<String>) -> bool {
@@ -27,21 +27,21 @@ impl Run {
     }
 
     /// Writes all that may be written in so many seconds from now; what, and when.
-    fn write_for(&mut self, seconds: u64) -> Vec<(f64, Due)> {
+    fn write_for(&mut self, seconds: u64) -> Vec<(f64, DueEvent)> {
         let until = self.now + Duration::from_secs(seconds);
         let mut written = Vec::new();
         loop {
             match self.queue.next(self.now) {
-                Next::Write(due) => {
+                NextEvent::Write(due) => {
                     let name = due.name.clone().unwrap_or_else(|| format!("event-{:x}", due.id));
                     self.queue.written(due.id, Some(name), self.now);
                     written.push(((self.now - self.start).as_secs_f64(), *due));
                 }
-                Next::Wait(at) if at < until => {
+                NextEvent::Wait(at) if at < until => {
                     assert!(at > self.now, "it would spin");
                     self.now = at;
                 }
-                Next::Wait(_) | Next::Rest => {
+                NextEvent::Wait(_) | NextEvent::Rest => {
                     self.now = until;
                     return written;
                 }
@@ -77,7 +77,7 @@ fn the_process_writes_fifty_a_second_and_each_namespace_has_its_turn() {
     }
     assert!((245..=250).contains(&written.len()), "{}", written.len());
     assert_eq!(run.write_for(10).len(), 301 - written.len(), "the rest comes later");
-    assert_eq!(run.queue.next(run.now), Next::Rest);
+    assert_eq!(run.queue.next(run.now), NextEvent::Rest);
 }
 
 #[test]
@@ -129,11 +129,11 @@ fn what_is_said_after_a_long_while_is_news() {
 fn one_that_was_not_taken_is_forgotten() {
     let mut run = Run::new();
     run.say("ns", "again");
-    let Next::Write(due) = run.queue.next(run.now) else { panic!("nothing to write") };
+    let NextEvent::Write(due) = run.queue.next(run.now) else { panic!("nothing to write") };
     run.say("ns", "again");
     run.queue.written(due.id, None, run.now);
     assert!(run.queue.series.is_empty());
-    assert_eq!(run.queue.next(run.now), Next::Rest);
+    assert_eq!(run.queue.next(run.now), NextEvent::Rest);
 }
 
 #[test]
