@@ -31,7 +31,7 @@ use tokio::{runtime::RuntimeFlavor, sync::oneshot};
 
 use self::{
     queue::Queue,
-    wire::{Asked, Message},
+    wire::{BorrowedMessage, Message},
     worker::{Allowance, End, Workers},
 };
 use crate::{
@@ -126,7 +126,12 @@ impl Heavy {
     ///
     /// # Errors
     /// See [`HeavyError`].
-    async fn ask(&self, whose: &Whose, may: Allowance, question: &Asked<'_>) -> Result<Message, HeavyError> {
+    async fn ask(
+        &self,
+        whose: &Whose,
+        may: Allowance,
+        question: &BorrowedMessage<'_>,
+    ) -> Result<Message, HeavyError> {
         loop {
             let bytes = match lock(&self.0.suspects).next(whose, Instant::now()) {
                 Try::SetAside { .. } => return Err(HeavyError::SetAside),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{
     Heavy, HeavyError, Whose,
-    serve::{Answer, Head, Question},
+    serve::{Head, WorkerAnswer, WorkerQuestion},
     wire,
     worker::Allowance,
 };
@@ -37,10 +37,10 @@ impl Heavy {
         if heavy.is_empty() {
             return Ok(());
         }
-        let question = Question::Check { texts: heavy.iter().map(|text| head(text)).collect() };
+        let question = WorkerQuestion::Check { texts: heavy.iter().map(|text| head(text)).collect() };
         let parts = heavy.iter().map(|text| part(text)).collect();
         match self.answer(whose, TEMPLATES, &question, parts).await {
-            Ok((Answer::Checked(checked), _)) => Ok(checked?),
+            Ok((WorkerAnswer::Checked(checked), _)) => Ok(checked?),
             Ok(_) => Err(unexpected()),
             Err(error) => Err(of_templates(&error)),
         }
@@ -60,14 +60,14 @@ impl Heavy {
             Light::Done(made) => return Ok(made),
             Light::TooHeavy => {}
         }
-        let question = Question::Render {
+        let question = WorkerQuestion::Render {
             texts: texts.iter().map(head).collect(),
             keys: values.keys().cloned().collect(),
         };
         let values = values.values().map(|value| value.expose().as_slice());
         let parts = texts.iter().map(part).chain(values).collect();
         match self.answer(whose, TEMPLATES, &question, parts).await {
-            Ok((Answer::Rendered(made), parts)) => Ok(made?.into_iter().zip(parts).collect()),
+            Ok((WorkerAnswer::Rendered(made), parts)) => Ok(made?.into_iter().zip(parts).collect()),
             Ok(_) => Err(unexpected()),
             Err(error) => Err(of_templates(&error)),
         }
@@ -91,9 +91,9 @@ impl Heavy {
         let is_large = text.len() > limits::DOCUMENT_ALONE_BYTES;
         let bytes = if is_large { limits::HEAVY_BYTES } else { limits::HEAVY_WORKER_BYTES };
         let may = Allowance { bytes, time: limits::DOCUMENT_DEADLINE };
-        let question = Question::Document { branch: branch.to_owned(), account: account.to_owned() };
+        let question = WorkerQuestion::Document { branch: branch.to_owned(), account: account.to_owned() };
         match self.answer(whose, may, &question, vec![text.as_bytes()]).await {
-            Ok((Answer::Document(read), _)) => Ok(read),
+            Ok((WorkerAnswer::Document(read), _)) => Ok(read),
             Ok(_) => Err(unexpected()),
             Err(error) => Err(of_document(&error)),
         }
@@ -103,11 +103,11 @@ impl Heavy {
         &self,
         whose: &Whose,
         may: Allowance,
-        question: &Question,
+        question: &WorkerQuestion,
         parts: Vec<&[u8]>,
-    ) -> Result<(Answer, Vec<Sensitive<Vec<u8>>>), HeavyError> {
+    ) -> Result<(WorkerAnswer, Vec<Sensitive<Vec<u8>>>), HeavyError> {
         let no_worker = |error: std::io::Error| HeavyError::NoWorker(error.to_string());
-        let question = wire::Asked::new(question, parts).map_err(no_worker)?;
+        let question = wire::BorrowedMessage::new(question, parts).map_err(no_worker)?;
         let answer = self.ask(whose, may, &question).await?;
         Ok((answer.head().map_err(no_worker)?, answer.parts))
     }

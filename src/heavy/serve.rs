@@ -25,9 +25,9 @@ pub const COMMAND: &str = "heavy-worker";
 /// What is nested is walked by recursion. What is touched of it counts as memory, the rest is only room.
 const STACK: usize = 16 << 20;
 
-/// What is asked.
+/// What a worker is asked.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Question {
+pub(super) enum WorkerQuestion {
     /// Whether templates can be compiled; their texts are the parts.
     Check { texts: Vec<Head> },
     /// What templates make of values; the parts are the texts, then the values.
@@ -44,9 +44,9 @@ pub(super) struct Head {
     pub(super) secret: bool,
 }
 
-/// What is answered.
+/// What a worker answers.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(super) enum WorkerAnswer {
     Checked(Result<(), TemplateError>),
     /// The keys; the parts are their values.
     Rendered(Result<Vec<String>, TemplateError>),
@@ -101,25 +101,25 @@ fn answer(question: Message) -> io::Result<Message> {
     let head = question.head()?;
     let mut parts = question.parts.into_iter();
     match head {
-        Question::Check { texts } => {
+        WorkerQuestion::Check { texts } => {
             let texts = texts_of(texts, &mut parts)?;
-            Message::new(&Answer::Checked(template::check(&texts)), Vec::new())
+            Message::new(&WorkerAnswer::Checked(template::check(&texts)), Vec::new())
         }
-        Question::Render { texts, keys } => {
+        WorkerQuestion::Render { texts, keys } => {
             let texts = texts_of(texts, &mut parts)?;
             let values: BTreeMap<_, _> = keys.into_iter().zip(parts).collect();
             match template::render(&texts, &values) {
                 Ok(made) => {
                     let (keys, parts) = made.into_iter().unzip();
-                    Message::new(&Answer::Rendered(Ok(keys)), parts)
+                    Message::new(&WorkerAnswer::Rendered(Ok(keys)), parts)
                 }
-                Err(error) => Message::new(&Answer::Rendered(Err(error)), Vec::new()),
+                Err(error) => Message::new(&WorkerAnswer::Rendered(Err(error)), Vec::new()),
             }
         }
-        Question::Document { branch, account } => {
+        WorkerQuestion::Document { branch, account } => {
             let text = parts.next().unwrap_or(Sensitive::new(Vec::new()));
             let text = std::str::from_utf8(text.expose()).map_err(io::Error::other)?;
-            Message::new(&Answer::Document(document::read(text, &branch, &account)), Vec::new())
+            Message::new(&WorkerAnswer::Document(document::read(text, &branch, &account)), Vec::new())
         }
     }
 }
@@ -157,25 +157,25 @@ mod tests {
     #[test]
     fn each_question_has_its_answer_in_turn() {
         let render = |text| {
-            let question = Question::Render { texts: vec![head("k")], keys: vec!["v".into()] };
+            let question = WorkerQuestion::Render { texts: vec![head("k")], keys: vec!["v".into()] };
             Message::new(&question, vec![part(text), part("value")]).unwrap()
         };
-        let check = Question::Check { texts: vec![head("a"), head("b")] };
-        let document = Question::Document { branch: "app".into(), account: "demo".into() };
+        let check = WorkerQuestion::Check { texts: vec![head("a"), head("b")] };
+        let document = WorkerQuestion::Document { branch: "app".into(), account: "demo".into() };
         let answers = asked(&[
             render("<{{ v }}>"),
             render("{{ w }}"),
             Message::new(&check, vec![part("{{ fine }}"), part("{{ ")]).unwrap(),
             Message::new(&document, vec![part("- !host web\n")]).unwrap(),
         ]);
-        assert!(matches!(answers[0].head().unwrap(), Answer::Rendered(Ok(keys)) if keys == ["k"]));
+        assert!(matches!(answers[0].head().unwrap(), WorkerAnswer::Rendered(Ok(keys)) if keys == ["k"]));
         assert_eq!(answers[0].parts[0].expose(), b"<value>");
         assert!(
-            matches!(answers[1].head().unwrap(), Answer::Rendered(Err(e)) if e.what.contains("'w' is missing"))
+            matches!(answers[1].head().unwrap(), WorkerAnswer::Rendered(Err(e)) if e.what.contains("'w' is missing"))
         );
-        assert!(matches!(answers[2].head().unwrap(), Answer::Checked(Err(e)) if e.key == "b"));
+        assert!(matches!(answers[2].head().unwrap(), WorkerAnswer::Checked(Err(e)) if e.key == "b"));
         assert!(
-            matches!(answers[3].head().unwrap(), Answer::Document(Ok(d)) if d.roles[0].id == "demo:host:app/web")
+            matches!(answers[3].head().unwrap(), WorkerAnswer::Document(Ok(d)) if d.roles[0].id == "demo:host:app/web")
         );
     }
 }

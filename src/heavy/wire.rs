@@ -10,13 +10,13 @@ use crate::{limits::HEAVY_MESSAGE_BYTES, sensitive::Sensitive};
 /// Most parts of a message.
 const MOST_PARTS: usize = 1 << 20;
 
-/// What a worker is asked. The parts are borrowed: they may be megabytes, and thousands may wait for their turn.
-pub struct Asked<'a> {
+/// A message to a worker. The parts are borrowed: they may be megabytes, and thousands may wait for their turn.
+pub struct BorrowedMessage<'a> {
     head: Sensitive<Vec<u8>>,
     parts: Vec<&'a [u8]>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> BorrowedMessage<'a> {
     /// # Errors
     /// The head can't be written, which nothing here brings about.
     pub fn new(head: &impl Serialize, parts: Vec<&'a [u8]>) -> io::Result<Self> {
@@ -122,7 +122,7 @@ mod tests {
         Message::new(&("head", 1), parts.to_vec()).unwrap().write(&mut wire).unwrap();
         {
             let borrowed = parts.iter().map(|part| part.expose().as_slice()).collect();
-            Asked::new(&("head", 1), borrowed).unwrap().write(&mut wire).unwrap();
+            BorrowedMessage::new(&("head", 1), borrowed).unwrap().write(&mut wire).unwrap();
         }
         let mut from = wire.as_slice();
         for _ in 0..2 {

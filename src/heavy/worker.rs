@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     serve,
-    wire::{Asked, Message},
+    wire::{BorrowedMessage, Message},
 };
 use crate::{limits, plan::poison::Died};
 
@@ -58,7 +58,7 @@ impl Workers {
     ///
     /// # Errors
     /// See [`End`].
-    pub fn ask(&self, question: &Asked<'_>, may: Allowance) -> Result<Message, End> {
+    pub fn ask(&self, question: &BorrowedMessage<'_>, may: Allowance) -> Result<Message, End> {
         let (worker, answer) = self.ask_one(question, may)?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // What one question left behind in it must not grow with the next; and no more wait than may be at work.
@@ -72,7 +72,7 @@ impl Workers {
         Ok(answer)
     }
 
-    fn ask_one(&self, question: &Asked<'_>, may: Allowance) -> Result<(Worker, Message), End> {
+    fn ask_one(&self, question: &BorrowedMessage<'_>, may: Allowance) -> Result<(Worker, Message), End> {
         while let Some(mut worker) = self.take(may.bytes) {
             match worker.ask(question, may.time) {
                 // Someone ended it while it waited.
@@ -146,7 +146,7 @@ impl Worker {
         Ok(worker)
     }
 
-    fn ask(&mut self, question: &Asked<'_>, time: Duration) -> Result<Message, End> {
+    fn ask(&mut self, question: &BorrowedMessage<'_>, time: Duration) -> Result<Message, End> {
         let (began, used_before) = (Instant::now(), self.used());
         if question.write(&mut self.questions).is_err() {
             // It ended before it had the question, so not of it.
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_program_that_is_no_worker_is_no_fault_of_the_question() {
         let may = Allowance { bytes: limits::HEAVY_WORKER_BYTES, time: Duration::from_secs(1) };
-        let question = Asked::new(&"question", Vec::new()).unwrap();
+        let question = BorrowedMessage::new(&"question", Vec::new()).unwrap();
         for program in ["/nonexistent", "/dev/null"] {
             let end = Workers::new(program.into()).ask(&question, may).unwrap_err();
             assert!(matches!(end, End::NoWorker(_)), "{program}: {end:?}");
