@@ -45,7 +45,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(lines::Lines { format, writer });
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines::LineWriters { format, writer });
     let registry = tracing_subscriber::registry();
     let filter = filter(level).and(failures);
     match format {

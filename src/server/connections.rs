@@ -33,7 +33,7 @@ pub struct Bounds {
     pub whole: Duration,
 }
 
-struct Open {
+struct OpenConnection {
     peer: IpAddr,
     task: AbortHandle,
 }
@@ -41,7 +41,7 @@ struct Open {
 /// Serves one request a connection until told to stop, and then what is being answered, a few seconds at most.
 pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, shutdown: CancellationToken) {
     let mut tasks = JoinSet::new();
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenConnection> = Vec::new();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -59,7 +59,7 @@ pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, shutdo
             open.remove(victim(&peers)).task.abort();
         }
         let task = tasks.spawn(one(stream, routes.clone(), bounds));
-        open.push(Open { peer: peer.ip(), task });
+        open.push(OpenConnection { peer: peer.ip(), task });
         // Else a burst of connections would push out what came in it first, before its request was looked at.
         tokio::task::yield_now().await;
     }

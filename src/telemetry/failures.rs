@@ -28,11 +28,11 @@ const SUPPRESSED: &str = "suppressed";
 
 /// Drops the lines at warn and error that are beyond a budget; clones share it.
 #[derive(Clone)]
-pub struct Failures(Arc<Mutex<Budget>>);
+pub struct Failures(Arc<Mutex<LogBudget>>);
 
 impl Failures {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Budget::new(Instant::now()))))
+        Self(Arc::new(Mutex::new(LogBudget::new(Instant::now()))))
     }
 
     /// Tells every few seconds what was left out, for ever.
@@ -63,7 +63,7 @@ impl Failures {
         }
     }
 
-    fn budget(&self) -> MutexGuard<'_, Budget> {
+    fn budget(&self) -> MutexGuard<'_, LogBudget> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,7 +78,7 @@ impl<S: Subscriber> Filter<S> for Failures {
         if *metadata.level() > Level::WARN || metadata.fields().field(SUPPRESSED).is_some() {
             return true;
         }
-        let mut namespace = Namespace::default();
+        let mut namespace = NamespaceField::default();
         event.record(&mut namespace);
         let may = self.budget().may(&namespace.0, Instant::now());
         if !may {
@@ -90,9 +90,9 @@ impl<S: Subscriber> Filter<S> for Failures {
 
 /// The namespace that a line names; empty where it names none.
 #[derive(Default)]
-struct Namespace(String);
+struct NamespaceField(String);
 
-impl Visit for Namespace {
+impl Visit for NamespaceField {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "namespace" {
             value.clone_into(&mut self.0);
@@ -107,7 +107,7 @@ impl Visit for Namespace {
 }
 
 /// The budgets, with the clock passed in.
-struct Budget {
+struct LogBudget {
     process: Bucket,
     namespaces: HashMap<String, Share>,
 }
@@ -117,7 +117,7 @@ struct Share {
     left_out: u64,
 }
 
-impl Budget {
+impl LogBudget {
     fn new(now: Instant) -> Self {
         Self { process: Bucket::new(OF_PROCESS, now), namespaces: HashMap::new() }
     }
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn a_namespace_has_its_budget_and_takes_nothing_from_the_others() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
-        let logged = |budget: &mut Budget, namespace: &str, lines: usize, now| {
+        let mut budget = LogBudget::new(start);
+        let logged = |budget: &mut LogBudget, namespace: &str, lines: usize, now| {
             (0..lines).filter(|_| budget.may(namespace, now)).count()
         };
         assert_eq!(logged(&mut budget, "loud", 5000, start), 100);
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn many_namespaces_together_have_the_budget_of_the_process() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
-        let lines = |budget: &mut Budget, now| -> usize {
+        let mut budget = LogBudget::new(start);
+        let lines = |budget: &mut LogBudget, now| -> usize {
             (0..500).map(|n| (0..50).filter(|_| budget.may(&format!("ns-{n}"), now)).count()).sum()
         };
         assert_eq!(lines(&mut budget, start), 500);

@@ -15,30 +15,30 @@ use crate::limits::{self, Limit};
 const CUT: &str = "…";
 
 /// Makes writers that shorten lines.
-pub(super) struct Lines<W> {
+pub(super) struct LineWriters<W> {
     pub(super) format: Format,
     pub(super) writer: W,
 }
 
-impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Lines<W> {
-    type Writer = Line<W::Writer>;
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for LineWriters<W> {
+    type Writer = LineWriter<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Line { format: self.format, writer: self.writer.make_writer() }
+        LineWriter { format: self.format, writer: self.writer.make_writer() }
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
-        Line { format: self.format, writer: self.writer.make_writer_for(meta) }
+        LineWriter { format: self.format, writer: self.writer.make_writer_for(meta) }
     }
 }
 
 /// Writes one line, which comes as a whole.
-pub(super) struct Line<W> {
+pub(super) struct LineWriter<W> {
     format: Format,
     writer: W,
 }
 
-impl<W: Write> Write for Line<W> {
+impl<W: Write> Write for LineWriter<W> {
     fn write(&mut self, line: &[u8]) -> Result<usize> {
         let text = String::from_utf8_lossy(line);
         self.writer.write_all(bounded(self.format, &text).as_bytes())?;
