@@ -30,7 +30,7 @@ use kube::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{kept::Kept, shown::Shown};
+use self::{kept::KeptSizes, shown::ShownObjects};
 use super::kinds::Kinds;
 use crate::{
     api::ConnectionId,
@@ -44,7 +44,7 @@ use crate::{
 pub use self::{
     input::{Dependency, DependencyKind},
     shown::Version,
-    texts::{Text, Texts, version},
+    texts::{KeptText, Texts, version},
 };
 
 /// Who wants to be woken by a change.
@@ -73,12 +73,12 @@ struct State {
     wanted: HashMap<Arc<Dependent>, Vec<Arc<Dependency>>>,
     /// The users that each connection has among these: itself and its tenants.
     of: HashMap<ConnectionId, HashSet<Arc<Dependent>>>,
-    kept: Kept,
+    kept: KeptSizes,
 }
 
 /// The watch of a kind; there is none until someone refers to one of them.
 struct Watch {
-    shown: Shown,
+    shown: ShownObjects,
     /// It failed at least once.
     failed: bool,
     _task: AbortOnDropHandle<()>,
@@ -270,7 +270,7 @@ impl Dependencies {
                     DependencyKind::ServiceAccount => this.follow::<ServiceAccount>(kind).await,
                 }
             });
-            Watch { shown: Shown::default(), failed: false, _task: AbortOnDropHandle::new(task) }
+            Watch { shown: ShownObjects::default(), failed: false, _task: AbortOnDropHandle::new(task) }
         });
     }
 

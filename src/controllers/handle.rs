@@ -55,7 +55,7 @@ pub struct Handle<K: Object> {
 }
 
 /// The other end of a handle, for who runs the kind.
-pub struct End<K: Object> {
+pub struct HandleEnd<K: Object> {
     /// What the handle shows.
     pub store: Store<DeserializeGuard<K>>,
     /// Takes what the watch shows.
@@ -65,10 +65,10 @@ pub struct End<K: Object> {
 }
 
 /// Both ends.
-pub fn handle<K: Object>() -> (Handle<K>, End<K>) {
+pub fn handle<K: Object>() -> (Handle<K>, HandleEnd<K>) {
     let (store, writer) = reflector::store();
     let (waker, woken) = pending();
-    (Handle { store: store.clone(), waker }, End { store, writer, woken })
+    (Handle { store: store.clone(), waker }, HandleEnd { store, writer, woken })
 }
 
 impl<K: Object> Handle<K> {

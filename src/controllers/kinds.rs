@@ -10,7 +10,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    handle::{AnyKind, End, Handle, handle},
+    handle::{AnyKind, Handle, HandleEnd, handle},
     watches,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What all reconcilers share, which the kinds say: here it is only handed on.
-type Context = <ConjurConnection as Reconcile>::Context;
+type KindContext = <ConjurConnection as Reconcile>::Context;
 
 macro_rules! kinds {
     ($($field:ident: $kind:ident),+ $(,)?) => {
@@ -38,7 +38,7 @@ macro_rules! kinds {
         pub struct Ends {
             $(
                 #[doc = concat!("Of ", stringify!($kind), ".")]
-                pub $field: End<$kind>,
+                pub $field: HandleEnd<$kind>,
             )+
         }
 
@@ -50,8 +50,8 @@ macro_rules! kinds {
             }
 
             /// Each kind, for those who ask all alike.
-            pub fn all(&self) -> impl Iterator<Item = &dyn AnyKind<Context>> {
-                [$(&self.$field as &dyn AnyKind<Context>),+].into_iter()
+            pub fn all(&self) -> impl Iterator<Item = &dyn AnyKind<KindContext>> {
+                [$(&self.$field as &dyn AnyKind<KindContext>),+].into_iter()
             }
         }
 
@@ -62,7 +62,7 @@ macro_rules! kinds {
             pub async fn run(
                 self,
                 client: Client,
-                ctx: Arc<Context>,
+                ctx: Arc<KindContext>,
                 others: impl Future<Output = bool> + Send + 'static,
                 stop: CancellationToken,
             ) {
@@ -101,14 +101,14 @@ impl Kinds {
 }
 
 /// Waits until a kind that others look up is listed, which all are that use no connection. False where it never will be.
-fn looked_up<K: Reconcile>(end: &End<K>) -> BoxFuture<'static, bool> {
+fn looked_up<K: Reconcile>(end: &HandleEnd<K>) -> BoxFuture<'static, bool> {
     let store = end.store.clone();
     async move { K::CONNECTION.is_some() || store.wait_until_ready().await.is_ok() }.boxed()
 }
 
 /// Runs the objects of one kind.
 async fn run_kind<K: Reconcile>(
-    end: End<K>,
+    end: HandleEnd<K>,
     client: Client,
     ctx: Arc<K::Context>,
     ready: Shared<BoxFuture<'static, bool>>,

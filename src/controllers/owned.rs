@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What the watch shows.
-enum Shown {
+enum OwnedEvent {
     /// One was made or changed.
     Touched(Box<PartialObjectMeta<Secret>>),
     /// One was deleted.
@@ -36,17 +36,20 @@ pub async fn watch(client: Client, writer: Writer<PartialObjectMeta<Secret>>, ct
     let mut shown = std::pin::pin!(secrets(client, writer));
     while let Some(shown) = shown.next().await {
         match shown {
-            Shown::Touched(secret) => wake_owner(&secret, &ctx),
-            Shown::Gone(secret) => {
+            OwnedEvent::Touched(secret) => wake_owner(&secret, &ctx),
+            OwnedEvent::Gone(secret) => {
                 wake_owner(&secret, &ctx);
                 ctx.key_writes.forget(&Key::of(secret.as_ref()));
             }
-            Shown::ListedAgain => wake_all(&ctx),
+            OwnedEvent::ListedAgain => wake_all(&ctx),
         }
     }
 }
 
-fn secrets(client: Client, writer: Writer<PartialObjectMeta<Secret>>) -> impl Stream<Item = Shown> + Send {
+fn secrets(
+    client: Client,
+    writer: Writer<PartialObjectMeta<Secret>>,
+) -> impl Stream<Item = OwnedEvent> + Send {
     let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
     let mut listed = false;
     watcher(Api::<PartialObjectMeta<Secret>>::all(client), config.page_size(META_PAGE))
@@ -56,12 +59,12 @@ fn secrets(client: Client, writer: Writer<PartialObjectMeta<Secret>>) -> impl St
         .filter_map(move |result| {
             ready(match isolated("Secret", result) {
                 Some(Ok(watcher::Event::Apply(o) | watcher::Event::InitApply(o))) => {
-                    Some(Shown::Touched(Box::new(o)))
+                    Some(OwnedEvent::Touched(Box::new(o)))
                 }
-                Some(Ok(watcher::Event::Delete(o))) => Some(Shown::Gone(Box::new(o))),
+                Some(Ok(watcher::Event::Delete(o))) => Some(OwnedEvent::Gone(Box::new(o))),
                 // The first list is of a start, where every object has its turn anyway.
                 Some(Ok(watcher::Event::InitDone)) => {
-                    std::mem::replace(&mut listed, true).then_some(Shown::ListedAgain)
+                    std::mem::replace(&mut listed, true).then_some(OwnedEvent::ListedAgain)
                 }
                 Some(Ok(watcher::Event::Init) | Err(_)) | None => None,
             })

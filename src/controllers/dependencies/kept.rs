@@ -7,21 +7,21 @@ use crate::limits::{TEXTS_KEPT_BYTES, TEXTS_KEPT_PER_NAMESPACE};
 
 /// Sizes of what is kept, and in which order it was used.
 #[derive(Default)]
-pub struct Kept {
-    namespaces: HashMap<String, Namespace>,
+pub struct KeptSizes {
+    namespaces: HashMap<String, NamespaceSizes>,
     bytes: usize,
     clock: u64,
 }
 
 #[derive(Default)]
-struct Namespace {
+struct NamespaceSizes {
     bytes: usize,
     sizes: HashMap<Dependency, (u64, usize)>,
     /// The one that was used longest ago first.
     order: BTreeMap<u64, Dependency>,
 }
 
-impl Namespace {
+impl NamespaceSizes {
     fn take(&mut self, input: &Dependency) -> usize {
         let Some((used, bytes)) = self.sizes.remove(input) else { return 0 };
         self.order.remove(&used);
@@ -30,7 +30,7 @@ impl Namespace {
     }
 }
 
-impl Kept {
+impl KeptSizes {
     /// A text is used, and has this size. Those that are to be dropped for it: its own namespace's where that has too
     /// much, else those of the namespace that has most.
     pub fn used(&mut self, input: &Dependency, bytes: usize) -> Vec<Dependency> {
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_namespace_keeps_what_it_used_last_and_takes_no_others_room() {
-        let mut kept = Kept::default();
+        let mut kept = KeptSizes::default();
         let half = TEXTS_KEPT_PER_NAMESPACE / 2;
         assert_eq!(kept.used(&input(0, 0), half), []);
         assert_eq!(kept.used(&input(0, 1), half), []);
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn many_namespaces_together_stay_within_the_budget_and_the_small_ones_keep_theirs() {
-        let mut kept = Kept::default();
+        let mut kept = KeptSizes::default();
         kept.used(&input(1_000, 0), 10);
         let quarter = TEXTS_KEPT_PER_NAMESPACE / 4;
         for namespace in 0..2 * TEXTS_KEPT_BYTES / TEXTS_KEPT_PER_NAMESPACE {

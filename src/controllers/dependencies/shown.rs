@@ -59,30 +59,30 @@ impl fmt::Display for Version {
 }
 
 /// By a hash of namespace and name: the texts themselves would take most of the room.
-type Versions = HashMap<u64, Version>;
+type ShownVersions = HashMap<u64, Version>;
 
 /// The objects of one kind, as the watch has shown them so far.
 #[derive(Default)]
-pub struct Shown {
+pub struct ShownObjects {
     /// Keyed, so that no one can choose names that meet.
     hasher: RandomState,
-    versions: Versions,
+    versions: ShownVersions,
     /// What is being listed anew.
-    listing: Option<Versions>,
+    listing: Option<ShownVersions>,
     /// It was listed once.
     listed: bool,
     /// There are more than are kept, so that what is not known may be there.
     overflown: bool,
 }
 
-impl Shown {
+impl ShownObjects {
     fn key(&self, namespace: &str, name: &str) -> u64 {
         self.hasher.hash_one((namespace, name))
     }
 
     /// A list begins.
     pub fn begin(&mut self) {
-        self.listing = Some(Versions::new());
+        self.listing = Some(ShownVersions::new());
     }
 
     /// The list has ended: what was not in it is gone.
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_known_only_after_a_list() {
-        let mut shown = Shown::default();
+        let mut shown = ShownObjects::default();
         assert_eq!(shown.version("n", "a"), None);
         shown.begin();
         assert!(shown.put("n", "a", version("a", "1"), false));
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_list_that_is_begun_anew_takes_away_what_went_meanwhile_and_nothing_before_it_ends() {
-        let mut shown = Shown::default();
+        let mut shown = ShownObjects::default();
         shown.begin();
         shown.put("n", "stays", version("s", "1"), false);
         shown.put("n", "goes", version("g", "1"), false);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_only_what_somebody_wants_is_kept_and_nothing_is_taken_for_gone() {
-        let mut shown = Shown::default();
+        let mut shown = ShownObjects::default();
         shown.begin();
         for n in 0..=WATCHED_OBJECTS as u64 {
             shown.put("n", &n.to_string(), Version { uid: [0; 16], revision: n }, false);

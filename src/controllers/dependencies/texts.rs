@@ -20,7 +20,7 @@ use crate::{
 
 /// What lies under a key.
 #[derive(Clone, Debug)]
-pub enum Text {
+pub enum KeptText {
     /// Nothing: there is no such key.
     Absent,
     /// What is not UTF-8.
@@ -35,7 +35,7 @@ pub struct Texts {
     /// Uid and resource version; empty where there is no such thing.
     pub version: String,
     /// Each text.
-    pub by_key: BTreeMap<String, Text>,
+    pub by_key: BTreeMap<String, KeptText>,
     read: Option<Instant>,
 }
 
@@ -54,9 +54,9 @@ impl Texts {
 
     /// How much room they take, about.
     pub(super) fn bytes(&self) -> usize {
-        let of = |text: &Text| match text {
-            Text::Is(text) => text.expose().len(),
-            Text::Absent | Text::Binary => 0,
+        let of = |text: &KeptText| match text {
+            KeptText::Is(text) => text.expose().len(),
+            KeptText::Absent | KeptText::Binary => 0,
         };
         self.by_key.iter().map(|(key, text)| key.len() + of(text) + 64).sum()
     }
@@ -83,14 +83,14 @@ impl Texts {
             bundle.map_or_else(Default::default, |bundle| (version(&bundle.metadata), bundle.keys));
         let text = |mut bytes: Sensitive<Vec<u8>>| match String::from_utf8(std::mem::take(bytes.expose_mut()))
         {
-            Ok(text) => Text::Is(Arc::new(Sensitive::new(text))),
+            Ok(text) => KeptText::Is(Arc::new(Sensitive::new(text))),
             Err(error) => {
                 drop(Sensitive::new(error.into_bytes()));
-                Text::Binary
+                KeptText::Binary
             }
         };
         let texts = keys.into_iter().map(|key| {
-            let text = found.remove(&key).map_or(Text::Absent, text);
+            let text = found.remove(&key).map_or(KeptText::Absent, text);
             (key, text)
         });
         Ok(Self { version, by_key: texts.collect(), read })
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn kept_texts_serve_while_the_watch_shows_their_version_or_they_are_young() {
         let now = Instant::now();
-        let by_key = BTreeMap::from([("a".to_owned(), Text::Absent)]);
+        let by_key = BTreeMap::from([("a".to_owned(), KeptText::Absent)]);
         let kept = Texts { version: "u/1".into(), by_key, read: Some(now) };
         let (a, b) = (BTreeSet::from(["a"]), BTreeSet::from(["a", "b"]));
         let (before, after) =

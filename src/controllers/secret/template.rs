@@ -15,7 +15,7 @@ use crate::{
     },
     controllers::{
         Context,
-        dependencies::{Dependency, DependencyKind, Text as Kept, Texts},
+        dependencies::{Dependency, DependencyKind, KeptText, Texts},
     },
     heavy::Whose,
     limits::TEMPLATE_CHAIN,
@@ -186,12 +186,12 @@ fn read_text(
     let message = match read.filter(|read| !read.version.is_empty()) {
         None => format!("{source}, where a template is to be, does not exist; create it, or correct"),
         Some(read) => match read.by_key.get(key) {
-            Some(Kept::Is(text)) => return Ok(text.clone()),
-            Some(Kept::Binary) => {
+            Some(KeptText::Is(text)) => return Ok(text.clone()),
+            Some(KeptText::Binary) => {
                 let message = format!("the template in {source} under the key '{key}' is not text (UTF-8)");
                 return Err(Failure::stalled(Reason::TemplateInvalid, message));
             }
-            Some(Kept::Absent) | None => {
+            Some(KeptText::Absent) | None => {
                 format!("{source} has no key '{key}', where a template is to be; add it, or correct")
             }
         },
