@@ -114,7 +114,7 @@ fn kind_of<K: Object>() -> ConnectionKind {
 }
 
 /// What a check of one identity found.
-enum Checked {
+enum CheckOutcome {
     /// It was not due; it is after this.
     Rests(Duration),
     /// It works.
@@ -127,7 +127,7 @@ enum Checked {
 }
 
 /// Sees that one identity of a connection works, if that is due or `asked` for. Its users are woken where it is news.
-async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Checked, Failure> {
+async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<CheckOutcome, Failure> {
     let user = match &facts.tenant {
         None => Dependent::Connection(facts.id.clone()),
         Some(tenant) => Dependent::Tenant(facts.id.clone(), tenant.clone()),
@@ -142,7 +142,7 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
         && !ctx.inputs.changed(&user)
         && !asked
     {
-        return Ok(Checked::Rests(rest));
+        return Ok(CheckOutcome::Rests(rest));
     }
     let changed = ctx.inputs.take_changed(&user) || asked;
     let known = ctx.clients.checked_at(facts).filter(|_| facts.tenant.is_some() || facts.is_observed());
@@ -152,12 +152,14 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
     let every = if !for_all && ctx.clients.let_go_if_idle(facts) { CHECK_UNUSED } else { CHECK_AGAIN };
     let rest = known.and_then(|at| every.checked_sub(at.elapsed()));
     if let (Some(rest), false) = (rest, changed || needed) {
-        return Ok(Checked::Rests(rest));
+        return Ok(CheckOutcome::Rests(rest));
     }
     let place = match ctx.clients.admit(facts) {
         Ok(place) => place,
         // What nothing uses, and worked, can wait.
-        Err(_) if known.is_some() && !needed && !asked => return Ok(Checked::Rests(limits::CLIENT_BUSY)),
+        Err(_) if known.is_some() && !needed && !asked => {
+            return Ok(CheckOutcome::Rests(limits::CLIENT_BUSY));
+        }
         Err(failure) => return Err(failure),
     };
     let ClientInputs { config, inputs } = client_config::gather(facts, ctx).await?;
@@ -165,7 +167,7 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
     let may_be_used = ctx.clients.checked_at(facts).is_some() || !asked;
     let existing = ctx.clients.existing(facts, &inputs).filter(|_| may_be_used);
     if let (Some(rest), Some(_), false) = (rest, &existing, asked) {
-        return Ok(Checked::Rests(rest));
+        return Ok(CheckOutcome::Rests(rest));
     }
     let client = if let Some(client) = existing {
         client
@@ -193,7 +195,7 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
     if let Some(tell) = ctx.clients.works(facts, identity.as_deref()) {
         wake_users(&Users::of(facts), tell, ctx);
     }
-    Ok(Checked::Works { client, identity, inputs })
+    Ok(CheckOutcome::Works { client, identity, inputs })
 }
 
 const _: () = assert!(limits::CLIENT_MAKING_BYTES > limits::LIGHT_BYTES, "made on a worker of the runtime");
@@ -225,8 +227,8 @@ async fn check_and_say<K: Object>(
 ) -> Result<Outcome, ReconcileError> {
     let asked = ctx.sync_nows.take(K::KIND, &Key::of(object));
     let checked = check(facts, asked, ctx).await.map_err(|failure| fail(facts, failure, ctx))?;
-    let Checked::Works { client, identity, inputs } = checked else {
-        let Checked::Rests(rest) = checked else { return Ok(Outcome::NotDue(None)) };
+    let CheckOutcome::Works { client, identity, inputs } = checked else {
+        let CheckOutcome::Rests(rest) = checked else { return Ok(Outcome::NotDue(None)) };
         return Ok(Outcome::NotDue(Some(rest)));
     };
     let version = server_version(facts, &client).await;
@@ -258,8 +260,8 @@ async fn check_tenants(facts: &ConnectionView, outcome: Outcome, ctx: &Context) 
             continue;
         }
         match check(&theirs, false, ctx).await {
-            Ok(Checked::Rests(rest)) => soonest = Some(soonest.map_or(rest, |s| s.min(rest))),
-            Ok(Checked::Works { .. }) => {}
+            Ok(CheckOutcome::Rests(rest)) => soonest = Some(soonest.map_or(rest, |s| s.min(rest))),
+            Ok(CheckOutcome::Works { .. }) => {}
             Err(failure) => {
                 tracing::warn!(connection = %facts.id, namespace = tenant, "{failure}");
                 if failure.reason == Reason::OperatorBusy {

@@ -78,7 +78,7 @@ pub async fn gather(facts: &ConnectionView, ctx: &Context) -> Result<ClientInput
     if let Some(reach) = &reach {
         reach.check_base(&url)?;
     }
-    let mut reader = Reader { facts, ctx, sources: Vec::new(), shown_login: None };
+    let mut reader = InputReader { facts, ctx, sources: Vec::new(), shown_login: None };
     let credentials = reader.credentials(&url).await?;
     let mut config = Config::new(url, &settings.account, credentials);
     config.shown_login = reader.shown_login.take();
@@ -116,7 +116,7 @@ fn limits(spec: &LimitsSpec) -> Limits {
 }
 
 /// Reads, and remembers what it read from.
-struct Reader<'a> {
+struct InputReader<'a> {
     facts: &'a ConnectionView,
     ctx: &'a Context,
     sources: Vec<String>,
@@ -124,7 +124,7 @@ struct Reader<'a> {
     shown_login: Option<String>,
 }
 
-impl Reader<'_> {
+impl InputReader<'_> {
     async fn credentials(&mut self, url: &Url) -> Result<Credentials, Failure> {
         let auth = &self.facts.settings.auth;
         if let Some(auth) = &auth.api_key {

@@ -69,7 +69,7 @@ impl Slot {
     }
 }
 
-struct Entry {
+struct PoolEntry {
     generation: Option<i64>,
     inputs: String,
     /// None where what it is made of is missing or wrong.
@@ -98,7 +98,7 @@ pub struct Clients {
 
 #[derive(Default)]
 struct Pool {
-    entries: HashMap<Slot, Entry>,
+    entries: HashMap<Slot, PoolEntry>,
     /// What each connection has among the entries: one that goes is found without a look at all others.
     of: HashMap<ConnectionId, HashSet<Slot>>,
     /// Clients that are being made, each for a party: they have their places before there is something to put there.
@@ -107,10 +107,10 @@ struct Pool {
 
 impl Pool {
     /// What is known of a connection; of one that was never heard of, nothing yet.
-    fn entry(&mut self, facts: &ConnectionView) -> &mut Entry {
+    fn entry(&mut self, facts: &ConnectionView) -> &mut PoolEntry {
         let slot = Slot::of(facts);
         self.of.entry(facts.id.clone()).or_default().insert(slot.clone());
-        self.entries.entry(slot).or_insert_with(|| Entry::untried(facts))
+        self.entries.entry(slot).or_insert_with(|| PoolEntry::untried(facts))
     }
 
     fn remove(&mut self, id: &ConnectionId, gone: impl Fn(&Slot) -> bool) {
@@ -124,28 +124,28 @@ impl Pool {
     }
 
     /// The places that others have.
-    fn held(&self, own: &Slot) -> Vec<Held<'_, Slot>> {
+    fn held(&self, own: &Slot) -> Vec<HeldClient<'_, Slot>> {
         let made = self
             .entries
             .iter()
             .filter(|(slot, entry)| entry.has_place() && *slot != own && !self.making.contains_key(*slot));
-        let made = made.map(|(slot, entry)| Held {
+        let made = made.map(|(slot, entry)| HeldClient {
             slot,
             party: &entry.party,
             used: entry.used.max(entry.made),
             making: false,
         });
         let making = self.making.iter().filter(|(slot, _)| *slot != own);
-        let making = making.map(|(slot, party)| Held { slot, party, used: None, making: true });
+        let making = making.map(|(slot, party)| HeldClient { slot, party, used: None, making: true });
         made.chain(making).collect()
     }
 }
 
 /// A place for a client that is being made, until this is dropped; what was put there by then keeps it.
 #[must_use = "the place is given back when this is dropped"]
-pub struct Place<'c>(Option<(&'c Clients, Slot)>);
+pub struct ClientPlace<'c>(Option<(&'c Clients, Slot)>);
 
-impl Drop for Place<'_> {
+impl Drop for ClientPlace<'_> {
     fn drop(&mut self) {
         if let Some((clients, slot)) = self.0.take() {
             clients.with(|pool| pool.making.remove(&slot));
@@ -168,7 +168,7 @@ impl Clients {
         change(&mut self.pool.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn entry<T>(&self, facts: &ConnectionView, look: impl FnOnce(&mut Entry) -> Option<T>) -> Option<T> {
+    fn entry<T>(&self, facts: &ConnectionView, look: impl FnOnce(&mut PoolEntry) -> Option<T>) -> Option<T> {
         self.with(|pool| pool.entries.get_mut(&Slot::of(facts)).and_then(look))
     }
 
@@ -199,7 +199,8 @@ impl Clients {
         let wake = self.with(|pool| {
             let entry = pool.entry(facts);
             if entry.generation != facts.generation && facts.tenant.is_some() {
-                *entry = Entry { health: Health::untried_after(&entry.health), ..Entry::untried(facts) };
+                *entry =
+                    PoolEntry { health: Health::untried_after(&entry.health), ..PoolEntry::untried(facts) };
             }
             entry.used = Some(Instant::now());
             let waits = entry.client.is_none() && entry.health.failing().is_none();
@@ -232,10 +233,10 @@ impl Clients {
     ///
     /// # Errors
     /// `TooManyClients`.
-    pub fn admit(&self, facts: &ConnectionView) -> Result<Place<'_>, Failure> {
+    pub fn admit(&self, facts: &ConnectionView) -> Result<ClientPlace<'_>, Failure> {
         if facts.access.is_some() && facts.tenant.is_none() {
             // Of administrators.
-            return Ok(Place(None));
+            return Ok(ClientPlace(None));
         }
         let (own, party) = (Slot::of(facts), facts.party());
         let admitted = self.with(|pool| -> Result<(), Limit> {
@@ -249,7 +250,7 @@ impl Clients {
             pool.making.insert(own.clone(), party.clone());
             Ok(())
         });
-        admitted.map(|()| Place(Some((self, own)))).map_err(|limit| {
+        admitted.map(|()| ClientPlace(Some((self, own)))).map_err(|limit| {
             limits::hit(limit);
             let message = match limit {
                 Limit::ClientsPerNamespace => format!(
@@ -313,7 +314,7 @@ impl Clients {
             let same = entry.generation == facts.generation && entry.inputs == inputs;
             if !(same && entry.health.failing().is_some()) {
                 let health = Health::untried_after(&entry.health);
-                *entry = Entry { inputs, health, used: entry.used, ..Entry::untried(facts) };
+                *entry = PoolEntry { inputs, health, used: entry.used, ..PoolEntry::untried(facts) };
             }
             if !entry.has_place() {
                 entry.made = Some(Instant::now());
@@ -343,7 +344,7 @@ impl Clients {
         self.with(|pool| {
             let entry = pool.entry(facts);
             if entry.generation != facts.generation {
-                *entry = Entry::untried(facts);
+                *entry = PoolEntry::untried(facts);
             }
             if is_idle(entry.used) && !for_all {
                 // Its place stays for a while: else as many would be made, one after the other, as fail.
@@ -401,7 +402,7 @@ impl Clients {
     }
 }
 
-impl Entry {
+impl PoolEntry {
     fn untried(facts: &ConnectionView) -> Self {
         Self {
             generation: facts.generation,
@@ -433,7 +434,7 @@ fn is_idle(used: Option<Instant>) -> bool {
 }
 
 /// A client's place.
-struct Held<'a, S> {
+struct HeldClient<'a, S> {
     slot: &'a S,
     party: &'a str,
     used: Option<Instant>,
@@ -442,11 +443,11 @@ struct Held<'a, S> {
 }
 
 /// Which client goes so that a party can have one more; none where there is room.
-fn make_room<'a, S>(held: &[Held<'a, S>], party: &str, now: Instant) -> Result<Option<&'a S>, Limit> {
-    let is_idle = |one: &&Held<'a, S>| {
+fn make_room<'a, S>(held: &[HeldClient<'a, S>], party: &str, now: Instant) -> Result<Option<&'a S>, Limit> {
+    let is_idle = |one: &&HeldClient<'a, S>| {
         one.used.is_none_or(|at| now.saturating_duration_since(at) >= limits::CLIENT_BUSY)
     };
-    let oldest = |all: &mut dyn Iterator<Item = &Held<'a, S>>| {
+    let oldest = |all: &mut dyn Iterator<Item = &HeldClient<'a, S>>| {
         all.filter(|one| !one.making).min_by_key(|one| one.used).map(|one| one.slot)
     };
     let count = |of: &str| held.iter().filter(|one| one.party == of).count();
@@ -493,7 +494,7 @@ mod tests {
             let held: Vec<_> = all
                 .iter()
                 .zip(&slots)
-                .map(|((party, used), slot)| Held { slot, party, used: *used, making: false })
+                .map(|((party, used), slot)| HeldClient { slot, party, used: *used, making: false })
                 .collect();
             make_room(&held, party, now).map(|gone| gone.map(|at| all[*at].0))
         };
@@ -525,7 +526,7 @@ mod tests {
         clients.put(&facts, "i".into(), conjur::Client::new(config).unwrap());
         assert_eq!(clients.works(&facts, Some("alice")), Some(ConnectionEvent::Works));
         assert!(!clients.is_needed(&facts) && !clients.let_go_if_idle(&facts), "it was used just now");
-        clients.with(|pool| pool.entries.values_mut().for_each(Entry::let_go));
+        clients.with(|pool| pool.entries.values_mut().for_each(PoolEntry::let_go));
         assert!(matches!(clients.standing(&facts), ConnectionState::Untried));
         clients.wanted(&facts);
         assert!(ends.connections.woken.try_recv().is_some() && clients.is_needed(&facts));
