@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{limits::BUSY_PAUSE, plan::policy::branch_claims::Place};
+use crate::{limits::BUSY_PAUSE, plan::policy::branch_claims::BranchPlace};
 
 pub use self::{
     turns::{Turn, Turns},
@@ -24,7 +24,7 @@ pub use self::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Loader {
     /// The branch.
-    pub place: Place,
+    pub place: BranchPlace,
     /// The login that the server confirmed.
     pub identity: String,
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn loader(branch: &str, identity: &str) -> Loader {
-        Loader { place: Place::new("https://conjur", "demo", branch), identity: identity.into() }
+        Loader { place: BranchPlace::new("https://conjur", "demo", branch), identity: identity.into() }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
-        policy::branch_claims::{Claim, Place, Progress, refusal, server, taken_by},
+        policy::branch_claims::{BranchPlace, Claim, Progress, refusal, server, taken_by},
     },
     runtime::{Key, Object, Outcome, ReconcileError},
 };
@@ -78,7 +78,7 @@ fn wake(changed: &Claim, ctx: &Context) {
 }
 
 /// The objects that name a branch of an account of a server, of all that there are.
-fn named_at(place: &Place, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPolicy>>> {
+fn named_at(place: &BranchPlace, ctx: &Context) -> Vec<Arc<DeserializeGuard<ConjurPolicy>>> {
     let keys = ctx.policy_notes.claims.places(|places| places.at(place));
     keys.iter().filter_map(|key| ctx.kinds.policies.store.get(&key.reference())).collect()
 }
@@ -102,7 +102,7 @@ fn claim_of_a_load(object: &ConjurPolicy, ctx: &Context) -> Option<Claim> {
     named.check_access(Verb::Load, &[object.spec.branch.as_str()], &key, ctx).ok()?;
     let settings = &named.facts.settings;
     Some(Claim {
-        place: Place::new(&settings.url, &settings.account, &object.spec.branch),
+        place: BranchPlace::new(&settings.url, &settings.account, &object.spec.branch),
         mode: object.mode(),
         created: created(object),
         uid: object.uid().unwrap_or_default(),

@@ -14,7 +14,7 @@ use kube::runtime::watcher::Event;
 
 use crate::{
     api::{ConnectionId, ConnectionKind},
-    plan::policy::branch_claims::Place,
+    plan::policy::branch_claims::BranchPlace,
     runtime::Key,
 };
 
@@ -41,7 +41,7 @@ pub struct Server {
 pub struct Places {
     policies: HashMap<Arc<Key>, Names>,
     connections: HashMap<ConnectionId, Connection>,
-    at: HashMap<Place, HashSet<Arc<Key>>>,
+    at: HashMap<BranchPlace, HashSet<Arc<Key>>>,
     /// What a list under way has shown: of what it does not show, the watch tells nothing.
     listed: HashSet<Key>,
     listed_connections: HashMap<ConnectionKind, HashSet<ConnectionId>>,
@@ -55,7 +55,7 @@ struct Connection {
 
 impl Places {
     /// The objects that name a branch.
-    pub fn at(&self, place: &Place) -> Vec<Arc<Key>> {
+    pub fn at(&self, place: &BranchPlace) -> Vec<Arc<Key>> {
         self.at.get(place).into_iter().flatten().cloned().collect()
     }
 
@@ -152,8 +152,8 @@ impl Places {
 }
 
 impl Connection {
-    fn place(&self, branch: &str) -> Option<Place> {
-        self.server.as_ref().map(|server| Place::new(&server.url, &server.account, branch))
+    fn place(&self, branch: &str) -> Option<BranchPlace> {
+        self.server.as_ref().map(|server| BranchPlace::new(&server.url, &server.account, branch))
     }
 
     fn is_nothing(&self) -> bool {
@@ -203,7 +203,7 @@ mod tests {
 
     fn at(places: &Places, url: &str, branch: &str) -> Vec<String> {
         let mut names: Vec<_> =
-            places.at(&Place::new(url, "demo", branch)).iter().map(|key| key.name.clone()).collect();
+            places.at(&BranchPlace::new(url, "demo", branch)).iter().map(|key| key.name.clone()).collect();
         names.sort();
         names
     }

@@ -11,7 +11,7 @@ use crate::{
     conjur::{self, Error, PolicyBranch},
     controllers::{Context, connection::pool::ReadyConnection},
     effect::branch_locks::Loader,
-    plan::{Failure, policy::branch_claims::Place},
+    plan::{Failure, policy::branch_claims::BranchPlace},
 };
 
 /// The mode of a spec, as the client has it.
@@ -41,7 +41,7 @@ impl Run<'_> {
     pub fn loader(&self, branch: &PolicyBranch) -> Loader {
         let settings = &self.seen.named.facts.settings;
         Loader {
-            place: Place::new(&settings.url, &settings.account, branch.as_str()),
+            place: BranchPlace::new(&settings.url, &settings.account, branch.as_str()),
             identity: self.through.identity.to_string(),
         }
     }

@@ -87,10 +87,10 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::plan::policy::branch_claims::Place;
+    use crate::plan::policy::branch_claims::BranchPlace;
 
     fn loader(url: &str, branch: &str, identity: &str) -> Loader {
-        Loader { place: Place::new(url, "demo", branch), identity: identity.into() }
+        Loader { place: BranchPlace::new(url, "demo", branch), identity: identity.into() }
     }
 
     #[test]

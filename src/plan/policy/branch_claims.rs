@@ -10,14 +10,14 @@ use crate::plan::{Failure, hash};
 
 /// A branch of an account of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct BranchPlace {
     /// Base address.
     url: String,
     account: String,
     branch: String,
 }
 
-impl Place {
+impl BranchPlace {
     /// Addresses that differ only in their spelling are one; two names of one server can't be told from two servers.
     pub fn new(url: &str, account: &str, branch: &str) -> Self {
         Self { url: address(url), account: account.to_owned(), branch: branch.to_owned() }
@@ -39,7 +39,7 @@ pub fn server(url: &str, account: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The branch.
-    pub place: Place,
+    pub place: BranchPlace,
     /// How.
     pub mode: LoadMode,
     /// When the object was made, in seconds since 1970.
@@ -121,7 +121,7 @@ mod tests {
     use LoadMode::{Append, Replace, Update};
 
     fn claim(created: i64, uid: &str, mode: LoadMode) -> Claim {
-        let place = Place::new("https://conjur/api", "demo", "apps/billing");
+        let place = BranchPlace::new("https://conjur/api", "demo", "apps/billing");
         Claim { place, mode, created, uid: uid.into(), name: format!("ns/{uid}") }
     }
 
@@ -203,7 +203,7 @@ mod tests {
             ("https://conjur/api", "demo", "apps", false),
             ("https://conjur/api", "demo", "apps/billing/eu", false),
         ] {
-            let other = Claim { place: Place::new(url, account, branch), ..claim(1, "other", Update) };
+            let other = Claim { place: BranchPlace::new(url, account, branch), ..claim(1, "other", Update) };
             assert_eq!(taken_by(&mine, &[other]).is_some(), same, "{url} {account} {branch}");
         }
     }

@@ -12,7 +12,7 @@ use crate::{
         connection::access::Verb,
         full_id::has_key,
         policy::{
-            branch_claims::Place,
+            branch_claims::BranchPlace,
             removal::{self, Removal},
         },
     },
@@ -59,7 +59,7 @@ impl RemovalRun<'_> {
                 let branch = PolicyBranch::new(branch)
                     .map_err(|e| Failure::stalled(Reason::InventoryUnreadable, format!("inventory: {e}")))?;
                 let loader = Loader {
-                    place: Place::new(&settings.url, &settings.account, branch.as_str()),
+                    place: BranchPlace::new(&settings.url, &settings.account, branch.as_str()),
                     identity: self.through.identity.to_string(),
                 };
                 let _one_at_a_time = self.ctx.branches.turns.take(&loader, &self.owner.namespace).await;
