@@ -62,7 +62,7 @@ pub enum Try {
 
 /// What is known of the objects in whose work a process died.
 #[derive(Debug)]
-pub struct Suspects<W>(HashMap<W, Known>);
+pub struct Suspects<W>(HashMap<W, Suspect>);
 
 impl<W> Default for Suspects<W> {
     fn default() -> Self {
@@ -71,7 +71,7 @@ impl<W> Default for Suspects<W> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct Suspect {
     deaths: u32,
     aside_since: Option<Instant>,
     last: Instant,
@@ -102,7 +102,8 @@ impl<W: Clone + Eq + Hash> Suspects<W> {
             return false;
         }
         self.0.retain(|_, known| now.saturating_duration_since(known.last) < FORGOTTEN);
-        let known = self.0.entry(whose.clone()).or_insert(Known { deaths: 0, aside_since: None, last: now });
+        let known =
+            self.0.entry(whose.clone()).or_insert(Suspect { deaths: 0, aside_since: None, last: now });
         if known.deaths >= POISON_DEATHS {
             known.aside_since = Some(now);
         }

@@ -15,7 +15,7 @@ use crate::{
         full_id::{has_key, kind_of},
         policy::{
             cascade,
-            change_set::{ChangeSet, Deletions, Losses, Named, is_allowed},
+            change_set::{ChangeSet, Deletions, Losses, NamedObject, is_allowed},
             removal::Hangs,
         },
     },
@@ -51,7 +51,7 @@ impl Run<'_> {
     /// Why a Replace with these deletions needs the annotation; none where it doesn't.
     pub fn refusal(&self, deletions: &Deletions) -> Option<Failure> {
         let owner = &self.seen.owner;
-        let me = Named { namespace: &owner.namespace, name: &owner.name, hash: &self.seen.hash };
+        let me = NamedObject { namespace: &owner.namespace, name: &owner.name, hash: &self.seen.hash };
         deletions.refusal(self.seen.branch.as_str(), &self.through.identity, me)
     }
 

@@ -152,7 +152,7 @@ pub enum Deletions {
 
 impl Deletions {
     /// Why it needs the user's word; none where nothing is lost.
-    pub fn refusal(&self, branch: &str, identity: &str, me: Named) -> Option<Failure> {
+    pub fn refusal(&self, branch: &str, identity: &str, me: NamedObject) -> Option<Failure> {
         match self {
             Self::Seen { losses, .. } if !losses.is_empty() => Some(refusal(losses, branch, me)),
             Self::Seen { hidden: false, .. } | Self::Unseen { never_loaded: true } => None,
@@ -170,7 +170,7 @@ pub fn is_allowed(annotation: Option<&str>, hash: &str) -> bool {
 
 /// Which object a command is for.
 #[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
+pub struct NamedObject<'a> {
     /// Its namespace.
     pub namespace: &'a str,
     /// Its name.
@@ -179,7 +179,7 @@ pub struct Named<'a> {
     pub hash: &'a str,
 }
 
-impl Named<'_> {
+impl NamedObject<'_> {
     fn command(&self) -> String {
         format!(
             "kubectl annotate --overwrite -n {} conjurpolicy {} {ALLOW_DELETIONS_ANNOTATION}={}",
@@ -189,7 +189,7 @@ impl Named<'_> {
 }
 
 /// Refuses a load that would delete for good, until the user allows just that document's deletions.
-fn refusal(losses: &Losses, branch: &str, named_object: Named) -> Failure {
+fn refusal(losses: &Losses, branch: &str, named_object: NamedObject) -> Failure {
     let variables = (!losses.variables.is_empty()).then(|| {
         format!(
             "{} that hold values ({})",
@@ -210,7 +210,7 @@ fn refusal(losses: &Losses, branch: &str, named_object: Named) -> Failure {
 }
 
 /// Refuses a Replace of which no one can tell what it would delete.
-fn refusal_unseen(branch: &str, identity: &str, named_object: Named) -> Failure {
+fn refusal_unseen(branch: &str, identity: &str, named_object: NamedObject) -> Failure {
     let message = format!(
         "what it would delete to Replace branch {branch} can't be told, for {identity} does not own the branch, and Conjur shows it \
          only to owners. Grant {identity} the role that owns the branch, use mode Update, or allow any deletion of this document: \
@@ -237,7 +237,7 @@ mod tests {
         (0..count).map(|n| format!("demo:{kind}:app/{n:02}")).collect()
     }
 
-    const ME: Named = Named { namespace: "billing", name: "p", hash: "abc" };
+    const ME: NamedObject = NamedObject { namespace: "billing", name: "p", hash: "abc" };
 
     #[test]
     fn the_status_has_counts_and_the_first_twenty_ids_that_are_shown() {

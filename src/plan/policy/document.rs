@@ -125,7 +125,7 @@ pub fn read(document: &str, branch: &str, account: &str) -> Result<Document, Doc
         }
     }
     let branch = Some(branch.trim_matches('/')).filter(|branch| *branch != "root");
-    let mut reader = Reader {
+    let mut reader = DocumentReader {
         account,
         paths: vec![None; tree.nodes.len()],
         branch,
@@ -147,7 +147,7 @@ pub fn read(document: &str, branch: &str, account: &str) -> Result<Document, Doc
 /// Aliases can make a walk deeper than the text is; beyond this it stops rather than use up the stack.
 const MAX_WALK: usize = 2 * DOCUMENT_DEPTH;
 
-struct Reader<'a> {
+struct DocumentReader<'a> {
     account: &'a str,
     /// None for root.
     branch: Option<&'a str>,
@@ -171,7 +171,7 @@ struct Scope {
     explicit: Option<Rc<str>>,
 }
 
-impl Reader<'_> {
+impl DocumentReader<'_> {
     /// Gives every record below a node its path: what a record refers to first, a policy's body last, each node
     /// where it is first met. That is the server's order, and decides what an alias means.
     fn name(&mut self, id: NodeId, namespace: Option<&Rc<str>>, depth: usize) -> Result<(), DocumentError> {

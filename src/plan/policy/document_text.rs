@@ -25,12 +25,12 @@ pub struct Part {
 pub struct PolicyText {
     text: Sensitive<String>,
     /// Where it came from; empty for an inline one.
-    sources: Vec<Source>,
+    sources: Vec<TextSource>,
     secret: bool,
 }
 
 #[derive(Debug)]
-struct Source {
+struct TextSource {
     /// `spec.documentFrom[1] (ConfigMap a, key b)`.
     name: String,
     /// The line of the whole that it begins at, from 1.
@@ -69,7 +69,7 @@ impl PolicyText {
                 let message = format!("{name}, line {line}, column {column}: this is not UTF-8");
                 Failure::stalled(Reason::PolicyInvalid, message)
             })?;
-            sources.push(Source { name, first_line: line });
+            sources.push(TextSource { name, first_line: line });
             text.expose_mut().push_str(piece);
             if lacks(part) {
                 text.expose_mut().push('\n');
@@ -101,7 +101,7 @@ impl PolicyText {
         let column = column.map_or_else(String::new, |column| format!(", column {column}"));
         match source.or(self.sources.first()) {
             None => format!("line {line}{column}"),
-            Some(Source { name, first_line }) => {
+            Some(TextSource { name, first_line }) => {
                 format!("{name}, line {}{column}", line.saturating_sub(*first_line).saturating_add(1))
             }
         }

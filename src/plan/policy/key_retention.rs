@@ -27,7 +27,7 @@ pub fn home(role: &str, known: &BTreeSet<String>) -> Option<String> {
 
 /// What is known of the roles whose keys a Secret keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownRoles {
     /// Full ids of those that are seen in Conjur.
     pub seen: BTreeSet<String>,
     /// Full ids of those that were seen before, and whose removal was sent.
@@ -37,7 +37,7 @@ pub struct Known {
 }
 
 /// Whether a role is certainly gone. `home` is the policy in which it lies, where that is known.
-pub fn is_gone(role: &str, home: Option<&String>, known: &Known) -> bool {
+pub fn is_gone(role: &str, home: Option<&String>, known: &KnownRoles) -> bool {
     !known.seen.contains(role)
         && (known.removed.contains(role) || home.is_some_and(|home| known.owned.contains(home)))
 }
@@ -61,10 +61,10 @@ mod tests {
             (&[web], &[web], &["app"], false),
             (&[], &["demo:host:app/other"], &[], false),
         ] {
-            let known = Known { seen: set(seen), removed: set(removed), owned: set(owned) };
+            let known = KnownRoles { seen: set(seen), removed: set(removed), owned: set(owned) };
             assert_eq!(is_gone(web, home(web, &set(&[])).as_ref(), &known), gone, "{known:?}");
         }
-        let known = Known { owned: set(&["app"]), ..Known::default() };
+        let known = KnownRoles { owned: set(&["app"]), ..KnownRoles::default() };
         assert!(!is_gone("demo:user:a@app", None, &known), "nobody knows where it lies");
     }
 

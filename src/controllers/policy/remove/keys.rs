@@ -15,7 +15,7 @@ use crate::{
         effect::announcement::PENDING_KEY,
         full_id::lies_in,
         policy::{
-            key_retention::{Known, home, is_gone},
+            key_retention::{KnownRoles, home, is_gone},
             secret_keys::RoleKeys,
         },
         secret::{SecretRead, refuse_unless_ours},
@@ -103,7 +103,7 @@ impl RemovalRun<'_> {
         let roles: BTreeMap<&String, &RoleKeys> = roles.iter().filter(|(role, _)| is_granted(role)).collect();
         let seen =
             evidence::existing(&roles.keys().copied().cloned().collect(), self.through, self.ctx).await?;
-        let mut known = Known { seen: seen.into_keys().collect(), ..Known::default() };
+        let mut known = KnownRoles { seen: seen.into_keys().collect(), ..KnownRoles::default() };
         known.removed = inventory.removing.get(server).cloned().unwrap_or_default();
         for branch in &done.invisible {
             // There nothing of what is left would be seen.

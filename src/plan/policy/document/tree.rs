@@ -66,7 +66,7 @@ pub(super) struct Tree<'a> {
 impl<'a> Tree<'a> {
     /// Reads one YAML document; positions in errors are 1-based, and no error quotes the text.
     pub(super) fn read(text: &'a str) -> Result<Self, DocumentError> {
-        let mut builder = Builder { text, ..Builder::default() };
+        let mut builder = TreeBuilder { text, ..TreeBuilder::default() };
         let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
         for event in Parser::new_from_str_with_options(text, options) {
             let (event, span) = event.map_err(|error| syntax_error(&error))?;
@@ -99,7 +99,7 @@ struct Open {
 }
 
 #[derive(Default)]
-struct Builder<'a> {
+struct TreeBuilder<'a> {
     text: &'a str,
     tree: Tree<'a>,
     open: Vec<Open>,
@@ -107,7 +107,7 @@ struct Builder<'a> {
     documents: usize,
 }
 
-impl<'a> Builder<'a> {
+impl<'a> TreeBuilder<'a> {
     fn event(&mut self, event: Event<'a>, span: &Span) -> Result<(), DocumentError> {
         match event {
             Event::DocumentStart(..) => {
