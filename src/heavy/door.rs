@@ -1,6 +1,6 @@
 //! What workers are asked, and what is said where they have no answer.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::{
     Heavy, HeavyError, Whose,
@@ -14,12 +14,13 @@ use crate::{
     plan::{
         Failure,
         policy::document::{self, Document, DocumentError},
-        secret::template::{self, Light, Text},
+        secret::{
+            sources::Data,
+            template::{self, Light, Text},
+        },
     },
     sensitive::Sensitive,
 };
-
-type Data = BTreeMap<String, Sensitive<Vec<u8>>>;
 
 const TEMPLATES: Allowance =
     Allowance { bytes: limits::HEAVY_WORKER_BYTES, time: limits::TEMPLATES_DEADLINE };

@@ -23,6 +23,7 @@ use crate::{
         Failure, LOOK_AGAIN, hash,
         secret::{
             circle::{Circle, Reader},
+            sources::Data,
             template::Text,
         },
     },
@@ -32,8 +33,6 @@ use crate::{
 
 /// How many objects of a circle a message names.
 const NAMED: usize = 8;
-
-type Data = BTreeMap<String, Sensitive<Vec<u8>>>;
 
 fn from(object: &ConjurSecret) -> &[TemplateSource] {
     let template = object.spec.target.as_ref().and_then(|target| target.template.as_ref());

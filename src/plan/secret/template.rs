@@ -33,6 +33,7 @@ use self::{
     explained::{Explained, explained},
     output::Bounded,
 };
+use super::sources::Data;
 use crate::plan::Failure;
 use crate::{
     api::Reason,
@@ -90,8 +91,6 @@ impl From<TemplateError> for Failure {
     }
 }
 
-type Data = BTreeMap<String, Sensitive<Vec<u8>>>;
-
 /// What came of rendering templates at once.
 #[derive(Debug)]
 pub enum Light {
@@ -102,12 +101,12 @@ pub enum Light {
 }
 
 /// A fault, and whether it is that there was no more fuel.
-struct Fault {
+struct RenderFault {
     error: TemplateError,
     is_out_of_fuel: bool,
 }
 
-impl From<TemplateError> for Fault {
+impl From<TemplateError> for RenderFault {
     fn from(error: TemplateError) -> Self {
         Self { error, is_out_of_fuel: false }
     }
@@ -147,7 +146,7 @@ pub fn render_light(texts: &[Text], values: &Data) -> Result<Light, TemplateErro
     }
 }
 
-fn render_with(mut fuel: u64, texts: &[Text], values: &Data) -> Result<Data, Fault> {
+fn render_with(mut fuel: u64, texts: &[Text], values: &Data) -> Result<Data, RenderFault> {
     let whole = Arc::<Whole>::default();
     let mut environment = environment(&whole);
     filters::begin();
@@ -178,7 +177,7 @@ fn one(
     whole: &Whole,
     space: usize,
     values: &Data,
-) -> Result<(Sensitive<Vec<u8>>, u64), Fault> {
+) -> Result<(Sensitive<Vec<u8>>, u64), RenderFault> {
     let template = compile(environment, text)?;
     let too_large = || {
         let what = format!(
@@ -195,7 +194,7 @@ fn one(
         Err(_) if output.is_full() => return Err(too_large().into()),
         Err(error) => {
             let is_out_of_fuel = error.kind() == ErrorKind::OutOfFuel;
-            return Err(Fault { error: explain(text, &template, &error, values), is_out_of_fuel });
+            return Err(RenderFault { error: explain(text, &template, &error, values), is_out_of_fuel });
         }
     };
     if binary::was_taken_for_text() {
