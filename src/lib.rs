@@ -70,7 +70,7 @@ pub mod seams {
             references,
             schedule::Slots,
             secret::{
-                sources::{Got, LeftOut, Made, Problem, Sources},
+                sources::{BuiltData, Got, LeftOut, Problem, Sources},
                 template::{self, Light, Text},
             },
         },

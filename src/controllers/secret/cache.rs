@@ -10,7 +10,9 @@ use jiff::Timestamp;
 
 use super::circles::Circles;
 use crate::{
-    plan::secret::{Fingerprint, change_detection::Versions, repair_budget::RepairBudget, sources::LeftOut},
+    plan::secret::{
+        Fingerprint, change_detection::VersionsHash, repair_budget::RepairBudget, sources::LeftOut,
+    },
     runtime::Key,
 };
 
@@ -54,7 +56,7 @@ pub struct Remembered {
     /// The slot of its grid that was last handled.
     pub slot: Option<i128>,
     /// Which versions the target was made of, where that is known and all of the last reconcile was done.
-    pub versions: Option<Versions>,
+    pub versions: Option<VersionsHash>,
     /// What it found was read from a list that began before it was looked at: to be looked at once more.
     pub unconfirmed: Option<Unconfirmed>,
     /// How often it was repaired, one time after the other.

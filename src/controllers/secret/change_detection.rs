@@ -14,7 +14,7 @@ use crate::{
     controllers::{Context, connection::pool::ReadyConnection},
     plan::{
         schedule::{Cause, OFFSETS, TargetSeen, VERSION_OFFSETS},
-        secret::change_detection::{Look, Shown, Versions},
+        secret::change_detection::{Look, Shown, VersionsHash},
     },
     runtime::ReconcileError,
 };
@@ -56,7 +56,7 @@ impl PriorLook {
     }
 
     /// What to remember after the fetch, which brought a value or none for each of the variables.
-    pub fn after(self, wanted: &[Wanted], brought: &[bool]) -> Option<Versions> {
+    pub fn after(self, wanted: &[Wanted], brought: &[bool]) -> Option<VersionsHash> {
         let newest = wanted.iter().zip(brought).filter(|(wanted, _)| wanted.version.is_none());
         self.look.after(newest.map(|(_, brought)| *brought))
     }
@@ -117,7 +117,7 @@ pub async fn look(
 }
 
 /// What the Secret was made of, where it may still be right: nothing else asks for the values, and it is as the operator left it.
-fn then(seen: &ObservedSecret, object: &ConjurSecret, cause: Cause) -> Option<Versions> {
+fn then(seen: &ObservedSecret, object: &ConjurSecret, cause: Cause) -> Option<VersionsHash> {
     let waits = matches!(cause, Cause::Slot | Cause::Unfinished) && seen.target == TargetSeen::AsLeft;
     let target = seen.remembered.target.as_ref().filter(|_| waits)?;
     seen.remembered.versions.filter(|_| target.generation == object.metadata.generation)

@@ -23,7 +23,7 @@ use crate::{
     plan::{
         Class, Failure, LOOK_AGAIN,
         schedule::Cause,
-        secret::sources::{Ask, Data, Got, LeftOut, Made, Problem, Resolved, Sources},
+        secret::sources::{Ask, BuiltData, Data, Got, LeftOut, Problem, Resolved, Sources},
     },
     runtime::{Key, ReconcileError},
 };
@@ -219,7 +219,7 @@ impl Gathered<'_> {
         let bytes = self.bytes(&got);
         let build = || self.resolved.data(&got, &keys, self.plain, self.left_out.clone());
         let made = ctx.heavy.run(namespace, bytes, build).await;
-        let Made { data, left_out } = made.map_err(|problem| {
+        let BuiltData { data, left_out } = made.map_err(|problem| {
             // The client looks at missing variables by itself, and at nothing else.
             let tells_itself = matches!(problem, Problem::Missing(_)) && self.only_variables();
             let again = if tells_itself { LOOK_AGAIN } else { self.interval.min(LOOK_AGAIN) };

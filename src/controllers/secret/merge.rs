@@ -12,7 +12,7 @@ use crate::{
         Failure,
         secret::{
             Action, mark,
-            merge::{Step, body, decide, given_up, manager},
+            merge::{MergeStep, body, decide, given_up, manager},
         },
     },
 };
@@ -37,7 +37,7 @@ async fn look_and_apply(run: &TargetWrite<'_>) -> Result<Option<(Action, Target)
     let existing = cluster.read_secret(&seen.key.namespace, &seen.desired.name).await?;
     let decided = decide(&seen.desired, existing.as_deref(), type_.as_deref(), &seen.owner);
     let former = match (&decided, &existing) {
-        (Ok(Step::GiveUp), Some(existing)) => Some(given_up(existing, &seen.owner)),
+        (Ok(MergeStep::GiveUp), Some(existing)) => Some(given_up(existing, &seen.owner)),
         _ => None,
     };
     let step = decided?;
@@ -47,9 +47,9 @@ async fn look_and_apply(run: &TargetWrite<'_>) -> Result<Option<(Action, Target)
         retry_on_conflict(cluster.replace_secret(former, run.lane).await)?;
         return Ok(None);
     }
-    let data_differs = step == Step::Apply { data_differs: true };
+    let data_differs = step == MergeStep::Apply { data_differs: true };
     let revision = run.revision(Some(&meta), data_differs);
-    if step == Step::Unchanged && !run.lacks_revision(&meta, revision.as_ref()) {
+    if step == MergeStep::Unchanged && !run.lacks_revision(&meta, revision.as_ref()) {
         let written = Written {
             uid: meta.uid.unwrap_or_default(),
             resource_version: meta.resource_version.unwrap_or_default(),

@@ -17,12 +17,12 @@ pub struct Shown {
 
 /// Which versions an object's Secret was made of, as a hash. Another variable, one more or one less count as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Versions(u64);
+pub struct VersionsHash(u64);
 
 /// One look at the variables of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    versions: Versions,
+    versions: VersionsHash,
     has_value: Vec<bool>,
 }
 
@@ -37,18 +37,18 @@ impl Look {
             has_value.push(shown.is_some_and(|shown| shown.version.is_some()));
         }
         has_value.len().hash(&mut hasher);
-        Self { versions: Versions(hasher.finish()), has_value }
+        Self { versions: VersionsHash(hasher.finish()), has_value }
     }
 
     /// Whether a fetch would bring what it brought then.
-    pub fn is_as(&self, then: Versions) -> bool {
+    pub fn is_as(&self, then: VersionsHash) -> bool {
         self.versions == then
     }
 
     /// What to remember after a fetch which brought a value or none for each of the variables, in the same order. Nothing
     /// where the list said otherwise of one: it does not show all that can be fetched, or it was just made or removed. Then
     /// the next refresh fetches.
-    pub fn after(&self, brought: impl IntoIterator<Item = bool>) -> Option<Versions> {
+    pub fn after(&self, brought: impl IntoIterator<Item = bool>) -> Option<VersionsHash> {
         self.has_value.iter().copied().eq(brought).then_some(self.versions)
     }
 }

@@ -99,7 +99,7 @@ pub fn body(desired: &Desired, me: &Owner, uid: &str, resource_version: &str) ->
 
 /// What to do about a Secret that is to be merged into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum MergeStep {
     /// It belonged to this object alone (`creationPolicy: Owner` before): give it up, and look again.
     GiveUp,
     /// Apply this object's fields.
@@ -122,7 +122,7 @@ pub fn decide(
     existing: Option<&Secret>,
     type_: Option<&str>,
     me: &Owner,
-) -> Result<Step, Failure> {
+) -> Result<MergeStep, Failure> {
     let name = format!("Secret {}/{}", me.namespace, desired.name);
     let Some(existing) = existing else {
         let message = format!(
@@ -132,11 +132,11 @@ pub fn decide(
     };
     refuse_unsuitable(existing, type_, me, &name)?;
     if is_written_for(&existing.metadata, me) {
-        return Ok(Step::GiveUp);
+        return Ok(MergeStep::GiveUp);
     }
     let own = own(&existing.metadata, me);
     if desired.once && own.data.iter().eq(desired.data.keys()) {
-        return Ok(Step::Unchanged);
+        return Ok(MergeStep::Unchanged);
     }
     let standing = |key: &String| existing.data.as_ref().and_then(|d| d.get(key)).map(|v| &v.0);
     let data_differs = !own.data.iter().eq(desired.data.keys())
@@ -144,7 +144,7 @@ pub fn decide(
     if data_differs {
         check_unowned(desired, existing, &own, &name)?;
         check_total(desired, existing, &own, &name)?;
-        return Ok(Step::Apply { data_differs });
+        return Ok(MergeStep::Apply { data_differs });
     }
     let labels = labels(desired);
     let same = |wanted: &BTreeMap<String, String>, own: &BTreeSet<String>, there: Option<&BTreeMap<_, _>>| {
@@ -153,7 +153,7 @@ pub fn decide(
     let meta = &existing.metadata;
     let unchanged = same(&labels, &own.labels, meta.labels.as_ref())
         && same(&desired.annotations, &own.annotations, meta.annotations.as_ref());
-    Ok(if unchanged { Step::Unchanged } else { Step::Apply { data_differs } })
+    Ok(if unchanged { MergeStep::Unchanged } else { MergeStep::Apply { data_differs } })
 }
 
 fn refuse_unsuitable(existing: &Secret, type_: Option<&str>, me: &Owner, name: &str) -> Result<(), Failure> {

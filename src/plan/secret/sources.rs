@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, fmt};
 #[cfg(test)]
 pub use self::build::Missing;
 pub use self::{
-    build::{Data, Got, Made, Problem},
+    build::{BuiltData, Data, Got, Problem},
     left_out::LeftOut,
 };
 use self::{
@@ -71,12 +71,12 @@ pub struct Ask<'a> {
 /// The sources of one object, read and found sound.
 #[derive(Debug)]
 pub struct Sources<'a> {
-    entries: Vec<Entry<'a>>,
+    entries: Vec<KeyEntry<'a>>,
     groups: Vec<Group<'a>>,
 }
 
 #[derive(Debug)]
-struct Entry<'a> {
+struct KeyEntry<'a> {
     key: &'a str,
     variable: &'a str,
     version: Option<u32>,
@@ -187,7 +187,7 @@ impl<'a> Sources<'a> {
                 return Err(build::twice(&entry.key, &Place::Entry(first), &Place::Entry(at)));
             }
         }
-        let entries = entries.iter().enumerate().map(|(at, entry)| Entry::of(at, entry));
+        let entries = entries.iter().enumerate().map(|(at, entry)| KeyEntry::of(at, entry));
         let groups = sources.iter().enumerate().map(|(at, source)| Group::of(at, source));
         Ok(Self { entries: entries.collect::<Result<_, _>>()?, groups: groups.collect::<Result<_, _>>()? })
     }
@@ -269,7 +269,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-impl<'a> Entry<'a> {
+impl<'a> KeyEntry<'a> {
     fn of(at: usize, entry: &'a DataEntry) -> Result<Self, Failure> {
         Ok(Self {
             key: &entry.key,

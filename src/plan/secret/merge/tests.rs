@@ -44,15 +44,15 @@ fn merged(change: impl FnOnce(&mut Secret)) -> Secret {
     secret
 }
 
-fn decided(desired: &Desired, existing: &Secret) -> Result<Step, Reason> {
+fn decided(desired: &Desired, existing: &Secret) -> Result<MergeStep, Reason> {
     decide(desired, Some(existing), None, &me()).map_err(|f| f.reason)
 }
 
 #[test]
 fn what_is_merged_already_is_unchanged_whatever_else_is_there() {
-    assert_eq!(decided(&desired(&[("a", "1")]), &merged(|_| ())), Ok(Step::Unchanged));
+    assert_eq!(decided(&desired(&[("a", "1")]), &merged(|_| ())), Ok(MergeStep::Unchanged));
     let more = merged(|s| drop(s.data.as_mut().unwrap().insert("more".into(), ByteString(vec![1]))));
-    assert_eq!(decided(&desired(&[("a", "1")]), &more), Ok(Step::Unchanged));
+    assert_eq!(decided(&desired(&[("a", "1")]), &more), Ok(MergeStep::Unchanged));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_difference_in_what_is_ours_is_applied() {
             false,
         ),
     ] {
-        assert_eq!(decided(&want, &there), Ok(Step::Apply { data_differs }));
+        assert_eq!(decided(&want, &there), Ok(MergeStep::Apply { data_differs }));
     }
 }
 
@@ -92,7 +92,7 @@ fn a_key_that_was_applied_as_string_data_is_anothers_though_the_api_server_knows
     assert_eq!(failure.reason, Reason::FieldConflict);
     assert!(failure.message.contains("helm set data.a") && !failure.message.contains("hunter2"), "{failure}");
     // The same value may be shared; over what has an owner the API server decides.
-    let differs = Ok(Step::Apply { data_differs: true });
+    let differs = Ok(MergeStep::Apply { data_differs: true });
     assert_eq!(decided(&desired(&[("a", "1")]), &unowned), differs);
     assert_eq!(decided(&desired(&[("a", "2")]), &applied(json!({ "f:data": { "f:a": {} } }))), differs);
 }
@@ -129,12 +129,12 @@ fn what_cannot_be_merged_into_is_refused() {
         // Another controller's, as of Helm or of an ingress, may be merged into.
         (
             merged(|s| s.metadata.owner_references = owners(owned("Other", "example.com/v1", "x"))),
-            Ok(Step::Unchanged),
+            Ok(MergeStep::Unchanged),
         ),
         // It was the operator's alone.
         (
             merged(|s| s.metadata.owner_references = owners(owned("ConjurSecret", ours, "uid-1"))),
-            Ok(Step::GiveUp),
+            Ok(MergeStep::GiveUp),
         ),
     ] {
         assert_eq!(decided(&desired(&[("a", "1")]), &there), expected, "{:?}", there.metadata);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Entry, Group, LeftOut, Place, Resolved, Source,
+    Group, KeyEntry, LeftOut, Place, Resolved, Source,
     pattern::{Budget, Clock},
     rename::{Renaming, key_of, shown, unfit, unfit_as_name},
     value::{self, Bytes, Property, Unfit},
@@ -23,7 +23,7 @@ pub type Data = BTreeMap<String, Bytes>;
 
 /// What becomes of all answers.
 #[derive(Debug)]
-pub struct Made {
+pub struct BuiltData {
     /// Key → value; never empty.
     pub data: Data,
     /// What was found and is not in it.
@@ -68,13 +68,13 @@ impl From<Failure> for Problem {
 }
 
 /// Where a key comes from, for a message.
-enum Origin<'a> {
+enum KeyOrigin<'a> {
     Of(Place),
     Variable(Place, &'a str),
     Field(Place, &'a str, String),
 }
 
-impl fmt::Display for Origin<'_> {
+impl fmt::Display for KeyOrigin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Of(place) => place.fmt(f),
@@ -98,7 +98,7 @@ fn unusable(message: String) -> Failure {
 /// Keys and values so far, each with where it comes from.
 #[derive(Default)]
 struct Builder<'a> {
-    data: BTreeMap<String, (Origin<'a>, Bytes)>,
+    data: BTreeMap<String, (KeyOrigin<'a>, Bytes)>,
     /// The keys are those of the Secret; else only names for its templates, which may be any.
     plain: bool,
 }
@@ -111,7 +111,7 @@ impl<'a> Builder<'a> {
 
     /// # Errors
     /// `InvalidSpec`: the key can't be one, or another source names it too.
-    fn add(&mut self, key: String, origin: Origin<'a>, value: Bytes) -> Result<(), Failure> {
+    fn add(&mut self, key: String, origin: KeyOrigin<'a>, value: Bytes) -> Result<(), Failure> {
         let what = if self.plain { "a Secret can't have" } else { "can't be" };
         if let Some(why) = self.unfit(&key) {
             let message = format!(
@@ -130,7 +130,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds what was found, of which no one said that it must be there. Whether it could be.
-    fn add_found(&mut self, key: String, origin: Origin<'a>, value: &[u8]) -> bool {
+    fn add_found(&mut self, key: String, origin: KeyOrigin<'a>, value: &[u8]) -> bool {
         if self.unfit(&key).is_some() {
             return false;
         }
@@ -160,7 +160,7 @@ impl Resolved<'_> {
         public_keys: &[Vec<String>],
         plain: bool,
         mut left_out: LeftOut,
-    ) -> Result<Made, Problem> {
+    ) -> Result<BuiltData, Problem> {
         let missing = self.missing(answers, public_keys);
         if !missing.is_empty() {
             return Err(Problem::Missing(missing));
@@ -170,7 +170,7 @@ impl Resolved<'_> {
         for (at, entry) in self.sources.entries.iter().enumerate() {
             if let Some(Got::Value(value)) = answers.next() {
                 let value = entry.value(Place::Entry(at), value)?;
-                builder.add(entry.key.to_owned(), Origin::Of(Place::Entry(at)), value)?;
+                builder.add(entry.key.to_owned(), KeyOrigin::Of(Place::Entry(at)), value)?;
             }
         }
         for (at, group) in self.sources.groups.iter().enumerate() {
@@ -186,7 +186,7 @@ impl Resolved<'_> {
             let mut text = lines.join("\n").into_bytes();
             text.push(b'\n');
             let (key, origin) =
-                (Renamed::of(at, group)?.apply(key.to_owned())?, Origin::Of(Place::PublicKeys(at)));
+                (Renamed::of(at, group)?.apply(key.to_owned())?, KeyOrigin::Of(Place::PublicKeys(at)));
             builder.add(key, origin, Sensitive::new(text))?;
         }
         let mut found = Vec::new();
@@ -202,7 +202,7 @@ impl Resolved<'_> {
         // Whatever order they are listed in, the same one has the key.
         found.sort_unstable_by_key(|(id, at, ..)| (*id, *at));
         for (id, at, key, value) in found {
-            let origin = Origin::Variable(Place::Find(at), id);
+            let origin = KeyOrigin::Variable(Place::Find(at), id);
             if !key.is_some_and(|key| builder.add_found(key, origin, value)) {
                 left_out.add_for_its_key(id);
             }
@@ -211,7 +211,7 @@ impl Resolved<'_> {
             return Err(self.no_keys(&left_out).into());
         }
         let data = builder.data.into_iter().map(|(key, (_, value))| (key, value)).collect();
-        Ok(Made { data, left_out })
+        Ok(BuiltData { data, left_out })
     }
 
     fn find_groups(&self) -> impl Iterator<Item = (usize, &Group<'_>)> {
@@ -274,7 +274,7 @@ impl Resolved<'_> {
     }
 }
 
-impl Entry<'_> {
+impl KeyEntry<'_> {
     /// # Errors
     /// `InvalidValue`, naming the entry, its variable and property.
     fn value(&self, place: Place, whole: &[u8]) -> Result<Bytes, Failure> {
@@ -397,7 +397,7 @@ impl<'g> Renamed<'g> {
                     "field {field} of {of_variable} {why}; give it a value, or leave it out in Conjur"
                 ))
             })?;
-            builder.add(self.apply(name)?, Origin::Field(place, variable, field), value)?;
+            builder.add(self.apply(name)?, KeyOrigin::Field(place, variable, field), value)?;
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ pub fn part<'v>(value: &'v [u8], property: Option<&Property>) -> Result<&'v RawV
     let mut part: &RawValue = serde_json::from_str(text).map_err(|_| Unfit::NotJson)?;
     for step in property.iter().flat_map(|p| &p.0) {
         let mut from = serde_json::Deserializer::from_str(part.get());
-        let found = from.deserialize_any(Step(step)).map_err(|_| Unfit::NoProperty)?;
+        let found = from.deserialize_any(PointerStep(step)).map_err(|_| Unfit::NoProperty)?;
         part = found.ok_or(Unfit::NoProperty)?;
     }
     Ok(part)
@@ -123,7 +123,7 @@ pub fn text(part: &RawValue) -> Result<Bytes, Unfit> {
     match json.as_bytes().first() {
         Some(b'"') => {
             let mut from = serde_json::Deserializer::from_str(json);
-            from.deserialize_str(Text).map_err(|_| Unfit::NotJson)
+            from.deserialize_str(TextVisitor).map_err(|_| Unfit::NotJson)
         }
         Some(b'n') => Err(Unfit::Null),
         _ => Ok(compact(json)),
@@ -170,9 +170,9 @@ pub fn decoded(text: &[u8]) -> Result<Bytes, Unfit> {
 }
 
 /// One step of a pointer: a field of an object, or a place in an array. The last of two fields of one name counts.
-struct Step<'s>(&'s str);
+struct PointerStep<'s>(&'s str);
 
-impl<'de> Visitor<'de> for Step<'_> {
+impl<'de> Visitor<'de> for PointerStep<'_> {
     type Value = Option<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -246,9 +246,9 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
-struct Text;
+struct TextVisitor;
 
-impl Visitor<'_> for Text {
+impl Visitor<'_> for TextVisitor {
     type Value = Bytes;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {

@@ -141,18 +141,18 @@ pub fn read(text: &str) -> Result<Value, Error> {
         let (line, column) = (error.line(), error.column());
         explained(format!("the value is not JSON (at line {line}, column {column} of the value)"))
     })?;
-    let mut reader = Reader { text, at: 0, nodes: 0 };
+    let mut reader = JsonReader { text, at: 0, nodes: 0 };
     reader.value(0)
 }
 
 /// Reads what is known to be JSON.
-struct Reader<'t> {
+struct JsonReader<'t> {
     text: &'t str,
     at: usize,
     nodes: usize,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> JsonReader<'t> {
     fn next(&mut self) -> Option<u8> {
         let rest = self.text.as_bytes().get(self.at..)?;
         self.at += rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))?;

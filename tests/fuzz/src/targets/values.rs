@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use conjur_client::sensitive::Sensitive;
 use conjur_operator::api::secret::{DataEntry, DataSource, Decode, Extract, Find, Rewrite};
 use conjur_operator::seams::template::{self, Light, Text};
-use conjur_operator::seams::{Got, LeftOut, Made, Problem, Sources};
+use conjur_operator::seams::{BuiltData, Got, LeftOut, Problem, Sources};
 use conjur_operator::seams::{Heavy, Whose};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -81,7 +81,9 @@ pub fn patterns() -> Read {
         let answers: Vec<Got> = found.iter().map(|_| Got::Value(b"v")).collect();
         let made = read.resolve(vec![found]).map_err(Problem::from);
         match made.and_then(|read| read.data(&answers, &[], true, LeftOut::default())) {
-            Ok(Made { data, left_out }) => format!("{} keys {}", data.len(), left_out == LeftOut::default()),
+            Ok(BuiltData { data, left_out }) => {
+                format!("{} keys {}", data.len(), left_out == LeftOut::default())
+            }
             Err(problem) => word(&format!("{problem:?}")),
         }
     })
