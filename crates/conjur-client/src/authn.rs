@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::config::Credentials;
 use super::error::Error;
 use super::http::{Call, Transport};
-use super::response::{self, Answer};
+use super::response::{self, HttpAnswer};
 use super::words::Words;
 use crate::gate::Priority;
 use crate::sensitive::Sensitive;
@@ -60,12 +60,12 @@ pub(crate) struct Token {
 #[derive(Default)]
 struct State {
     token: Option<Arc<Token>>,
-    failure: Option<Failure>,
+    failure: Option<LoginFailure>,
     /// How often in a row the credentials were refused.
     strikes: u32,
 }
 
-struct Failure {
+struct LoginFailure {
     error: Error,
     at: Instant,
     until: Instant,
@@ -184,7 +184,7 @@ impl Tokens {
             _ => self.backoff.connection,
         };
         let at = Instant::now();
-        state.failure = Some(Failure { error, at, until: at + pause });
+        state.failure = Some(LoginFailure { error, at, until: at + pause });
     }
 
     async fn authenticate(&self, transport: &Transport, priority: Priority) -> Result<Token, Error> {
@@ -269,7 +269,7 @@ fn as_connection(error: Error) -> Error {
 }
 
 /// The token of an answer, and whose it is. Its life is counted from now, by its own `exp - iat`: the server's clock is not the operator's.
-fn token_of(answer: &Answer) -> Option<(Token, Option<String>)> {
+fn token_of(answer: &HttpAnswer) -> Option<(Token, Option<String>)> {
     #[derive(Deserialize)]
     struct Parts {
         payload: Sensitive<String>,

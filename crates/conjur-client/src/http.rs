@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use zeroize::Zeroize;
 
 use self::client::{Failure, HttpClient, Response};
-use self::connector::{BoxError, Connector};
+use self::connector::Connector;
 use super::config::Config;
 use super::error::Error;
 use super::memory_budget::{MemoryBudget, Reading};
 use super::observe::{Endpoint, Observer, Outcome};
 use super::rate_limit::Pace;
-use super::reach::{self, Area, Names};
-use super::response::Answer;
+use super::reach::{self, Area, BoxError, Names};
+use super::response::HttpAnswer;
 use super::sockets::{Socket, Sockets};
 use super::{scan, tls, words};
 use crate::budget::Party;
@@ -154,7 +154,7 @@ impl Transport {
     }
 
     /// Sends `call` and reads the answer, whatever its status.
-    pub(crate) async fn send(&self, call: &Call, token: Option<&HeaderValue>) -> Result<Answer, Fault> {
+    pub(crate) async fn send(&self, call: &Call, token: Option<&HeaderValue>) -> Result<HttpAnswer, Fault> {
         let mut started = None;
         let mut attempt = 0;
         loop {
@@ -197,7 +197,7 @@ impl Transport {
         call: &Call,
         opened: Opened,
         permit: &mut Permit,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<HttpAnswer, Fault> {
         let Opened { mut response, start, socket: _socket } = opened;
         let (status, headers) = (response.status.as_u16(), std::mem::take(&mut response.headers));
         let success = response.status.is_success();
@@ -238,7 +238,7 @@ impl Transport {
             reading.up_to(weight, limits::ANSWER_WEIGHT, &mut may_wait).await.map_err(full)?;
         }
         self.done(call, status, start);
-        Ok(Answer { endpoint: call.endpoint, status, headers, body, share: reading.done() })
+        Ok(HttpAnswer { endpoint: call.endpoint, status, headers, body, share: reading.done() })
     }
 
     /// The next part of a body. An answer that is slow while others wait for what it holds (`wanted`) is given up.
@@ -331,7 +331,7 @@ impl Transport {
         Ok(Opened { response, start, socket })
     }
 
-    fn pause_after(&self, answer: &Answer, attempt: u32) -> Option<Duration> {
+    fn pause_after(&self, answer: &HttpAnswer, attempt: u32) -> Option<Duration> {
         match (answer.status, answer.retry_after()) {
             (429 | 503, Some(wait)) if wait <= LONGEST_WAIT => {
                 self.pace.hold(wait);

@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 pub use self::pattern::{InvalidPattern, Pattern};
-pub(crate) use self::resolver::{Names, found_no_turn, is_denied};
+pub(crate) use self::resolver::{BoxError, Names, found_no_turn, is_denied};
 use super::error::Error;
 use crate::limits;
 

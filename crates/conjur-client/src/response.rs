@@ -14,7 +14,7 @@ use crate::sensitive::Sensitive;
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub endpoint: Endpoint,
     pub status: u16,
     pub headers: HeaderMap,
@@ -23,7 +23,7 @@ pub(crate) struct Answer {
     pub share: Option<Share>,
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -111,13 +111,13 @@ struct Position {
 }
 
 /// The code and message of an error body, if it is one. Only for deciding; [`from_answer`] makes errors.
-pub(crate) fn message_of(answer: &Answer) -> Option<String> {
+pub(crate) fn message_of(answer: &HttpAnswer) -> Option<String> {
     let body = serde_json::from_slice::<Body>(answer.body.expose()).ok()?;
     Some(body.error.message.into_string())
 }
 
 /// The code of an error body, as in `argument_error`.
-pub(crate) fn code_of(answer: &Answer) -> Option<String> {
+pub(crate) fn code_of(answer: &HttpAnswer) -> Option<String> {
     let said = serde_json::from_slice::<Body>(answer.body.expose()).ok()?.error;
     let known = matches!(said.code.as_str(), "argument_error" | "unprocessable_entity" | "validation_failed");
     (if answer.endpoint.is_secret() { known } else { plain(&said.code) }).then(|| said.code.into_string())
@@ -130,7 +130,7 @@ fn plain(code: &Words) -> bool {
 }
 
 /// The meaning of an answer that is not a success.
-pub(crate) fn from_answer(answer: &Answer, about: About<'_>) -> Error {
+pub(crate) fn from_answer(answer: &HttpAnswer, about: About<'_>) -> Error {
     let About { url, login, target, privilege } = about;
     let endpoint = answer.endpoint;
     let said =
@@ -196,7 +196,11 @@ pub(crate) fn missing_record(words: &str) -> Option<String> {
     (is_word(&kind) && is_word(account) && !id.is_empty()).then(|| format!("{account}:{kind}:{id}"))
 }
 
-fn unauthenticated(answer: &Answer, said: &Said, About { url, login, privilege, .. }: About<'_>) -> String {
+fn unauthenticated(
+    answer: &HttpAnswer,
+    said: &Said,
+    About { url, login, privilege, .. }: About<'_>,
+) -> String {
     match answer.endpoint {
         Endpoint::Authenticate => {
             // The only refusal that says why (recording 584). No more than its code is taken from such a body.
@@ -224,7 +228,7 @@ fn not_let_in(About { url, login, .. }: About<'_>) -> String {
 }
 
 /// Whose page it is that came instead of Conjur's JSON.
-fn gateway(answer: &Answer) -> &'static str {
+fn gateway(answer: &HttpAnswer) -> &'static str {
     if answer.is_html() && !answer.body.expose().is_empty() {
         ", as a page of HTML: it comes from a gateway or a proxy in front of it"
     } else {
@@ -251,7 +255,7 @@ fn limited(url: &str, status: u16, retry_after: Option<Duration>) -> String {
 }
 
 /// An answer that is not Conjur's: says what came, and where to look.
-pub(crate) fn not_an_api(answer: &Answer, About { url, target, .. }: About<'_>) -> String {
+pub(crate) fn not_an_api(answer: &HttpAnswer, About { url, target, .. }: About<'_>) -> String {
     if answer.status == 404 && answer.body.expose().is_empty() {
         return format!(
             "{url} has no route for {target}: is it of a kind that this server knows, and is it the URL of a Conjur \

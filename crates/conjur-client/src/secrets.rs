@@ -21,7 +21,7 @@ use super::error::Error;
 use super::http::Call;
 use super::id;
 use super::observe::Endpoint;
-use super::response::{self, Answer};
+use super::response::{self, HttpAnswer};
 use super::session::Session;
 use super::variables::{Fetched, Value};
 use crate::gate::Priority;
@@ -116,7 +116,7 @@ impl Session {
 
 /// A proxy's login page instead of a value. Conjur gives each value an `ETag`; a variable may have the type HTML,
 /// but a whole page alone is more likely to be someone's sorry note than a secret.
-fn is_a_page(answer: &Answer) -> bool {
+fn is_a_page(answer: &HttpAnswer) -> bool {
     let start = &answer.body.expose()[..answer.body.expose().len().min(64)];
     let start = String::from_utf8_lossy(start).trim_start().to_ascii_lowercase();
     answer.is_html()

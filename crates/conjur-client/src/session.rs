@@ -13,7 +13,7 @@ use super::error::Error;
 use super::http::{Call, Fault, Handed, Opened, Transport};
 use super::memory_budget::Sum;
 use super::observe::Endpoint;
-use super::response::{self, About, Answer};
+use super::response::{self, About, HttpAnswer};
 use super::stream;
 use crate::budget::Party;
 use crate::gate::{Parties, Permit, Priority};
@@ -77,7 +77,7 @@ impl Session {
     }
 
     /// Sends `call` with a token. A 401 renews the token and repeats, whatever the call: it was not carried out.
-    pub(crate) async fn call(&self, call: &Call) -> Result<Answer, Fault> {
+    pub(crate) async fn call(&self, call: &Call) -> Result<HttpAnswer, Fault> {
         let token = self.token(call.priority).await?;
         let answer = self.transport.send(call, Some(&token.header)).await?;
         if answer.status != 401 {
@@ -144,7 +144,7 @@ impl Session {
         self.tokens.get(&self.transport, priority).await.map_err(Fault::before_sending)
     }
 
-    async fn rejected(&self, token: &Arc<Token>, answer: &Answer) -> Fault {
+    async fn rejected(&self, token: &Arc<Token>, answer: &HttpAnswer) -> Fault {
         let error = response::from_answer(answer, self.about("the call", "it"));
         self.tokens.reject(token, error.clone()).await;
         Fault::before_sending(error)
@@ -152,7 +152,7 @@ impl Session {
 }
 
 /// Reads a success as JSON, or says why it isn't one. Nothing of the body goes into the error.
-pub(crate) fn json<T: DeserializeOwned>(answer: &Answer, about: About<'_>) -> Result<T, Error> {
+pub(crate) fn json<T: DeserializeOwned>(answer: &HttpAnswer, about: About<'_>) -> Result<T, Error> {
     if !answer.is_success() {
         return Err(response::from_answer(answer, about));
     }
@@ -160,7 +160,7 @@ pub(crate) fn json<T: DeserializeOwned>(answer: &Answer, about: About<'_>) -> Re
 }
 
 /// The body of a success is not the JSON that was expected; serde's own text could quote it.
-pub(crate) fn unreadable(answer: &Answer, about: About<'_>, error: &serde_json::Error) -> Error {
+pub(crate) fn unreadable(answer: &HttpAnswer, about: About<'_>, error: &serde_json::Error) -> Error {
     let message = if answer.is_html() || answer.encoding().is_some() || error.is_syntax() {
         response::not_an_api(answer, about)
     } else {

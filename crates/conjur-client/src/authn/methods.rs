@@ -17,7 +17,7 @@ use crate::http::{Call, Transport};
 use crate::id;
 use crate::limits::TOKEN_BYTES;
 use crate::observe::Endpoint;
-use crate::response::{self, About, Answer};
+use crate::response::{self, About, HttpAnswer};
 use crate::sensitive::Sensitive;
 
 pub(super) const KEY_HINT: &str = "login, API key, account and the host's CIDRs";
@@ -137,7 +137,7 @@ pub(crate) async fn fetch_key(
 }
 
 /// The API key that an answer is.
-pub(crate) fn read_key(answer: &Answer, about: About<'_>) -> Result<Sensitive<String>, Error> {
+pub(crate) fn read_key(answer: &HttpAnswer, about: About<'_>) -> Result<Sensitive<String>, Error> {
     if !answer.is_success() {
         return Err(response::from_answer(answer, about));
     }

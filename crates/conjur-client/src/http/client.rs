@@ -10,8 +10,9 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
-use super::connector::{BoxError, Connector, credentials_of_proxy};
+use super::connector::{Connector, credentials_of_proxy};
 use crate::limits;
+use crate::reach::BoxError;
 
 /// A client of one server, with a pool of connections.
 pub(crate) struct HttpClient {

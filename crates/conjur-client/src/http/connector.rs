@@ -2,7 +2,6 @@
 //!
 //! The proxies are those of the program's own environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
 
-use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -19,9 +18,8 @@ use rustls::ClientConfig;
 use tower_service::Service;
 
 use crate::limits;
-use crate::reach::Names;
+use crate::reach::{BoxError, Names};
 
-pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// A peer that is gone without a word is noticed after this long, and a few probes.
@@ -35,7 +33,7 @@ static PROXIES: LazyLock<Matcher> = LazyLock::new(Matcher::from_system);
 /// No connection came about in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {} s", limits::CONNECT_DEADLINE.as_secs())]
-struct TooSlow;
+struct SlowConnect;
 
 /// Makes connections to one server.
 #[derive(Clone)]
@@ -103,7 +101,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             tokio::time::timeout(limits::CONNECT_DEADLINE, connected)
                 .await
-                .unwrap_or_else(|_| Err(TooSlow.into()))
+                .unwrap_or_else(|_| Err(SlowConnect.into()))
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::http::Call;
 use crate::id::PolicyBranch;
 use crate::observe::Endpoint;
-use crate::response::{self, Answer};
+use crate::response::{self, HttpAnswer};
 use crate::session::json;
 use crate::words;
 
@@ -176,7 +176,7 @@ fn at_least(version: &str, least: [u64; 3]) -> bool {
 }
 
 /// The errors of an invalid document: a 422 without `error` (recordings 105 and 106).
-fn flaws(answer: &Answer) -> Option<Vec<Flaw>> {
+fn flaws(answer: &HttpAnswer) -> Option<Vec<Flaw>> {
     #[derive(Deserialize)]
     struct Refused {
         errors: Vec<Flaw>,

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::http::Call;
 use crate::id::PolicyBranch;
 use crate::observe::Endpoint;
-use crate::response::{self, Answer};
+use crate::response::{self, HttpAnswer};
 use crate::session;
 use crate::session::{json, longer};
 
@@ -36,7 +36,7 @@ impl Client {
         json(&answer, self.session().about(&target, "it"))
     }
 
-    async fn effective(&self, branch: &PolicyBranch, kind: Option<HeaderValue>) -> Result<Answer, Error> {
+    async fn effective(&self, branch: &PolicyBranch, kind: Option<HeaderValue>) -> Result<HttpAnswer, Error> {
         let session = self.session();
         let call = Call {
             headers: kind.map(|kind| (CONTENT_TYPE, kind)).into_iter().collect(),

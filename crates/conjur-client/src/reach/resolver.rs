@@ -18,7 +18,7 @@ use crate::limits::{self, Limit};
 use crate::lock::lock;
 
 type Addresses = std::vec::IntoIter<SocketAddr>;
-type BoxError = Box<dyn StdError + Send + Sync>;
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What names mean to one client.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ struct Denied;
 /// A name that could not be looked up in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the name was not resolved in time")]
-struct TooSlow;
+struct SlowLookup;
 
 /// A name for which no turn came in time, for others took them all.
 #[derive(Debug, thiserror::Error)]
@@ -144,12 +144,12 @@ async fn look_up(party: &Area, name: &str, deadline: Duration) -> Result<Vec<IpA
     };
     match tokio::time::timeout_at(until, work).await {
         Ok(found) => found,
-        Err(_) => Err(TooSlow.into()),
+        Err(_) => Err(SlowLookup.into()),
     }
 }
 
 fn is_late(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
-    error.is::<TooSlow>() || error.is::<NoTurn>()
+    error.is::<SlowLookup>() || error.is::<NoTurn>()
 }
 
 /// Whether a request failed since its host may not be connected to.

@@ -136,7 +136,7 @@ impl Source for Session {
 
 fn read_batch(
     session: &Session,
-    answer: &response::Answer,
+    answer: &response::HttpAnswer,
     ids: &[VariableId],
     share: Option<Share>,
 ) -> Batch {
@@ -157,7 +157,7 @@ fn read_batch(
     }
 }
 
-fn refusal(session: &Session, answer: &response::Answer) -> Error {
+fn refusal(session: &Session, answer: &response::HttpAnswer) -> Error {
     response::from_answer(answer, session.about("a batch of variables", "the execute privilege on it"))
 }
 
@@ -175,7 +175,7 @@ fn named(session: &Session, message: &str, ids: &[VariableId]) -> Option<Variabl
 /// is freed without being wiped.
 fn values(
     session: &Session,
-    answer: &response::Answer,
+    answer: &response::HttpAnswer,
     ids: &[VariableId],
     mut share: Option<Share>,
 ) -> Result<HashMap<VariableId, Answer>, Error> {
