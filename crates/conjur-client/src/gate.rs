@@ -32,12 +32,12 @@ pub enum Priority {
 /// them, and goes with the first turn that comes; more may join while it waits.
 #[derive(Debug, Clone)]
 pub struct Parties {
-    group: Arc<Group>,
+    group: Arc<PartyGroup>,
     is_hasty: bool,
 }
 
 #[derive(Debug)]
-struct Group {
+struct PartyGroup {
     all: Mutex<Vec<Arc<str>>>,
     grown: Notify,
 }
@@ -48,7 +48,7 @@ impl Parties {
         let mut distinct = Vec::new();
         let mut known = HashSet::new();
         distinct.extend(all.into_iter().filter(|party| known.insert(Arc::clone(party))));
-        let group = Arc::new(Group { all: Mutex::new(distinct), grown: Notify::new() });
+        let group = Arc::new(PartyGroup { all: Mutex::new(distinct), grown: Notify::new() });
         Self { group, is_hasty: false }
     }
 
@@ -107,10 +107,10 @@ struct Queue {
     refresh_out: usize,
     slow_out: usize,
     /// A call's place stands in the line of each of its parties.
-    waiting: Lanes<(Arc<str>, Pull), Place>,
+    waiting: Lanes<(Arc<str>, Pull), WaitingPlace>,
 }
 
-type Place = Arc<Mutex<Option<oneshot::Sender<Permit>>>>;
+type WaitingPlace = Arc<Mutex<Option<oneshot::Sender<Permit>>>>;
 
 /// The right to have one request in flight; given back on drop.
 #[derive(Debug)]

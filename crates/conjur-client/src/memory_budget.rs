@@ -143,12 +143,12 @@ const COPIES: usize = 4;
 /// What counts until the work that runs is done.
 #[derive(Default)]
 struct Held {
-    kept: Vec<Kept>,
+    kept: Vec<KeptAlive>,
     gathered: sum::Gathered,
 }
 
 #[expect(dead_code, reason = "what is in it is only kept, and dropped")]
-enum Kept {
+enum KeptAlive {
     Value(Arc<Share>),
     Memory(Taken),
 }
@@ -250,13 +250,13 @@ pub async fn until_done<F: Future>(work: F) -> F::Output {
 /// Keeps a share for the work that runs now, if there is one that says when it is done.
 pub(super) fn keep(share: &Arc<Share>) {
     // Outside of any such work nothing is kept beyond the value itself.
-    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Value(Arc::clone(share)))).ok();
+    HELD.try_with(|held| held.borrow_mut().kept.push(KeptAlive::Value(Arc::clone(share)))).ok();
 }
 
 /// Keeps a part of any budget until the work that runs now is done; where none runs in [`until_done`], it is given back at
 /// once.
 pub fn keep_memory(memory: Taken) {
-    HELD.try_with(|held| held.borrow_mut().kept.push(Kept::Memory(memory))).ok();
+    HELD.try_with(|held| held.borrow_mut().kept.push(KeptAlive::Memory(memory))).ok();
 }
 
 #[cfg(test)]

@@ -77,9 +77,9 @@ fn skip_escape(rest: &mut std::str::Chars<'_>) {
     *rest = ahead;
 }
 
-struct Cut;
+struct WordsVisitor;
 
-impl Visitor<'_> for Cut {
+impl Visitor<'_> for WordsVisitor {
     type Value = Words;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,7 +93,7 @@ impl Visitor<'_> for Cut {
 
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Cut)
+        deserializer.deserialize_str(WordsVisitor)
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
-use super::list::Outcome;
+use super::list::WalkOutcome;
 use crate::limits::{self, Limit};
 use crate::lock::lock;
 
 /// What is kept of the lists of all clients that share a memory budget.
-pub(crate) struct KeptLists(Mutex<Kept<Outcome>>);
+pub(crate) struct KeptLists(Mutex<Kept<WalkOutcome>>);
 
 impl KeptLists {
     /// At most so many bytes.
@@ -36,12 +36,12 @@ impl Shelf {
     }
 
     /// What the last walk for a term brought, if `will_do`, by when it began.
-    pub(super) fn get(&self, search: Option<&str>, will_do: impl Fn(Instant) -> bool) -> Option<Outcome> {
+    pub(super) fn get(&self, search: Option<&str>, will_do: impl Fn(Instant) -> bool) -> Option<WalkOutcome> {
         lock(&self.all.0).get(&(self.client, search.map(Into::into)), will_do)
     }
 
     /// Keeps what a walk brought.
-    pub(super) fn put(&self, search: Option<&str>, began: Instant, outcome: Outcome) {
+    pub(super) fn put(&self, search: Option<&str>, began: Instant, outcome: WalkOutcome) {
         let bytes = outcome.as_ref().map_or(1024, |list| list.bytes());
         let gone = lock(&self.all.0).put((self.client, search.map(Into::into)), began, bytes, outcome);
         // Large ones are dropped outside of the lock.

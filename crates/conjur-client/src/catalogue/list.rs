@@ -8,7 +8,7 @@ use crate::budget::Taken;
 use crate::error::Error;
 
 /// What came of a walk.
-pub(super) type Outcome = Result<Arc<Catalogue>, Error>;
+pub(super) type WalkOutcome = Result<Arc<Catalogue>, Error>;
 
 /// What the list says of the variables that a client sees, in the order of their ids.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use tokio::time::Instant;
 
 use super::kept::{KeptLists, Shelf};
-use super::list::{Catalogue, Outcome};
+use super::list::{Catalogue, WalkOutcome};
 use super::walk::walk;
 use crate::error::Error;
 use crate::gate::{Parties, Priority};
@@ -17,19 +17,19 @@ use crate::lock::lock;
 use crate::session::Session;
 use crate::variables::Freshness;
 
-type Walk = Shared<BoxFuture<'static, Outcome>>;
-type Known = Mutex<HashMap<Option<Box<str>>, Term>>;
+type Walk = Shared<BoxFuture<'static, WalkOutcome>>;
+type KnownTerms = Mutex<HashMap<Option<Box<str>>, TermState>>;
 
 /// What is known of one search term.
 #[derive(Default)]
-struct Term {
+struct TermState {
     /// Ends when no one waits for it any more.
-    running: Option<(Instant, WeakShared<BoxFuture<'static, Outcome>>, Parties)>,
+    running: Option<(Instant, WeakShared<BoxFuture<'static, WalkOutcome>>, Parties)>,
 }
 
 /// The walks of a client.
 pub(crate) struct Catalogues {
-    known: Arc<Known>,
+    known: Arc<KnownTerms>,
     lists: Arc<Shelf>,
     /// How long a catalogue is kept after its walk ended: long enough for all objects of one slot of a refresh grid,
     /// and no longer, for it may hold fifty thousand ids.
@@ -47,7 +47,7 @@ impl Catalogues {
         search: Option<&str>,
         priority: Priority,
         freshness: Freshness,
-    ) -> Outcome {
+    ) -> WalkOutcome {
         let oldest = match freshness {
             Freshness::Remembered => None,
             Freshness::NoOlderThan(age) => Instant::now().checked_sub(age),
@@ -103,11 +103,11 @@ impl Catalogues {
 /// Keeps what a walk brought for a while. Not a failure of the connection, nor that there was no room: its next try may
 /// work.
 fn ended(
-    known: &Weak<Known>,
+    known: &Weak<KnownTerms>,
     lists: &Weak<Shelf>,
     search: Option<&str>,
     began: Instant,
-    outcome: &Outcome,
+    outcome: &WalkOutcome,
     keep: Duration,
 ) {
     let (Some(known), Some(kept_lists)) = (known.upgrade(), lists.upgrade()) else { return };
