@@ -1,6 +1,7 @@
-//! The shape of the source: imports point one way, and what is generated is current.
+//! The shape of the source: imports point one way, names are told apart, and what is generated is current.
 
 mod circles;
+mod names;
 mod pages;
 
 use std::{
