@@ -3,7 +3,7 @@
 //! and caveats stand; here is the IO.
 //!
 //! - [`run`]: the loop: ask what is next, and do it.
-//! - [`load`]: a policy document is loaded into a branch.
+//! - [`load`]: a policy document is loaded into a branch; [`load::Caller`]: what a kind implements for it.
 //! - [`keys`]: the Secret that keeps API keys and the announcement of a load; [`inventory`]: the one that lists what loads made;
 //!   [`own_writes`]: telling the operator's writes of both from others'.
 //! - [`evidence`]: what exists in Conjur.

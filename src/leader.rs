@@ -1,6 +1,6 @@
 //! Which of several replicas acts: the one that holds a Lease. The rules are client-go's.
 //!
-//! Whether a Lease has run out is told by how long **we** have seen it unchanged, never by comparing its clock with
+//! Whether a Lease has run out is told by how long **this process** has seen it unchanged, never by comparing its clock with
 //! the operator's. Every write carries the resourceVersion that was read, so that of two who write only one can succeed. The
 //! holder gives up (10 s) before others may take over (15 s): what it does in Conjur cannot be called back.
 //!

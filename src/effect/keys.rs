@@ -131,9 +131,10 @@ impl KeySecret {
                 Err(error) if tries == STORE_TRIES => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(
+                        kind = subject.owner.kind.as_ref(),
                         namespace = subject.owner.namespace,
                         name = subject.owner.name,
-                        "cannot write the createdRoles Secret yet: {error}"
+                        "cannot write the createdRoles Secret; retrying: {error}"
                     );
                     tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                     tries += 1;

@@ -221,7 +221,7 @@ impl<C: Caller> Performer for Load<'_, C> {
 
     async fn learn(&mut self, question: &Question, view: &View) -> Result<Fact, Failure> {
         let (through, ctx) = (self.asked.through, self.ctx);
-        if !question.is_of_an_earlier_run() {
+        if !question.keeps_the_earlier_branch() {
             self.also_there = None;
         }
         Ok(match question {

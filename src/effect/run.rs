@@ -1,4 +1,4 @@
-//! The only order of steps with IO in it: [`next`] says which, and a performer does it.
+//! The loop: [`next`] says which step is next, and a performer does it.
 
 use crate::{
     api::Reason,
@@ -43,7 +43,7 @@ pub trait Performer: Send {
 /// # Errors
 /// The performer's.
 pub async fn run(mut view: View, performer: &mut impl Performer) -> Result<Verdict, Failure> {
-    // What a run did is compared with the model by the kill tests.
+    // What a run did is compared with `plan/effect/model/ways.txt` by `tests/it/cluster/policy/kills.rs`.
     tracing::trace!(effect = "begin", document = view.request.document, "effect");
     let mut last = None;
     loop {

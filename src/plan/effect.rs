@@ -38,7 +38,6 @@ pub mod announcement;
 pub mod evidence;
 mod faults;
 pub mod inventory;
-pub mod lost_keys;
 #[cfg(test)]
 mod model;
 pub mod order;

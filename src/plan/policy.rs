@@ -9,4 +9,5 @@ pub mod key_retention;
 pub mod refusal;
 pub mod removal;
 pub mod removed_roles;
+pub mod rotate_keys;
 pub mod secret_keys;

@@ -51,8 +51,9 @@ use super::client::Client;
 use crate::gate::Priority;
 
 impl Client {
-    /// Fetches variables, together with what others ask for at the same time. Each id has its own answer: the
-    /// value, [`Error::NotFound`], [`Error::Forbidden`], or an error of the [connection](Error::is_connection).
+    /// Fetches variables, together with what others ask for at the same time. Each id has its own answer: the value,
+    /// [`Error::NotFound`](crate::Error::NotFound), [`Error::Forbidden`](crate::Error::Forbidden), or an error of the
+    /// [connection](crate::Error::is_connection).
     /// Dropping the future disturbs no one else.
     pub async fn fetch_variables(
         &self,

@@ -68,7 +68,7 @@ pub const OWNER_ANNOTATION: &str = "conjur-operator.io/owner";
 pub const REVISION_ANNOTATION: &str = "conjur-operator.io/revision";
 /// Annotation on a foreign Secret that lets one object take it over: `<kind>/<name>`.
 pub const ADOPT_ANNOTATION: &str = "conjur-operator.io/adopt";
-/// Annotation on a ConjurSecret: any new text refreshes it at once.
+/// Annotation on an object of any kind: any new text has it looked at at once, counted once in 5 seconds.
 pub const SYNC_NOW_ANNOTATION: &str = "conjur-operator.io/sync-now";
 /// Annotation on a `createdRoles` Secret: a hash over the address and account of the server on which its keys were made.
 pub const SERVER_ANNOTATION: &str = "conjur-operator.io/server";

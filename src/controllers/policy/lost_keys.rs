@@ -17,7 +17,7 @@ use crate::{
         perform,
     },
     plan::{
-        Failure, connection::access::Verb, effect::lost_keys::permitted_rotations, full_id::below_account,
+        Failure, connection::access::Verb, full_id::below_account, policy::rotate_keys::permitted_rotations,
     },
 };
 

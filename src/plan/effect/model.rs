@@ -342,7 +342,7 @@ fn scenarios() -> Vec<Scenario> {
     for documents in [[NO_HOSTS; 3], [NO_HOSTS, MORE_VARIABLES, NO_HOSTS]] {
         all.push(Scenario { name: "versions can't be read", documents, listed: 0, ..base.clone() });
     }
-    // Those with nobody else first, which are few and show most.
+    // Those with no one else first, which are few and show most.
     all.sort_by_key(|scenario| !scenario.others.is_empty());
     all
 }
@@ -394,7 +394,7 @@ fn ways() -> BTreeSet<String> {
     ways
 }
 
-/// The kill tests compare what the operator did with this list.
+/// `tests/it/cluster/policy/kills.rs` compares what the operator did with this list.
 #[test]
 fn the_ways_that_the_cluster_is_compared_with_are_the_models() {
     let listed: BTreeSet<&str> = include_str!("model/ways.txt").lines().collect();

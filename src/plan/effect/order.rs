@@ -13,7 +13,7 @@ use super::{
     view::{Answer, Earlier, Readable, View},
 };
 
-/// The same in seconds.
+/// [`crate::limits::LONGEST_LOAD`] in seconds.
 const LONGEST_LOAD: i64 = crate::limits::LONGEST_LOAD.as_secs().cast_signed();
 
 /// Looks at what it needs: it passes, asks for what is not known, or says what is to be done.

@@ -1,4 +1,4 @@
-//! The words of a load: what is asked for, the questions, the effects, and how it ends.
+//! The steps of a load: what is asked for, the questions, the effects, and how it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,8 +94,8 @@ pub enum Question {
 }
 
 impl Question {
-    /// Whether it is asked before anything but what an earlier run announced is looked at.
-    pub fn is_of_an_earlier_run(&self) -> bool {
+    /// Whether it may be asked while what an earlier run announced is looked at, whose branch is held as long.
+    pub fn keeps_the_earlier_branch(&self) -> bool {
         match self {
             Self::Ownership
             | Self::Room(_)
@@ -172,7 +172,8 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// As traces name it.
+    /// As traces name it, after a `begin` for each run; `model/ways.txt` lists which may follow which, and
+    /// `tests/it/cluster/policy/ways.rs` compares a log with it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Inventory(_) => "inventory",

@@ -1,5 +1,5 @@
 //! The Secrets with keys of a policy that is being deleted: a key goes when Conjur certainly no longer has its role
-//! (`plan::stored_keys` decides), and stays where that can't be told.
+//! (`plan::policy::key_retention` decides), and stays where that can't be told.
 
 use std::collections::{BTreeMap, BTreeSet};
 

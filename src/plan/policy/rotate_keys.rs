@@ -1,4 +1,4 @@
-//! Keys that were stored and are not there any more.
+//! The annotation that permits to rotate keys which were lost.
 
 use std::collections::BTreeSet;
 
