@@ -4,7 +4,7 @@ use conjur_dev::Kind;
 use conjur_operator::api::{ConjurConnection, ConjurPolicy};
 
 use super::super::{alone, test};
-use super::{billing, loads, policy, settled, status, version};
+use super::{billing, keys_in, loads, policy, settled, status, version};
 
 #[test]
 fn each_mode_does_what_conjur_says_of_it() {
@@ -33,6 +33,32 @@ fn each_mode_does_what_conjur_says_of_it() {
         assert!(!bench.conjur.exists("variable", "billing/two"), "a replacement removes what it leaves out");
         assert!(bench.conjur.exists("variable", "billing/four"));
         assert_eq!(methods(&bench), ["POST", "PATCH", "PUT"]);
+    });
+}
+
+#[test]
+fn a_load_asks_conjur_no_more_than_it_needs() {
+    test(|bench| async move {
+        let branches =
+            ["vars", "hosts", "kept"].map(|name| format!("- !policy {{id: {name}, owner: !host ops}}\n"));
+        bench.root(&format!("- !host ops\n{}", branches.concat())).await;
+        bench.connect("host/ops").await;
+        let keys = keys_in("roles");
+        for (name, more, document, asked) in [
+            // The version, the load.
+            ("vars", "", "- !variable one\n", 2),
+            // Who owns the branch, two hosts, the version, the load.
+            ("hosts", keys.as_str(), "- !host a\n- !host b\n", 5),
+            // Who owns the branch, a variable, the version for the inventory, and the announcement; the load, and when it was.
+            ("kept", "deletionPolicy: Delete", "- !variable two\n", 6),
+        ] {
+            let before = bench.conjur.requests().len();
+            bench.apply(&policy(name, &format!("branch: {name}\n{more}"), document)).await;
+            bench.ready::<ConjurPolicy>(name).await;
+            let all = bench.conjur.requests();
+            let all: Vec<_> = all[before..].iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+            assert_eq!(all.len(), asked, "{name}: {all:#?}");
+        }
     });
 }
 
