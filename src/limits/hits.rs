@@ -1,8 +1,9 @@
 //! How often each budget was met, and how much of it is in use: counters of the process, for `/metrics`.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-
-use conjur_client::{budget::Meter, limits as client};
+use conjur_client::{
+    budget::Meter,
+    limits::{self as client, Tallies},
+};
 
 macro_rules! limits {
     ($($variant:ident = $text:literal),+ $(,)?) => {
@@ -101,42 +102,26 @@ impl Meter for Limit {
     }
 }
 
-struct Tally {
-    hits: AtomicU64,
-    in_use: AtomicI64,
-}
-
-static TALLIES: [Tally; Limit::ALL.len()] =
-    [const { Tally { hits: AtomicU64::new(0), in_use: AtomicI64::new(0) } }; Limit::ALL.len()];
-
-fn tally(limit: Limit) -> Option<&'static Tally> {
-    TALLIES.get(limit as usize)
-}
+static TALLIES: Tallies<{ Limit::ALL.len() }> = Tallies::new();
 
 /// Something was refused, put off, dropped or cut because of a budget.
 pub fn hit(limit: Limit) {
-    if let Some(tally) = tally(limit) {
-        tally.hits.fetch_add(1, Ordering::Relaxed);
-    }
+    TALLIES.hit(limit as usize);
 }
 
 /// How often a budget was met since the start.
 pub fn hits(limit: Limit) -> u64 {
-    let own = tally(limit).map_or(0, |tally| tally.hits.load(Ordering::Relaxed));
-    own.saturating_add(limit.of_client().map_or(0, client::hits))
+    TALLIES.hits(limit as usize).saturating_add(limit.of_client().map_or(0, client::hits))
 }
 
 /// How much of a budget is in use.
 pub fn in_use(limit: Limit) -> i64 {
-    let own = tally(limit).map_or(0, |tally| tally.in_use.load(Ordering::Relaxed));
-    own.saturating_add(limit.of_client().map_or(0, client::in_use))
+    TALLIES.in_use(limit as usize).saturating_add(limit.of_client().map_or(0, client::in_use))
 }
 
 /// More, or less, of a budget is in use, by who counts it anyhow.
 fn used(limit: Limit, change: i64) {
-    if let Some(tally) = tally(limit) {
-        tally.in_use.fetch_add(change, Ordering::Relaxed);
-    }
+    TALLIES.used(limit as usize, change);
 }
 
 /// A part of a budget, in use until this is dropped.
@@ -147,18 +132,14 @@ impl InUse {
     /// Takes note of it; whether there is room is for the caller to know.
     pub fn of(limit: Limit, amount: usize) -> Self {
         let amount = i64::try_from(amount).unwrap_or(i64::MAX);
-        if let Some(tally) = tally(limit) {
-            tally.in_use.fetch_add(amount, Ordering::Relaxed);
-        }
+        used(limit, amount);
         Self(limit, amount)
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        if let Some(tally) = tally(self.0) {
-            tally.in_use.fetch_sub(self.1, Ordering::Relaxed);
-        }
+        used(self.0, -self.1);
     }
 }
 

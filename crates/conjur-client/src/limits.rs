@@ -18,7 +18,7 @@ mod hits;
 
 use std::time::Duration;
 
-pub use hits::{Limit, hits, in_use};
+pub use hits::{Limit, Tallies, hits, in_use};
 pub(crate) use hits::{hit, used};
 
 const KIB: usize = 1024;

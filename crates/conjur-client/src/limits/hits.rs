@@ -51,40 +51,70 @@ impl Limit {
     }
 }
 
+#[derive(Debug)]
 struct Tally {
     hits: AtomicU64,
     in_use: AtomicI64,
 }
 
-static TALLIES: [Tally; Limit::ALL.len()] =
-    [const { Tally { hits: AtomicU64::new(0), in_use: AtomicI64::new(0) } }; Limit::ALL.len()];
+/// A closed list of `N` bounds: how often each was met, and how much of it is in use. Of a bound that is not on the list nothing
+/// is counted.
+#[derive(Debug)]
+pub struct Tallies<const N: usize>([Tally; N]);
 
-fn tally(limit: Limit) -> Option<&'static Tally> {
-    TALLIES.get(limit as usize)
+impl<const N: usize> Tallies<N> {
+    /// Nothing was met yet.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it is for a static, which Default can't make")]
+    pub const fn new() -> Self {
+        Self([const { Tally { hits: AtomicU64::new(0), in_use: AtomicI64::new(0) } }; N])
+    }
+
+    /// The bound was met once more.
+    pub fn hit(&self, bound: usize) {
+        if let Some(tally) = self.0.get(bound) {
+            tally.hits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often the bound was met.
+    pub fn hits(&self, bound: usize) -> u64 {
+        self.0.get(bound).map_or(0, |tally| tally.hits.load(Ordering::Relaxed))
+    }
+
+    /// So much more of it is in use; less, where it is negative.
+    pub fn used(&self, bound: usize, change: i64) {
+        if let Some(tally) = self.0.get(bound) {
+            tally.in_use.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+
+    /// How much of it is in use.
+    pub fn in_use(&self, bound: usize) -> i64 {
+        self.0.get(bound).map_or(0, |tally| tally.in_use.load(Ordering::Relaxed))
+    }
 }
+
+static TALLIES: Tallies<{ Limit::ALL.len() }> = Tallies::new();
 
 /// Something was refused, put off, dropped or cut because of a budget.
 pub(crate) fn hit(limit: Limit) {
-    if let Some(tally) = tally(limit) {
-        tally.hits.fetch_add(1, Ordering::Relaxed);
-    }
+    TALLIES.hit(limit as usize);
 }
 
 /// How often a budget was met since the start.
 pub fn hits(limit: Limit) -> u64 {
-    tally(limit).map_or(0, |tally| tally.hits.load(Ordering::Relaxed))
+    TALLIES.hits(limit as usize)
 }
 
 /// How much of a budget is in use.
 pub fn in_use(limit: Limit) -> i64 {
-    tally(limit).map_or(0, |tally| tally.in_use.load(Ordering::Relaxed))
+    TALLIES.in_use(limit as usize)
 }
 
 /// More, or less, of a budget is in use, by who counts it anyhow.
 pub(crate) fn used(limit: Limit, change: i64) {
-    if let Some(tally) = tally(limit) {
-        tally.in_use.fetch_add(change, Ordering::Relaxed);
-    }
+    TALLIES.used(limit as usize, change);
 }
 
 impl Meter for Limit {
