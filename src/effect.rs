@@ -18,6 +18,7 @@ pub mod load;
 pub mod own_writes;
 pub mod perform;
 pub mod run;
+mod write;
 
 use crate::plan::secret::Owner;
 

@@ -30,7 +30,7 @@ pub trait Listed: Reconcile {
     /// Whether its objects write Secrets: a change of such a Secret wakes the object that the Secret names.
     const WRITES_SECRETS: bool = false;
     /// Whether all objects are woken at once when their connection begins to work or to fail, those that are not Ready first:
-    /// only where one for which nothing is due costs nothing. Else they are woken one after the other, over a few seconds.
+    /// only where one for which nothing is due costs nothing. Else they are woken a few at a time, over some seconds.
     const TOLD_AT_ONCE: bool = false;
 
     /// The objects that write into a Secret which names none of them.
@@ -77,7 +77,7 @@ impl<K: Object> Handle<K> {
         self.waker.wake(key, Instant::now());
     }
 
-    /// Wakes many that may all be due: the first at once, the others over a few seconds, in this order.
+    /// Wakes many that may all be due: the first ones at once, the others over a few seconds, in this order.
     pub fn wake_spread(&self, keys: Vec<Key>) {
         let (count, now) = (keys.len(), Instant::now());
         self.waker.wake_all(keys.into_iter().enumerate().map(|(nth, key)| (key, now + spread(nth, count))));

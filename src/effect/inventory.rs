@@ -4,17 +4,16 @@
 
 use std::collections::BTreeMap;
 
+use super::write::write;
 use crate::{
     api::Reason,
     conjur::Lane,
     controllers::Context,
-    metrics::SecretWrite,
     plan::{
         Failure,
         effect::inventory::{INVENTORY_KEY, Inventory, secret_name},
         secret::{Desired, OwnKeys, Owner, SecretRead, refuse_unless_ours},
     },
-    runtime::Key,
     sensitive::Sensitive,
 };
 
@@ -103,23 +102,11 @@ impl Kept {
             ..failure
         })?;
         let standing = self.secret.as_ref().map(|s| &s.metadata);
-        let mut secret = desired.to_secret(owner, standing, &OwnKeys::default());
+        let secret = desired.to_secret(owner, standing, &OwnKeys::default());
         let mut copy = secret.clone();
         copy.data = None;
-        let at = Key { namespace: owner.namespace.clone(), name: desired.name };
-        let writing = ctx.key_writes.begin(&at);
-        let created = self.secret.is_none();
-        let written = if created {
-            secret.metadata.resource_version = None;
-            ctx.cluster.create_secret(secret, Lane::Foreground).await
-        } else {
-            ctx.cluster.replace_secret(secret, Lane::Foreground).await
-        };
-        writing.end(written.as_ref().ok().map(|w| w.resource_version.as_str()));
-        let written = written?;
-        ctx.metrics.secret_written(if created { SecretWrite::Create } else { SecretWrite::Update });
-        (copy.metadata.uid, copy.metadata.resource_version) =
-            (Some(written.uid), Some(written.resource_version));
+        // What others do to it is looked at when it is read next.
+        write(secret, &mut copy, self.is_there(), ctx).await.result?;
         (self.secret, self.inventory) = (Some(copy), inventory);
         Ok(())
     }

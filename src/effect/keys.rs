@@ -12,14 +12,16 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt, core::PartialObjectMeta};
 use zeroize::Zeroize;
 
-use super::{Subject, evidence};
+use super::{
+    Subject, evidence,
+    write::{OwnWrite, write},
+};
 use crate::{
     api::{ADOPT_ANNOTATION, OWNER_ANNOTATION, Reason, SERVER_ANNOTATION},
     cluster,
     conjur::{Lane, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
     memory_budget,
-    metrics::SecretWrite,
     plan::{
         Failure,
         effect::{
@@ -29,7 +31,7 @@ use crate::{
         policy::secret_keys::{RoleKeys, default_keys_name, role_keys},
         secret::{Desired, OwnKeys, Owner, SecretRead, refuse_unless_ours},
     },
-    runtime::{Key, failure::no_room},
+    runtime::failure::no_room,
     sensitive::Sensitive,
 };
 
@@ -152,7 +154,7 @@ impl KeySecret {
         keys: &BTreeMap<String, Sensitive<String>>,
         ctx: &Context,
     ) -> Result<Result<(), cluster::Error>, Failure> {
-        let Some(name) = self.name.clone() else {
+        let Some(name) = &self.name else {
             if announcement.is_none() && keys.is_empty() {
                 return Ok(Ok(()));
             }
@@ -164,30 +166,16 @@ impl KeySecret {
             let what = format!("Secret {}/{name}", subject.owner.namespace);
             refuse_unless_ours(&secret.metadata, subject.owner, &what)?;
         }
-        let next = self.next(subject, &name, announcement, keys)?;
-        let created = self.secret.is_none();
+        let next = self.next(subject, name, announcement, keys)?;
         let mut copy = next.clone();
-        let at = Key { namespace: subject.owner.namespace.clone(), name };
-        let writing = ctx.key_writes.begin(&at);
-        let written = if created {
-            ctx.cluster.create_secret(next, Lane::Foreground).await
-        } else {
-            ctx.cluster.replace_secret(next, Lane::Foreground).await
-        };
-        if writing.end(written.as_ref().ok().map(|w| w.resource_version.as_str())) {
+        let OwnWrite { result, others } = write(next, &mut copy, self.secret.is_some(), ctx).await;
+        if others {
             ctx.kinds.wake_owner(subject.owner);
         }
-        Ok(match written {
-            Ok(written) => {
-                ctx.metrics.secret_written(if created { SecretWrite::Create } else { SecretWrite::Update });
-                (copy.metadata.uid, copy.metadata.resource_version) =
-                    (Some(written.uid), Some(written.resource_version));
-                self.secret = Some(copy);
-                self.announcement = announcement.cloned();
-                Ok(())
-            }
-            Err(error) => Err(error),
-        })
+        Ok(result.map(|()| {
+            self.secret = Some(copy);
+            self.announcement = announcement.cloned();
+        }))
     }
 
     /// A load was refused: puts an earlier announcement into the Secret, or none. A Secret of which nothing is left goes, as it
@@ -365,6 +353,16 @@ async fn refuse_where_pending(subject: Subject<'_>, name: &str, ctx: &Context) -
 /// `PolicyInvalid` for what has no API key, or too long an id.
 pub fn keys_of(role: &str) -> Result<RoleKeys, Failure> {
     role_keys(role).map_err(|e| Failure::stalled(Reason::PolicyInvalid, e.to_string()))
+}
+
+/// A role by its full id.
+///
+/// # Errors
+/// `PolicyInvalid` for what is none.
+pub fn role_id(role: &str) -> Result<RoleId, Failure> {
+    role.parse().map_err(|e| {
+        Failure::stalled(Reason::PolicyInvalid, format!("{role} is not the full id of a host or user: {e}"))
+    })
 }
 
 /// Whether a Secret holds the key of a role.

@@ -13,7 +13,7 @@ use super::{
     branch_locks::{Loader, Turn},
     evidence,
     inventory::Kept,
-    keys::{KeySecret, login_of},
+    keys::{KeySecret, login_of, role_id},
     perform,
     run::{Performer, run},
 };
@@ -25,7 +25,7 @@ use crate::{
         Class, Failure,
         effect::{
             announcement::Announcement,
-            evidence::Origin,
+            evidence::{BranchVersion, Origin},
             inventory::Inventory,
             step::{Effect, Fact, Known, Performed, Question, Request, Said, Verdict},
             view::View,
@@ -233,12 +233,12 @@ impl<C: Caller> Performer for Load<'_, C> {
             Question::OwedRoles(roles) => Fact::Roles(evidence::existing(roles, through, ctx).await?),
             Question::OwedVersions(branch) => {
                 let branch = announced_branch(branch)?;
+                // Where keys are owed, the branch is owned, and its versions can be read.
+                if is_nothing_owed(view) {
+                    return self.versions_if_readable(&branch).await.map(Fact::Versions);
+                }
                 match evidence::versions(through, &branch).await {
                     Ok(versions) => Fact::Versions(Some(versions)),
-                    // Who may load a branch may still not read it; where keys are owed, the branch is owned.
-                    Err(Error::NotFound { .. } | Error::Forbidden { .. }) if is_nothing_owed(view) => {
-                        Fact::Versions(None)
-                    }
                     Err(Error::NotFound { .. }) => {
                         return Err(self.caller.not_owned(&branch, Ownership::NoBranch).await);
                     }
@@ -253,13 +253,7 @@ impl<C: Caller> Performer for Load<'_, C> {
                 Fact::Ids(self.caller.kept_elsewhere(roles, *after).await?)
             }
             Question::SaidVersions | Question::VersionIfReadable => {
-                // Who may load a branch may still not read it.
-                let versions = match evidence::versions(through, self.asked.branch).await {
-                    Ok(versions) => Some(versions),
-                    Err(Error::NotFound { .. } | Error::Forbidden { .. }) => None,
-                    Err(error) => return Err(self.failed(error)),
-                };
-                Fact::Versions(versions)
+                Fact::Versions(self.versions_if_readable(self.asked.branch).await?)
             }
             Question::Version | Question::LoadTimes => {
                 let versions = evidence::versions(through, self.asked.branch).await;
@@ -312,7 +306,7 @@ impl<C: Caller> Performer for Load<'_, C> {
             Effect::SayRoles(roles) => self.caller.write(Entry::Roles(roles)).await?,
             Effect::Load => return self.send(view).await,
             Effect::Rotate(role) => {
-                let key = perform::rotate(role, self.asked.through, ctx).await?;
+                let key = perform::rotate(&role_id(role)?, self.asked.through, ctx).await?;
                 self.hand.insert(role.clone(), key);
                 self.rotated.insert(role.clone());
             }
@@ -345,6 +339,18 @@ impl<C: Caller> Load<'_, C> {
 
     async fn ownership(&self, branch: &PolicyBranch) -> Result<Ownership, Failure> {
         self.asked.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))
+    }
+
+    /// The versions of a branch; none where the identity may not read them: who may load a branch may still not.
+    async fn versions_if_readable(
+        &self,
+        branch: &PolicyBranch,
+    ) -> Result<Option<Vec<BranchVersion>>, Failure> {
+        match evidence::versions(self.asked.through, branch).await {
+            Ok(versions) => Ok(Some(versions)),
+            Err(Error::NotFound { .. } | Error::Forbidden { .. }) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     async fn require_ownership(&self, branch: &PolicyBranch) -> Result<(), Failure> {

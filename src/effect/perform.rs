@@ -24,23 +24,20 @@ pub async fn load(
     through.client.load_policy(branch, mode, document).await
 }
 
-/// Rotates the key of a role (its full id), and gives the new one. The old one dies with the rotation, so only for roles whose
+/// Rotates the key of a role, and gives the new one. The old one dies with the rotation, so only for roles whose
 /// key no one has.
 ///
 /// # Errors
 /// `KeyNotStored` where Conjur refuses; that the connection fails. Both leave the role owed.
 pub async fn rotate(
-    role: &str,
+    role: &RoleId,
     through: &ReadyConnection,
     ctx: &Context,
 ) -> Result<Sensitive<String>, Failure> {
-    let id: RoleId = role.parse().map_err(|e| {
-        Failure::stalled(Reason::PolicyInvalid, format!("{role} is not the full id of a host or user: {e}"))
-    })?;
-    through.client.rotate_api_key(&id).await.map_err(|error| match error {
+    through.client.rotate_api_key(role).await.map_err(|error| match error {
         Error::NotFound { .. } | Error::Forbidden { .. } | Error::Invalid { .. } => {
             let message =
-                format!("no API key is stored for {}, and it can't be rotated: {error}", id.login());
+                format!("no API key is stored for {}, and it can't be rotated: {error}", role.login());
             Failure::stalled(Reason::KeyNotStored, message)
         }
         error => ctx.clients.failure(through, error),

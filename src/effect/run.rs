@@ -54,18 +54,18 @@ pub async fn run(mut view: View, performer: &mut impl Performer) -> Result<Verdi
             let message = "internal error: a load came to no end; this is a bug in the operator";
             return Err(Failure::transient(Reason::ApiServerError, message));
         }
-        last = Some(step.clone());
-        match step {
+        match &step {
             Step::Learn(question) => {
-                let fact = performer.learn(&question, &view).await?;
+                let fact = performer.learn(question, &view).await?;
                 view.learned(question, fact);
             }
             Step::Do(effect) => {
                 tracing::trace!(effect = effect.name(), document = view.request.document, "effect");
-                let result = performer.perform(&effect, &view).await?;
+                let result = performer.perform(effect, &view).await?;
                 view.done(effect, result);
             }
-            Step::Finish(verdict) => return Ok(verdict),
+            Step::Finish(verdict) => return Ok(verdict.clone()),
         }
+        last = Some(step);
     }
 }

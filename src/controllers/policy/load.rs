@@ -170,10 +170,7 @@ impl Caller for Policy<'_> {
     fn tell_rotated(&self, role: &str) {
         let Run { seen, ctx, .. } = *self.run;
         let login = login_of(role).unwrap_or_default();
-        let note = format!(
-            "the key that Conjur gave for {login} was lost before it was stored; it was rotated and stored"
-        );
-        ctx.events.publish(seen.object, EventType::Warning, Reason::KeyRotated, "Rotate", note);
+        seen.tell_rotated(&login, "was lost before it was stored", ctx);
     }
 }
 

@@ -2,18 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::{ResourceExt, runtime::events::EventType};
+use kube::ResourceExt;
 
-use super::{
-    claims,
-    seen::{ObservedPolicy, failed},
-};
+use super::{claims, seen::ObservedPolicy};
 use crate::{
     api::{ConjurPolicyStatus, ROTATE_KEYS_ANNOTATION, Reason},
-    conjur::RoleId,
     controllers::Context,
     effect::{
-        keys::{KeySecret, keys_of},
+        keys::{KeySecret, keys_of, role_id},
         perform,
     },
     plan::{
@@ -41,9 +37,9 @@ pub async fn ensure_keys_stored(
         let permitted = permitted_rotations(permitted.as_deref());
         let (mut there, mut stay_lost) = (BTreeMap::new(), Vec::new());
         for role in lost {
-            let id = parse(&role)?;
+            let id = role_id(&role)?;
             let shown = through.client.show_resource(&id.kind, &id.id).await;
-            match shown.map_err(|e| failed(e, &through, ctx))? {
+            match shown.map_err(|e| ctx.clients.failure(&through, e))? {
                 Some(shown) => _ = there.insert(role, shown.policy),
                 None => _ = roles.remove(&role),
             }
@@ -60,15 +56,12 @@ pub async fn ensure_keys_stored(
                 // Another server may have said that it made this role, or the branch is no longer granted to this policy.
                 let branch = policy.as_deref().and_then(below_account).unwrap_or("root");
                 seen.check_access_to(branch, Verb::Load, ctx)?;
-                let key = perform::rotate(&role, &through, ctx).await?;
+                let key = perform::rotate(&role_id(&role)?, &through, ctx).await?;
                 kept.name_if_unnamed(seen.subject());
                 // Until it is stored the key is lost, and the annotation permits this: a crash rotates it once more.
                 kept.write(seen.subject(), None, &BTreeMap::from([(role, key)]), ctx).await?;
-                let note = format!(
-                    "the key that Conjur gave for {login} is not stored any more, and annotation rotate-keys permits this; \
-                     it was rotated and stored"
-                );
-                ctx.events.publish(seen.object, EventType::Warning, Reason::KeyRotated, "Rotate", note);
+                let why = "is not stored any more, and annotation rotate-keys permits this";
+                seen.tell_rotated(&login, why, ctx);
             } else {
                 stay_lost.push(login);
             }
@@ -80,10 +73,6 @@ pub async fn ensure_keys_stored(
     }
     kept.restore_logins(&roles, seen.subject(), ctx).await?;
     Ok(true)
-}
-
-fn parse(role: &str) -> Result<RoleId, Failure> {
-    role.parse().map_err(|e| Failure::stalled(Reason::PolicyInvalid, format!("{role} is no role: {e}")))
 }
 
 fn not_stored(seen: &ObservedPolicy, logins: &[String]) -> Failure {

@@ -15,7 +15,6 @@ use kube::{
     runtime::{events::EventType, reflector::ObjectRef},
 };
 
-use super::seen::failed;
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{

@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt};
 
 use super::{
     claims,
-    seen::{ObservedPolicy, Refused, Say, failed},
+    seen::{ObservedPolicy, Refused, Say},
 };
 use crate::{
     api::{
@@ -178,14 +178,18 @@ async fn is_mended(
                 return Ok(on_time);
             };
             let shown = through.client.show_resource(&id.kind, &id.id).await;
-            if shown.map_err(|e| failed(e, through, ctx))?.is_some() {
+            if shown.map_err(|e| ctx.clients.failure(through, e))?.is_some() {
                 return Ok(true);
             }
             // Its owner sees what lies in the branch: what is not seen there is not there.
             if !on_time || !lies_in(record, &through.account, seen.branch.as_str()) {
                 return Ok(on_time);
             }
-            let owns = through.client.owns_branch(&seen.branch).await.map_err(|e| failed(e, through, ctx))?;
+            let owns = through
+                .client
+                .owns_branch(&seen.branch)
+                .await
+                .map_err(|e| ctx.clients.failure(through, e))?;
             Ok(owns != Ownership::Owner)
         }
     }
@@ -201,14 +205,14 @@ pub async fn what_it_has(
     ctx: &Context,
 ) -> Result<Vec<String>, Failure> {
     let mut has = vec!["see".to_owned()];
-    match through.client.owns_branch(branch).await.map_err(|e| failed(e, through, ctx))? {
+    match through.client.owns_branch(branch).await.map_err(|e| ctx.clients.failure(through, e))? {
         Ownership::NoBranch => return Ok(Vec::new()),
         // Owners pass every check.
         Ownership::Owner => has.extend(["read", "create", "update", "own"].map(str::to_owned)),
         Ownership::NotOwner => {
             for privilege in ["read", "create", "update"] {
                 let check = through.client.check_permission("policy", branch.as_str(), privilege, None).await;
-                if check.map_err(|e| failed(e, through, ctx))? == Check::Granted {
+                if check.map_err(|e| ctx.clients.failure(through, e))? == Check::Granted {
                     has.push(privilege.to_owned());
                 }
             }

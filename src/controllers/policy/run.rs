@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    document::Content,
-    seen::{ObservedPolicy, failed},
-};
+use super::{document::Content, seen::ObservedPolicy};
 use crate::{
     api::policy::LoadMode,
     conjur::{self, Error, PolicyBranch},
@@ -34,7 +31,7 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Takes note of a connection that fails, and makes an error of Conjur a failure.
     pub fn failed(&self, error: Error) -> Failure {
-        failed(error, self.through, self.ctx)
+        self.ctx.clients.failure(self.through, error)
     }
 
     /// A branch, as the operator loads it.

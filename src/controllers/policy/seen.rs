@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
-use kube::Resource;
+use kube::{Resource, runtime::events::EventType};
 
 use crate::{
     api::{
@@ -10,7 +10,7 @@ use crate::{
         condition::{READY, find, is_true},
         policy::{LoadMode, MendedBy},
     },
-    conjur::{Error, PolicyBranch},
+    conjur::PolicyBranch,
     controllers::{
         Context,
         connection::{
@@ -178,6 +178,12 @@ impl ObservedPolicy<'_> {
             .unwrap_or_else(|| (Reason::Loaded, format!("branch {} holds the document", self.branch)))
     }
 
+    /// Tells, in an Event, that the key of a role was rotated, and why.
+    pub fn tell_rotated(&self, login: &str, why: &str, ctx: &Context) {
+        let note = format!("the key that Conjur gave for {login} {why}; it was rotated and stored");
+        ctx.events.publish(self.object, EventType::Warning, Reason::KeyRotated, "Rotate", note);
+    }
+
     /// The roles that this policy made before, or was about to make.
     pub fn known_roles(&self) -> BTreeSet<String> {
         let status = self.object.status.as_ref();
@@ -188,9 +194,4 @@ impl ObservedPolicy<'_> {
 /// The grid of a policy's looks for drift.
 pub fn drift_slots(interval: Duration, uid: &str) -> Slots {
     Slots::new(interval, uid, OFFSETS)
-}
-
-/// Takes note of a connection that fails, and makes an error of Conjur a failure.
-pub fn failed(error: Error, through: &ReadyConnection, ctx: &Context) -> Failure {
-    ctx.clients.failure(through, error)
 }

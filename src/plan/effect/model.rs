@@ -52,7 +52,7 @@ fn steps(world: &mut World, document: &Document, death: At, effects: &mut Vec<Ef
         match next(&view) {
             Step::Learn(question) => {
                 let fact = world.learn(&question, document);
-                view.learned(question, fact);
+                view.learned(&question, fact);
             }
             Step::Do(effect) => {
                 let dies = death.filter(|(at, _)| *at == effects.len()).map(|(_, how)| how);
@@ -69,7 +69,7 @@ fn steps(world: &mut World, document: &Document, death: At, effects: &mut Vec<Ef
                 if dies.is_some() {
                     return None;
                 }
-                view.done(effect, performed);
+                view.done(&effect, performed);
             }
             Step::Finish(verdict) => return Some(verdict),
         }

@@ -10,7 +10,7 @@ use super::{
     announcement::Announcement,
     faults::fault,
     step::{Effect, Question, Said, Step, Verdict},
-    view::{Answer, Earlier, Readable, View},
+    view::{Answer, Readable, View},
 };
 
 /// [`crate::limits::LONGEST_LOAD`] in seconds.
@@ -81,7 +81,8 @@ fn what_was_refused_is_withdrawn(view: &View) -> Option<Step> {
         return Some(Step::Do(Effect::Withdraw(carried)));
     }
     let inventory = &view.inventory;
-    let is_announced = inventory.announced && !inventory.resolved && inventory.stands != inventory.before;
+    let has_absent = inventory.absent.as_ref().is_some_and(|absent| !absent.is_empty());
+    let is_announced = inventory.announced && !inventory.resolved && has_absent;
     if is_announced && !fault!(RefusedStaysInventoried) {
         return inventory.before.clone().map(|before| Step::Do(Effect::Inventory(before)));
     }
@@ -170,8 +171,8 @@ fn a_load_elsewhere_is_waited_for(view: &View) -> Option<Step> {
     if view.announced.is_some() || view.recorded.is_some() || fault!(OtherBranchIsNotWaitedFor) {
         return None;
     }
-    let Earlier::Open(left) = view.earlier() else { return None };
     let found = view.resolution()?;
+    let left = view.carried()?;
     let may_come = left.branch != view.request.branch && found.happened.is_none() && !found.absent.is_empty();
     // Who may write the Secret may have written any time.
     let rest = left.at.saturating_add(LONGEST_LOAD).saturating_sub(view.now).min(LONGEST_LOAD);
@@ -284,7 +285,7 @@ fn the_inventory_is_resolved(view: &View) -> Option<Step> {
         return None;
     }
     let (version, _) = view.loaded()?;
-    let Some(stands) = &inventory.stands else {
+    let Some(stands) = &inventory.after else {
         return Some(Step::Learn(Question::Inventory { before: false }));
     };
     let mut known = stands.clone();

@@ -82,8 +82,8 @@ pub struct Before {
 pub struct Inventoried {
     /// As it was before this run.
     pub before: Option<Inventory>,
-    /// As it was last written.
-    pub stands: Option<Inventory>,
+    /// As it stands after the load, which takes its time: others write to Secrets meanwhile.
+    pub after: Option<Inventory>,
     /// Records of the document that don't exist.
     pub absent: Option<Vec<Record>>,
     /// The version of the branch after that look.
@@ -168,19 +168,6 @@ pub struct View {
     pub unclear: BTreeSet<String>,
 }
 
-/// What an earlier run left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Earlier {
-    /// Nothing that matters.
-    Nothing,
-    /// Its load may still happen, and its roles stay owed.
-    Open(Announcement),
-    /// A load of the same document may have happened, and can't be looked up.
-    Unreadable,
-    /// A load of the same document happened, as this version.
-    Happened(i64),
-}
-
 impl View {
     /// A run for a request, of which nothing is known but what the Secret and the status say.
     pub fn new(request: Request, mut pending: Option<Announcement>, said: Option<Said>) -> Self {
@@ -248,30 +235,36 @@ impl View {
         self.unclear.iter().chain(found).cloned().collect()
     }
 
-    /// What an earlier run left, as far as it was looked at.
-    pub fn earlier(&self) -> Earlier {
+    /// The version that an earlier run's load of the same document made, where it is known to have happened.
+    fn happened(&self) -> Option<i64> {
         if let Some(pending) = &self.pending {
-            let happened = self.resolution().and_then(|found| found.happened);
-            match (happened, &self.looked.versions) {
-                (Some(version), _) if self.is_asked(pending) => return Earlier::Happened(version),
-                (_, Some(Readable::No)) if self.is_asked(pending) => return Earlier::Unreadable,
-                _ => {}
-            }
-            let mut left = pending.clone();
-            left.owed.retain(|role| !self.is_elsewhere(role));
-            // The same load, tried twice, counts from the first, also where it owes nothing.
-            let matters = !left.owed.is_empty() || self.is_asked(pending);
-            return if matters { Earlier::Open(left) } else { Earlier::Nothing };
+            return self.resolution().filter(|_| self.is_asked(pending))?.happened;
         }
-        let Some(said) = self.said_of_this() else { return Earlier::Nothing };
-        let (Some(Readable::Yes(versions)), Some(version)) = (&self.said_versions, said.version) else {
-            return Earlier::Unreadable;
-        };
-        let mut announced = self.announcement(BTreeSet::new(), version);
+        let said = self.said_of_this()?;
+        let Some(Readable::Yes(versions)) = &self.said_versions else { return None };
+        let mut announced = self.announcement(BTreeSet::new(), said.version?);
         // The connection may have got another login since.
         announced.loaders.extend(said.loader.clone());
-        let happened = resolve(&announced, &BTreeMap::new(), versions).happened;
-        happened.map_or(Earlier::Nothing, Earlier::Happened)
+        resolve(&announced, &BTreeMap::new(), versions).happened
+    }
+
+    /// Whether an earlier run announced the same load, and what became of it can't be read.
+    fn is_unreadable(&self) -> bool {
+        match &self.pending {
+            Some(pending) => self.is_asked(pending) && matches!(self.looked.versions, Some(Readable::No)),
+            None => self.said_of_this().is_some_and(|said| {
+                said.version.is_none() || !matches!(self.said_versions, Some(Readable::Yes(_)))
+            }),
+        }
+    }
+
+    /// The announcement of an earlier load that may still happen, so that its roles stay owed.
+    pub fn carried(&self) -> Option<Announcement> {
+        let pending = self.pending.as_ref().filter(|_| self.happened().is_none() && !self.is_unreadable())?;
+        let mut left = pending.clone();
+        left.owed.retain(|role| !self.is_elsewhere(role));
+        // The same load, tried twice, counts from the first, also where it owes nothing.
+        (!left.owed.is_empty() || self.is_asked(pending)).then_some(left)
     }
 
     /// Whether an announcement is of the load that is asked for.
@@ -279,14 +272,6 @@ impl View {
         let Request { document, inputs, server, branch, .. } = &self.request;
         (document, inputs, server, branch)
             == (&pending.document, &pending.inputs, &pending.server, &pending.branch)
-    }
-
-    /// The announcement of an earlier load that may still happen.
-    pub fn carried(&self) -> Option<Announcement> {
-        match self.earlier() {
-            Earlier::Open(earlier) => Some(earlier),
-            Earlier::Nothing | Earlier::Unreadable | Earlier::Happened(_) => None,
-        }
     }
 
     /// The announcement in the status, where it is of the same load.
@@ -307,10 +292,7 @@ impl View {
             (_, Some(Answer::Loaded(version, _))) => {
                 Some((*version, if self.repeated { Known::Again } else { Known::Answered }))
             }
-            (None, None) => match self.earlier() {
-                Earlier::Happened(version) => Some((version, Known::Found)),
-                _ => None,
-            },
+            (None, None) => self.happened().map(|version| (version, Known::Found)),
             _ => None,
         }
     }
@@ -342,7 +324,7 @@ impl View {
     }
 
     /// Takes the answer to a question.
-    pub fn learned(&mut self, question: Question, fact: Fact) {
+    pub fn learned(&mut self, question: &Question, fact: Fact) {
         match (question, fact) {
             (Question::Ownership, _) => self.checked.owned = true,
             (Question::Room(_), _) => self.checked.room = true,
@@ -364,9 +346,11 @@ impl View {
             (Question::SaidVersions, Fact::Versions(versions)) => self.said_versions = Some(versions.into()),
             (Question::Deletions, _) => self.checked.may_delete = true,
             (Question::RolesThatMayGo, Fact::Roles(roles)) => self.may_go = Some(roles),
-            (Question::Inventory { before }, Fact::Inventory(inventory)) => {
-                self.inventory.before = before.then(|| inventory.clone());
-                self.inventory.stands = Some(inventory);
+            (Question::Inventory { before: true }, Fact::Inventory(inventory)) => {
+                self.inventory.before = Some(inventory);
+            }
+            (Question::Inventory { before: false }, Fact::Inventory(inventory)) => {
+                self.inventory.after = Some(inventory);
             }
             (Question::AbsentRecords, Fact::Records(records)) => self.inventory.absent = Some(records),
             (Question::InventoryVersion, Fact::Versions(versions)) => {
@@ -384,35 +368,32 @@ impl View {
     }
 
     /// Takes note of an effect, and forgets what it may have changed.
-    pub fn done(&mut self, effect: Effect, performed: Performed) {
+    pub fn done(&mut self, effect: &Effect, performed: Performed) {
         match effect {
-            Effect::Inventory(inventory) => {
+            Effect::Inventory(_) => {
                 let is_over = self.answer.is_some() || self.loaded().is_some();
                 self.inventory.resolved |= is_over;
                 self.inventory.announced |= !is_over;
-                self.inventory.stands = Some(inventory);
             }
             Effect::Announce(announcement) => {
                 self.ever_owed.extend(announcement.owed.iter().cloned());
                 let carried = self.carried();
                 let said = announcement.owed.is_empty() && self.request.known.is_empty();
                 self.unclear = self.all_unclear();
-                self.repeated = self.earlier() == Earlier::Unreadable;
+                self.repeated = self.is_unreadable();
                 self.pending = Some(announcement.clone());
-                self.announced = Some(Announced { announcement, carried, said });
+                self.announced = Some(Announced { announcement: announcement.clone(), carried, said });
                 self.looked = Looked::default();
             }
             Effect::Say(said) => {
                 let announcement = self.announcement(BTreeSet::new(), said.version.unwrap_or(0));
-                self.repeated = self.earlier() == Earlier::Unreadable;
+                self.repeated = self.is_unreadable();
                 self.announced = Some(Announced { announcement, carried: None, said: true });
             }
             Effect::SayRoles(_) => self.announced.iter_mut().for_each(|announced| announced.said = true),
             Effect::Load => match performed {
                 Performed::Loaded { version, roles } => {
                     self.in_hand.clone_from(&roles);
-                    // A load takes its time, and others write to Secrets.
-                    self.inventory.stands = None;
                     self.answer = Some(Answer::Loaded(version, roles));
                 }
                 Performed::Refused => {
@@ -421,7 +402,7 @@ impl View {
                 // Nothing is known of it, and what is announced stays.
                 Performed::Done => debug_assert!(false, "a load has an answer"),
             },
-            Effect::Rotate(role) => _ = self.in_hand.insert(role),
+            Effect::Rotate(role) => _ = self.in_hand.insert(role.clone()),
             Effect::Store(announcement) => {
                 let keys = std::mem::take(&mut self.in_hand);
                 self.stored.extend(keys.iter().cloned());
@@ -429,7 +410,7 @@ impl View {
                 if let Some(found) = &mut self.looked.found {
                     found.rotate.retain(|role| announcement.owed.contains(role));
                 }
-                self.pending = Some(announcement);
+                self.pending = Some(announcement.clone());
             }
             Effect::DropKeys(roles) => {
                 self.stored.retain(|role| !roles.contains(role));
@@ -443,7 +424,7 @@ impl View {
                 }
             }
             Effect::Withdraw(earlier) => {
-                self.pending = earlier;
+                self.pending.clone_from(earlier);
                 if let Some(Answer::Refused { withdrawn, .. }) = &mut self.answer {
                     *withdrawn = true;
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Done, Kept, RemovalRun, evidence, failed, server};
+use super::{Done, Kept, RemovalRun, evidence, server};
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
@@ -24,7 +24,7 @@ const NAMED: usize = 10;
 
 impl RemovalRun<'_> {
     pub(super) fn failed(&self, error: Error) -> Failure {
-        failed(error, self.through, self.ctx)
+        self.ctx.clients.failure(self.through, error)
     }
 
     /// Removes what the loads into each branch made; first from those that lie deepest.
