@@ -28,7 +28,7 @@ use crate::{
             evidence::{BranchVersion, Origin},
             inventory::Inventory,
             step::{Effect, Fact, Known, Performed, Question, Request, Said, Verdict},
-            view::View,
+            view::{Answer, View},
         },
         policy::{document::Document, removed_roles::went},
     },
@@ -323,8 +323,7 @@ impl<C: Caller> Performer for Load<'_, C> {
             Effect::Clear => self.keys.write(subject, None, &no_keys, ctx).await?,
             Effect::Unsay(roles) => self.caller.write(Entry::Unsaid(roles)).await?,
             Effect::Withdraw(earlier) => {
-                // What a person must mend first is not tried again soon.
-                let again = self.refused.as_ref().is_some_and(|failure| failure.class != Class::Stalled);
+                let again = matches!(view.answer, Some(Answer::Refused { again: true, .. }));
                 self.keys.withdraw(subject, earlier.clone(), again, ctx).await?;
             }
         }
@@ -459,8 +458,9 @@ impl<C: Caller> Load<'_, C> {
                 Ok(Performed::Loaded { version: i64::try_from(version).unwrap_or(i64::MAX), roles })
             }
             Err(LoadError::Refused(error)) => {
-                self.refused = Some(self.caller.refused(error).await);
-                Ok(Performed::Refused)
+                let failure = self.refused.insert(self.caller.refused(error).await);
+                // What a person must mend first is not tried again soon.
+                Ok(Performed::Refused { again: failure.class != Class::Stalled })
             }
             Err(LoadError::Unknown(error)) => Err(self.unknown(error, view).await),
         }

@@ -365,6 +365,22 @@ fn run_all(fault: Option<Fault>) -> Result<u64, String> {
     })
 }
 
+#[test]
+fn a_refusal_leaves_an_announcement_that_owes_nothing_only_to_who_tries_again_soon() {
+    let document = Document { hosts: &["old"], ..ONE };
+    let mut world = World { listed: 20, seconds: 1, ..World::default() };
+    world.commit_before(document.branch);
+    assert_eq!(live(&mut world, &document, Some((1, Death::InFlight(100))), &mut Vec::new()), None);
+    assert!(world.pending.as_ref().is_some_and(|announced| announced.owed.is_empty()));
+    // Conjur is busy with it.
+    assert_eq!(live(&mut world, &document, None, &mut Vec::new()), Some(Verdict::Refused));
+    assert!(world.pending.is_some(), "that load may still happen, and is looked for");
+    world.flying = None;
+    let invalid = Document { invalid: true, ..document };
+    assert_eq!(live(&mut world, &invalid, None, &mut Vec::new()), Some(Verdict::Refused));
+    assert_eq!(world.pending, None);
+}
+
 /// What lives did from their begin to their end, each once: the names of the effects, and keys that are rotated one after the
 /// other as one.
 fn ways() -> BTreeSet<String> {

@@ -69,8 +69,10 @@ fn keys_in_hand_are_stored(view: &View) -> Option<Step> {
 
 /// What was announced for a load that was refused is taken back, or another's load that does the same would be taken for it.
 fn what_was_refused_is_withdrawn(view: &View) -> Option<Step> {
-    let Some(Answer::Refused { unsaid, withdrawn }) = view.answer else { return None };
+    let Some(Answer::Refused { again, unsaid, withdrawn }) = view.answer else { return None };
     let carried = view.announced.as_ref().and_then(|announced| announced.carried.clone());
+    // One that owes nothing matters only to who tries the same again soon; it would keep others looking for ever.
+    let carried = carried.filter(|earlier| again || !earlier.owed.is_empty());
     let carried = carried.filter(|_| !fault!(RefusedForgetsTheEarlier));
     if !unsaid {
         // As long as an earlier load may still make them, none is forgotten.

@@ -205,7 +205,10 @@ pub enum Performed {
         roles: BTreeSet<String>,
     },
     /// The document was certainly not loaded.
-    Refused,
+    Refused {
+        /// It is tried again soon, without a person's doing.
+        again: bool,
+    },
 }
 
 /// What is to be done next.

@@ -114,6 +114,8 @@ pub enum Answer {
     Loaded(i64, BTreeSet<String>),
     /// It was refused.
     Refused {
+        /// It is tried again soon.
+        again: bool,
         /// The status says nothing of it any more.
         unsaid: bool,
         /// Nor does the Secret.
@@ -396,8 +398,8 @@ impl View {
                     self.in_hand.clone_from(&roles);
                     self.answer = Some(Answer::Loaded(version, roles));
                 }
-                Performed::Refused => {
-                    self.answer = Some(Answer::Refused { unsaid: false, withdrawn: false });
+                Performed::Refused { again } => {
+                    self.answer = Some(Answer::Refused { again, unsaid: false, withdrawn: false });
                 }
                 // Nothing is known of it, and what is announced stays.
                 Performed::Done => debug_assert!(false, "a load has an answer"),

@@ -319,7 +319,7 @@ impl World {
             Effect::Load => {
                 let busy = self.flying.is_some_and(|(flying, _)| flying.branch == document.branch);
                 if busy || document.invalid {
-                    return Performed::Refused;
+                    return Performed::Refused { again: busy };
                 }
                 *hand = self.commit(document, By::Us);
                 let version = self.versions[document.branch].last().unwrap().version;
