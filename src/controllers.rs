@@ -2,6 +2,7 @@
 //!
 //! Read every controller in one direction: `reconcile` → `observe` → `act`.
 
+mod cluster_uid;
 pub mod connection;
 mod context;
 pub mod dependencies;
@@ -13,4 +14,4 @@ pub mod policy;
 pub mod secret;
 pub mod watches;
 
-pub use self::context::Context;
+pub use self::{cluster_uid::cluster_uid, context::Context};

@@ -11,3 +11,4 @@ pub mod removal;
 pub mod removed_roles;
 pub mod rotate_keys;
 pub mod secret_keys;
+pub mod statements;

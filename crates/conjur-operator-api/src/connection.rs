@@ -179,8 +179,13 @@ pub struct AccessRule {
     #[schemars(length(max = 128), inner(length(min = 1, max = 1024)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,
-    /// Patterns of the policy branches that they may load: `apps/{namespace}` is exactly that branch,
-    /// `apps/{namespace}/**` those below it. Default: none.
+    /// Patterns of the variables that they may push to, in the same form. Default: none.
+    #[schemars(length(max = 128), inner(length(min = 1, max = 1024)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write: Option<Vec<String>>,
+    /// Patterns of the policy branches that they may load, and make variables in: `apps/{namespace}` is exactly that
+    /// branch, `apps/{namespace}/**` those below it, `root` the root policy. Who may load a branch can permit itself to
+    /// read all of it: grant it like `read` on everything in it. Default: none.
     #[schemars(length(max = 128), inner(length(min = 1, max = 1024)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branches: Option<Vec<String>>,

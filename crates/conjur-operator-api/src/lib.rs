@@ -61,12 +61,19 @@ pub const MANAGER: &str = "conjur-operator";
 pub const MANAGED_LABEL: &str = "conjur-operator.io/managed";
 /// Standard label, set on Secrets that are the operator's alone.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Annotation on a Secret that names the object it belongs to: `<kind>/<name>`.
+/// Annotation on a Secret that names the object it belongs to: `<kind>/<name>`. On a record in Conjur that was made for an
+/// object: `<uid of kube-system>/<namespace>/<kind>/<name>`.
 pub const OWNER_ANNOTATION: &str = "conjur-operator.io/owner";
 /// Annotation on a Secret, where workloads are restarted for it: the revision of its data. With a `.` and the
 /// object's name behind it also on Secrets that are merged into, and on the workloads' pod templates.
 pub const REVISION_ANNOTATION: &str = "conjur-operator.io/revision";
-/// Annotation on a foreign Secret that lets one object take it over: `<kind>/<name>`.
+/// Annotation on a record in Conjur that was made for an object, beside the owner annotation: `true`.
+pub const CREATED_ANNOTATION: &str = "conjur-operator.io/created";
+/// Annotation on an object: the uid of kube-system that the cluster had before it was restored. What was made in Conjur
+/// under that one is the object's, too.
+pub const ADOPT_CLUSTER_ANNOTATION: &str = "conjur-operator.io/adopt-cluster";
+/// Annotation on a foreign Secret that lets one object take it over: `<kind>/<name>`. On a record in Conjur: the full
+/// text of the owner annotation that may take its place.
 pub const ADOPT_ANNOTATION: &str = "conjur-operator.io/adopt";
 /// Annotation on an object of any kind: any new text has it looked at at once, counted once in 5 seconds.
 pub const SYNC_NOW_ANNOTATION: &str = "conjur-operator.io/sync-now";

@@ -100,6 +100,7 @@ impl BoundConnection {
         let mode = self.facts.settings.access_mode;
         let forbidden = match verb {
             Verb::Read => (mode == AccessMode::WriteOnly).then_some("no variable may be read through it"),
+            Verb::Push => (mode == AccessMode::ReadOnly).then_some("no value may be pushed through it"),
             Verb::Load => (mode == AccessMode::ReadOnly).then_some("no policy may be loaded through it"),
             // Nothing is read or written by it.
             Verb::Plan => None,

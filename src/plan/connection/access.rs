@@ -26,6 +26,8 @@ pub struct Consumer<'a> {
 pub enum Verb {
     /// Read a variable.
     Read,
+    /// Push a value into a variable.
+    Push,
     /// Load a policy branch.
     Load,
     /// Ask what a load of a policy branch would change.
@@ -36,6 +38,7 @@ impl Verb {
     fn list(self) -> &'static str {
         match self {
             Verb::Read => "read",
+            Verb::Push => "write",
             Verb::Load | Verb::Plan => "branches",
         }
     }
@@ -54,6 +57,7 @@ pub fn check(
 ) -> Result<(), Failure> {
     let what = match verb {
         Verb::Read => format!("read variable {id}"),
+        Verb::Push => format!("push to variable {id}"),
         Verb::Load => format!("load policy branch {id}"),
         Verb::Plan => format!("ask what a load of policy branch {id} would change"),
     };
@@ -129,6 +133,7 @@ impl Granted {
         for rule in rules.iter().filter(|rule| rule_is_for(rule, who)) {
             let granted = match verb {
                 Verb::Read => rule.read.as_deref(),
+                Verb::Push => rule.write.as_deref(),
                 Verb::Load | Verb::Plan => rule.branches.as_deref(),
             };
             let granted = granted.unwrap_or_default();
@@ -227,7 +232,7 @@ mod tests {
                 ..LabelSelector::default()
             });
             let names = names.map(|name| vec![name.to_owned()]);
-            AccessRule { namespaces: AccessNamespaces { names, selector }, read: None, branches: None }
+            AccessRule { namespaces: AccessNamespaces { names, selector }, read: None, write: None, branches: None }
         };
         let named = [rule(Some("n"), None), rule(Some("m"), None)];
         let selected = [rule(Some("n"), None), rule(None, Some("pay")), rule(Some("m"), Some("pay"))];
@@ -278,6 +283,7 @@ mod tests {
                 }),
             },
             read: Some(text(read)),
+            write: None,
             branches: None,
         }
     }
@@ -396,6 +402,24 @@ mod tests {
             assert!(may(&rules, id).is_err(), "{id:?}");
         }
         assert_eq!(may(&rules, "apps/billing/x"), Ok(()));
+    }
+
+    #[test]
+    fn what_may_be_read_may_not_be_pushed_to_and_the_other_way_round() {
+        let labels = BTreeMap::new();
+        let who = Consumer { namespace: "billing", labels: &labels };
+        let mut rules = [rule(Some(&["billing"]), None, &["read/*"])];
+        rules[0].write = Some(vec!["write/*".to_owned()]);
+        for (verb, id, granted) in [
+            (Verb::Read, "read/a", true),
+            (Verb::Push, "read/a", false),
+            (Verb::Read, "write/a", false),
+            (Verb::Push, "write/a", true),
+        ] {
+            assert_eq!(check(&rules, who, verb, id, "shared").is_ok(), granted, "{verb:?} {id}");
+        }
+        let failure = check(&rules, who, Verb::Push, "read/a", "shared").unwrap_err();
+        assert!(failure.message.contains("\"read/a\" to write"), "{failure}");
     }
 
     #[test]

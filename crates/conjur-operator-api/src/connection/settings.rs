@@ -11,12 +11,12 @@ use crate::GoDuration;
 /// In which direction a connection may be used.
 #[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessMode {
-    /// Variables may be read, policy loaded.
+    /// Variables may be read and pushed to, policy loaded.
     #[default]
     ReadAndWrite,
-    /// No policy is loaded.
+    /// No policy is loaded, and no value pushed.
     ReadOnly,
-    /// No variable is read.
+    /// No value of a variable is read; that it is there, its annotations and versions are.
     WriteOnly,
 }
 
