@@ -138,6 +138,16 @@ pub enum Kind {
     Check,
     /// Anything about roles.
     Role,
+    /// Tokens of a host factory made.
+    MakeTokens,
+    /// A token of a host factory revoked.
+    RevokeToken,
+    /// A host made with a token, or given a new key.
+    Enrol,
+    /// Public keys.
+    PublicKeys,
+    /// The front page, which says the version.
+    Version,
     /// The rest.
     Other,
 }
@@ -293,6 +303,11 @@ impl Kind {
             ("GET", ["resources", _, _, _, ..]) => Self::Show,
             ("GET", ["resources", ..]) => Self::List,
             (_, ["roles", ..]) => Self::Role,
+            ("POST", ["host_factory_tokens"]) => Self::MakeTokens,
+            ("DELETE", ["host_factory_tokens", ..]) => Self::RevokeToken,
+            ("POST", ["host_factories", "hosts"]) => Self::Enrol,
+            ("GET", ["public_keys", ..]) => Self::PublicKeys,
+            ("GET", []) => Self::Version,
             _ => Self::Other,
         }
     }

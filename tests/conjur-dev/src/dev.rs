@@ -28,11 +28,15 @@ pub(crate) fn router(server: Server) -> Router {
         .route("/expire-tokens", post(expire_tokens))
         .route("/token-lifetime", put(set_token_lifetime))
         .route("/clock", put(set_clock))
+        .route("/version", put(set_version))
+        .route("/contract", put(set_contract))
         .route("/outage", post(outage))
         .route("/keys", get(key).put(set_key))
         .route("/variables", get(variable).put(set_variable))
         .route("/fill", post(fill))
         .route("/policies", post(load))
+        .route("/records", get(record))
+        .route("/loads", get(loads))
         .with_state(server)
 }
 
@@ -107,6 +111,45 @@ struct Ahead {
 async fn set_clock(State(server): State<Server>, Json(ahead): Json<Ahead>) -> Json<Value> {
     server.set_clock_offset(ahead.seconds);
     Json(json!({}))
+}
+
+/// A version, or none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Version {
+    version: Option<String>,
+}
+
+async fn set_version(State(server): State<Server>, Json(said): Json<Version>) -> Json<Value> {
+    server.set_version(said.version.as_deref());
+    Json(json!({}))
+}
+
+async fn set_contract(State(server): State<Server>, Json(wanted): Json<Version>) -> Json<Value> {
+    server.set_contract(wanted.version.as_deref());
+    Json(json!({}))
+}
+
+/// A record as it is shown, what it is a member of, and how often its value was changed or its key replaced.
+async fn record(State(server): State<Server>, Query(query): Query<BTreeMap<String, String>>) -> Answer {
+    let (kind, id) = (wanted(&query, "kind")?, wanted(&query, "id")?);
+    let shown = server.shown(kind, id).ok_or_else(|| unknown(id))?;
+    let login = if kind == "user" { id.to_owned() } else { format!("{kind}/{id}") };
+    Ok(Json(json!({
+        "shown": shown,
+        "memberships": server.memberships(kind, id),
+        "versions": server.variable_versions(id).filter(|_| kind == "variable"),
+        "keyGeneration": server.key_generation(&login),
+    })))
+}
+
+/// The loads of a branch, oldest first; without one, how many there were of each.
+async fn loads(State(server): State<Server>, Query(query): Query<BTreeMap<String, String>>) -> Json<Value> {
+    let Some(branch) = query.get("branch") else { return Json(json!(server.all_loads())) };
+    let versions = server.policy_versions(branch).into_iter().map(
+        |load| json!({"version": load.version, "role": load.role, "sha256": load.sha256, "text": load.text}),
+    );
+    Json(versions.collect())
 }
 
 /// Stops listening for a while; the answer still goes out.

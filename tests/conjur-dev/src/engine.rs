@@ -27,6 +27,8 @@ pub(crate) struct Engine {
     clock_offset: AtomicI64,
     /// What it says it is; none where it doesn't say.
     version: Mutex<Option<String>>,
+    /// The version of the API that it insists on.
+    contract: Mutex<Option<String>>,
     /// Whether its dry runs name nothing, whatever a document would change.
     empty_dry_runs: AtomicBool,
     pub(crate) control: Control,
@@ -74,6 +76,7 @@ impl Engine {
             authenticators,
             clock_offset: AtomicI64::new(0),
             version: Mutex::new(Some("1.24.0".to_owned())),
+            contract: Mutex::new(None),
             empty_dry_runs: AtomicBool::new(false),
             control: Control::default(),
         }
@@ -109,11 +112,28 @@ impl Engine {
         self.empty_dry_runs.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn set_contract(&self, version: Option<&str>) {
+        *lock(&self.contract) = version.map(str::to_owned);
+    }
+
+    pub(crate) fn contract(&self) -> Option<String> {
+        lock(&self.contract).clone()
+    }
+
     /// Dry runs came with 1.21.1; before, and in the hosted service, such a request loads.
     pub(crate) fn knows_dry_runs(&self) -> bool {
+        self.numbers() >= vec![1, 21, 1]
+    }
+
+    /// Public keys went with 1.27; from then on, and in the hosted service, there is no such route.
+    pub(crate) fn has_public_keys(&self) -> bool {
+        !self.numbers().is_empty() && self.numbers() < vec![1, 27]
+    }
+
+    /// Its version; empty where it doesn't say.
+    fn numbers(&self) -> Vec<u64> {
         let version = self.version().unwrap_or_default();
-        let parts: Vec<u64> = version.split('.').map_while(|part| part.parse().ok()).collect();
-        parts >= vec![1, 21, 1]
+        version.split('.').map_while(|part| part.parse().ok()).collect()
     }
 
     /// The authenticators that are enabled from the start.

@@ -12,7 +12,7 @@ pub(crate) mod request;
 mod resources;
 mod roles;
 mod secrets;
-mod show;
+pub(crate) mod show;
 
 use std::net::IpAddr;
 
@@ -43,6 +43,9 @@ pub(crate) async fn answer(engine: &Engine, request: &Request) -> Reply {
         || request.headers.values().any(|value| value.len() > HEADER_LIMIT)
     {
         return Reply::bare(400);
+    }
+    if let Some(version) = engine.contract() {
+        return Reply::html(426).with("upgrade", version);
     }
     let Some(segments) = request.segments() else { return Reply::html(400) };
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -79,7 +82,9 @@ fn without_token(engine: &Engine, request: &Request, segments: &[&str]) -> Optio
         ("GET", []) => Some(front_page(engine, request)),
         ("GET", ["authenticators"]) => Some(authenticators::list(engine)),
         (_, ["authn", account, rest @ ..]) => Some(authn::answer(engine, request, account, rest)),
-        (_, ["public_keys", rest @ ..]) => Some(public_keys::answer(engine, request, rest)),
+        (_, ["public_keys", rest @ ..]) if engine.has_public_keys() => {
+            Some(public_keys::answer(engine, request, rest))
+        }
         ("POST", ["host_factories", "hosts"]) => Some(factories::create_host(engine, request)),
         _ => None,
     }

@@ -11,6 +11,7 @@ mod engine;
 mod http;
 mod jwt;
 mod listen;
+mod look;
 mod model;
 mod policy;
 mod serve;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use control::{Effect, Fault, Hold, Kind, Point, Seen, When};
+pub use look::{Edge, Permit, Token};
 pub use model::PolicyVersion;
 
 use engine::{Engine, Load, LoadError, lock};
@@ -271,26 +273,6 @@ impl Server {
             .count()
     }
 
-    /// The newest value of a variable.
-    pub fn variable(&self, id: &str) -> Option<Vec<u8>> {
-        let model = self.engine.model();
-        let resource = model.resources.get(&model.id("variable", id))?;
-        resource.value.latest().map(|value| value.to_vec())
-    }
-
-    /// How many times a variable's value changed since it was made.
-    pub fn variable_versions(&self, id: &str) -> Option<u64> {
-        let model = self.engine.model();
-        let resource = model.resources.get(&model.id("variable", id))?;
-        Some(resource.value.numbers().last().unwrap_or_default())
-    }
-
-    /// Whether a record exists: `exists("host", "app/web")`.
-    pub fn exists(&self, kind: &str, id: &str) -> bool {
-        let model = self.engine.model();
-        model.resources.contains_key(&model.id(kind, id))
-    }
-
     /// The present API key of `admin` or `host/app/web`.
     pub fn api_key_of(&self, login: &str) -> Option<String> {
         self.credentials(login, |credentials| credentials.api_key.clone())
@@ -307,16 +289,9 @@ impl Server {
         self.credentials(login, |credentials| credentials.rotate(key.to_owned(), self.engine.now())).is_some()
     }
 
-    fn credentials<T>(&self, login: &str, read: impl FnOnce(&mut Credentials) -> T) -> Option<T> {
+    pub(crate) fn credentials<T>(&self, login: &str, read: impl FnOnce(&mut Credentials) -> T) -> Option<T> {
         let role = role_of_login(self.account(), login);
         self.engine.model().credentials.get_mut(&role).map(read)
-    }
-
-    /// All loads of a branch (`root`, `app/web`), oldest first.
-    pub fn policy_versions(&self, branch: &str) -> Vec<PolicyVersion> {
-        let model = self.engine.model();
-        let versions = model.policy_versions.get(&model.id("policy", branch)).into_iter().flatten();
-        versions.map(|version| PolicyVersion::clone(version)).collect()
     }
 
     /// All requests since the start or the last [`Server::clear_requests`]; those to `/_dev` don't count.
@@ -376,9 +351,14 @@ impl Server {
     }
 
     /// The version that the server says it is from now on; none where it doesn't say, as the hosted service. Before
-    /// 1.21.1, and without one, `?dryRun=true` really loads.
+    /// 1.21.1, and without one, `?dryRun=true` really loads; from 1.27 on, and without one, it has no public keys.
     pub fn set_version(&self, version: Option<&str>) {
         self.engine.set_version(version);
+    }
+
+    /// From now on everything but `/_dev` is answered with 426 and this version in `Upgrade`; none ends that.
+    pub fn set_contract(&self, version: Option<&str>) {
+        self.engine.set_contract(version);
     }
 
     /// Whether its dry runs answer from now on as those of the first servers that had them may: complete, and as if no

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 pub(crate) mod access;
 pub(crate) mod keys;
+pub(crate) mod ranges;
 
 /// Versions of a value that are kept (recording 292–297).
 const KEPT_VERSIONS: usize = 20;

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::Version;
+use axum::http::header::{DATE, HeaderValue};
 use axum::response::Response;
 use futures::{StreamExt as _, stream};
 use rustls::pki_types::CertificateDer;
@@ -37,16 +38,26 @@ pub(crate) fn router(server: Server) -> Router {
     Router::new().nest("/_dev", crate::dev::router(server)).fallback_service(conjur)
 }
 
+/// An answer with the time of the server's own clock, which a test may have put wrong.
 async fn conjur(State(engine): State<Arc<Engine>>, request: HttpRequest) -> Response {
+    let mut response = answer(&engine, request).await;
+    let date = engine.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(date) = HeaderValue::try_from(date) {
+        response.headers_mut().insert(DATE, date);
+    }
+    response
+}
+
+async fn answer(engine: &Arc<Engine>, request: HttpRequest) -> Response {
     // An error here is a caller that went away within its own request.
     let Ok(request) = read(request).await else { return cut() };
-    let id = note(&engine, &request);
+    let id = note(engine, &request);
     let before = engine.control.strike(&request.method, &request.path, When::Before).await;
     if let Some(effect) = before {
-        return spoil(&engine, id, Reply::bare(500), effect).await;
+        return spoil(engine, id, Reply::bare(500), effect).await;
     }
     // The real server goes on when its caller is gone, above all with a policy load.
-    let (worker, method, path) = (Arc::clone(&engine), request.method.clone(), request.path.clone());
+    let (worker, method, path) = (Arc::clone(engine), request.method.clone(), request.path.clone());
     let work = tokio::spawn(async move {
         let reply = crate::http::answer(&worker, &request).await;
         worker.control.note_reply(id, reply.status, reply.login.as_deref());
@@ -55,7 +66,7 @@ async fn conjur(State(engine): State<Arc<Engine>>, request: HttpRequest) -> Resp
     let reply = work.await.unwrap_or_else(|_| Reply::html(500));
     match engine.control.strike(&method, &path, When::After).await {
         None => reply.into_response(),
-        Some(effect) => spoil(&engine, id, reply, effect).await,
+        Some(effect) => spoil(engine, id, reply, effect).await,
     }
 }
 

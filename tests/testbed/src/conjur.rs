@@ -131,6 +131,23 @@ impl DevConjur {
         Ok(serde_json::from_slice(&bytes)?)
     }
 
+    /// A record as its owner is shown it, what it is a member of, and how often its value was changed or its key replaced:
+    /// `{shown, memberships, versions, keyGeneration}`. `None` where it is not there. No request is counted.
+    pub async fn record(&self, kind: &str, id: &str) -> Result<Option<Value>> {
+        let url = format!("{}/_dev/records?kind={kind}&id={}", self.url(), segment(id));
+        let answer = self.http.get(&url).send().await?;
+        if answer.status().as_u16() == 404 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&answer.error_for_status()?.bytes().await?)?))
+    }
+
+    /// How many loads of a branch (`root`, `app/web`) there were.
+    pub async fn loads(&self, branch: &str) -> Result<u64> {
+        let all = self.control(Method::GET, "loads", None).await?;
+        Ok(all[branch].as_u64().unwrap_or_default())
+    }
+
     /// Whether a login gets in with an API key.
     pub async fn lets_in(&self, login: &str, api_key: &str) -> Result<bool> {
         Ok(self.authenticate(login, api_key).await?.status().is_success())

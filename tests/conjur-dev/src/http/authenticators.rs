@@ -9,10 +9,11 @@ pub(super) use listed::{branches, list, list_v2};
 
 use serde_json::json;
 
-use super::authn::{allowed_from, token_reply};
+use super::authn::token_reply;
 use super::reply::Reply;
 use super::request::Request;
 use super::{Caller, Engine};
+use crate::model::ranges::allowed_from;
 use crate::model::{Model, Resource, role_of_login};
 
 /// The authenticators that are built here.

@@ -1,10 +1,7 @@
 //! `authn/{account}/…`: keys for tokens, passwords for keys, new keys for old.
 
-use std::net::IpAddr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -13,6 +10,7 @@ use super::request::Request;
 use super::{full_id, identify};
 use crate::engine::Engine;
 use crate::model::keys::new_api_key;
+use crate::model::ranges::allowed_from;
 use crate::model::{Credentials, Model, kind_of, role_of_login};
 
 const WEAK: &str = "CONJ00046E The password you have chosen does not meet the complexity requirements. \
@@ -171,16 +169,6 @@ fn insufficient() -> Reply {
 
 fn plain_key(key: &str) -> Reply {
     Reply::content(200, "text/plain; charset=utf-8", key.to_owned())
-}
-
-/// Whether a caller at `ip` is within the ranges; without ranges everybody is (recording 42).
-pub(super) fn allowed_from(ranges: &[String], ip: IpAddr) -> bool {
-    ranges.is_empty() || ranges.iter().filter_map(|range| parse_range(range)).any(|range| range.contains(&ip))
-}
-
-/// A CIDR range, or one address.
-pub(super) fn parse_range(range: &str) -> Option<IpNet> {
-    range.parse().ok().or_else(|| range.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 fn constant_eq(left: &[u8], right: &[u8]) -> bool {

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::authn::{allowed_from, parse_range};
 use super::reply::Reply;
 use super::request::Request;
 use super::{Caller, show};
 use crate::engine::Engine;
 use crate::model::keys::new_api_key;
+use crate::model::ranges::{allowed_from, written_range};
 use crate::model::{Annotation, Credentials, FactoryToken, Model, kind_of};
 
 pub(super) fn answer(engine: &Engine, request: &Request, caller: &Caller, rest: &[&str]) -> Reply {
@@ -62,12 +62,14 @@ fn create_tokens(
     let count = one("count").unwrap_or("1");
     let wrong = || bad_argument(&format!("Invalid value for parameter 'count': {count}"));
     let count: usize = count.parse().ok().filter(|count| *count > 0).ok_or_else(wrong)?;
-    let ranges = parameters.iter().filter(|(name, _)| name == "cidr[]").map(|(_, value)| value.clone());
-    let cidr: Vec<String> = ranges.collect();
-    if let Some(range) = cidr.iter().find(|range| parse_range(range).is_none()) {
-        let message = format!("Invalid IP address or CIDR range '{range}'");
-        return Err(Reply::error(422, "unprocessable_entity", &message));
-    }
+    let ranges = parameters.iter().filter(|(name, _)| name == "cidr[]");
+    let cidr = ranges.map(|(_, range)| {
+        written_range(range).ok_or_else(|| {
+            let message = format!("Invalid IP address or CIDR range '{range}'");
+            Reply::error(422, "unprocessable_entity", &message)
+        })
+    });
+    let cidr = cidr.collect::<Result<Vec<String>, Reply>>()?;
     let mut made = Vec::new();
     for _ in 0..count {
         let (text, factory, cidr) = (new_api_key(), factory.to_owned(), cidr.clone());
@@ -94,8 +96,8 @@ fn revoke(model: &mut Model, caller: &Caller, text: &str) -> Reply {
     Reply::bare(204)
 }
 
-/// Makes a host, or gives one that the factory made before a new key (recordings 496–510, 520). The id is
-/// taken as it is.
+/// Makes a host, or gives one that the factory made before a new key and leaves its annotations (recordings
+/// 496–510, 520, 793–804). The id is taken as it is.
 pub(super) fn create_host(engine: &Engine, request: &Request) -> Reply {
     let mut model = engine.model();
     let known = |text: &str| model.factory_tokens.iter().find(|token| token.text == text).cloned();
@@ -115,10 +117,14 @@ pub(super) fn create_host(engine: &Engine, request: &Request) -> Reply {
         return bad_argument(&format!("Invalid id: {id}"));
     }
     let host = model.id("host", id);
-    match model.resources.get(&host) {
-        None => model.add_record(&host, &token.factory, None, now),
-        Some(known) if known.owner != token.factory => return Reply::refused(401),
-        Some(_) => {}
+    let is_new = match model.resources.get(&host) {
+        None => true,
+        // Anybody else's, also one that a policy of the same branch made (recordings 799, 800).
+        Some(known) if known.owner != token.factory => return Reply::refused(403),
+        Some(_) => false,
+    };
+    if is_new {
+        model.add_record(&host, &token.factory, None, now);
     }
     let key = new_api_key();
     match model.credentials.get_mut(&host) {
@@ -132,7 +138,7 @@ pub(super) fn create_host(engine: &Engine, request: &Request) -> Reply {
         model.grant(&layer, &host, None);
     }
     let Some(resource) = model.resources.get_mut(&host) else { return Reply::html(500) };
-    for (name, value) in &parameters {
+    for (name, value) in parameters.iter().filter(|_| is_new) {
         if let Some(name) = name.strip_prefix("annotations[").and_then(|name| name.strip_suffix(']')) {
             let annotation = Annotation { value: value.clone(), policy: None };
             resource.annotations.insert(name.to_owned(), annotation);

@@ -133,14 +133,14 @@ pub(super) fn page(request: &Request, found: usize) -> Result<(usize, usize), Re
 }
 
 /// Whether all the words stand, as whole words, in the id, the kind or the annotations (recordings
-/// 425–429); a search of stop words alone finds nothing (recording 713).
+/// 425–429); a search of stop words alone finds nothing (recording 713). What an annotation says with a slash in
+/// it is a path to the real server, one word that no search can name (recording 776).
 fn matches(id: &str, resource: &Resource, words: &[String]) -> bool {
-    let mut text = format!("{} {}", kind_of(id), identifier_of(id));
+    let mut known = words_of(&format!("{} {}", kind_of(id), identifier_of(id)));
     for annotation in resource.annotations.values() {
-        text.push(' ');
-        text.push_str(&annotation.value);
+        let plain = annotation.value.split_whitespace().filter(|word| !word.contains('/'));
+        known.extend(plain.flat_map(words_of));
     }
-    let known = words_of(&text);
     !words.is_empty() && words.iter().all(|word| known.contains(word))
 }
 

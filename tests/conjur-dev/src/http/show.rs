@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::model::{FactoryToken, Model, Resource, kind_of, written};
 
 /// A resource as lists and shows have it (recordings 408, 442–453, 701); what no policy made names none.
-pub(super) fn resource(model: &Model, id: &str, resource: &Resource) -> Value {
+pub(crate) fn resource(model: &Model, id: &str, resource: &Resource) -> Value {
     let mut shown = Map::new();
     shown.insert("created_at".into(), written(resource.created_at).into());
     shown.insert("id".into(), id.into());

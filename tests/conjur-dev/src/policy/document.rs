@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Refused;
 use super::attributes::{self, Attributes};
 use super::yaml::{self, Content, Node, Tree};
+use crate::model::ranges::written_range;
 
 /// What may stand at the top of a document or in the body of a policy.
 #[derive(Debug)]
@@ -151,7 +152,13 @@ fn read_record(
         }
     }
     record.annotations.extend(attributes.annotations()?);
-    record.restricted_to = attributes.texts(&["restricted_to"])?;
+    if let Some(ranges) = attributes.texts(&["restricted_to"])? {
+        let read = |range: &String| {
+            let refused = || Refused::invalid(format!("Invalid IP address or CIDR range '{range}'"));
+            written_range(range).ok_or_else(refused)
+        };
+        record.restricted_to = Some(ranges.iter().map(read).collect::<Result<_, _>>()?);
+    }
     record.public_keys = attributes.texts(&["public_keys", "public_key"])?.unwrap_or_default();
     record.layers = attributes.references(&["layers", "layer"])?;
     if let Some(body) = attributes.get("body") {

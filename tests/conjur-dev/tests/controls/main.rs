@@ -11,6 +11,7 @@ mod authn_cert;
 mod authn_jwt;
 mod certificates;
 mod effective;
+mod look;
 mod process;
 mod tls;
 #[path = "../recordings/wire.rs"]

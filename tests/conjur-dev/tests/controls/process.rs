@@ -74,7 +74,20 @@ async fn the_process_says_where_it_listens_obeys_its_controls_and_ends_on_sigter
     assert_eq!(control(address, "POST", "hold", hold).await.1["id"], 1);
     assert_eq!(control(address, "GET", "held", Value::Null).await.1["waiting"], 0);
     assert_eq!(control(address, "POST", "release", json!({})).await.0, 200);
-    assert_eq!(control(address, "GET", "requests", Value::Null).await.1["counts"]["other"], 3);
+    let counts = &control(address, "GET", "requests", Value::Null).await.1["counts"];
+    assert_eq!((&counts["version"], &counts["other"]), (&json!(2), &json!(1)));
+    let (_, v) = control(address, "GET", "records?kind=variable&id=v", Value::Null).await;
+    assert_eq!((&v["shown"]["id"], &v["versions"]), (&json!("acme:variable:v"), &json!(2)));
+    let (_, late) = control(address, "GET", "records?kind=host&id=late", Value::Null).await;
+    assert_eq!((&late["keyGeneration"], &late["versions"]), (&json!(0), &Value::Null));
+    assert_eq!(control(address, "GET", "records?kind=host&id=nope", Value::Null).await.0, 404);
+    assert_eq!(control(address, "GET", "loads", Value::Null).await.1, json!({"root": 2}));
+    assert_eq!(control(address, "GET", "loads?branch=root", Value::Null).await.1[1]["text"], "- !host late");
+    assert_eq!(control(address, "PUT", "version", json!({"version": "1.27.0"})).await.0, 200);
+    assert_eq!(wire::send(address, &plain("/public_keys/acme/user/admin")).await.status, 401);
+    assert_eq!(control(address, "PUT", "contract", json!({"version": "3"})).await.0, 200);
+    let refused = wire::send(address, &plain("/whoami")).await;
+    assert_eq!((refused.status, refused.header("upgrade")), (426, Some("3")));
 
     let killed = Command::new("kill").args(["-TERM", &process.0.id().to_string()]).status().unwrap();
     assert!(killed.success());

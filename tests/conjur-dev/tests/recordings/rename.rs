@@ -2,7 +2,7 @@
 
 /// The words that ids are made of. What means something to the server itself (`admin`, `root`) or to
 /// English (`own`) keeps its name.
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 39] = [
     "demo",
     "alice",
     "bob",
@@ -33,14 +33,22 @@ const WORDS: [&str; 30] = [
     "admins",
     "mine",
     "nogroup",
+    "push",
+    "mere",
+    "filler",
+    "stranger",
+    "declared",
+    "anothers",
+    "outside",
+    "many",
+    "readers",
 ];
 
 /// The server's own names that have a word in them, and what stands for them meanwhile.
 const SERVERS: [(&str, &str); 2] = [("token-app-property", "\u{e000}"), ("token_app_property", "\u{e001}")];
 
-/// The hour when host factory tokens were to expire, and one that is not over.
-const EXPIRED: &str = "2026-11-22T02";
-const LASTING: &str = "2096-11-22T02";
+/// The hours when host factory tokens were to expire, and ones that are not over.
+const HOURS: [(&str, &str); 2] = [("2026-11-22T02", "2096-11-22T02"), ("2026-11-29T02", "2096-11-29T02")];
 
 /// How things are called in a replay.
 #[derive(Clone, Copy)]
@@ -64,7 +72,7 @@ impl Names {
 
     /// The text with its names and the expiration of tokens replaced; `%2F` and the like end a word.
     pub fn of(self, text: &str) -> String {
-        let text = text.replace(EXPIRED, LASTING);
+        let text = HOURS.iter().fold(text.to_owned(), |text, (over, lasting)| text.replace(over, lasting));
         if !self.changed {
             return text;
         }

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use conjur_dev::{Hold, Options, Point, Server};
+use serde_json::Value;
 
 use crate::compare::{Learned, compare, translate};
 use crate::recording::Step;
@@ -61,7 +62,7 @@ impl Replay {
     }
 
     /// What happened on the real server between two steps and was not recorded.
-    async fn catch_up(&self, seq: u32) {
+    async fn catch_up(&mut self, seq: u32) {
         match seq {
             // 600 of the 1,000 variables had got their values (353 shows one, 415 how many there are).
             354 => {
@@ -81,6 +82,10 @@ impl Replay {
                     self.server.load_root("[]").await.unwrap();
                 }
             }
+            // What follows began on an account of its own.
+            735 => *self = Self::start(self.names).await,
+            // It had logged in before its key was rotated.
+            783 => drop(self.token("host/push/app/h1").await),
             _ => {}
         }
     }
@@ -134,11 +139,13 @@ impl Replay {
                 None => STANDARD.encode(&response.body),
             };
             self.tokens.insert(login, token);
+        } else if step.path.starts_with("/policies/") {
+            for (role, key) in created_roles(&recorded) {
+                self.keys.insert(login_of(&role), key);
+            }
         } else if let Some(role) = step.path.strip_prefix("/authn/demo/api_key?role=") {
             let role = role.replace("%3A", ":").replace("%2F", "/");
-            let role = role.strip_prefix("demo:").unwrap_or(&role).to_owned();
-            let login = role.strip_prefix("user:").map_or_else(|| role.replacen(':', "/", 1), str::to_owned);
-            self.keys.insert(login, recorded);
+            self.keys.insert(login_of(&role), recorded);
         }
     }
 
@@ -208,6 +215,19 @@ impl Replay {
     fn translate(&self, text: &str) -> String {
         translate(&self.names.of(text), &self.learned)
     }
+}
+
+/// `host/app/web` of `host:app/web` and of `demo:host:app/web`.
+fn login_of(role: &str) -> String {
+    let role = role.strip_prefix("demo:").unwrap_or(role);
+    role.strip_prefix("user:").map_or_else(|| role.replacen(':', "/", 1), str::to_owned)
+}
+
+/// The roles that a load made, with their keys.
+fn created_roles(answer: &str) -> Vec<(String, String)> {
+    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+    let roles = answer["created_roles"].as_object().into_iter().flatten();
+    roles.map(|(role, made)| (role.clone(), made["api_key"].as_str().unwrap().to_owned())).collect()
 }
 
 fn now() -> i64 {

@@ -255,7 +255,7 @@ fn list(kind: Option<String>, query: &Pairs) -> Option<Act> {
 
 fn factory_tokens(step: &Step) -> Option<Act> {
     let pairs = form(std::str::from_utf8(&step.body).ok()?);
-    let expiration = get(&pairs, "expiration").filter(|text| text.ends_with('Z'))?;
+    let expiration = get(&pairs, "expiration")?;
     let cidrs: Vec<String> =
         pairs.iter().filter(|(name, _)| name == "cidr[]").map(|(_, cidr)| cidr.clone()).collect();
     only(&pairs, &["expiration", "host_factory", "count", "cidr[]"])?;
