@@ -6,19 +6,25 @@
 //! // The key that the other calls authenticate with.
 //! let api_key = client.login("alice", &password).await?;
 //! assert!(!api_key.expose().is_empty());
+//!
+//! // Whether a key that is kept somewhere still works.
+//! use conjur_client::{Priority, RoleId};
+//! if let Ok(web) = "demo:host:apps/web".parse::<RoleId>() {
+//!     println!("{}", client.is_api_key_valid(&web, &api_key, Priority::Refresh).await?);
+//! }
 //! # Ok(())
 //! # }
 //! ```
 
 use bytes::Bytes;
 use http::Method;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 
-use super::authn::methods::{basic, fetch_key, read_key, secret_body};
+use super::authn::methods::{self, basic, fetch_key, read_key, secret_body};
 use super::client::Client;
 use super::error::Error;
 use super::http::Call;
-use super::id;
+use super::id::{self, RoleId};
 use super::observe::Endpoint;
 use super::response::{self, About};
 use crate::gate::Priority;
@@ -33,8 +39,40 @@ impl Client {
     /// with a colon.
     pub async fn login(&self, login: &str, password: &Sensitive<String>) -> Result<Sensitive<String>, Error> {
         let session = self.session();
-        let timeout = session.limits.timeout;
-        fetch_key(&session.transport, &session.account, login, password, Priority::Foreground, timeout).await
+        let (account, timeout) = (&session.account, session.limits.timeout);
+        let call = methods::login(account, login, password, Priority::Foreground, timeout)?;
+        fetch_key(&session.transport, login, &call).await
+    }
+
+    /// Whether `api_key` is the present key of `role`: the same call. The role's CIDRs play no part (44), and the client's
+    /// own token is neither used nor touched.
+    ///
+    /// `false` is nothing but Conjur's own 401, which is empty and asks for nothing: the key is not, or no longer, this
+    /// role's, or the role is gone.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for a 401 of something in front of the server, and whatever keeps the call from being
+    /// answered: nothing is known of the key then. [`Error::Config`] for a login with a colon.
+    pub async fn is_api_key_valid(
+        &self,
+        role: &RoleId,
+        api_key: &Sensitive<String>,
+        priority: Priority,
+    ) -> Result<bool, Error> {
+        let session = self.session();
+        let login = role.login();
+        let call = methods::login(&role.account, &login, api_key, priority, session.limits.timeout)?;
+        let call = Call { parties: session.parties.clone(), ..call };
+        let answer = session.transport.send(&call, None).await.map_err(|fault| fault.error)?;
+        if answer.status == 401
+            && answer.body.expose().is_empty()
+            && answer.header(&WWW_AUTHENTICATE).is_none()
+        {
+            return Ok(false);
+        }
+        let about =
+            About { url: session.transport.url(), login: &login, target: "the API key", privilege: PROOF };
+        read_key(&answer, about).map(|_| true)
     }
 
     /// Changes the password of `login`, proved by its password or API key: `PUT authn/{account}/password` with Basic

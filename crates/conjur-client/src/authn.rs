@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use http::header::HeaderValue;
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -53,6 +54,8 @@ pub(crate) struct Token {
     pub header: HeaderValue,
     made: Instant,
     life: Duration,
+    /// When it was made by the server's clock.
+    issued: Option<Timestamp>,
     /// Whether a call was let in with it.
     proved: AtomicBool,
 }
@@ -69,6 +72,14 @@ struct LoginFailure {
     error: Error,
     at: Instant,
     until: Instant,
+}
+
+impl Token {
+    /// What time it is by the clock of the server that made it, in whole seconds.
+    pub(crate) fn servers_time(&self) -> Option<Timestamp> {
+        let now = self.issued?.checked_add(self.made.elapsed()).ok()?;
+        Timestamp::from_second(now.as_second()).ok()
+    }
 }
 
 pub(crate) struct Tokens {
@@ -231,8 +242,8 @@ impl Tokens {
                 result => return result,
             }
         }
-        let fetched =
-            methods::fetch_key(transport, &self.account, login, password, priority, self.timeout).await;
+        let call = methods::login(&self.account, login, password, priority, self.timeout)?;
+        let fetched = methods::fetch_key(transport, login, &call).await;
         let fetched = key.insert(fetched.map_err(as_connection)?);
         self.exchange(transport, &with_key(fetched)).await
     }
@@ -292,9 +303,11 @@ fn token_of(answer: &HttpAnswer) -> Option<(Token, Option<String>)> {
         .and_then(|payload| u64::try_from(payload.exp.checked_sub(payload.iat)?).ok())
         .filter(|seconds| (1..=86_400).contains(seconds))
         .map_or(USUAL_LIFE, Duration::from_secs);
+    let issued = payload.as_ref().and_then(|payload| Timestamp::from_second(payload.iat).ok());
     let subject = payload.and_then(|payload| payload.sub).map(Words::into_string);
     let text = Zeroizing::new(format!("Token token=\"{}\"", Zeroizing::new(STANDARD.encode(body)).as_str()));
     let mut header = HeaderValue::from_str(&text).ok()?;
     header.set_sensitive(true);
-    Some((Token { header, made: Instant::now(), life, proved: AtomicBool::new(false) }, subject))
+    let token = Token { header, made: Instant::now(), life, issued, proved: AtomicBool::new(false) };
+    Some((token, subject))
 }

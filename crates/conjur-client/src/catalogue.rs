@@ -11,6 +11,15 @@
 //! for variable in catalogue.below("apps/db/") {
 //!     println!("{} has version {:?}", variable.id(), variable.mark().version);
 //! }
+//!
+//! // What is there after a change of one's own: a walk that began later.
+//! client.set_secret("variable", "apps/db/password", b"new").await?;
+//! let now = std::time::Instant::now();
+//! let catalogue = client.list_variables(None, Priority::Foreground, Freshness::Since(now)).await?;
+//! if let Some(variable) = catalogue.get("apps/db/password") {
+//!     assert!(variable.has_value());
+//!     println!("of {:?}, made at {:?}", variable.annotation("team"), variable.made_at());
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -34,7 +43,7 @@ impl Client {
     /// The variables that the client sees, or of those the ones with the whole words of `search` in their id or
     /// annotations (see [`Listing::search`](super::Listing)). Callers share a walk through the pages: the one that
     /// runs, or one that ended a few seconds ago. [`Freshness::NoOlderThan`] is how long ago it may have begun; zero
-    /// waits for one that begins after the call. A variable that is there for as long as the walk takes is in it,
+    /// waits for one that begins after the call, [`Freshness::Since`] for one that begins after that moment. A variable that is there for as long as the walk takes is in it,
     /// whatever is made or removed meanwhile.
     ///
     /// # Errors

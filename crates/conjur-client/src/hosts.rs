@@ -5,6 +5,18 @@
 //! // With the token alone: no credentials are needed.
 //! let host = client.create_host(&token, "web-7", &std::collections::BTreeMap::new()).await?;
 //! assert_eq!(host.id.login(), "host/web-7");
+//!
+//! // As its owner: a token for the next two minutes, by the server's clock, used once and revoked.
+//! use std::time::Duration;
+//! let expiration = client.server_date().await? + Duration::from_secs(120);
+//! for token in client.create_host_factory_tokens("apps/factory", expiration, &[], 1).await? {
+//!     client.create_host(&token.token, "web-8", &std::collections::BTreeMap::new()).await?;
+//!     client.revoke_host_factory_token(&token.token).await?;
+//! }
+//! // None is left.
+//! if let Some(factory) = client.show_host_factory("apps/factory").await? {
+//!     assert!(factory.tokens.iter().all(|token| token.expiration != expiration));
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -26,6 +38,7 @@ use super::observe::Endpoint;
 use super::resources::Annotation;
 use super::response;
 use super::session::json;
+use super::words;
 use crate::sensitive::Sensitive;
 
 /// A token that makes hosts.
@@ -38,6 +51,22 @@ pub struct HostFactoryToken {
     /// From where it works; everywhere where this is empty.
     #[serde(default, rename = "cidr")]
     pub cidrs: Vec<String>,
+}
+
+/// A host factory as it is shown.
+#[derive(Debug, Clone, Deserialize)]
+pub struct HostFactory {
+    /// The full id, `account:host_factory:id`.
+    #[serde(deserialize_with = "words::id")]
+    pub id: String,
+    /// The full id of its owner.
+    pub owner: String,
+    /// Its tokens, the expired ones too as long as the server keeps them.
+    #[serde(default)]
+    pub tokens: Vec<HostFactoryToken>,
+    /// What the hosts that it makes are members of.
+    #[serde(default)]
+    pub layers: Vec<RoleId>,
 }
 
 /// A host that was made with a token.
@@ -59,9 +88,28 @@ pub struct CreatedHost {
 const FORM: &str = "application/x-www-form-urlencoded";
 
 impl Client {
+    /// A host factory with its tokens: `GET resources/{account}/host_factory/{id}` (API: Show a Resource; recordings 450
+    /// and 515). `None` where it is missing or invisible; who sees it sees its tokens.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] where it has tens of thousands of tokens.
+    pub async fn show_host_factory(&self, factory: &str) -> Result<Option<HostFactory>, Error> {
+        let session = self.session();
+        let path =
+            format!("resources/{}/host_factory/{}", id::segment(&session.account), id::segment(factory));
+        let call = session.get(Endpoint::ShowResource, path);
+        // As a whole, unlike other resources: a buffer that is wiped, for there are tokens in it.
+        let answer = session.call(&call).await.map_err(|fault| fault.error)?;
+        let target = format!("host_factory {factory}");
+        match json(&answer, session.about(&target, "the right to see it")) {
+            Err(Error::NotFound { .. }) => Ok(None),
+            shown => shown.map(Some),
+        }
+    }
+
     /// Makes `count` tokens of a host factory, which work until `expiration` from `cidrs` (everywhere where there are
     /// none): `POST host_factory_tokens`, a form, answered with 200 (API: Create Host Factory Tokens; recordings 476
-    /// to 495).
+    /// to 495, 792). The server compares the expiration with its own [clock](Client::server_date), and shows it to the second.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the reason for a bad CIDR, an expiration in the past or a count below 1 (479, 483,
@@ -127,8 +175,9 @@ impl Client {
     /// there already gets a **new** key, and its old one is dead; so this is not repeated by itself.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] where the token is unknown, revoked, expired or used from elsewhere (505 to 508),
-    /// [`Error::Invalid`] for an id below `conjur/` (504) or one that is empty.
+    /// [`Error::Unauthenticated`] where the token is unknown, revoked, expired or used from elsewhere (505 to 508, 804),
+    /// [`Error::Forbidden`] for a host that is there and that another one made, be it a policy of the factory's own
+    /// branch (799, 800), [`Error::Invalid`] for an id below `conjur/` (504) or one that is empty.
     pub async fn create_host(
         &self,
         token: &Sensitive<String>,
@@ -154,6 +203,13 @@ impl Client {
         };
         let answer = session.transport.send(&call, Some(&header)).await.map_err(|fault| fault.error)?;
         let target = format!("host {id}");
-        json(&answer, session.about(&target, "the right to be made"))
+        let about = session.about(&target, "the right to be made");
+        if answer.status == 403 {
+            // Who asks is the token, and not whom the client logs in as.
+            let message =
+                format!("{target} is there already, and was not made by the host factory of this token");
+            return Err(Error::Forbidden { message });
+        }
+        json(&answer, about)
     }
 }

@@ -122,7 +122,7 @@ pub use self::client::{Client, ClientBuilder};
 pub use self::config::{ClientIdentity, Config, Credentials, JwtSource, Limits};
 pub use self::error::{Error, LoadError};
 pub use self::gate::Priority;
-pub use self::hosts::{CreatedHost, HostFactoryToken};
+pub use self::hosts::{CreatedHost, HostFactory, HostFactoryToken};
 pub use self::id::{InvalidId, PolicyBranch, RoleId, VariableId};
 pub use self::listing::Listing;
 pub use self::memory_budget::{MemoryBudget, MemorySizes};

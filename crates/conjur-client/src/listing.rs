@@ -41,7 +41,8 @@ pub struct Listing {
     /// Only this kind.
     pub kind: Option<String>,
     /// Only those with these whole words in their id or annotations: `pass` does not find `password`, and English
-    /// stop words such as `own` find nothing (recordings 425 to 429, 713).
+    /// stop words such as `own` find nothing (recordings 425 to 429, 713). Nor is a word found in an annotation that
+    /// has slashes: it is a path to the server (776).
     pub search: Option<String>,
     /// Only what this role owns, itself or through what it owns (recording 431).
     pub owner: Option<RoleId>,

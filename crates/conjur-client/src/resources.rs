@@ -6,25 +6,30 @@
 //! println!("{} of account {}", me.username, me.account);
 //! if let Some(variable) = client.show_resource("variable", "apps/db/password").await? {
 //!     println!("{} belongs to {}", variable.id, variable.owner);
+//!     println!("its newest value has the number {:?}", variable.newest_version());
+//!     println!("kept by team {:?}", variable.annotation("team"));
 //! }
 //! # Ok(())
 //! # }
 //! ```
 
 use http::Method;
-use http::header::{ACCEPT, HeaderValue};
+use http::header::{ACCEPT, DATE, HeaderValue};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::authn::methods::read_key;
+use super::catalogue::Mark;
 use super::client::Client;
 use super::error::Error;
 use super::http::Call;
 use super::id::{self, RoleId};
 use super::observe::Endpoint;
-use super::response;
+use super::response::{self, HttpAnswer};
 use super::session::{json, longer};
 use super::words::Words;
 use super::{stream, words};
+use crate::gate::Priority;
 use crate::sensitive::Sensitive;
 
 /// Whose token it is (`GET whoami`).
@@ -66,6 +71,32 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// The value of an annotation.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.iter().find(|one| one.name == name).map(|one| one.value.as_str())
+    }
+
+    /// The number of the newest value of a variable; none where it was never set (recordings 737, 739, 743).
+    pub fn newest_version(&self) -> Option<u32> {
+        self.secrets.iter().map(|secret| secret.version).max()
+    }
+
+    /// Which value a variable has, the same as a [catalogue](crate::catalogue) has it.
+    pub fn mark(&self) -> Mark {
+        Mark::of(self.newest_version(), &self.created_at)
+    }
+
+    /// When it was made. `None` where the server writes times in another way than RFC 3339.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        self.created_at.parse().ok()
+    }
+
+    /// Whether a permit gives `role` itself `privilege`. What it has through other roles, or as an owner, a
+    /// [check](Client::check_permission) tells.
+    pub fn permits(&self, role: &RoleId, privilege: &str) -> bool {
+        self.permissions.iter().any(|one| one.privilege == privilege && one.role == *role)
+    }
+
     /// How much memory what is usually kept of it takes.
     pub(super) fn bytes(&self) -> usize {
         let policy = self.policy.as_ref().map_or(0, String::len);
@@ -102,17 +133,49 @@ pub struct Annotation {
     pub name: String,
     /// Its value.
     pub value: String,
+    /// The full id of the policy that made it; what a host factory made has none (recordings 793, 794).
+    #[serde(default)]
+    pub policy: Option<String>,
 }
 
 impl Client {
     /// Whose token the client has: `GET whoami`.
     pub async fn whoami(&self) -> Result<WhoAmI, Error> {
         let session = self.session();
-        let answer = session
-            .call(&session.get(Endpoint::WhoAmI, "whoami".to_owned()))
-            .await
-            .map_err(|fault| fault.error)?;
-        json(&answer, session.about("whoami", "the right to ask"))
+        json(&self.ask_who().await?, session.about("whoami", "the right to ask"))
+    }
+
+    /// What time it is for the server, in whole seconds and to a second or two: the `Date` of an answer to `GET whoami`. Where nothing in
+    /// front of the server gives its answers one, the time of the client's token, which the server itself wrote into
+    /// it, and what has passed since. The local clock plays no part.
+    ///
+    /// For what the server compares with its own clock, as the expiration of a
+    /// [host factory's token](Client::create_host_factory_tokens).
+    ///
+    /// # Errors
+    /// Those of [`whoami`](Client::whoami); [`Error::Unexpected`] where neither tells a time.
+    pub async fn server_date(&self) -> Result<Timestamp, Error> {
+        let session = self.session();
+        let answer = self.ask_who().await?;
+        let about = session.about("the server's time", "the right to ask");
+        json::<WhoAmI>(&answer, about)?;
+        if let Some(date) = answer.header(&DATE).and_then(response::date) {
+            return Ok(date);
+        }
+        let token = session.tokens.get(&session.transport, Priority::Foreground).await?;
+        token.servers_time().ok_or_else(|| Error::Unexpected {
+            status: Some(answer.status),
+            message: format!(
+                "{} tells no time: neither its answers have a `Date`, nor its tokens `iat`",
+                about.url
+            ),
+        })
+    }
+
+    async fn ask_who(&self) -> Result<HttpAnswer, Error> {
+        let session = self.session();
+        let call = session.get(Endpoint::WhoAmI, "whoami".to_owned());
+        session.call(&call).await.map_err(|fault| fault.error)
     }
 
     /// The server's version: `GET /` with `Accept: application/json`, without a token. `None` where it doesn't say.
@@ -141,8 +204,9 @@ impl Client {
         }
     }
 
-    /// A resource: `GET resources/{account}/{kind}/{id}`. `None` where it is missing or invisible. Read as a
-    /// stream: a policy's comes with the texts of all its versions.
+    /// A resource: `GET resources/{account}/{kind}/{id}`. `None` where it is missing or invisible. A variable comes with
+    /// its annotations, permits and the numbers of its versions; any privilege on it is enough, `update` alone too
+    /// (recordings 748, 752). Read as a stream: a policy's comes with the texts of all its versions.
     pub async fn show_resource(&self, kind: &str, id: &str) -> Result<Option<Resource>, Error> {
         let session = self.session();
         let path =

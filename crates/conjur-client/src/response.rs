@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::error::Error;
@@ -61,9 +62,13 @@ pub(crate) fn retry_after(text: &str, now: Option<&str>) -> Option<Duration> {
         let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(limits::RETRY_AFTER));
     }
-    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
     let pause = date(text)?.duration_since(now.and_then(date)?);
     Duration::try_from(pause).ok().map(|pause| pause.min(limits::RETRY_AFTER))
+}
+
+/// A date of a header, as in `Sun, 29 Nov 2026 01:39:24 GMT`.
+pub(crate) fn date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
 }
 
 /// What a call was about, for messages.

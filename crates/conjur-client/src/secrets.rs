@@ -5,6 +5,12 @@
 //! client.set_secret("variable", "apps/db/password", b"any bytes").await?;
 //! let value = client.fetch_secret("variable", "apps/db/password", None).await?;
 //! assert_eq!(value.expose(), b"any bytes");
+//!
+//! // One of many, behind what people wait for.
+//! use conjur_client::sensitive::Sensitive;
+//! use conjur_client::{Priority, VariableId};
+//! let id = VariableId::new("apps/db/password").map_err(|error| conjur_client::Error::config(error.to_string()))?;
+//! client.set_variable(&id, Sensitive::new(b"other bytes".to_vec()), Priority::Refresh).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -14,18 +20,20 @@ use std::sync::Arc;
 
 use ::http::Method;
 use ::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
+use bytes::Bytes;
 
-use super::authn::methods::secret_body;
+use super::authn::methods::{secret_body, sensitive_body};
 use super::client::Client;
 use super::error::Error;
 use super::http::Call;
-use super::id;
+use super::id::{self, VariableId};
 use super::observe::Endpoint;
 use super::response::{self, HttpAnswer};
 use super::session::Session;
 use super::variables::{Fetched, Value};
 use crate::gate::Priority;
 use crate::limits::SECRET_BYTES;
+use crate::sensitive::Sensitive;
 
 impl Client {
     /// The value of a secret: `GET secrets/{account}/{kind}/{id}[?version=]` (API: Retrieve a Secret; recordings 147
@@ -49,11 +57,30 @@ impl Client {
     /// [`Error::Invalid`] for a value that is empty or only white space (169, 170), [`Error::NotFound`] where it is
     /// missing or invisible, [`Error::Forbidden`] without `update`.
     pub async fn set_secret(&self, kind: &str, id: &str, value: &[u8]) -> Result<(), Error> {
+        self.set(kind, id, secret_body(value.to_vec()), Priority::Foreground).await
+    }
+
+    /// The same for a variable, for those who set many: with a priority, and without a copy of the value, which is wiped
+    /// when it has been sent. `update` on the variable is enough (recording 749).
+    ///
+    /// # Errors
+    /// Those of [`set_secret`](Client::set_secret).
+    pub async fn set_variable(
+        &self,
+        id: &VariableId,
+        value: Sensitive<Vec<u8>>,
+        priority: Priority,
+    ) -> Result<(), Error> {
+        self.set("variable", id.as_str(), sensitive_body(value), priority).await
+    }
+
+    async fn set(&self, kind: &str, id: &str, value: Bytes, priority: Priority) -> Result<(), Error> {
         let session = self.session();
         let call = Call {
             method: Method::POST,
             headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))],
-            body: secret_body(value.to_vec()),
+            body: value,
+            priority,
             ..session.get(Endpoint::SetSecret, path(session, kind, id))
         };
         let answer = session.call(&call).await.map_err(|fault| fault.error)?;

@@ -94,6 +94,17 @@ pub(crate) fn secret_body(bytes: Vec<u8>) -> Bytes {
     Bytes::from_owner(Zeroizing::new(bytes))
 }
 
+/// The same of a value that is given away, without a copy.
+pub(crate) fn sensitive_body(value: Sensitive<Vec<u8>>) -> Bytes {
+    struct Owner(Sensitive<Vec<u8>>);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            self.0.expose()
+        }
+    }
+    Bytes::from_owner(Owner(value))
+}
+
 /// `Authorization: Basic`. A login with a colon can't be told from its password there.
 ///
 /// # Errors
@@ -111,15 +122,17 @@ pub(crate) fn basic(login: &str, secret: &Sensitive<String>) -> Result<HeaderVal
 }
 
 /// `GET authn/{account}/login`: the API key for a password, or for the key itself (recordings 10 to 13, 43, 544).
-pub(crate) async fn fetch_key(
-    transport: &Transport,
+///
+/// # Errors
+/// [`Error::Config`] for a login with a colon.
+pub(crate) fn login(
     account: &str,
     login: &str,
     password: &Sensitive<String>,
     priority: Priority,
     timeout: Duration,
-) -> Result<Sensitive<String>, Error> {
-    let call = Call {
+) -> Result<Call, Error> {
+    Ok(Call {
         endpoint: Endpoint::Login,
         method: Method::GET,
         path: format!("authn/{}/login", id::segment(account)),
@@ -130,9 +143,17 @@ pub(crate) async fn fetch_key(
         timeout,
         limit: TOKEN_BYTES,
         repeatable: true,
-    };
-    let answer = transport.send(&call, None).await.map_err(|fault| fault.error)?;
-    let about = About { url: transport.url(), login, target: "the API key", privilege: PASSWORD_HINT };
+    })
+}
+
+/// The API key that a login brings.
+pub(crate) async fn fetch_key(
+    transport: &Transport,
+    who: &str,
+    call: &Call,
+) -> Result<Sensitive<String>, Error> {
+    let answer = transport.send(call, None).await.map_err(|fault| fault.error)?;
+    let about = About { url: transport.url(), login: who, target: "the API key", privilege: PASSWORD_HINT };
     read_key(&answer, about)
 }
 

@@ -1,7 +1,9 @@
 //! What a walk through the list brings.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::budget::Taken;
@@ -26,6 +28,7 @@ pub struct Listed {
     pub(super) id: Box<str>,
     pub(super) annotations: Box<[(Box<str>, Box<str>)]>,
     pub(super) mark: Mark,
+    pub(super) made_at: Option<Timestamp>,
 }
 
 /// Which value a variable has, without the value: another one has another mark, one that is set back to an older value
@@ -34,8 +37,18 @@ pub struct Listed {
 pub struct Mark {
     /// The number of its newest version; none where it was never set.
     pub version: Option<u32>,
-    /// A hash of when the variable was made, as the server writes it.
+    /// A hash of when the variable was made, as the server writes it. For comparing within one process: another build
+    /// may hash otherwise. [`Listed::made_at`] is what can be kept.
     pub made: u64,
+}
+
+impl Mark {
+    /// Of a variable that was made at `created_at`, as the server writes it.
+    pub(crate) fn of(version: Option<u32>, created_at: &str) -> Self {
+        let mut made = DefaultHasher::new();
+        created_at.hash(&mut made);
+        Self { version, made: made.finish() }
+    }
 }
 
 impl Listed {
@@ -63,6 +76,16 @@ impl Listed {
     /// Which value it has.
     pub fn mark(&self) -> Mark {
         self.mark
+    }
+
+    /// Whether it was ever given a value.
+    pub fn has_value(&self) -> bool {
+        self.mark.version.is_some()
+    }
+
+    /// When it was made. `None` where the server writes times in another way than RFC 3339.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        self.made_at
     }
 }
 
@@ -124,7 +147,8 @@ mod tests {
     use super::*;
 
     fn listed(id: &str, version: u32) -> Listed {
-        Listed { id: id.into(), annotations: Box::default(), mark: Mark { version: Some(version), made: 0 } }
+        let mark = Mark { version: Some(version), made: 0 };
+        Listed { id: id.into(), annotations: Box::default(), mark, made_at: None }
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::collections::hash_map::{DefaultHasher, RandomState};
+use std::collections::hash_map::RandomState;
 use std::fmt::{self, Write};
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,12 +76,11 @@ impl<'de> Deserialize<'de> for Newest {
 
 impl Shown<'_> {
     fn keep(self, prefix: &str) -> Listed {
-        let mut made = DefaultHasher::new();
-        self.created_at.hash(&mut made);
         Listed {
             id: self.id.strip_prefix(prefix).unwrap_or(&self.id).into(),
             annotations: self.annotations.into_iter().map(|n| (n.name.into(), n.value.into())).collect(),
-            mark: Mark { version: self.secrets.0, made: made.finish() },
+            mark: Mark::of(self.secrets.0, &self.created_at),
+            made_at: self.created_at.parse().ok(),
         }
     }
 }

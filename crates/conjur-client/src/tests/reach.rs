@@ -47,6 +47,11 @@ async fn paths(server: &MockServer, before: usize) -> Vec<Vec<String>> {
 #[tokio::test]
 async fn every_request_stays_below_its_route_whatever_its_fields_hold() {
     let server = server().await;
+    // Where there were none, the version would be asked for.
+    mount(&server, "GET", "^/base/path/public_keys/demo/", |_: &Request| {
+        ResponseTemplate::new(200).set_body_raw("\n", "text/plain")
+    })
+    .await;
     let client = client(config(&format!("{}/base/path/", server.uri())));
     let secret = |text: &str| Sensitive::new(text.to_owned());
     for bad in HOSTILE {
@@ -93,7 +98,10 @@ async fn every_request_stays_below_its_route_whatever_its_fields_hold() {
         makes!(client.fetch_secret(bad, "x", None), "secrets", "demo", bad, "x");
         makes!(client.fetch_secret("variable", bad, Some(3)), "secrets", "demo", "variable", bad);
         makes!(client.set_secret(bad, bad, b"v"), "secrets", "demo", bad, bad);
+        makes!(client.show_host_factory(bad), "resources", "demo", "host_factory", bad);
         makes!(client.login(bad, &secret("p")), "authn", "demo", "login");
+        let (key, refresh) = (secret("p"), Priority::Refresh);
+        makes!(client.is_api_key_valid(&role, &key, refresh), "authn", bad, "login");
         makes!(client.change_password(bad, &secret("p"), &secret("q")), "authn", "demo", "password");
         makes!(client.rotate_own_api_key(bad, &secret("p")), "authn", "demo", "api_key");
         makes!(client.rotate_api_key(&role), "authn", "demo", "api_key");
@@ -106,6 +114,8 @@ async fn every_request_stays_below_its_route_whatever_its_fields_hold() {
             makes!(client.owns_branch(&branch), "resources", "demo", "policy", bad);
         }
         if let Ok(id) = VariableId::new(bad) {
+            let value = Sensitive::new(b"v".to_vec());
+            makes!(client.set_variable(&id, value, Priority::Refresh), "secrets", "demo", "variable", bad);
             let wanted = [Wanted { id, version: Some(2) }];
             makes!(
                 client.fetch_variables(&wanted, Priority::Foreground, Freshness::Remembered),

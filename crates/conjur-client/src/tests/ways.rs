@@ -237,3 +237,49 @@ fn credentials_that_cannot_work_say_what_is_wrong() {
         assert!(matches!(error, Error::Config { .. }) && error.to_string().contains(expected), "{error}");
     }
 }
+
+#[tokio::test]
+async fn where_no_answer_has_a_date_the_tokens_own_time_goes_on() {
+    let server = server().await;
+    let undated = || whoami().insert_header("date", "soon");
+    mount(&server, "GET", "^/whoami$", move |_: &Request| undated()).await;
+    let client = client(config(&server.uri()));
+    // The token was made at second 1,000.
+    let now = client.server_date().await.unwrap().as_second();
+    assert!((1000..1010).contains(&now), "{now}");
+}
+
+#[tokio::test]
+async fn only_conjurs_own_refusal_says_that_a_key_is_not_valid() {
+    let server = MockServer::start().await;
+    let (role, key) = ("demo:host:apps/web".parse().unwrap(), Sensitive::new(KEY.to_owned()));
+    let client = client(config(&server.uri()));
+    for (answer, expected) in [
+        (ResponseTemplate::new(200).set_body_raw(KEY, "text/plain"), Ok(true)),
+        (ResponseTemplate::new(401).set_body_raw("", "text/html"), Ok(false)),
+        (
+            ResponseTemplate::new(401).insert_header("www-authenticate", "Basic realm=proxy"),
+            Err("Unauthenticated"),
+        ),
+        (ResponseTemplate::new(401).set_body_raw("<html>log in</html>", "text/html"), Err("Unauthenticated")),
+        (ResponseTemplate::new(200).set_body_raw("<html>log in</html>", "text/html"), Err("Unexpected")),
+        (ResponseTemplate::new(403), Err("Forbidden")),
+        (ResponseTemplate::new(503), Err("Unavailable")),
+    ] {
+        server.reset().await;
+        let given = answer.clone();
+        mount(&server, "GET", "^/authn/demo/login$", move |_: &Request| given.clone()).await;
+        let found = client.is_api_key_valid(&role, &key, Priority::Refresh).await;
+        match (&found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(*found, expected),
+            (Err(error), Err(name)) => {
+                assert!(format!("{error:?}").starts_with(name), "{error:?}");
+                assert!(!error.to_string().contains(KEY), "{error}");
+            }
+            _ => panic!("{found:?}, not {expected:?}"),
+        }
+        let asked = server.received_requests().await.unwrap();
+        let basic = asked[0].headers["authorization"].to_str().unwrap();
+        assert!(basic.starts_with("Basic "), "with no token: {basic}");
+    }
+}

@@ -31,6 +31,10 @@ const POLICY: &str = "
 - !user bob
 - !host web
 - !host loader
+- !host filler
+- !host
+  id: away
+  restricted_to: [ 192.0.2.0/24, 198.51.100.7 ]
 - !group readers
 - !layer machines
 - !host-factory
@@ -40,6 +44,14 @@ const POLICY: &str = "
 - !variable db/user
 - !variable private
 - !variable seen
+- !variable
+  id: filled
+  annotations:
+    team: suite
+- !permit
+  role: !host filler
+  privileges: [ update ]
+  resource: !variable filled
 - !grant
   role: !group readers
   member: !host web

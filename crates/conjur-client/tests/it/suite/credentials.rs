@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conjur_client::sensitive::Sensitive;
-use conjur_client::{Client, Credentials, Error, RoleId};
+use conjur_client::{Client, Credentials, Error, Priority, RoleId};
 
 use super::super::{key, secret};
 use super::{Bed, failed};
@@ -12,6 +12,7 @@ pub async fn check(bed: &Bed) {
     a_wrong_key_is_refused(bed).await;
     a_password_logs_in(bed).await;
     a_rotated_key_dies_at_once(bed).await;
+    a_key_is_tried_without_a_token(bed).await;
     public_keys_need_no_token(bed).await;
 }
 
@@ -75,6 +76,21 @@ async fn a_rotated_key_dies_at_once(bed: &Bed) {
     assert!(matches!(own, Error::Invalid { .. }), "{own:?}");
     let unknown = failed(bed.admin.rotate_api_key(&bed.role("host", "nobody")).await);
     assert!(matches!(unknown, Error::NotFound { .. }), "{unknown:?}");
+}
+
+async fn a_key_is_tried_without_a_token(bed: &Bed) {
+    let (role, nobody) = (bed.role("host", "away"), bed.role("host", "nobody"));
+    let first = secret(bed.key(&role.login()));
+    let anonymous = bed.target.client(Credentials::Anonymous);
+    let is_valid = async |role: &RoleId, key: &_| {
+        anonymous.is_api_key_valid(role, key, Priority::Refresh).await.unwrap()
+    };
+    assert!(is_valid(&role, &first).await, "though its CIDR does not let it in from here");
+    let refused = failed(bed.host("away").whoami().await);
+    assert!(matches!(refused, Error::Unauthenticated { .. }), "{refused:?}");
+    let second = bed.admin.rotate_api_key(&role).await.unwrap();
+    assert!(!is_valid(&role, &first).await && is_valid(&role, &second).await);
+    assert!(!is_valid(&nobody, &second).await && !is_valid(&role, &secret("wrong")).await);
 }
 
 async fn public_keys_need_no_token(bed: &Bed) {

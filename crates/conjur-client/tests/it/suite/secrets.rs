@@ -1,5 +1,8 @@
 //! Values.
 
+use std::time::Instant;
+
+use conjur_client::sensitive::Sensitive;
 use conjur_client::{Answer, Error, Freshness, LoadMode, Priority, VariableId, Wanted};
 
 use super::{Bed, failed};
@@ -10,6 +13,7 @@ pub async fn check(bed: &Bed) {
     missing_and_forbidden_are_told_apart_where_the_server_does(bed).await;
     a_batch_gives_each_its_own(bed).await;
     any_name_works(bed).await;
+    who_may_only_update_fills_and_looks(bed).await;
 }
 
 async fn what_was_set_comes_back(bed: &Bed) {
@@ -111,4 +115,43 @@ async fn any_name_works(bed: &Bed) {
     for (wanted, name) in all.iter().zip(NAMES) {
         assert_eq!(answers[wanted].as_ref().unwrap().expose(), name.as_bytes(), "{name}");
     }
+}
+
+/// Recordings 748 to 754: the list and the show, the version and the annotations, and not the value.
+async fn who_may_only_update_fills_and_looks(bed: &Bed) {
+    let (filler, id) = (bed.host("filler"), bed.id("filled"));
+    let list = |since| filler.list_variables(None, Priority::Foreground, Freshness::Since(since));
+    let before = list(Instant::now()).await.unwrap();
+    let listed = before.get(&id).expect("it sees the variable");
+    assert!(before.len() == 1 && !listed.has_value() && listed.annotation("team") == Some("suite"));
+    let shown = filler.show_resource("variable", &id).await.unwrap().unwrap();
+    assert_eq!(
+        (shown.newest_version(), shown.mark(), shown.annotation("team")),
+        (None, listed.mark(), Some("suite"))
+    );
+    assert!(shown.made_at().is_some() && shown.made_at() == listed.made_at(), "{shown:?}");
+    let role = bed.role("host", "filler");
+    assert!(shown.permits(&role, "update") && !shown.permits(&role, "execute"), "{shown:?}");
+
+    let variable = VariableId::new(&id).unwrap();
+    let set =
+        |value: &[u8]| filler.set_variable(&variable, Sensitive::new(value.to_vec()), Priority::Refresh);
+    for value in [&b"one"[..], b"\0\xff", b"\0\xff"] {
+        set(value).await.unwrap();
+    }
+    let after = list(Instant::now()).await.unwrap();
+    let listed = after.get(&id).unwrap();
+    assert_eq!(
+        (listed.has_value(), listed.mark().version, listed.made_at()),
+        (true, Some(2), shown.made_at())
+    );
+    assert_eq!(filler.show_resource("variable", &id).await.unwrap().unwrap().mark(), listed.mark());
+    let read = failed(filler.fetch_secret("variable", &id, None).await);
+    assert!(matches!(read, Error::Forbidden { .. }), "{read:?}");
+    assert_eq!(bed.admin.fetch_secret("variable", &id, None).await.unwrap().expose(), b"\0\xff");
+    let blank = failed(set(b" ").await);
+    assert!(matches!(blank, Error::Invalid { .. }), "{blank:?}");
+    let other = VariableId::new(&bed.id("private")).unwrap();
+    let other = filler.set_variable(&other, Sensitive::new(b"x".to_vec()), Priority::Foreground).await;
+    assert!(matches!(failed(other), Error::NotFound { .. }));
 }
