@@ -85,9 +85,12 @@ impl From<conjur::Error> for Failure {
             conjur::Error::Conflict { retry_after, .. } => {
                 (Class::Waiting(retry_after.unwrap_or(Duration::from_secs(5))), Reason::LoadInProgress)
             }
-            conjur::Error::Config { .. }
-            | conjur::Error::Invalid { .. }
-            | conjur::Error::DryRunUnsupported { .. } => (Class::Stalled, Reason::InvalidSpec),
+            conjur::Error::Config { .. } | conjur::Error::Invalid { .. } => {
+                (Class::Stalled, Reason::InvalidSpec)
+            }
+            conjur::Error::Unsupported { .. } | conjur::Error::ContractVersion { .. } => {
+                (Class::Stalled, Reason::Unsupported)
+            }
             conjur::Error::TooLarge { .. } => (Class::Stalled, Reason::SecretTooLarge),
             conjur::Error::NoRoute { .. } | conjur::Error::Unexpected { .. } | _ => {
                 (Class::Transient, Reason::ConjurUnavailable)

@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::capabilities::Capability;
 use super::words::words;
 
 /// Why a call failed. Messages say what happened to what; nothing in them comes from a body that may hold a secret. What the
@@ -128,10 +129,20 @@ pub enum Error {
         /// What was asked for where.
         message: String,
     },
-    /// The server is older than dry runs, or doesn't say that it knows them: it would load what is only to be looked at.
+    /// The server lacks what the call needs, by its version, or since it has no route for it.
     #[error("{message}")]
-    DryRunUnsupported {
-        /// Which server, and what is missing.
+    Unsupported {
+        /// What it lacks.
+        what: Capability,
+        /// Which server lacks what, why, and what to do.
+        message: String,
+    },
+    /// 426 with `Upgrade`: the server wants to be spoken to by another version of the API than this client knows.
+    #[error("{message}")]
+    ContractVersion {
+        /// The version it wants, where it can be one.
+        wanted: Option<String>,
+        /// Which server wants what.
         message: String,
     },
     /// An answer that Conjur would not give: HTML, a redirect, a 500, a missing id.
@@ -161,7 +172,8 @@ impl Error {
             | Self::NoRoom { .. }
             | Self::TooLarge { .. }
             | Self::NoRoute { .. }
-            | Self::DryRunUnsupported { .. }
+            | Self::Unsupported { .. }
+            | Self::ContractVersion { .. }
             | Self::Unexpected { .. } => false,
         }
     }

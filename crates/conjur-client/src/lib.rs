@@ -10,6 +10,7 @@
 //! | [`id`] | names, and how they are written into a URL |
 //! | [`reach`] | where the connections of a party may lead |
 //! | [`error`], `response` | what can go wrong; what an answer means |
+//! | [`capabilities`] | what servers of which version have |
 //! | [`memory_budget`], [`budget`], [`limits`] | what clients share, fairly: bytes of answers and lists, streams, connections; every bound |
 //! | [`fair`], [`gate`] | who has the next turn |
 //! | [`sensitive`], [`segments`] | wiped values; segments of ids and names |
@@ -80,6 +81,7 @@ pub mod account;
 pub mod address;
 mod authn;
 pub mod budget;
+pub mod capabilities;
 pub mod catalogue;
 pub mod check;
 pub mod client;
@@ -116,6 +118,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use self::capabilities::{Capability, Support};
 pub use self::catalogue::{Catalogue, Listed, Mark};
 pub use self::check::Check;
 pub use self::client::{Client, ClientBuilder};

@@ -178,7 +178,8 @@ impl Client {
         session.call(&call).await.map_err(|fault| fault.error)
     }
 
-    /// The server's version: `GET /` with `Accept: application/json`, without a token. `None` where it doesn't say.
+    /// The server's version: `GET /` with `Accept: application/json`, without a token. `None` where it doesn't say. What
+    /// servers of which version have says the [table](crate::capabilities).
     pub async fn server_version(&self) -> Result<Option<String>, Error> {
         #[derive(Deserialize)]
         struct Root {
@@ -194,10 +195,15 @@ impl Client {
             200..=299 => {
                 let root = serde_json::from_slice::<Root>(answer.body.expose()).ok();
                 let said = root.and_then(|root| root.version).map(Words::into_string);
-                Ok(said.filter(|said| is_version(said)))
+                let version = said.filter(|said| is_version(said));
+                session.version.keep(version.as_deref());
+                Ok(version)
             }
             // Servers and proxies that keep the root to themselves are fine otherwise.
-            400..=499 if answer.status != 429 => Ok(None),
+            400..=499 if answer.status != 429 => {
+                session.version.keep(None);
+                Ok(None)
+            }
             _ => {
                 Err(response::from_answer(&answer, session.about("the server's version", "the right to ask")))
             }

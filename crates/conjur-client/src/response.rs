@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER, UPGRADE};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -161,6 +161,7 @@ pub(crate) fn from_answer(answer: &HttpAnswer, about: About<'_>) -> Error {
             message: format!("{target} is busy{words}"),
             retry_after: retry_after.map(|wait| wait.min(limits::RETRY_AFTER_LOAD)),
         },
+        426 if answer.header(&UPGRADE).is_some() => contract(answer, about),
         429 => Error::RateLimited { message: limited(url, 429, retry_after), retry_after },
         503 if retry_after.is_some() => {
             Error::RateLimited { message: limited(url, 503, retry_after), retry_after }
@@ -188,6 +189,22 @@ pub(crate) fn from_answer(answer: &HttpAnswer, about: About<'_>) -> Error {
             message: format!("{url} answered {status} for {target}{words}"),
         },
     }
+}
+
+/// The version that an `Upgrade` names stands in the message only where it looks like one.
+fn contract(answer: &HttpAnswer, About { url, target, .. }: About<'_>) -> Error {
+    let is_plain = |text: &&str| {
+        (1..=32).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'/'))
+    };
+    let wanted = answer.header(&UPGRADE).map(str::trim).filter(is_plain).map(str::to_owned);
+    let version =
+        wanted.as_deref().map_or_else(|| "another version".to_owned(), |it| format!("version {it}"));
+    let message = format!(
+        "the server at {url} wants {version} of the API (status 426 for {target}), which this client does not speak: use \
+         a release that does, or a server that still speaks the former one"
+    );
+    Error::ContractVersion { wanted, message }
 }
 
 /// `Group 'app/later' not found in account 'demo'` is `demo:group:app/later` (recordings 70 to 73).

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::capabilities::{Capability, Support};
 use super::client::Client;
 use super::error::Error;
 use super::http::Call;
@@ -159,17 +160,31 @@ impl Client {
     /// that is not there.
     ///
     /// # Errors
-    /// [`Error::Unexpected`] with 404 for a kind that the server has no route for; [`Error::Config`] for an id that
+    /// [`Error::Unsupported`] where the server has none: by its version, where that is known, and else by its answer.
+    /// [`Error::NoRoute`] for a kind that the server has no route for (525); [`Error::Config`] for an id that
     /// [`VariableId::new`](super::VariableId::new) would refuse.
     pub async fn public_keys(&self, kind: &str, id: &str) -> Result<Vec<String>, Error> {
         id::check(id).map_err(|error| Error::config(error.to_string()))?;
         let session = self.session();
+        let url = session.transport.url();
+        if let Some(version) = session.version.recent()
+            && Capability::PublicKeys.on(version.as_deref()) == Support::Lacks
+        {
+            return Err(Capability::PublicKeys.refused(url, version.as_deref()));
+        }
         let account = id::segment(&session.account);
         let path = format!("public_keys/{account}/{}/{}", id::segment(kind), id::segment(id));
         let call: Call = session.get(Endpoint::PublicKeys, path);
         let mut answer = session.transport.send(&call, None).await.map_err(|fault| fault.error)?;
         let target = format!("the public keys of {kind} {id}");
         let about = session.about(&target, "the right to see them");
+        // Where there is no route, the server asks for a token first.
+        if matches!(answer.status, 401 | 404 | 405) && !answer.is_conjur_404() {
+            let version = self.server_version().await?;
+            if Capability::PublicKeys.on(version.as_deref()) != Support::Has {
+                return Err(Capability::PublicKeys.refused(url, version.as_deref()));
+            }
+        }
         if !answer.is_success() {
             return Err(response::from_answer(&answer, about));
         }

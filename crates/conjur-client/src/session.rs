@@ -8,6 +8,7 @@ use http::Method;
 use serde::de::DeserializeOwned;
 
 use super::authn::{Backoff, Token, Tokens};
+use super::capabilities::SaidVersion;
 use super::config::{Config, Limits};
 use super::error::Error;
 use super::http::{Call, Fault, Handed, Opened, Transport};
@@ -28,6 +29,7 @@ pub(crate) struct Session {
     pub account: String,
     pub limits: Limits,
     pub parties: Parties,
+    pub version: Arc<SaidVersion>,
 }
 
 impl Session {
@@ -38,7 +40,14 @@ impl Session {
         let tokens =
             Tokens::new((credentials, who), account.clone(), token_refresh_interval, limits.timeout, backoff);
         let (transport, tokens) = (Arc::new(transport), Arc::new(tokens));
-        Ok(Self { transport, tokens, account, limits, parties: Parties::everybody() })
+        Ok(Self {
+            transport,
+            tokens,
+            account,
+            limits,
+            parties: Parties::everybody(),
+            version: Arc::default(),
+        })
     }
 
     /// The same, on behalf of others.

@@ -113,6 +113,8 @@ reasons! {
     InvalidObject,
     /// The spec asks for something that can't be.
     InvalidSpec,
+    /// The server lacks what the object needs.
+    Unsupported,
     /// The connection does not let the namespace do that: no `access` rule grants it, or `accessMode` forbids it.
     AccessDenied,
     /// The target Secret exists and is not the operator's.

@@ -15,7 +15,7 @@ use crate::{
         condition::{READY, find},
         policy::LoadMode,
     },
-    conjur::{Changes, DryRun, Error, Item, Ownership},
+    conjur::{Capability, Changes, DryRun, Error, Item, Ownership},
     controllers::Context,
     plan::{
         Failure,
@@ -130,7 +130,9 @@ impl Run<'_> {
                 }
                 None => self.invalid("policy_invalid", (None, None), None, "it does not say why"),
             }),
-            Err(Error::DryRunUnsupported { message }) => Ok(Planned::Unsupported(message)),
+            Err(Error::Unsupported { what: Capability::DryRun, message }) => {
+                Ok(Planned::Unsupported(message))
+            }
             Err(error @ Error::Unexpected { status: Some(500), .. }) => {
                 match self.through.client.owns_branch(branch).await.map_err(|e| self.failed(e))? {
                     Ownership::NotOwner => Ok(Planned::NotOwner(self.not_shown())),

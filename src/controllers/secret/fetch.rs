@@ -267,6 +267,9 @@ impl Gathered<'_> {
                     );
                     return Err(Failure::stalled(Reason::InvalidSpec, message).into());
                 }
+                Err(error @ Error::Unsupported { .. }) => {
+                    return Err(Failure::stalled(Reason::Unsupported, format!("{place}: {error}")).into());
+                }
                 Err(error) => return Err(failed(&error, through, ctx)),
             });
         }

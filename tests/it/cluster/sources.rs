@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use conjur_dev::Kind;
-use conjur_operator::api::ConjurSecret;
+use conjur_operator::api::{ConjurConnection, ConjurSecret};
 use serde_json::{Value, json};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     access::{end, shared},
     setup::{
         LOGIN, change, change_policy, condition, connected, connection, permitted, project, put, secret,
-        synced,
+        sync_now, synced,
     },
     test,
 };
@@ -164,6 +164,38 @@ fn the_fields_of_a_json_object_and_public_keys_become_keys() {
         .await;
         let message = bench.says::<ConjurSecret>("host", "InvalidSpec").await;
         assert!(message.contains("spec.dataFrom[0].publicKeys"), "{message}");
+    });
+}
+
+#[test]
+fn public_keys_of_a_server_that_has_none_stall_their_object_alone() {
+    test(|bench| async move {
+        let values = connected(&bench, &["a"]).await;
+        change_policy(&bench, "- !user\n  id: alice\n  public_keys: [ ssh-ed25519 AAAAC3 alice@desk ]\n")
+            .await;
+        let keys = json!([{ "publicKeys": { "kind": "user", "id": "alice", "key": "keys" } }]);
+        put(&bench, &from("keys", &keys)).await;
+        let held = "ssh-ed25519 AAAAC3 alice@desk\n".to_owned();
+        holds(&bench, "keys", &[("keys", &held)]).await;
+        for (version, named) in
+            [(Some("1.27.0"), "(version 1.27.0)"), (None, "(which doesn't say its version)")]
+        {
+            bench.conjur.set_version(version);
+            let name = format!("keys-{}", version.map_or("hosted", |_| "new"));
+            put(&bench, &from(&name, &keys)).await;
+            let message = bench.says::<ConjurSecret>(&name, "Unsupported").await;
+            assert!(message.starts_with("spec.dataFrom[0].publicKeys: the server at "), "{message}");
+            assert!(message.contains(named) && message.contains("removed in 1.27"), "{message}");
+            let object = bench.api::<ConjurSecret>().get(&name).await.unwrap();
+            assert_eq!(condition(&object, "Stalled").unwrap().0, "True");
+        }
+        // Nothing else minds, and what was read before stays.
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        holds(&bench, "db", &[("a", &values[0])]).await;
+        sync_now(&bench, "keys", "again").await;
+        bench.says::<ConjurSecret>("keys", "Unsupported").await;
+        holds(&bench, "keys", &[("keys", &held)]).await;
+        bench.ready::<ConjurConnection>("conjur").await;
     });
 }
 

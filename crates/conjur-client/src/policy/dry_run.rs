@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 
 use super::{LoadMode, branch_path};
+use crate::capabilities::{Capability, Support};
 use crate::client::Client;
 use crate::error::Error;
 use crate::http::Call;
@@ -103,7 +104,7 @@ impl Client {
     /// 1.21.1 and later is sent one.
     ///
     /// # Errors
-    /// [`Error::DryRunUnsupported`] where the server is older or doesn't say its version;
+    /// [`Error::Unsupported`] where the server is older, doesn't say its version, or says nothing of what would change;
     /// [`Error::NotFound`], [`Error::Forbidden`] as for a load; [`Error::Unexpected`] with 500 for a `PUT` by
     /// someone who doesn't own the branch (724), or where the server did load the document.
     pub async fn dry_run_policy(
@@ -133,7 +134,14 @@ impl Client {
             }),
             200..=299 => match json::<Report>(&answer, about)?.changes() {
                 Some(changes) => Ok(DryRun::Valid(changes)),
-                None => Err(self.no_dry_run("checks documents, but does not say what they would change")),
+                None => Err(Error::Unsupported {
+                    what: Capability::DryRun,
+                    message: format!(
+                        "the server at {} checks documents, but does not say what they would change: dry runs that do came \
+                         after 1.21.1; use a later server",
+                        about.url
+                    ),
+                }),
             },
             422 => match flaws(&answer) {
                 Some(flaws) => Ok(DryRun::Invalid(flaws)),
@@ -153,26 +161,13 @@ impl Client {
     async fn knows_dry_runs(&self) -> Result<(), Error> {
         // Each time: the server behind an address may be exchanged for an older one.
         let version = self.server_version().await?;
-        if version.as_deref().is_some_and(|version| at_least(version, [1, 21, 1])) {
-            return Ok(());
+        match Capability::DryRun.on(version.as_deref()) {
+            Support::Has => Ok(()),
+            Support::Lacks | Support::Unsaid => {
+                Err(Capability::DryRun.refused(self.session().transport.url(), version.as_deref()))
+            }
         }
-        let server =
-            version.map_or_else(|| "which doesn't say its version".to_owned(), |v| format!("version {v}"));
-        let what =
-            format!("({server}) may not know dry runs, which came with 1.21.1, and would load the document");
-        Err(self.no_dry_run(&what))
     }
-
-    fn no_dry_run(&self, what: &str) -> Error {
-        Error::DryRunUnsupported { message: format!("{} {what}", self.session().transport.url()) }
-    }
-}
-
-/// Whether `version`, as in `1.24.0` or `1.21.1-1234`, is `least` or later.
-fn at_least(version: &str, least: [u64; 3]) -> bool {
-    let mut parts = version.split(['.', '-', '+']).map_while(|part| part.parse::<u64>().ok());
-    let parts: Option<Vec<u64>> = (0..3).map(|_| parts.next()).collect();
-    parts.is_some_and(|parts| parts.as_slice() >= &least[..])
 }
 
 /// The errors of an invalid document: a 422 without `error` (recordings 105 and 106).
@@ -242,22 +237,5 @@ mod tests {
         assert_eq!(changes(r#"{"status":"Valid YAML","errors":[]}"#), None);
         let none = r#"{"created":{"items":[]},"updated":{"before":{"items":[]},"after":{"items":[]}},"deleted":{"items":[]}}"#;
         assert_eq!(changes(none), Some(Changes::default()));
-    }
-
-    #[test]
-    fn only_servers_that_know_dry_runs_get_one() {
-        for (version, knows) in [
-            ("1.24.0", true),
-            ("1.21.1", true),
-            ("1.21.1-456", true),
-            ("2.0.0", true),
-            ("1.21.0", false),
-            ("1.9.9", false),
-            ("1.22", false),
-            ("", false),
-            ("new", false),
-        ] {
-            assert_eq!(at_least(version, [1, 21, 1]), knows, "{version}");
-        }
     }
 }

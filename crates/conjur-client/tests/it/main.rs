@@ -7,6 +7,7 @@ mod first_page;
 mod properties;
 mod recordings;
 mod suite;
+mod versions;
 
 use conjur_client::sensitive::Sensitive;
 use conjur_client::{Client, Config, Credentials};

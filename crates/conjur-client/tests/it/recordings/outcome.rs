@@ -37,7 +37,8 @@ fn name(error: &Error) -> String {
         Error::Unexpected { .. } => "Unexpected",
         Error::NoRoom { .. } => "NoRoom",
         Error::NoRoute { .. } => "NoRoute",
-        Error::DryRunUnsupported { .. } => "DryRunUnsupported",
+        Error::Unsupported { .. } => "Unsupported",
+        Error::ContractVersion { .. } => "ContractVersion",
         error => panic!("what is {error:?}?"),
     }
     .to_owned()

@@ -1,6 +1,6 @@
 //! Loads, dry runs, what is in force, and who owns a branch.
 
-use conjur_client::{DryRun, Error, LoadError, LoadMode, Ownership};
+use conjur_client::{Capability, DryRun, Error, LoadError, LoadMode, Ownership};
 
 use super::{Bed, failed};
 
@@ -53,7 +53,7 @@ async fn a_dry_run_changes_nothing(bed: &Bed) {
     let before = bed.admin.policy_versions(&branch).await.unwrap();
     let run = bed.admin.dry_run_policy(&branch, LoadMode::Append, b"- !host dry\n").await;
     let run = match run {
-        Err(Error::DryRunUnsupported { .. }) => return,
+        Err(Error::Unsupported { what: Capability::DryRun, .. }) => return,
         run => run.unwrap(),
     };
     let DryRun::Valid(changes) = run else { panic!("{run:?}") };

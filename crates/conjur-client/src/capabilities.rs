@@ -1,0 +1,256 @@
+//! What servers of which version can do: one table, and the sentences that say which server lacks what.
+//!
+//! ```
+//! use conjur_client::capabilities::{Capability, Support};
+//!
+//! assert_eq!(Capability::PublicKeys.on(Some("1.24.0")), Support::Has);
+//! assert_eq!(Capability::PublicKeys.on(Some("1.27.0")), Support::Lacks);
+//! // The hosted service doesn't say its version.
+//! assert_eq!(Capability::PublicKeys.on(None), Support::Unsaid);
+//! ```
+//!
+//! A client asks for the version where it matters, and remembers it for ten minutes:
+//! ```
+//! # async fn example(client: conjur_client::Client) -> Result<(), conjur_client::Error> {
+//! use conjur_client::capabilities::{Capability, Support};
+//!
+//! // Whether a value may be sent again without a look at the one that is there.
+//! if client.supports(Capability::EqualValueIsNoVersion).await? == Support::Has {
+//!     client.set_secret("variable", "apps/db/password", b"the same as before").await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::error::Error;
+use crate::lock::lock;
+
+/// What a server may have or lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Capability {
+    /// [Dry runs](Client::dry_run_policy): `?dryRun=true` looks at a document. A server without them **loads** it.
+    DryRun,
+    /// [Public keys](Client::public_keys): `GET public_keys/…`.
+    PublicKeys,
+    /// The value that a variable has already, [set](Client::set_variable) once more, makes no new version.
+    EqualValueIsNoVersion,
+}
+
+/// What is known of a server and a [`Capability`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Support {
+    /// Its version has it.
+    Has,
+    /// Its version lacks it.
+    Lacks,
+    /// It doesn't say its version, as the hosted service; or nothing is known of that one.
+    Unsaid,
+}
+
+/// Major, minor, patch.
+type Version = [u64; 3];
+
+enum Known {
+    /// From this version on.
+    Since(Version),
+    /// Before this version.
+    Until(Version),
+    /// Seen on these, and not asked of others.
+    SeenOn(&'static [Version]),
+}
+
+struct Row {
+    what: Capability,
+    known: Known,
+    /// As in "has no …".
+    name: &'static str,
+    /// Why a server may lack it, and what to do about that.
+    why: &'static str,
+}
+
+/// The table.
+const TABLE: [Row; 3] = [
+    Row {
+        what: Capability::DryRun,
+        known: Known::Since([1, 21, 1]),
+        name: "dry runs",
+        why: "they came with 1.21.1, the hosted service has none, and a server without them would load the document; use \
+              a server of that version or later",
+    },
+    Row {
+        what: Capability::PublicKeys,
+        known: Known::Until([1, 27, 0]),
+        name: "public keys",
+        why: "they were removed in 1.27, and the hosted service has none; keep the keys in variables, and read those",
+    },
+    Row {
+        what: Capability::EqualValueIsNoVersion,
+        // 1.24.0: recordings 151, 740, 741.
+        known: Known::SeenOn(&[[1, 22, 3], [1, 24, 0]]),
+        name: "known way with a value that is set again",
+        why: "it was seen on 1.22.3 and 1.24.0 that an equal value makes no new version; compare it first",
+    },
+];
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::DryRun, Self::PublicKeys, Self::EqualValueIsNoVersion];
+
+    fn row(self) -> &'static Row {
+        // A test sees that each has its own.
+        TABLE.iter().find(|row| row.what == self).unwrap_or(&TABLE[0])
+    }
+
+    /// What a server of this version has, as in `1.24.0` or `1.21.1-456`; `None` is one that doesn't say it.
+    pub fn on(self, version: Option<&str>) -> Support {
+        let Some(version) = version.and_then(parsed) else { return Support::Unsaid };
+        let has = match self.row().known {
+            Known::Since(first) => version >= first,
+            Known::Until(end) => version < end,
+            Known::SeenOn(all) if all.contains(&version) => true,
+            Known::SeenOn(_) => return Support::Unsaid,
+        };
+        if has { Support::Has } else { Support::Lacks }
+    }
+
+    /// That the server at `url` does without, as a sentence.
+    pub(crate) fn refused(self, url: &str, version: Option<&str>) -> Error {
+        let Row { name, why, .. } = self.row();
+        let server = match version {
+            Some(version) => format!("the server at {url} (version {version})"),
+            None => format!("the server at {url} (which doesn't say its version)"),
+        };
+        let has = match (self.on(version), self) {
+            // It was not tried.
+            (Support::Unsaid, Self::DryRun) => "may have no",
+            _ => "has no",
+        };
+        Error::Unsupported { what: self, message: format!("{server} {has} {name}: {why}") }
+    }
+}
+
+/// Only numbers count: what follows a third one names a build.
+fn parsed(version: &str) -> Option<Version> {
+    let mut parts = version.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    Some([parts.next()?, parts.next()?, parts.next()?])
+}
+
+/// How long a version is taken for the server's: the one behind an address may be exchanged.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// The version that the server said last, and when.
+#[derive(Default)]
+pub(crate) struct SaidVersion(Mutex<Option<(Instant, Option<String>)>>);
+
+impl SaidVersion {
+    pub(crate) fn keep(&self, version: Option<&str>) {
+        self.keep_at(version, Instant::now());
+    }
+
+    fn keep_at(&self, version: Option<&str>, now: Instant) {
+        *lock(&self.0) = Some((now, version.map(str::to_owned)));
+    }
+
+    /// `None` where it was not asked for lately, `Some(None)` where the server doesn't say it.
+    pub(crate) fn recent(&self) -> Option<Option<String>> {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Option<Option<String>> {
+        let said = lock(&self.0);
+        said.as_ref()
+            .filter(|(at, _)| now.duration_since(*at) < REMEMBERED)
+            .map(|(_, version)| version.clone())
+    }
+}
+
+impl Client {
+    /// What the server's version has; it is [asked for](Client::server_version) where it was not within ten minutes.
+    ///
+    /// # Errors
+    /// Those of [`server_version`](Client::server_version).
+    pub async fn supports(&self, what: Capability) -> Result<Support, Error> {
+        let version = match self.session().version.recent() {
+            Some(version) => version,
+            None => self.server_version().await?,
+        };
+        Ok(what.on(version.as_deref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_capability_has_a_row_of_its_own() {
+        for what in Capability::ALL {
+            assert_eq!(what.row().what, what);
+        }
+        assert_eq!(TABLE.len(), Capability::ALL.len());
+    }
+
+    #[test]
+    fn versions_are_compared_by_number_and_what_is_none_is_not_guessed() {
+        use Capability::{DryRun, EqualValueIsNoVersion, PublicKeys};
+        use Support::{Has, Lacks, Unsaid};
+        for (version, dry_run, public_keys, equal) in [
+            (Some("1.24.0"), Has, Has, Has),
+            (Some("1.24.0-123"), Has, Has, Has),
+            (Some("1.22.3"), Has, Has, Has),
+            (Some("1.23.0"), Has, Has, Unsaid),
+            (Some("1.24.1"), Has, Has, Unsaid),
+            (Some("1.21.1"), Has, Has, Unsaid),
+            (Some("1.21.1-456"), Has, Has, Unsaid),
+            (Some("1.21.0"), Lacks, Has, Unsaid),
+            (Some("1.9.9"), Lacks, Has, Unsaid),
+            (Some("1.26.9"), Has, Has, Unsaid),
+            (Some("1.27.0"), Has, Lacks, Unsaid),
+            (Some("1.27.0-rc1"), Has, Lacks, Unsaid),
+            (Some("2.0.0"), Has, Lacks, Unsaid),
+            (Some("1.22"), Unsaid, Unsaid, Unsaid),
+            (Some("new"), Unsaid, Unsaid, Unsaid),
+            (Some(""), Unsaid, Unsaid, Unsaid),
+            (None, Unsaid, Unsaid, Unsaid),
+        ] {
+            let found = [DryRun, PublicKeys, EqualValueIsNoVersion].map(|what| what.on(version));
+            assert_eq!(found, [dry_run, public_keys, equal], "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_server_and_its_version_and_what_to_do() {
+        let said = |what: Capability, version| what.refused("https://conjur.example", version).to_string();
+        let keys = said(Capability::PublicKeys, Some("1.27.0"));
+        assert!(
+            keys.starts_with(
+                "the server at https://conjur.example (version 1.27.0) has no public keys: they were removed"
+            ),
+            "{keys}"
+        );
+        assert!(keys.contains("keep the keys in variables"), "{keys}");
+        let unsaid = said(Capability::DryRun, None);
+        assert!(
+            unsaid.contains("(which doesn't say its version) may have no dry runs: they came with 1.21.1"),
+            "{unsaid}"
+        );
+    }
+
+    #[test]
+    fn a_version_is_remembered_and_not_for_ever() {
+        let (said, start) = (SaidVersion::default(), Instant::now());
+        assert_eq!(said.at(start), None);
+        said.keep_at(Some("1.24.0"), start);
+        assert_eq!(said.at(start + REMEMBERED - Duration::from_secs(1)), Some(Some("1.24.0".to_owned())));
+        assert_eq!(said.at(start + REMEMBERED), None);
+        said.keep_at(None, start);
+        assert_eq!(said.at(start), Some(None));
+    }
+}
