@@ -6,6 +6,7 @@
 
 pub mod api_server;
 mod keys;
+mod selected;
 mod workloads;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};

@@ -11,6 +11,7 @@ pub mod kinds;
 pub mod namespaces;
 pub mod owned;
 pub mod policy;
+pub mod push;
 pub mod secret;
 pub mod watches;
 

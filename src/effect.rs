@@ -9,6 +9,7 @@
 //! - [`evidence`]: what exists in Conjur.
 //! - [`perform`]: the calls themselves.
 //! - [`branch_locks`]: one load at a time in a branch.
+//! - [`variables`]: variables are made, changed and removed: of all objects that want some in a branch, in one load.
 
 pub mod branch_locks;
 pub mod evidence;
@@ -18,6 +19,7 @@ pub mod load;
 pub mod own_writes;
 pub mod perform;
 pub mod run;
+pub mod variables;
 mod write;
 
 use crate::plan::secret::Owner;

@@ -162,6 +162,22 @@ pub const SPECS_PATIENCE: Duration = Duration::from_secs(60);
 pub const WATCHED_OBJECTS: usize = 500_000;
 /// A source that may not be watched is read again this often.
 pub const UNWATCHED_AGAIN: Duration = Duration::from_secs(600);
+/// Secrets that one ConjurPush selects by their labels: each has a variable at least.
+pub const SELECTED_SECRETS: usize = 1_000;
+/// Values of one ConjurPush, of all its Secrets together.
+pub const PUSHED_BYTES: usize = 8 * MIB;
+/// Values of one ConjurPush that are on their way to Conjur at once.
+pub const PUSHES_AT_ONCE: usize = 4;
+/// ConjurPushes that are worked on at once, for the process.
+pub const RUNNING_PUSHES: usize = 512;
+/// One reconcile of a ConjurPush: as of a ConjurPolicy, for it may make its variables.
+pub const PUSH_DEADLINE: Duration = Duration::from_secs(900);
+/// Variables of ConjurPushes are made and changed in one branch at most once in this time.
+pub const VARIABLES_PAUSE: Duration = Duration::from_secs(1);
+/// One document that makes or changes variables: its nodes, about.
+pub const VARIABLES_NODES: usize = 200_000;
+/// How often a load of variables is sent that another load of the branch is in the way of.
+pub const VARIABLES_TRIES: u32 = 5;
 /// A policy's own document that stays in memory while nothing is done with it; a longer one is read when it is needed.
 pub const DOCUMENT_KEPT_BYTES: usize = 4 * KIB;
 /// One annotation of the operator's that stays in memory; of a longer one a hash.

@@ -49,6 +49,7 @@ label! {
         ClusterConnection = "ClusterConjurConnection",
         Secret = "ConjurSecret",
         Policy = "ConjurPolicy",
+        Push = "ConjurPush",
     }
 }
 

@@ -8,6 +8,7 @@ pub mod full_id;
 pub mod hash;
 pub mod poison;
 pub mod policy;
+pub mod push;
 pub mod record_owner;
 pub mod references;
 pub mod schedule;

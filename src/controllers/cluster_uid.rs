@@ -18,7 +18,8 @@ pub async fn cluster_uid(ctx: &Context) -> Result<String, Failure> {
     }
     let found = ctx.cluster.read(&Api::<Namespace>::all(ctx.cluster.client()), NAMESPACE).await?;
     found.and_then(|found| found.uid()).ok_or_else(|| {
-        let message = "the Namespace kube-system can't be found, whose uid tells this cluster from others in Conjur";
+        let message =
+            "the Namespace kube-system can't be found, whose uid tells this cluster from others in Conjur";
         Failure::transient(Reason::ApiServerError, message)
     })
 }

@@ -6,6 +6,7 @@ mod audiences;
 mod client_config;
 mod dependents;
 pub mod pool;
+pub mod removal;
 pub mod users;
 pub mod view;
 

@@ -10,11 +10,12 @@ use super::{
     dependencies::Dependencies,
     kinds::Kinds,
     policy::Notes,
+    push::PushNotes,
     secret::cache::Memory,
 };
 use crate::{
     conjur::reach::Reach,
-    effect::{branch_locks::Branches, own_writes::KeyWrites},
+    effect::{branch_locks::Branches, own_writes::KeyWrites, variables::VariableLoads},
     heavy::Heavy,
     plan::secret::FingerprintKey,
     runtime::Shared,
@@ -46,6 +47,10 @@ pub struct Context {
     pub branches: Branches,
     /// What is remembered of the policies.
     pub policy_notes: Notes,
+    /// What is remembered of the pushes.
+    pub push_notes: PushNotes,
+    /// Variables that are to be made and changed, by branch.
+    pub variable_loads: VariableLoads,
     /// The operator's own writes of Secrets that keep keys.
     pub key_writes: KeyWrites,
     /// Does what is heavy.

@@ -4,6 +4,7 @@
 
 mod input;
 mod kept;
+mod selected;
 mod shown;
 mod texts;
 
@@ -18,7 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{ConfigMap, Secret, ServiceAccount},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use kube::{
     Api, Client, Resource,
@@ -30,12 +31,12 @@ use kube::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{kept::KeptSizes, shown::ShownObjects};
+use self::{kept::KeptSizes, selected::Selections, shown::ShownObjects};
 use super::kinds::Kinds;
 use crate::{
     api::ConnectionId,
     cluster::{self, Cluster},
-    limits::{META_PAGE, UNWATCHED_AGAIN},
+    limits::{META_PAGE, SELECTED_SECRETS, UNWATCHED_AGAIN},
     memory_budget,
     metrics::Kind,
     runtime::Key,
@@ -74,6 +75,8 @@ struct State {
     /// The users that each connection has among these: itself and its tenants.
     of: HashMap<ConnectionId, HashSet<Arc<Dependent>>>,
     kept: KeptSizes,
+    /// What objects name by labels.
+    selections: Selections,
 }
 
 /// The watch of a kind; there is none until someone refers to one of them.
@@ -328,6 +331,10 @@ impl Dependencies {
             name: meta.name.clone().unwrap_or_default(),
         };
         let mut state = self.state();
+        let selected = match (kind, &event) {
+            (DependencyKind::Secret, event) => of_selections(&mut state.selections, event),
+            (DependencyKind::ConfigMap | DependencyKind::ServiceAccount, _) => Vec::new(),
+        };
         let State { watches, watched, .. } = &mut *state;
         let Some(Watch { shown, .. }) = watches.get_mut(&kind) else { return };
         let news: Vec<Dependency> = match event {
@@ -359,6 +366,44 @@ impl Dependencies {
         let users = news.iter().flat_map(|input| state.mark(input)).collect();
         drop(state);
         self.wake(users);
+        self.wake(selected.into_iter().map(|key| Arc::new(Dependent::Object(Kind::Push, key))).collect());
+    }
+
+    /// An object selects no Secrets any more.
+    pub fn unselect(&self, object: &Key) {
+        self.state().selections.remove(object);
+    }
+
+    /// From now on an object selects Secrets of its namespace by their labels, and is woken by a change of one. `None`: it does
+    /// so no more.
+    ///
+    /// # Errors
+    /// The API server's, where it has to be asked what is selected.
+    pub async fn select(
+        self: &Arc<Self>,
+        object: &Key,
+        selector: Option<&LabelSelector>,
+        cluster: &Cluster,
+    ) -> Result<(), cluster::Error> {
+        let Some(selector) = selector else {
+            self.unselect(object);
+            return Ok(());
+        };
+        {
+            let mut state = self.state();
+            self.watch(DependencyKind::Secret, &mut state);
+            if !state.selections.put(object, selector) && state.selections.of(object).is_some() {
+                return Ok(());
+            }
+        }
+        let found = cluster.list_selected(&object.namespace, selector, SELECTED_SECRETS).await?;
+        self.state().selections.listed(object, found.iter().map(|found| &found.metadata));
+        Ok(())
+    }
+
+    /// The Secrets that an object selects, by name and resource version; none while that is not known.
+    pub fn selected(&self, object: &Key) -> Option<Vec<(String, String)>> {
+        self.state().selections.of(object)
     }
 
     fn wake_all(&self, kind: DependencyKind) {
@@ -383,6 +428,21 @@ impl Dependencies {
         for kind in self.kinds.all() {
             kind.wake_spread(objects.remove(&kind.kind()).unwrap_or_default());
         }
+    }
+}
+
+/// Whom what the watch of Secrets shows concerns, of those who select by labels.
+fn of_selections<K>(selections: &mut Selections, event: &watcher::Event<PartialObjectMeta<K>>) -> Vec<Key> {
+    match event {
+        watcher::Event::Init => {
+            selections.begin();
+            Vec::new()
+        }
+        watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+            selections.show(&object.metadata)
+        }
+        watcher::Event::Delete(object) => selections.gone(&object.metadata),
+        watcher::Event::InitDone => selections.end(),
     }
 }
 

@@ -115,6 +115,9 @@ pub trait AnyKind<C>: Send + Sync {
     /// All objects that there are, also those that do not decode.
     fn keys(&self) -> Vec<Key>;
 
+    /// Whether an object is there, decoded or not.
+    fn has(&self, key: &Key) -> bool;
+
     /// The objects of which this is true of the connection that they name, and of their namespace.
     fn users(&self, which: &dyn Fn(&ConnectionRef, &str) -> bool) -> Vec<User>;
 
@@ -152,6 +155,10 @@ impl<K: Listed> AnyKind<K::Context> for Handle<K> {
 
     fn keys(&self) -> Vec<Key> {
         self.store.state().iter().map(|object| Key::of(object.as_ref())).collect()
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.store.get(&key.reference()).is_some()
     }
 
     fn users(&self, which: &dyn Fn(&ConnectionRef, &str) -> bool) -> Vec<User> {

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurSecret, ConnectionId, ConnectionKind,
+        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurPush, ConjurSecret, ConnectionId,
+        ConnectionKind,
     },
     plan::secret::Owner,
     runtime::{Key, Reconcile, runner},
@@ -79,6 +80,7 @@ kinds! {
     cluster_connections: ClusterConjurConnection,
     secrets: ConjurSecret,
     policies: ConjurPolicy,
+    pushes: ConjurPush,
 }
 
 impl Kinds {
@@ -155,7 +157,14 @@ mod tests {
     #[test]
     fn a_secret_wakes_only_an_object_of_a_kind_that_writes_secrets() {
         let (kinds, mut ends) = Kinds::new();
-        for kind in ["ConjurConnection", "ClusterConjurConnection", "ConjurSecret", "ConjurPolicy", "Other"] {
+        for kind in [
+            "ConjurConnection",
+            "ClusterConjurConnection",
+            "ConjurSecret",
+            "ConjurPolicy",
+            "ConjurPush",
+            "Other",
+        ] {
             kinds.wake_owner(&Owner {
                 api_version: "conjur-operator.io/v1alpha1".into(),
                 kind: kind.into(),
@@ -172,8 +181,9 @@ mod tests {
             ends.cluster_connections.woken.waiting(),
             ends.secrets.woken.waiting(),
             ends.policies.woken.waiting(),
+            ends.pushes.woken.waiting(),
         ];
-        assert_eq!(waiting, [0; 4]);
+        assert_eq!(waiting, [0; 5]);
     }
 
     #[test]
@@ -187,6 +197,6 @@ mod tests {
             .flat_map(|kind| kind.users(&|reference, namespace| reference.name == "c" && namespace == "n"));
         let users: Vec<_> = users.map(|user| (user.key.name, user.ready)).collect();
         assert_eq!(users, [("mine".to_owned(), false), ("policy".to_owned(), true)]);
-        assert_eq!(kinds.all().map(|kind| kind.keys().len()).collect::<Vec<_>>(), [0, 0, 2, 1]);
+        assert_eq!(kinds.all().map(|kind| kind.keys().len()).collect::<Vec<_>>(), [0, 0, 2, 1, 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! The calls that change something in Conjur and tell something once. Nothing else makes them.
 //!
-//! Two callers need no announcement: keys that a person permits to rotate (who lost the answer rotates again), and `!delete`
-//! statements of a removal (sent again, they change nothing).
+//! Three callers need no announcement: keys that a person permits to rotate (who lost the answer rotates again), `!delete`
+//! statements of a removal, and statements about variables (sent again, they change nothing).
 
 use crate::{
     api::Reason,
@@ -42,4 +42,12 @@ pub async fn rotate(
         }
         error => ctx.clients.failure(through, error),
     })
+}
+
+/// Gives a variable a value. The same one again makes no new version (recording 740).
+///
+/// # Errors
+/// Conjur's.
+pub async fn fill(through: &ReadyConnection, id: &str, value: &[u8]) -> Result<(), Error> {
+    through.client.set_secret("variable", id, value).await
 }

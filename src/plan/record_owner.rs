@@ -45,12 +45,6 @@ impl RecordOwner {
             (CREATED_ANNOTATION.to_owned(), "true".to_owned()),
         ])
     }
-
-    /// Whether these annotations say that the operator made the record for the object.
-    pub fn made(&self, annotation: impl Fn(&str) -> Option<String>) -> bool {
-        annotation(OWNER_ANNOTATION).as_deref() == Some(&self.to_string())
-            && annotation(CREATED_ANNOTATION).as_deref() == Some("true")
-    }
 }
 
 #[cfg(test)]
@@ -65,15 +59,5 @@ mod tests {
         for text in ["", "ConjurPush/a", "c1/ns/ConjurPush/", "c1/ns/ConjurPush/a/b", "c1//ConjurPush/a"] {
             assert_eq!(RecordOwner::parse(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn only_both_annotations_say_that_a_record_was_made_for_an_object() {
-        let owner = RecordOwner::parse("c1/ns/ConjurPush/a").unwrap();
-        let all = owner.annotations();
-        assert!(owner.made(|name| all.get(name).cloned()));
-        assert!(!owner.made(|name| all.get(name).filter(|_| name == OWNER_ANNOTATION).cloned()));
-        let other = RecordOwner { name: "b".into(), ..owner };
-        assert!(!other.made(|name| all.get(name).cloned()));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Failure;
 use crate::api::{
-    ConjurPolicySpec, ConjurSecretSpec, ConnectionRef, KeySource, Reason,
+    ConjurPolicySpec, ConjurPushSpec, ConjurSecretSpec, ConnectionRef, KeySource, Reason,
     connection::{AccessRule, Settings},
     names,
 };
@@ -46,6 +46,25 @@ pub fn of_policy(spec: &ConjurPolicySpec) -> Result<(), Failure> {
     match &spec.created_roles {
         Some(roles) => name("spec.createdRoles.secretName", &roles.secret_name),
         None => Ok(()),
+    }
+}
+
+/// The same, of a push.
+///
+/// # Errors
+/// `InvalidSpec`, naming the field.
+pub fn of_push(spec: &ConjurPushSpec) -> Result<(), Failure> {
+    connection(&spec.connection_ref)?;
+    at_most("spec.data", spec.entries().len(), 256)?;
+    at_most("spec.rewrite", spec.rewrite.iter().flatten().count(), 16)?;
+    if let Some(create) = &spec.create_variables {
+        at_most("spec.createVariables.permit", create.permit.iter().flatten().count(), 16)?;
+        at_most("spec.createVariables.annotations", create.annotations.iter().flatten().count(), 16)?;
+    }
+    match (&spec.source.secret_ref, &spec.source.selector) {
+        (Some(secret), None) => name("spec.source.secretRef.name", &secret.name),
+        (None, Some(_)) => Ok(()),
+        _ => Err(invalid("spec.source: give exactly one of secretRef and selector".to_owned())),
     }
 }
 

@@ -10,7 +10,7 @@ pub mod repair_budget;
 pub mod rollout;
 pub mod sources;
 pub mod template;
-mod types;
+pub(in crate::plan) mod types;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

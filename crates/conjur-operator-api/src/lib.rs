@@ -1,6 +1,6 @@
 //! The resources of conjur-operator as Rust types: what its CRDs hold, the conditions and reasons that it reports.
 //!
-//! For programs that apply ConjurConnections, ConjurSecrets and ConjurPolicies or wait for them, with [`kube`] or as plain
+//! For programs that apply ConjurConnections, ConjurSecrets, ConjurPolicies and ConjurPushes or wait for them, with [`kube`] or as plain
 //! JSON. Knows neither a Kubernetes client nor HTTP.
 //!
 //! Fields that a manifest leaves out are `None`: defaults stand in the fields' descriptions and in getters, such as
@@ -33,6 +33,7 @@ pub mod connection;
 pub mod duration;
 pub mod names;
 pub mod policy;
+pub mod push;
 pub mod reason;
 pub mod secret;
 
@@ -48,6 +49,7 @@ pub use connection::{
 };
 pub use duration::{GoDuration, InvalidDuration};
 pub use policy::{ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus};
+pub use push::{ConjurPush, ConjurPushSpec, ConjurPushStatus};
 pub use reason::Reason;
 pub use secret::{ConjurSecret, ConjurSecretSpec, ConjurSecretStatus};
 
@@ -79,6 +81,8 @@ pub const ADOPT_ANNOTATION: &str = "conjur-operator.io/adopt";
 pub const SYNC_NOW_ANNOTATION: &str = "conjur-operator.io/sync-now";
 /// Annotation on a `createdRoles` Secret: a hash over the address and account of the server on which its keys were made.
 pub const SERVER_ANNOTATION: &str = "conjur-operator.io/server";
+/// Finalizer of a ConjurPush with `deletionPolicy: Delete`.
+pub const PUSH_FINALIZER: &str = "conjur-operator.io/push";
 /// Finalizer of a ConjurPolicy with `deletionPolicy: Delete`.
 pub const FINALIZER: &str = "conjur-operator.io/policy";
 /// Annotation on a ConjurPolicy: the hash of the document (`status.documentHash`) whose deletions are allowed.
@@ -134,17 +138,23 @@ pub struct KeySource {
 /// The CRDs as the API server takes them, with the one schema default there is:
 /// `status.observedGeneration: -1`, so that kstatus does not take a brand-new object for finished.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [ClusterConjurConnection::crd(), ConjurConnection::crd(), ConjurPolicy::crd(), ConjurSecret::crd()]
-        .into_iter()
-        .map(with_status_default)
-        .collect()
+    [
+        ClusterConjurConnection::crd(),
+        ConjurConnection::crd(),
+        ConjurPolicy::crd(),
+        ConjurPush::crd(),
+        ConjurSecret::crd(),
+    ]
+    .into_iter()
+    .map(with_status_default)
+    .collect()
 }
 
 /// The CRDs as one YAML stream, as `conjur-operator crds` prints it.
 ///
 /// ```
 /// let yaml = conjur_operator_api::crds_yaml()?;
-/// assert_eq!(yaml.matches("kind: CustomResourceDefinition").count(), 4);
+/// assert_eq!(yaml.matches("kind: CustomResourceDefinition").count(), 5);
 /// # Ok::<(), conjur_operator_api::UnwritableCrd>(())
 /// ```
 ///

@@ -38,6 +38,8 @@ reasons! {
     Synced,
     /// The document is loaded.
     Loaded,
+    /// Conjur holds what the Secrets hold.
+    Pushed,
     /// What a load would change is in `status.plan`; nothing was loaded (also an event).
     Planned,
     /// Conjur no longer holds what the document says (also an event).
@@ -56,11 +58,15 @@ reasons! {
     RolloutTargetNotFound,
     /// A find brings variables whose ids can't be asked for, or whose keys can't be or are others'; they are left out (event).
     VariablesLeftOut,
+    /// Another writer changed a variable that a ConjurPush keeps; it was written again (event).
+    VariableOverwritten,
+    /// A Secret that the selector of a ConjurPush names can't be pushed, and is left out (event).
+    SourceSkipped,
     /// The API key of a role was rotated since the one that Conjur gave was lost (event).
     KeyRotated,
-    /// What a ConjurPolicy with `deletionPolicy: Delete` made was removed from Conjur (event).
+    /// What an object with `deletionPolicy: Delete` made was removed from Conjur (event).
     Removed,
-    /// A ConjurPolicy with `deletionPolicy: Delete` is gone, and something that it made is still in Conjur (event).
+    /// Something that an object made or gave is still in Conjur, though the object is gone or no longer asks for it (event).
     LeftInConjur,
     /// The connection speaks plain http: secrets cross the network unencrypted (event).
     InsecureConnection,
@@ -83,6 +89,8 @@ reasons! {
     DocumentNotFound,
     /// A ConfigMap, a Secret or a key that a template is read from is missing.
     TemplateNotFound,
+    /// A Secret or key that `spec.source` or `spec.data` of a ConjurPush names is missing.
+    SourceNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
     /// A load of the document is under way, and takes some time.
@@ -119,6 +127,12 @@ reasons! {
     AccessDenied,
     /// The target Secret exists and is not the operator's.
     ForeignSecret,
+    /// A variable was made or filled by another writer, and `conflictPolicy` is Refuse, or does not reach it.
+    ForeignVariable,
+    /// Another, older ConjurPush keeps the variable.
+    VariableTaken,
+    /// A key is empty or holds only white space, which Conjur takes for no value.
+    EmptyValue,
     /// A key, label or annotation that is to be merged into a Secret is another's.
     FieldConflict,
     /// The data is larger than a Secret may be.

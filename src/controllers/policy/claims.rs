@@ -3,7 +3,7 @@
 //! An object counts that would load the branch: one whose connection does not let it, or that was refused before it
 //! ever loaded there, can't keep others out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kube::{Resource, ResourceExt, core::DeserializeGuard};
 
@@ -67,6 +67,38 @@ pub fn forget(key: &Key, ctx: &Context) {
         wake(&claim, ctx);
     }
 }
+
+/// Whether others may add records to a branch now.
+///
+/// # Errors
+/// `BranchTaken` where a ConjurPolicy Replaces it: its next load would remove them. `LoadInProgress` where one announced a load
+/// of it whose outcome is not known: Conjur lists the last 20 versions only, and what becomes of it must be found among them.
+pub fn may_add_to(place: &BranchPlace, ctx: &Context) -> Result<(), Failure> {
+    for policy in named_at(place, ctx) {
+        let Ok(object) = &policy.0 else { continue };
+        let Some(claim) = claim_of(object, ctx).filter(|claim| claim.place == *place) else { continue };
+        if claim.mode == LoadMode::Replace && !is_void(object, ctx) {
+            let message = format!(
+                "ConjurPolicy {} Replaces policy branch {}, and its next load would remove what others make there; use a branch                  below it, or give that ConjurPolicy mode Update",
+                claim.name,
+                place.branch()
+            );
+            return Err(Failure::stalled(Reason::BranchTaken, message));
+        }
+        if object.status.as_ref().is_some_and(|status| status.pending.is_some()) {
+            let message = format!(
+                "a load of ConjurPolicy {} into branch {} is not resolved yet; this continues when it is",
+                claim.name,
+                place.branch()
+            );
+            return Err(Failure::waiting(Reason::LoadInProgress, UNRESOLVED_AGAIN, message));
+        }
+    }
+    Ok(())
+}
+
+/// Who waits for a load to be resolved looks again after this.
+const UNRESOLVED_AGAIN: Duration = Duration::from_secs(5);
 
 fn wake(changed: &Claim, ctx: &Context) {
     for policy in named_at(&changed.place, ctx) {

@@ -10,25 +10,22 @@ mod order;
 
 use std::collections::BTreeSet;
 
-use kube::{
-    Resource, ResourceExt,
-    runtime::{events::EventType, reflector::ObjectRef},
-};
+use kube::{Resource, ResourceExt, runtime::events::EventType};
 
 use crate::{
     api::{ConjurPolicy, FINALIZER, Reason, secret::DeletionPolicy},
     controllers::{
         Context,
         connection::{
-            access::{self, BoundConnection},
-            pool::{ConnectionState, ReadyConnection},
+            access::BoundConnection,
+            pool::ReadyConnection,
+            removal::{NoWay, connect},
         },
     },
     effect::{evidence, inventory::Kept, keys::secrets_of},
     limits::REFUSED_AGAIN,
     plan::{
-        Failure, LOOK_AGAIN, connection::access::Verb, effect::inventory::secret_name,
-        policy::branch_claims::server, secret::Owner,
+        Failure, LOOK_AGAIN, effect::inventory::secret_name, policy::branch_claims::server, secret::Owner,
     },
     runtime::{Key, Outcome, ReconcileError},
 };
@@ -145,59 +142,20 @@ async fn remove(object: &ConjurPolicy, done: &mut Done, ctx: &Context) -> Result
         }
         return Ok(Some(kept));
     }
-    match connect(object, &key, ctx) {
+    match connect(&object.spec.connection_ref, &[object.spec.branch.as_str()], &key, ctx) {
         Ok(None) => return Ok(None),
         Ok(Some((named, through))) => {
             let removal = RemovalRun { object, owner: &owner, named: &named, through: &through, ctx };
             removal.all(&mut kept, done).await?;
             removal.drop_keys_of_what_is_gone(&kept, done).await?;
         }
-        Err(Gone::Connection(message)) => done.left.push(format!(
+        Err(NoWay::Ever(message)) => done.left.push(format!(
             "{message}; what ConjurPolicy {} made stays in Conjur, and the keys of its roles in their Secret",
             key.name
         )),
-        Err(Gone::No(failure)) => return Err(failure),
+        Err(NoWay::Now(failure)) => return Err(failure),
     }
     Ok(Some(kept))
-}
-
-enum Gone {
-    /// There is no way to Conjur any more, nor will there be.
-    Connection(String),
-    /// It fails now.
-    No(Failure),
-}
-
-fn connect(
-    object: &ConjurPolicy,
-    key: &Key,
-    ctx: &Context,
-) -> Result<Option<(BoundConnection, ReadyConnection)>, Gone> {
-    let named = access::named(&object.spec.connection_ref, key, ctx).map_err(|failure| {
-        if failure.reason == Reason::ConnectionNotFound {
-            Gone::Connection(failure.message)
-        } else {
-            Gone::No(failure)
-        }
-    })?;
-    named.check_access(Verb::Load, &[object.spec.branch.as_str()], key, ctx).map_err(Gone::No)?;
-    match &named.standing {
-        ConnectionState::Ready(connected) => {
-            let connected = connected.clone();
-            Ok(Some((named, connected)))
-        }
-        ConnectionState::Failing(why) => {
-            let namespace = ctx.namespaces.get(&ObjectRef::new(&key.namespace));
-            let going = namespace.is_some_and(|n| n.metadata.deletion_timestamp.is_some());
-            let failure = access::not_ready(&named.facts, why);
-            Err(if going {
-                Gone::Connection(format!("namespace {} is going, and {}", key.namespace, failure.message))
-            } else {
-                Gone::No(failure)
-            })
-        }
-        ConnectionState::Untried => Ok(None),
-    }
 }
 
 struct RemovalRun<'a> {

@@ -172,7 +172,7 @@ fn rule_is_for(rule: &AccessRule, who: Consumer) -> bool {
 }
 
 /// Whether a label selector selects labels; an operator that is not known selects nothing.
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector.match_labels.iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
     equal
         && selector.match_expressions.iter().flatten().all(|e| {
@@ -232,7 +232,12 @@ mod tests {
                 ..LabelSelector::default()
             });
             let names = names.map(|name| vec![name.to_owned()]);
-            AccessRule { namespaces: AccessNamespaces { names, selector }, read: None, write: None, branches: None }
+            AccessRule {
+                namespaces: AccessNamespaces { names, selector },
+                read: None,
+                write: None,
+                branches: None,
+            }
         };
         let named = [rule(Some("n"), None), rule(Some("m"), None)];
         let selected = [rule(Some("n"), None), rule(None, Some("pay")), rule(Some("m"), Some("pay"))];

@@ -24,6 +24,13 @@ impl BranchPlace {
     }
 }
 
+impl BranchPlace {
+    /// The branch.
+    pub fn branch(&self) -> &str {
+        &self.branch
+    }
+}
+
 /// One spelling of a base address, of those that differ only in their spelling.
 pub fn address(url: &str) -> String {
     let url = url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.to_string());

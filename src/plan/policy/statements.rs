@@ -52,6 +52,14 @@ impl RecordName {
         (!id.is_empty()).then(|| Self { kind, id: id.to_owned() })
     }
 
+    /// Of a login: `host/apps/web`, or `alice`.
+    pub fn of_login(login: &str) -> Self {
+        match login.strip_prefix("host/") {
+            Some(id) => Self { kind: StatementKind::Host, id: id.to_owned() },
+            None => Self { kind: StatementKind::User, id: login.to_owned() },
+        }
+    }
+
     /// Its full id.
     pub fn full_id(&self, account: &str) -> String {
         format!("{account}:{}:{}", self.kind.as_str(), self.id)
@@ -80,16 +88,6 @@ impl<'a> Statements<'a> {
     /// None yet. `branch`: `apps/billing`, or `root`.
     pub fn new(branch: &'a str, account: &'a str) -> Self {
         Self { branch, account, text: String::new(), makes: Vec::new(), deletions: 0, statements: 0 }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.statements == 0
-    }
-
-    /// How many bytes there are.
-    pub fn len(&self) -> usize {
-        self.text.len()
     }
 
     /// Makes a record below the branch, or adds to one that is there. `path`: how the branch names it. `restricted_to`: of a host.
@@ -203,7 +201,9 @@ fn quoted(text: &str) -> String {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             // What YAML reads as the end of a line, or does not take at all.
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
+            c if c.is_control()
+                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') =>
+            {
                 // Writing to a String can't fail.
                 write!(out, "\\U{:08x}", u32::from(c)).ok();
             }

@@ -60,6 +60,17 @@ impl FingerprintKey {
         )
     }
 
+    /// Half a fingerprint of one value of a variable: enough to tell two values of it apart.
+    pub fn of_value(&self, id: &str, value: &[u8]) -> [u8; 16] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(&(id.len() as u64).to_be_bytes());
+        context.update(id.as_bytes());
+        context.update(value);
+        let mut half = [0; 16];
+        half.copy_from_slice(&context.sign().as_ref()[..16]);
+        half
+    }
+
     /// The fingerprint of what is to be merged into a Secret.
     pub fn of_merge(&self, desired: &Desired) -> Fingerprint {
         let labels = merge::labels(desired);

@@ -7,8 +7,8 @@
 
 mod build;
 mod left_out;
-mod pattern;
-mod rename;
+pub(in crate::plan) mod pattern;
+pub(in crate::plan) mod rename;
 mod value;
 
 use std::{collections::BTreeMap, fmt};

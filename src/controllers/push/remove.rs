@@ -1,0 +1,204 @@
+//! What a ConjurPush made is removed from Conjur where its spec says so: with the object, by a finalizer, and with the key, Secret or
+//! label that it came from. Only what carries both annotations of the object goes.
+
+use kube::{Resource, ResourceExt, runtime::events::EventType};
+
+use super::{
+    run::Push,
+    seen::{self, server_of},
+    sources::{ReadSources, Values},
+};
+use crate::{
+    api::{ConjurPush, ConjurPushStatus, PUSH_FINALIZER, Reason, push::PushedVariable},
+    controllers::{
+        Context,
+        connection::removal::{NoWay, connect},
+    },
+    effect::variables::{ShownVariables, Statement, shown},
+    limits::REFUSED_AGAIN,
+    plan::{Failure, LOOK_AGAIN, policy::statements::path_in, push::documents::VariablesWish},
+    runtime::{Key, Object, Outcome, ReconcileError},
+};
+
+/// Whether the object is being deleted and waits for the operator.
+pub fn is_due(object: &ConjurPush) -> bool {
+    object.meta().deletion_timestamp.is_some() && object.finalizers().iter().any(|f| f == PUSH_FINALIZER)
+}
+
+/// Sets the finalizer, or takes it off, as the spec says. Says whether the reconcile goes on.
+///
+/// # Errors
+/// The API server's.
+pub async fn ensure_finalizer(object: &ConjurPush, ctx: &Context) -> Result<bool, Failure> {
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let wanted = object.spec.deletes();
+    let there = object.finalizers().iter().any(|f| f == PUSH_FINALIZER);
+    if there && !wanted {
+        set_finalizer(object, false, ctx).await?;
+    }
+    if wanted && !there && !deleting && object.spec.suspend != Some(true) {
+        return set_finalizer(object, true, ctx).await;
+    }
+    Ok(!deleting)
+}
+
+async fn set_finalizer(object: &ConjurPush, there: bool, ctx: &Context) -> Result<bool, Failure> {
+    let key = Key::of(object);
+    let api = ConjurPush::api(ctx.cluster.client(), &key.namespace);
+    let uid = object.uid().unwrap_or_default();
+    Ok(ctx.cluster.set_finalizer(&api, &key.name, &uid, PUSH_FINALIZER, there).await?)
+}
+
+/// Removes what the object made, and lets it go.
+///
+/// # Errors
+/// Any that keeps what it made in Conjur.
+pub async fn reconcile(
+    object: &ConjurPush,
+    status: &mut ConjurPushStatus,
+    ctx: &Context,
+) -> Result<Outcome, ReconcileError> {
+    if !object.spec.deletes() {
+        set_finalizer(object, false, ctx).await?;
+        return Ok(Outcome::NotDue(None));
+    }
+    if object.spec.suspend == Some(true) {
+        let message = "it is being deleted, but suspended: set spec.suspend to false to remove from Conjur what it made, or \
+                       deletionPolicy to Retain to leave Conjur as it is";
+        return Err(Failure::waiting(Reason::Suspended, LOOK_AGAIN, message).into());
+    }
+    match Box::pin(remove_all(object, status, ctx)).await {
+        Ok(true) => {
+            set_finalizer(object, false, ctx).await?;
+            Ok(Outcome::NotDue(None))
+        }
+        Ok(false) => Ok(Outcome::NotDue(None)),
+        Err(failure) => {
+            let message = format!(
+                "it is being deleted, and what it made is still in Conjur: {}. To leave Conjur as it is, set deletionPolicy to \
+                 Retain",
+                failure.message
+            );
+            // What keeps it may be mended in Conjur, which tells no one.
+            Err(ReconcileError { again: Some(REFUSED_AGAIN), ..Failure { message, ..failure }.into() })
+        }
+    }
+}
+
+/// Whether nothing is left to be done; not where the connection was not tried yet, whose first try wakes the object.
+async fn remove_all(
+    object: &ConjurPush,
+    status: &mut ConjurPushStatus,
+    ctx: &Context,
+) -> Result<bool, Failure> {
+    let made: Vec<PushedVariable> =
+        status.variables.iter().flatten().filter(|variable| variable.created).cloned().collect();
+    let applied = status.applied.clone().unwrap_or_default();
+    let Some(branch) = applied.branch.filter(|_| !made.is_empty()) else { return Ok(true) };
+    let key = Key::of(object);
+    let tell = |note: &str| {
+        ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Delete", note);
+    };
+    let stays = |why: &str| {
+        format!("{why}; {} variables that ConjurPush {} made stay in Conjur", made.len(), key.name)
+    };
+    let (named, through) = match connect(&object.spec.connection_ref, &[&branch], &key, ctx) {
+        Ok(Some(connected)) => connected,
+        Ok(None) => return Ok(false),
+        Err(NoWay::Ever(message)) => {
+            tell(&stays(&message));
+            return Ok(true);
+        }
+        Err(NoWay::Now(failure)) => return Err(failure),
+    };
+    let server = server_of(&named);
+    if server != applied.server {
+        tell(&stays("spec.connectionRef leads to another server now"));
+        return Ok(true);
+    }
+    let seen = seen::of_departing(object, named, ctx).await?;
+    let Ok(named) = &seen.named else { return Ok(false) };
+    let push = Push::new(&seen, named, &through, server, ctx);
+    push.remove(&made, &branch).await?;
+    Ok(true)
+}
+
+impl Push<'_> {
+    /// Removes what the object made and nothing names any more; of what stays, says so.
+    ///
+    /// # Errors
+    /// Any that keeps it in Conjur: it is tried again.
+    pub async fn remove_unnamed(
+        &self,
+        values: &Values,
+        sources: &ReadSources,
+        status: &mut ConjurPushStatus,
+    ) -> Result<(), Failure> {
+        let unnamed = |variable: &&PushedVariable| !values.named.contains(&variable.id);
+        let orphans: Vec<PushedVariable> =
+            status.variables.iter().flatten().filter(unnamed).cloned().collect();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        if self.seen.object.spec.deletes() {
+            if sources.is_selected && sources.secrets.is_empty() {
+                // Never all at once: who took the last label off may have meant something else.
+                return Ok(());
+            }
+            let made: Vec<PushedVariable> = orphans.into_iter().filter(|variable| variable.created).collect();
+            let branch = self.known_branch(status);
+            if let Some(branch) = branch.filter(|_| !made.is_empty()) {
+                self.remove(&made, &branch).await?;
+            }
+        }
+        if let Some(all) = &mut status.variables {
+            all.retain(|variable| values.named.contains(&variable.id));
+        }
+        Ok(())
+    }
+
+    /// The branch that the variables were made in.
+    fn known_branch(&self, status: &ConjurPushStatus) -> Option<String> {
+        let before = self.seen.object.status.as_ref().and_then(|status| status.applied.as_ref());
+        let now = status.applied.as_ref();
+        before.or(now).and_then(|applied| applied.branch.clone())
+    }
+
+    /// Removes variables from a branch: those of them that carry both annotations of the object.
+    async fn remove(&self, made: &[PushedVariable], branch: &str) -> Result<(), Failure> {
+        let ids: Vec<String> = made.iter().map(|variable| variable.id.clone()).collect();
+        let standing = shown(&ids, self.through, self.ctx).await?;
+        let goes = |id: &&String| path_in(id, branch).is_some() && self.is_made_by_me(&standing, id);
+        let goes: Vec<String> = ids.iter().filter(goes).cloned().collect();
+        let stays: Vec<&str> = ids
+            .iter()
+            .filter(|id| standing.contains_key(*id) && !goes.contains(id))
+            .map(String::as_str)
+            .collect();
+        let what = "these variables no longer say that this object made them, and stay in Conjur";
+        self.tell_of(EventType::Warning, Reason::LeftInConjur, what, &stays);
+        if goes.is_empty() {
+            return Ok(());
+        }
+        let wish = VariablesWish {
+            owner: self.seen.me.clone(),
+            ids: goes.clone(),
+            annotations: Default::default(),
+            permit: Vec::new(),
+            deny: Vec::new(),
+            adopted: Default::default(),
+        };
+        self.load(branch, Statement::Remove, wish).await?;
+        let goes: Vec<&str> = goes.iter().map(String::as_str).collect();
+        self.tell_of(EventType::Normal, Reason::Removed, "these variables were removed from Conjur", &goes);
+        Ok(())
+    }
+
+    fn is_made_by_me(&self, standing: &ShownVariables, id: &str) -> bool {
+        let mine = [Some(self.seen.me.clone()), self.seen.former()];
+        standing.get(id).is_some_and(|shown| {
+            let owner = shown.owner.as_deref();
+            shown.created && mine.iter().flatten().any(|mine| owner == Some(&mine.to_string()))
+        })
+    }
+}

@@ -1,0 +1,449 @@
+//! One push: whose the variables are, what is to be done with each, and doing it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::events::EventType;
+
+use super::{
+    seen::{ObservedPush, is_alive, server_of},
+    sources::{self, ReadSources, Values},
+};
+use crate::{
+    api::{
+        ConjurPushStatus, Reason,
+        push::{PushedVariable, PushedVersion},
+    },
+    conjur::{Freshness, Lane},
+    controllers::{
+        Context,
+        connection::{access::BoundConnection, pool::ReadyConnection},
+    },
+    effect::variables::{ShownVariables, shown, shown_in},
+    plan::{
+        Class, Failure,
+        connection::access::Verb,
+        push::{
+            decide::{PushStep, PushTerms, ShownVariable, decide},
+            outcome::{combine, problem, taken},
+        },
+        record_owner::RecordOwner,
+        schedule::Cause,
+    },
+    runtime::{Key, Outcome, ReconcileError},
+};
+
+/// A new object shares a list that was begun at most this long before it with those that come one after the other.
+const FRESH_LIST: Duration = Duration::from_secs(5);
+/// How long what a person waits for is held up by the list, where the variables can be shown one by one.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// So many variables are shown one by one, where the list takes long.
+const SHOWN_ALONE: usize = 100;
+/// Most ids that an Event names.
+const NAMED: usize = 5;
+
+/// What one push works with.
+pub struct Push<'a> {
+    pub seen: &'a ObservedPush<'a>,
+    pub named: &'a BoundConnection,
+    pub through: &'a ReadyConnection,
+    /// A hash over the server.
+    pub server: String,
+    pub ctx: &'a Context,
+    /// What can't be done, and why.
+    pub problems: Vec<Failure>,
+    /// How Conjur shows the variables.
+    pub shown: ShownVariables,
+    /// What is to be done with each.
+    pub steps: BTreeMap<String, PushStep>,
+    /// What the status said of each variable when this began.
+    pub known: HashMap<String, PushedVariable>,
+}
+
+impl ObservedPush<'_> {
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// Of the object: the first of what is wrong with it; all else is done.
+    pub async fn act(
+        &self,
+        cause: Cause,
+        status: &mut ConjurPushStatus,
+        ctx: &Context,
+    ) -> Result<Outcome, ReconcileError> {
+        let asked = matches!(cause, Cause::Generation | Cause::SyncNow | Cause::Inputs | Cause::Drift);
+        let result = self.try_to_act(cause, status, ctx).await;
+        result.map_err(|trouble| ReconcileError { asked, ..trouble })
+    }
+
+    async fn try_to_act(
+        &self,
+        cause: Cause,
+        status: &mut ConjurPushStatus,
+        ctx: &Context,
+    ) -> Result<Outcome, ReconcileError> {
+        let Some((named, through)) = self.connect(ctx)? else { return Ok(Outcome::NotDue(None)) };
+        let mut push = Push::new(self, named, through, server_of(named), ctx);
+        push.known = status.variables.iter().flatten().map(|v| (v.id.clone(), v.clone())).collect();
+        if cause == Cause::Slot
+            && !self.has_new_sources(status, ctx)
+            && let Some(done) = Box::pin(push.look(status)).await?
+        {
+            return Ok(done);
+        }
+        let sources = Box::pin(sources::read(self, ctx)).await?;
+        let values = Box::pin(sources.values(self.object, ctx)).await?;
+        Box::pin(push.all(cause, &sources, values, status)).await
+    }
+
+    /// When it is looked at again by its grid.
+    pub fn next_look(&self) -> Option<Duration> {
+        self.slots.map(|slots| slots.next_in(Timestamp::now()))
+    }
+}
+
+impl<'a> Push<'a> {
+    /// Of an object of which nothing is known yet.
+    pub fn new(
+        seen: &'a ObservedPush<'a>,
+        named: &'a BoundConnection,
+        through: &'a ReadyConnection,
+        server: String,
+        ctx: &'a Context,
+    ) -> Self {
+        Self {
+            seen,
+            named,
+            through,
+            server,
+            ctx,
+            problems: Vec::new(),
+            shown: ShownVariables::new(),
+            steps: BTreeMap::new(),
+            known: HashMap::new(),
+        }
+    }
+}
+
+impl Push<'_> {
+    /// A look at the versions, without reading a Secret; none where something is to be done.
+    async fn look(&mut self, status: &mut ConjurPushStatus) -> Result<Option<Outcome>, Failure> {
+        let since = self.seen.slots.map_or(Duration::ZERO, |slots| slots.since(Timestamp::now()));
+        let ids: Vec<String> = self.known.keys().cloned().collect();
+        let looked = self.list(&ids, Freshness::NoOlderThan(since), Lane::Refresh).await?;
+        let terms = self.seen.terms(self.named, looked, self.ctx);
+        let mut variables = status.variables.clone().unwrap_or_default();
+        for variable in &mut variables {
+            let step = self.decide(&variable.id, false, &terms);
+            match step {
+                PushStep::Settled(now) => variable.version = PushedVersion::Number(now),
+                PushStep::Leave { mine: true } => {}
+                _ => return Ok(None),
+            }
+        }
+        self.seen.handle_slot(true, self.ctx);
+        if status.variables.as_ref().is_some_and(|standing| *standing != variables) {
+            status.variables = Some(variables);
+            let message = self.message(status);
+            return Ok(Some(self.done(message, Lane::Refresh)));
+        }
+        Ok(Some(Outcome::NotDue(self.seen.next_look())))
+    }
+
+    /// Finds out how Conjur shows some variables, by the pages of the list. When the look began.
+    async fn list(&mut self, ids: &[String], freshness: Freshness, lane: Lane) -> Result<Instant, Failure> {
+        let client = &self.through.client;
+        let list = client.list_variables(None, lane, freshness);
+        let wait =
+            if lane == Lane::Foreground && ids.len() <= SHOWN_ALONE { LONGEST_WAIT } else { Duration::MAX };
+        let asked = Instant::now();
+        let began = match tokio::time::timeout(wait, list).await {
+            Ok(list) => {
+                let list = list.map_err(|error| self.ctx.clients.failure(self.through, error))?;
+                self.shown.extend(shown_in(&list, ids.iter()));
+                list.began()
+            }
+            Err(_) => {
+                self.shown.extend(shown(ids, self.through, self.ctx).await?);
+                return Ok(asked);
+            }
+        };
+        // What is the object's and is not on the pages is shown alone before it is taken for gone.
+        let is_gone = |id: &&String| self.known.contains_key(*id) && !self.shown.contains_key(*id);
+        let gone: Vec<String> = ids.iter().filter(is_gone).cloned().collect();
+        if !gone.is_empty() {
+            self.shown.extend(shown(&gone, self.through, self.ctx).await?);
+        }
+        Ok(began)
+    }
+
+    fn decide(&self, id: &str, changed: bool, terms: &PushTerms) -> PushStep {
+        let alive = |owner: &RecordOwner| is_alive(owner, self.ctx);
+        // A server that is another has none of what was pushed to the former one.
+        decide(self.shown.get(id), self.known.get(id), changed, terms, alive)
+    }
+
+    /// Everything: what is to be made, changed, filled and removed.
+    async fn all(
+        mut self,
+        cause: Cause,
+        sources: &ReadSources,
+        mut values: Values,
+        status: &mut ConjurPushStatus,
+    ) -> Result<Outcome, ReconcileError> {
+        self.problems.append(&mut values.problems);
+        self.tell_left_out(std::mem::take(&mut values.left_out));
+        self.leave_another_server(status);
+        self.refuse_what_is_not_granted(&mut values);
+        self.seen.claim(values.by_id.keys().map(String::as_str), status, self.ctx);
+        self.refuse_what_is_taken(&mut values);
+        let ids: Vec<String> = values.by_id.keys().cloned().collect();
+        let looked = self.look_at(cause, &ids).await?;
+        let terms = self.seen.terms(self.named, looked, self.ctx);
+        let changed = self.changed(&sources.versions, &values, status);
+        for id in &ids {
+            let step = self.decide(id, changed.contains(id), &terms);
+            self.steps.insert(id.clone(), step);
+        }
+        self.make_missing(&terms, status).await?;
+        self.change_what_differs(status).await?;
+        let filled = self.fill(&values, status).await?;
+        self.record(&values, &filled, status);
+        let removed = self.remove_unnamed(&values, sources, status).await;
+        self.problems.extend(removed.err());
+        self.finish(sources, status)
+    }
+
+    /// Variables on another server than this one are left there.
+    fn leave_another_server(&mut self, status: &mut ConjurPushStatus) {
+        let elsewhere =
+            status.applied.as_ref().filter(|applied| applied.server != self.server && !self.known.is_empty());
+        if elsewhere.is_none() {
+            return;
+        }
+        let note = format!(
+            "{} variables stay on the server that spec.connectionRef led to before",
+            self.known.len()
+        );
+        self.event(EventType::Warning, Reason::LeftInConjur, "Push", &note);
+        self.known.clear();
+        (status.variables, status.applied) = (None, None);
+    }
+
+    fn refuse_what_is_not_granted(&mut self, values: &mut Values) {
+        let (named, key) = (self.named, &self.seen.key);
+        let denied = values.by_id.keys().filter_map(|id| {
+            let denied = named.check_access(Verb::Push, &[id], key, self.ctx).err()?;
+            Some((id.clone(), denied))
+        });
+        for (id, failure) in denied.collect::<Vec<_>>() {
+            values.by_id.remove(&id);
+            self.problems.push(failure);
+        }
+    }
+
+    fn refuse_what_is_taken(&mut self, values: &mut Values) {
+        let older = |id: &str| self.seen.taken_by(id, &self.server, self.ctx);
+        let all: Vec<(String, Key)> =
+            values.by_id.keys().filter_map(|id| Some((id.clone(), older(id)?))).collect();
+        for (id, other) in &all {
+            values.by_id.remove(id);
+            let other = RecordOwner {
+                namespace: other.namespace.clone(),
+                name: other.name.clone(),
+                ..self.seen.me.clone()
+            };
+            self.problems.push(taken(id, &other, &self.seen.key.namespace));
+        }
+        self.seen.wait_for(all.iter().map(|(id, _)| id.as_str()), self.ctx);
+    }
+
+    /// Finds out how Conjur shows the variables. Those that the object is known to have need no look where only a Secret changed.
+    async fn look_at(&mut self, cause: Cause, ids: &[String]) -> Result<Instant, Failure> {
+        let freshness = match cause {
+            Cause::Drift => {
+                let is_known = |id: &&String| {
+                    self.known.get(*id).is_some_and(|known| matches!(known.version, PushedVersion::Number(_)))
+                };
+                let (known, new): (Vec<_>, Vec<_>) = ids.iter().partition(is_known);
+                let me = self.seen.me.to_string();
+                for id in known {
+                    let as_known = self.known.get(id).map(|known| as_known(known, &me));
+                    self.shown.extend(as_known.map(|shown| (id.clone(), shown)));
+                }
+                let new: Vec<String> = new.into_iter().cloned().collect();
+                let asked = Instant::now();
+                if !new.is_empty() {
+                    self.shown.extend(shown(&new, self.through, self.ctx).await?);
+                }
+                // What was not looked at is not newer than anything.
+                return Ok(if new.len() == ids.len() { asked } else { asked - FRESH_LIST });
+            }
+            Cause::SyncNow => Freshness::NoOlderThan(Duration::ZERO),
+            _ => Freshness::NoOlderThan(FRESH_LIST),
+        };
+        let lane = if cause.is_foreground() { Lane::Foreground } else { Lane::Refresh };
+        if ids.is_empty() {
+            return Ok(Instant::now());
+        }
+        self.list(ids, freshness, lane).await
+    }
+
+    /// Those of the variables whose values may be others than what was pushed.
+    fn changed(
+        &self,
+        versions: &[crate::api::push::PushedSource],
+        values: &Values,
+        status: &ConjurPushStatus,
+    ) -> BTreeSet<String> {
+        let seen = self.seen;
+        let same_spec = status.observed_generation == seen.object.metadata.generation;
+        let pushed = status.sources.as_deref().unwrap_or_default();
+        let all = values.by_id.iter().filter(|(id, value)| {
+            let mark = self.ctx.fingerprints.of_value(id, value.value.expose());
+            match self.ctx.push_notes.is_as_pushed(&seen.key, &seen.uid, id, &mark) {
+                Some(same) => !same,
+                // After a start only the version of its Secret tells.
+                None => !same_spec || versions.get(value.source).is_none_or(|now| !pushed.contains(now)),
+            }
+        });
+        all.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Says what came of it.
+    fn finish(
+        mut self,
+        sources: &ReadSources,
+        status: &mut ConjurPushStatus,
+    ) -> Result<Outcome, ReconcileError> {
+        for (id, step) in &self.steps {
+            let told = problem(id, step, &self.seen.me, self.named.facts.access.is_some());
+            self.problems.extend(told);
+        }
+        let skipped =
+            self.steps.values().filter(|step| matches!(step, PushStep::Leave { mine: false })).count();
+        status.skipped = (skipped > 0).then(|| i32::try_from(skipped).unwrap_or(i32::MAX));
+        status.variable_count =
+            Some(i32::try_from(status.variables.iter().flatten().count()).unwrap_or(i32::MAX));
+        let passes = |problem: &Failure| matches!(problem.class, Class::Connection | Class::Transient);
+        if !self.problems.iter().any(passes) {
+            status.sources = Some(sources.versions.clone());
+            self.seen.handle_slot(true, self.ctx);
+        }
+        let Some((failure, again)) = combine(std::mem::take(&mut self.problems)) else {
+            self.seen.mark_inputs(status);
+            let message = self.message(status);
+            return Ok(self.done(message, Lane::Foreground));
+        };
+        let again = again.into_iter().chain(self.seen.next_look()).min();
+        Err(ReconcileError { failure, asked: true, again })
+    }
+
+    fn message(&self, status: &ConjurPushStatus) -> String {
+        let count = status.variable_count.unwrap_or_default();
+        let skipped = status.skipped.unwrap_or_default();
+        let left = if skipped > 0 {
+            format!("; {skipped} variables that held a value already were left as they are")
+        } else {
+            String::new()
+        };
+        match &self.seen.object.spec.source.secret_ref {
+            Some(secret) => format!("{count} variables hold what Secret {} holds{left}", secret.name),
+            None => {
+                let secrets = status.sources.as_ref().map_or(0, Vec::len);
+                format!("{count} variables hold what {secrets} Secrets hold{left}")
+            }
+        }
+    }
+
+    fn done(&self, message: String, lane: Lane) -> Outcome {
+        Outcome::Done { again: self.seen.next_look(), reason: Reason::Pushed, message, lane }
+    }
+
+    /// Tells of Secrets of the selector that are left out, once.
+    fn tell_left_out(&self, left_out: Vec<String>) {
+        let seen = self.seen;
+        for news in self.ctx.push_notes.skipped(&seen.key, &seen.uid, left_out) {
+            self.event(EventType::Warning, Reason::SourceSkipped, "Push", &news);
+        }
+    }
+
+    /// Tells something of several variables.
+    pub fn tell_of(&self, type_: EventType, reason: Reason, what: &str, ids: &[&str]) {
+        if ids.is_empty() {
+            return;
+        }
+        let named = ids.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
+        self.event(type_, reason, "Push", &format!("{what}: {named}{more}"));
+    }
+
+    pub fn event(&self, type_: EventType, reason: Reason, action: &'static str, note: &str) {
+        self.ctx.events.publish(self.seen.object, type_, reason, action, note);
+    }
+
+    /// Writes down what the object has by now.
+    fn record(
+        &self,
+        values: &Values,
+        filled: &BTreeMap<String, PushedVariable>,
+        status: &mut ConjurPushStatus,
+    ) {
+        let standing = status.variables.take().unwrap_or_default();
+        let mut all: BTreeMap<String, PushedVariable> =
+            standing.into_iter().map(|variable| (variable.id.clone(), variable)).collect();
+        for (id, step) in &self.steps {
+            match (step, self.shown.get(id)) {
+                (PushStep::Settled(now), _) => {
+                    if let Some(variable) = all.get_mut(id) {
+                        variable.version = PushedVersion::Number(*now);
+                    }
+                }
+                (PushStep::Leave { mine: true }, Some(shown)) => {
+                    let variable = self.pushed(id, shown, shown.version.unwrap_or_default());
+                    all.insert(id.clone(), variable);
+                }
+                (PushStep::Foreign { .. } | PushStep::Taken(_), _) => _ = all.remove(id),
+                _ => {}
+            }
+        }
+        all.extend(filled.iter().map(|(id, variable)| (id.clone(), variable.clone())));
+        if !filled.is_empty() {
+            status.last_push_time = Some(Time(Timestamp::now()));
+        }
+        let seen = self.seen;
+        self.ctx.push_notes.retain(&seen.key, &seen.uid, |id| values.named.contains(id));
+        status.variables = Some(all.into_values().collect());
+    }
+
+    /// A variable of the object, which holds its value as this version.
+    pub fn pushed(&self, id: &str, shown: &ShownVariable, version: u32) -> PushedVariable {
+        let was_created = self
+            .known
+            .get(id)
+            .is_some_and(|known| known.created && known.made.as_ref().is_none_or(|made| *made == shown.made));
+        let is_mine = shown.owner.as_deref() == Some(&self.seen.me.to_string());
+        PushedVariable {
+            id: id.to_owned(),
+            created: was_created || is_mine && shown.created,
+            version: PushedVersion::Number(version),
+            made: Some(shown.made.clone()),
+        }
+    }
+}
+
+/// A variable that was not looked at, as the status knows it.
+fn as_known(known: &PushedVariable, me: &str) -> ShownVariable {
+    let PushedVersion::Number(version) = known.version else { return ShownVariable::default() };
+    ShownVariable {
+        owner: Some(me.to_owned()),
+        created: known.created,
+        adopt: None,
+        version: Some(version),
+        made: known.made.clone().unwrap_or_default(),
+    }
+}

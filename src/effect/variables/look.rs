@@ -1,0 +1,92 @@
+//! How Conjur shows variables: by the pages of the list, which all objects of an identity share, or one by one where they are few.
+
+use std::{collections::HashMap, time::Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use super::ShownVariables;
+use crate::{
+    api::{ADOPT_ANNOTATION, CREATED_ANNOTATION, OWNER_ANNOTATION},
+    conjur::{Catalogue, Freshness, Lane, Listed, Listing, Page},
+    controllers::{Context, connection::pool::ReadyConnection},
+    plan::{Failure, push::decide::ShownVariable},
+};
+
+/// So many shown one by one take as long as a page of the list (1,000 records).
+const AS_LONG_AS_A_PAGE: u64 = 20;
+/// So many are shown at once.
+const AT_ONCE: usize = 4;
+
+/// Those of some variables that a list has.
+pub fn shown_in<'i>(list: &Catalogue, ids: impl Iterator<Item = &'i String>) -> ShownVariables {
+    ids.filter_map(|id| Some((id.clone(), of_listed(list.get(id)?)))).collect()
+}
+
+/// Variables, as Conjur shows them from now on.
+///
+/// # Errors
+/// The connection's, or the list's.
+pub async fn shown(
+    ids: &[String],
+    through: &ReadyConnection,
+    ctx: &Context,
+) -> Result<ShownVariables, Failure> {
+    let failed = |error| ctx.clients.failure(through, error);
+    let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
+    let few = asked <= AS_LONG_AS_A_PAGE || {
+        let count = through.client.count_resources(&Listing::of_kind("variable")).await.map_err(failed)?;
+        asked / AS_LONG_AS_A_PAGE <= count / u64::from(Page::FIRST.limit)
+    };
+    if few {
+        return each(ids, through, ctx).await;
+    }
+    let since = Freshness::Since(Instant::now());
+    let list = through.client.list_variables(None, Lane::Foreground, since).await.map_err(failed)?;
+    Ok(shown_in(&list, ids.iter()))
+}
+
+/// The same, one by one.
+///
+/// # Errors
+/// The connection's.
+async fn each(ids: &[String], through: &ReadyConnection, ctx: &Context) -> Result<ShownVariables, Failure> {
+    let shows: Vec<_> = ids.iter().map(|id| show(id, through, ctx)).collect();
+    let all: Vec<_> = stream::iter(shows).buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(all.into_iter().flatten().collect::<HashMap<_, _>>())
+}
+
+async fn show(
+    id: &str,
+    through: &ReadyConnection,
+    ctx: &Context,
+) -> Result<Option<(String, ShownVariable)>, Failure> {
+    let shown = through.client.show_resource("variable", id).await;
+    let shown = shown.map_err(|error| ctx.clients.failure(through, error))?;
+    Ok(shown.map(|resource| {
+        let annotation = |name: &str| {
+            let all = resource.annotations.iter();
+            all.filter(|a| a.name == name).map(|a| a.value.clone()).next_back()
+        };
+        let version = resource.secrets.iter().map(|version| version.version).max();
+        (id.to_owned(), of(annotation, version, resource.created_at.parse().ok()))
+    }))
+}
+
+fn of_listed(listed: &Listed) -> ShownVariable {
+    of(|name| listed.annotation(name).map(str::to_owned), listed.mark().version, listed.made_at())
+}
+
+fn of(
+    annotation: impl Fn(&str) -> Option<String>,
+    version: Option<u32>,
+    made: Option<Timestamp>,
+) -> ShownVariable {
+    ShownVariable {
+        owner: annotation(OWNER_ANNOTATION),
+        created: annotation(CREATED_ANNOTATION).as_deref() == Some("true"),
+        adopt: annotation(ADOPT_ANNOTATION),
+        version,
+        made: made.map(|made| made.as_millisecond().to_string()).unwrap_or_default(),
+    }
+}
