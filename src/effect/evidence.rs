@@ -8,6 +8,7 @@ use std::{
 use futures::TryStreamExt;
 
 use crate::{
+    api::OWNER_ANNOTATION,
     conjur::{Error, Listing, Page, PolicyBranch, Resource, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
     plan::{
@@ -110,7 +111,7 @@ pub async fn all(through: &ReadyConnection, ctx: &Context) -> Result<All, Failur
     Ok(all)
 }
 
-/// All pages of a list, without annotations and permissions.
+/// All pages of a list, without permissions, and of the annotations only the owner's.
 pub async fn list(
     listing: &Listing,
     through: &ReadyConnection,
@@ -119,7 +120,10 @@ pub async fn list(
     let mut found = Vec::new();
     let mut pages = pin!(through.client.list_pages(listing, Page::FIRST.limit));
     while let Some(page) = pages.try_next().await.map_err(|e| ctx.clients.failure(through, e))? {
-        found.extend(page.into_iter().map(|r| Resource { annotations: vec![], permissions: vec![], ..r }));
+        found.extend(page.into_iter().map(|mut resource| {
+            resource.annotations.retain(|annotation| annotation.name == OWNER_ANNOTATION);
+            Resource { permissions: vec![], ..resource }
+        }));
     }
     Ok(found)
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{dry_run::Planned, run::Run};
 use crate::{
-    api::{ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, policy::LoadMode},
+    api::{ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, OWNER_ANNOTATION, policy::LoadMode},
     conjur::{self, Error, Listing, Ownership, RoleId},
     effect::evidence,
     plan::{
@@ -18,6 +18,7 @@ use crate::{
             change_set::{ChangeSet, Deletions, Losses, NamedObject, is_allowed},
             removal::Hangs,
         },
+        record_owner::RecordOwner,
     },
 };
 
@@ -32,15 +33,19 @@ impl Run<'_> {
     }
 
     /// Refuses a Replace that would delete variables that hold values, or hosts or users, until the user allows just
-    /// this document's deletions. What an Update deletes is written in its document.
+    /// this document's deletions; and in any case what other objects of the operator keep. What an Update deletes is written in
+    /// its document.
     ///
     /// # Errors
     /// `DeletionsNotAllowed`, with what would be deleted in the plan.
     pub async fn check_deletions_allowed(&self, status: &mut ConjurPolicyStatus) -> Result<(), Failure> {
-        if self.seen.object.mode() != LoadMode::Replace || self.deletions_are_allowed() {
+        if self.seen.object.mode() != LoadMode::Replace {
             return Ok(());
         }
         let (difference, deletions) = self.deletions(self.plan().await?).await?;
+        if self.deletions_are_allowed() && deletions.may_be_allowed() {
+            return Ok(());
+        }
         let Some(refusal) = self.refusal(&deletions) else { return Ok(()) };
         if let Some(difference) = difference {
             status.plan = Some(difference.to_status());
@@ -98,7 +103,11 @@ impl Run<'_> {
             for id in variables {
                 let Ok(parsed) = id.parse::<RoleId>() else { continue };
                 let shown = self.through.client.show_resource(&parsed.kind, &parsed.id).await;
-                if shown.map_err(|e| self.failed(e))?.is_none_or(|variable| !variable.secrets.is_empty()) {
+                let shown = shown.map_err(|e| self.failed(e))?;
+                if shown.as_ref().is_some_and(is_kept) {
+                    losses.kept.insert(id.clone());
+                }
+                if shown.is_none_or(|variable| !variable.secrets.is_empty()) {
                     losses.variables.insert(id.clone());
                 }
             }
@@ -139,6 +148,12 @@ impl Run<'_> {
     }
 }
 
+/// Whether a record says that it was made for an object of the operator.
+fn is_kept(found: &conjur::Resource) -> bool {
+    let owner = found.annotations.iter().find(|annotation| annotation.name == OWNER_ANNOTATION);
+    owner.is_some_and(|owner| RecordOwner::parse(&owner.value).is_some())
+}
+
 /// What goes when these records are deleted, and what of it can't be had again. `all` are the records that exist.
 fn with_cascade(deleted: BTreeSet<String>, all: &[conjur::Resource]) -> (BTreeSet<String>, Losses) {
     let hangs = |found: &conjur::Resource| Hangs { owner: found.owner.clone(), policy: found.policy.clone() };
@@ -146,6 +161,9 @@ fn with_cascade(deleted: BTreeSet<String>, all: &[conjur::Resource]) -> (BTreeSe
     let gone = cascade::goes_with(deleted, &by_id);
     let mut losses = Losses::default();
     for found in all.iter().filter(|found| gone.contains(&found.id)) {
+        if is_kept(found) {
+            losses.kept.insert(found.id.clone());
+        }
         if has_key(&found.id) {
             losses.roles.insert(found.id.clone());
         } else if kind_of(&found.id) == "variable" && !found.secrets.is_empty() {

@@ -71,13 +71,14 @@ pub async fn dry_run(
             return Err(Failure::stalled(Reason::NotBranchOwner, why));
         }
     };
+    let allowed = run.deletions_are_allowed() && deletions.as_ref().is_none_or(Deletions::may_be_allowed);
     let message = format!(
         "a load into branch {} in mode {:?} would {}; nothing was loaded{}{}",
         seen.branch,
         seen.object.mode(),
         difference.in_words(),
         run.hidden_note(&difference),
-        load_notes(&run.refusals(deletions.as_ref()).await?, run.deletions_are_allowed())
+        load_notes(&run.refusals(deletions.as_ref()).await?, allowed)
     );
     status.plan = Some(difference.to_status());
     if find(seen.object.conditions().1, READY).is_none_or(|c| c.message != message) {

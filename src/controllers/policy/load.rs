@@ -78,7 +78,7 @@ impl Run<'_> {
             inputs: &seen.inputs,
             known: seen.known_roles(),
             takes_roles: may_go(mode, deletes),
-            needs_permission: mode == LoadMode::Replace && !self.deletions_are_allowed(),
+            needs_permission: mode == LoadMode::Replace,
             inventoried: seen.object.spec.deletion_policy == Some(DeletionPolicy::Delete),
             said: pending.map(|pending| Said {
                 document: pending.document_hash,

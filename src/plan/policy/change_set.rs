@@ -124,12 +124,14 @@ pub struct Losses {
     pub variables: BTreeSet<String>,
     /// Hosts and users: their API keys die with them.
     pub roles: BTreeSet<String>,
+    /// What another object keeps, by its owner annotation in Conjur: no permission reaches it.
+    pub kept: BTreeSet<String>,
 }
 
 impl Losses {
     /// Whether nothing is lost for good.
     pub fn is_empty(&self) -> bool {
-        self.variables.is_empty() && self.roles.is_empty()
+        self.variables.is_empty() && self.roles.is_empty() && self.kept.is_empty()
     }
 }
 
@@ -151,9 +153,15 @@ pub enum Deletions {
 }
 
 impl Deletions {
+    /// Whether the annotation can permit it.
+    pub fn may_be_allowed(&self) -> bool {
+        !matches!(self, Self::Seen { losses, .. } if !losses.kept.is_empty())
+    }
+
     /// Why it needs the user's word; none where nothing is lost.
     pub fn refusal(&self, branch: &str, identity: &str, me: NamedObject) -> Option<Failure> {
         match self {
+            Self::Seen { losses, .. } if !losses.kept.is_empty() => Some(refusal_of_kept(losses, branch)),
             Self::Seen { losses, .. } if !losses.is_empty() => Some(refusal(losses, branch, me)),
             Self::Seen { hidden: false, .. } | Self::Unseen { never_loaded: true } => None,
             Self::Seen { hidden: true, .. } | Self::Unseen { never_loaded: false } => {
@@ -205,6 +213,16 @@ fn refusal(losses: &Losses, branch: &str, named_object: NamedObject) -> Failure 
          into the document, or allow it for this document: {}",
         what.join(" and "),
         named_object.command()
+    );
+    Failure::stalled(Reason::DeletionsNotAllowed, message)
+}
+
+/// Refuses a Replace that would delete what another object keeps.
+fn refusal_of_kept(losses: &Losses, branch: &str) -> Failure {
+    let message = format!(
+        "to Replace branch {branch} by this document would delete {} that other objects of the operator keep ({}), which nothing          permits. Use mode Update, or let those objects use a branch below {branch}",
+        count(&losses.kept, "record"),
+        named(losses.kept.iter())
     );
     Failure::stalled(Reason::DeletionsNotAllowed, message)
 }
@@ -310,7 +328,7 @@ mod tests {
                 "and 2 hosts and users (demo:user:app/00, demo:user:app/01): ",
             ),
         ] {
-            let losses = Losses { variables: set(variables), roles: set(roles) };
+            let losses = Losses { variables: set(variables), roles: set(roles), ..Losses::default() };
             let failure = refusal(&losses, "app", ME);
             assert_eq!(failure.reason, Reason::DeletionsNotAllowed);
             assert!(failure.message.contains(says), "{failure}");
@@ -326,8 +344,20 @@ mod tests {
     }
 
     #[test]
+    fn what_another_object_keeps_is_never_allowed_to_go() {
+        let kept: BTreeSet<_> = ids("variable", 1).into_iter().collect();
+        let losses =
+            Losses { kept, variables: ids("variable", 2).into_iter().collect(), ..Losses::default() };
+        let deletions = Deletions::Seen { losses, hidden: false };
+        assert!(!deletions.may_be_allowed() && Deletions::Unseen { never_loaded: true }.may_be_allowed());
+        let refusal = deletions.refusal("app", "host/x", ME).unwrap();
+        assert!(refusal.message.contains("(demo:variable:app/00)"), "{refusal}");
+        assert!(!refusal.message.contains("kubectl annotate"), "{refusal}");
+    }
+
+    #[test]
     fn what_is_lost_and_what_nobody_tells_of_needs_a_word_and_an_empty_branch_does_not() {
-        let lost = Losses { variables: ids("variable", 1).into_iter().collect(), roles: BTreeSet::new() };
+        let lost = Losses { variables: ids("variable", 1).into_iter().collect(), ..Losses::default() };
         let none = Losses::default;
         for (deletions, says) in [
             (Deletions::Seen { losses: lost.clone(), hidden: false }, Some("demo:variable:app/00")),
