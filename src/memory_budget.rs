@@ -7,7 +7,10 @@ pub use conjur_client::memory_budget::{keep_memory, until_done};
 
 use crate::{
     budget::{Budget, Taken},
-    limits::{Limit, TEXT_READERS, TEXT_READERS_PATIENCE, TEXT_SMALL, TEXTS_BYTES, TEXTS_PATIENCE},
+    limits::{
+        Limit, SECRET_DATA_BYTES, TEXT_READERS, TEXT_READERS_PATIENCE, TEXT_SMALL, TEXTS_BYTES,
+        TEXTS_PATIENCE,
+    },
 };
 
 /// Who reads long texts from elsewhere than Conjur: they are in memory several times over while they are decoded, and
@@ -54,6 +57,23 @@ pub(crate) async fn room(party: &str, length: usize) -> Option<Room> {
     Some(Room { taken: Some(taken), length })
 }
 
+/// Room for a Secret that is about to be read: how long it is is known only then.
+pub(crate) struct SecretRoom(Taken);
+
+/// The same, when a party's turn has come; none where the wait was too long.
+pub(crate) async fn room_for_secret(party: &str) -> Option<SecretRoom> {
+    TEXTS.take(&party.into(), 2 * SECRET_DATA_BYTES, TEXTS_PATIENCE).await.map(SecretRoom)
+}
+
+impl SecretRoom {
+    /// Counts what was read, twice for its copy in a request, until the work that runs now is done.
+    pub(crate) fn keep(mut self, length: usize) {
+        if length > TEXT_SMALL {
+            keep_memory(self.0.split(length.saturating_mul(2)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +93,18 @@ mod tests {
         let room = waits.await.unwrap();
         assert!(!room.hold(TEXTS_BYTES / 4 + 1), "it has grown meanwhile");
         until_done(async { assert!(hold("texts-a", TEXTS_BYTES / 2)) }).await;
+    }
+
+    #[tokio::test]
+    async fn a_secret_has_room_before_it_is_read_and_gives_back_what_it_does_not_need() {
+        until_done(async {
+            let before = TEXTS.held_by("secrets-a");
+            room_for_secret("secrets-a").await.unwrap().keep(TEXT_SMALL);
+            assert_eq!(TEXTS.held_by("secrets-a"), before);
+            room_for_secret("secrets-a").await.unwrap().keep(TEXT_SMALL + 1);
+            assert_eq!(TEXTS.held_by("secrets-a"), before + 2 * (TEXT_SMALL + 1));
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -255,7 +255,9 @@ async fn act(
         let Some(through) = seen.through(Verb::Load, ctx)? else { return Ok(Say::Nothing(None)) };
         let run = Run { seen, content: &content, through: &through, ctx };
         let loaded = load::load(&run, &mut kept, None, status).await;
-        if loaded.is_err() && kept.announcement().is_some() {
+        let is_open = loaded.is_err() && kept.announcement().is_some();
+        ctx.policy_notes.note_announced(&Key::of(object), is_open);
+        if is_open {
             seen.while_announced();
         }
         let Some(message) = loaded? else { return Ok(Say::Nothing(None)) };

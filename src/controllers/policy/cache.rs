@@ -26,6 +26,8 @@ pub struct Notes {
     refused: Mutex<HashMap<Key, RefusedPolicy>>,
     /// The servers whose dry runs were seen to name what would change.
     telling: Mutex<HashSet<String>>,
+    /// Those that announced a load whose outcome is not known.
+    announced: Mutex<HashSet<Key>>,
 }
 
 /// When a policy was last compared with Conjur, and what came of it.
@@ -55,6 +57,21 @@ struct RefusedPolicy {
 impl Notes {
     fn refused(&self) -> MutexGuard<'_, HashMap<Key, RefusedPolicy>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a load that a policy announced may still happen, or have happened.
+    pub fn is_announced(&self, key: &Key) -> bool {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// Takes note of that.
+    pub fn note_announced(&self, key: &Key, announced: bool) {
+        let mut all = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        if announced {
+            all.insert(key.clone());
+        } else {
+            all.remove(key);
+        }
     }
 
     /// Another try of a refused document is asked for, which counts once in a few seconds: how long it has to wait.
@@ -160,6 +177,7 @@ impl Notes {
     /// Forgets an object.
     pub fn forget(&self, key: &Key) {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.note_announced(key, false);
         self.forget_refusal(key);
     }
 }

@@ -85,7 +85,8 @@ pub fn may_add_to(place: &BranchPlace, ctx: &Context) -> Result<(), Failure> {
             );
             return Err(Failure::stalled(Reason::BranchTaken, message));
         }
-        if object.status.as_ref().is_some_and(|status| status.pending.is_some()) {
+        let pending = object.status.as_ref().is_some_and(|status| status.pending.is_some());
+        if pending || ctx.policy_notes.is_announced(&Key::of(policy.as_ref())) {
             let message = format!(
                 "a load of ConjurPolicy {} into branch {} is not resolved yet; this continues when it is",
                 claim.name,

@@ -147,8 +147,12 @@ impl Push<'_> {
             }
             let made: Vec<PushedVariable> = orphans.into_iter().filter(|variable| variable.created).collect();
             let branch = self.known_branch(status);
-            if let Some(branch) = branch.filter(|_| !made.is_empty()) {
-                self.remove(&made, &branch).await?;
+            if let Some(branch) = branch.filter(|_| !made.is_empty())
+                && let Err(failure) = self.remove(&made, &branch).await
+            {
+                // Where they are must not be forgotten before they are gone.
+                status.applied.get_or_insert_default().branch = Some(branch);
+                return Err(failure);
             }
         }
         if let Some(all) = &mut status.variables {

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::FutureExt;
-
 use super::seen::ObservedPush;
 use crate::{
     api::{ConjurPush, Reason, push::PushedSource},
     controllers::Context,
     heavy::Whose,
     limits::{PUSHED_BYTES, REGEX_OBJECT_BYTES, SELECTED_SECRETS},
+    memory_budget::room_for_secret,
     metrics::Kind,
     plan::{
         Failure, LOOK_AGAIN,
@@ -19,7 +18,7 @@ use crate::{
         },
         secret::{SecretRead, sources::Data, template::Text},
     },
-    runtime::failure::read_in_room,
+    runtime::failure::no_room,
     sensitive::Sensitive,
 };
 
@@ -57,11 +56,6 @@ pub struct PushValue {
 /// # Errors
 /// `SourceNotFound`; `InvalidSpec` where they are too many or too large; the API server's.
 pub async fn read(seen: &ObservedPush<'_>, ctx: &Context) -> Result<ReadSources, Failure> {
-    let read = || read_all(seen, ctx).boxed();
-    read_in_room(&seen.key.namespace, "what the Secrets hold", read).await
-}
-
-async fn read_all(seen: &ObservedPush<'_>, ctx: &Context) -> Result<(ReadSources, usize), Failure> {
     let (source, namespace) = (&seen.object.spec.source, &seen.key.namespace);
     let names = match (&source.secret_ref, &source.selector) {
         (Some(secret), _) => vec![secret.name.clone()],
@@ -84,7 +78,12 @@ async fn read_all(seen: &ObservedPush<'_>, ctx: &Context) -> Result<(ReadSources
         ReadSources { secrets: Vec::new(), versions: Vec::new(), is_selected: source.secret_ref.is_none() };
     let mut length = 0;
     for name in names {
+        // Before it is read: thousands may read at once, a megabyte each.
+        let room = room_for_secret(namespace).await.ok_or_else(|| no_room("what the Secret holds"))?;
         let secret = ctx.cluster.read_secret(namespace, &name).await?;
+        let data = secret.iter().flat_map(|secret| secret.data.iter().flatten());
+        let bytes = data.map(|(key, value)| key.len() + value.0.len()).sum::<usize>();
+        room.keep(bytes);
         let secret =
             secret.filter(|secret| read.is_selected || secret.data.iter().flatten().next().is_some());
         let Some(secret) = secret else {
@@ -98,7 +97,7 @@ async fn read_all(seen: &ObservedPush<'_>, ctx: &Context) -> Result<(ReadSources
             );
             return Err(Failure::waiting(Reason::SourceNotFound, LOOK_AGAIN, message));
         };
-        length += secret.data.iter().flatten().map(|(key, value)| key.len() + value.0.len()).sum::<usize>();
+        length += bytes;
         if length > PUSHED_BYTES {
             let message = format!(
                 "the Secrets hold more than {} MiB together; divide them among several objects",
@@ -110,7 +109,7 @@ async fn read_all(seen: &ObservedPush<'_>, ctx: &Context) -> Result<(ReadSources
         read.versions.push(PushedSource { name, resource_version });
         read.secrets.push(secret);
     }
-    Ok((read, length))
+    Ok(read)
 }
 
 impl ReadSources {

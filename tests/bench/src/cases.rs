@@ -3,6 +3,7 @@
 mod large;
 mod many;
 mod namespaces;
+mod push;
 mod thousand;
 
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub enum Case {
     Namespaces,
     /// 100 Secrets of 900 KiB
     Large,
+    /// 1,000 pushes: cold, looked at, and values that change meanwhile
+    Push,
 }
 
 /// How much there is of everything.
@@ -106,6 +109,9 @@ pub async fn run(world: &World, options: &Options, report: &mut Report) -> Resul
     }
     if asked(&[Case::Large]) {
         large::run(world, size, report).await?;
+    }
+    if asked(&[Case::Push]) {
+        push::run(world, options, size, report).await?;
     }
     Ok(())
 }

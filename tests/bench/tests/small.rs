@@ -13,7 +13,7 @@ fn a_small_run_of_every_case_gives_every_figure() {
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     std::fs::remove_file(&json).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 19, "{report:#}");
+    assert_eq!(rows.len(), 26, "{report:#}");
     for row in rows {
         assert!(row["runs"][0].is_number(), "{row:#}");
     }
@@ -26,6 +26,9 @@ fn a_small_run_of_every_case_gives_every_figure() {
         "unchanged refresh of 20, at the API server",
         "restart with 40 in place, fetches",
         "restart with 40 in place, writes",
+        "20 pushes cold, loads",
+        "unchanged look at 20 pushes, at the API server",
+        "unchanged look at 20 pushes, values sent",
     ] {
         assert!(exact(case), "{case}: {report:#}");
     }
