@@ -79,7 +79,7 @@ pub fn may_add_to(place: &BranchPlace, ctx: &Context) -> Result<(), Failure> {
         let Some(claim) = claim_of(object, ctx).filter(|claim| claim.place == *place) else { continue };
         if claim.mode == LoadMode::Replace && !is_void(object, ctx) {
             let message = format!(
-                "ConjurPolicy {} Replaces policy branch {}, and its next load would remove what others make there; use a branch                  below it, or give that ConjurPolicy mode Update",
+                "ConjurPolicy {} Replaces policy branch {}, and its next load would remove what others make there; use a branch below it, or give that ConjurPolicy mode Update",
                 claim.name,
                 place.branch()
             );

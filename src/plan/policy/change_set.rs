@@ -220,7 +220,7 @@ fn refusal(losses: &Losses, branch: &str, named_object: NamedObject) -> Failure 
 /// Refuses a Replace that would delete what another object keeps.
 fn refusal_of_kept(losses: &Losses, branch: &str) -> Failure {
     let message = format!(
-        "to Replace branch {branch} by this document would delete {} that other objects of the operator keep ({}), which nothing          permits. Use mode Update, or let those objects use a branch below {branch}",
+        "to Replace branch {branch} by this document would delete {} that other objects of the operator keep ({}), which nothing permits. Use mode Update, or let those objects use a branch below {branch}",
         count(&losses.kept, "record"),
         named(losses.kept.iter())
     );
