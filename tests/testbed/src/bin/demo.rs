@@ -13,6 +13,7 @@ use testbed::{
 
 const NAMESPACE: &str = "billing";
 const PASSWORD: &str = "apps/billing/db/password";
+const GENERATED: &str = "apps/billing/generated/session-key";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -99,6 +100,11 @@ async fn tell(cluster: &ControlPlane, conjur: &DevConjur) -> Result<()> {
     step("kubectl apply -f examples/", apply_examples(cluster, conjur.url())).await?;
     let policy = "conjurpolicy/billing";
     step("The policy is loaded; it has made the variables", until_ready(cluster, policy, &[])).await?;
+    step("What was made in the cluster is kept in Conjur, in a variable that was made for it", async {
+        until_ready(cluster, "conjurpush/billing-generated", &[]).await?;
+        conjur.get(GENERATED).await.map(drop)
+    })
+    .await?;
     step("Conjur's admin gives the variables values", async {
         conjur.set("apps/billing/db/username", "billing").await?;
         conjur.set(PASSWORD, "a-first-password").await
@@ -159,7 +165,7 @@ async fn prepare(cluster: &ControlPlane, conjur: &DevConjur, api_key: &str) -> R
 
 /// Applies the examples as they are, with the address of the demo's Conjur for theirs.
 async fn apply_examples(cluster: &ControlPlane, url: &str) -> Result<()> {
-    for name in ["conjurconnection", "conjurpolicy", "conjursecret"] {
+    for name in ["conjurconnection", "conjurpolicy", "conjurpush", "conjursecret"] {
         let manifest = std::fs::read_to_string(example(&format!("{name}.yaml")))?;
         cluster.apply(&manifest.replace("https://conjur.example.com", url)).await?;
     }
