@@ -1,47 +1,68 @@
-//! The examples of `docs/conjursecret.md`: each is applied, and becomes what the page says.
+//! The examples of the pages: each is applied, and becomes what its page says.
+
+mod litellm;
+mod push;
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use conjur_operator::api::{ConjurSecret, condition::find};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::DynamicObject;
 use testbed::wait_for;
 
-use super::{Bench, SOON, Told, setup::LOGIN, test};
+use super::{
+    Bench, SOON,
+    setup::{LOGIN, untyped},
+    test,
+};
 
 const PAGE: &str = include_str!("../../../docs/conjursecret.md");
 
-/// A manifest of the page, and what is to come of its ConjurSecret.
+/// A manifest of a page, and what is to come of the object that stands last in it.
 struct Example {
     manifest: &'static str,
+    kind: &'static str,
     name: &'static str,
     expected: Expected,
 }
 
 enum Expected {
-    /// Ready, and the Secret has these keys.
+    /// Ready.
+    Ready,
+    /// Ready, and its Secret has these keys.
     Keys(BTreeSet<&'static str>),
+    /// Ready, and these variables are the object's and hold values.
+    Pushed(BTreeSet<&'static str>),
     /// A condition with this reason.
     Says(&'static str),
 }
 
-/// The blocks of YAML, each with the comment behind it.
-fn examples() -> Vec<Example> {
-    let blocks = PAGE.split("\n```yaml\n").skip(1);
+/// The blocks of YAML of a page, each with the comment behind it.
+fn examples(page: &'static str) -> Vec<Example> {
+    let blocks = page.split("\n```yaml\n").skip(1);
     let example = |block: &'static str| {
         let (manifest, rest) = block.split_once("\n```\n").expect("a block has an end");
-        let (_, object) = manifest.split_once("kind: ConjurSecret\n").expect("an example has a ConjurSecret");
+        let object = manifest.rsplit("\n---\n").next().unwrap_or(manifest);
+        let kind = after(object, "kind: ").next().expect("an object has a kind");
         let name = after(object, "name: ").next().expect("an object has a name");
         let comment = rest.lines().next().and_then(|line| line.strip_prefix("<!-- ")?.strip_suffix(" -->"));
-        let comment = comment.unwrap_or_else(|| panic!("nothing says what comes of {name}"));
+        let comment = comment.unwrap_or_else(|| panic!("nothing says what comes of {kind} {name}"));
         let expected = match comment.split_once(": ") {
+            None if comment == "ready" => Expected::Ready,
             Some(("keys", keys)) => Expected::Keys(keys.split(' ').collect()),
+            Some(("pushed", ids)) => Expected::Pushed(ids.split(' ').collect()),
             Some(("says", reason)) => Expected::Says(reason),
-            _ => panic!("what does this mean for {name}: {comment}"),
+            _ => panic!("what does this mean for {kind} {name}: {comment}"),
         };
-        Example { manifest, name, expected }
+        Example { manifest, kind, name, expected }
     };
     blocks.map(example).collect()
+}
+
+/// The policies of Conjur that a page has.
+fn policies(page: &'static str) -> Vec<&'static str> {
+    let blocks = page.split("\n```yml\n").skip(1);
+    blocks.map(|block| block.split_once("\n```\n").expect("a block has an end").0).collect()
 }
 
 /// The words that stand behind each `field`.
@@ -91,54 +112,84 @@ fn every_example_becomes_what_the_page_says() {
     test(|bench| async move {
         variables(&bench).await;
         bench.connect(LOGIN).await;
-        let examples = examples();
-        let names: BTreeSet<_> = examples.iter().map(|example| example.name).collect();
-        assert!(names.len() == examples.len() && names.len() > 15, "{names:?}");
-        let mut wrong: Vec<String> = Vec::new();
-        for example in &examples {
-            if let Err(error) = bench.try_apply(example.manifest).await {
-                wrong.push(format!("{}: {error}", example.name));
-            }
-        }
-        let told = join_all(examples.iter().map(|example| becomes(&bench, example))).await;
-        wrong.extend(told.into_iter().flatten());
-        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+        let examples = examples(PAGE);
+        assert!(names(&examples).len() > 15);
+        all_become(&bench, &examples).await;
     });
+}
+
+/// The names of the examples, which are different ones.
+fn names(examples: &[Example]) -> BTreeSet<&'static str> {
+    let names: BTreeSet<_> = examples.iter().map(|example| example.name).collect();
+    assert_eq!(names.len(), examples.len(), "{names:?}");
+    names
+}
+
+/// Applies examples as they are, and waits until each is what the page says.
+async fn all_become(bench: &Bench, examples: &[Example]) {
+    let mut wrong: Vec<String> = Vec::new();
+    for example in examples {
+        if let Err(error) = bench.try_apply(example.manifest).await {
+            wrong.push(format!("{}: {error}", example.name));
+        }
+    }
+    let told = join_all(examples.iter().map(|example| becomes(bench, example))).await;
+    wrong.extend(told.into_iter().flatten());
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 /// Waits until an example is what the page says; else tells what it is.
 async fn becomes(bench: &Bench, example: &Example) -> Option<String> {
-    let (objects, secrets) = (bench.api::<ConjurSecret>(), bench.api::<Secret>());
+    let objects = untyped(bench, example.kind);
     let look = || async {
         let object = objects.get_opt(example.name).await.ok()??;
-        match &example.expected {
-            Expected::Says(reason) => object.told().1.iter().any(|c| c.reason == *reason).then_some(()),
-            Expected::Keys(keys) => {
-                let (generation, conditions) = object.told();
-                let ready = find(&conditions, "Ready").is_some_and(|c| c.status == "True");
-                let target = object.status?.target?;
-                let secret = secrets.get_opt(&target.name).await.ok()??;
-                let there: BTreeSet<_> = secret.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
-                (ready && generation == object.metadata.generation && there == *keys).then_some(())
-            }
-        }
+        is_as_said(bench, example, &object).await.then_some(())
     };
     wait_for(example.name, SOON, look).await.err()?;
-    let told = objects.get_opt(example.name).await.ok().flatten().map(|object| {
-        let conditions = object
-            .told()
-            .1
-            .into_iter()
-            .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
-        conditions.collect::<Vec<_>>().join("; ")
-    });
-    Some(format!("{}: {}", example.name, told.unwrap_or_default()))
+    let told = objects.get_opt(example.name).await.ok().flatten();
+    let told = told.map(|object| object.data["status"]["conditions"].to_string());
+    Some(format!("{} {}: {}", example.kind, example.name, told.unwrap_or_default()))
+}
+
+async fn is_as_said(bench: &Bench, example: &Example, object: &DynamicObject) -> bool {
+    let status = &object.data["status"];
+    let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if let Expected::Says(reason) = example.expected {
+        return conditions.iter().any(|condition| condition["reason"] == reason);
+    }
+    let is_ready =
+        |condition: &serde_json::Value| condition["type"] == "Ready" && condition["status"] == "True";
+    if !conditions.iter().any(is_ready) || status["observedGeneration"].as_i64() != object.metadata.generation
+    {
+        return false;
+    }
+    match &example.expected {
+        Expected::Ready | Expected::Says(_) => true,
+        Expected::Keys(keys) => {
+            let Some(target) = status["target"]["name"].as_str() else { return false };
+            let Ok(Some(secret)) = bench.api::<Secret>().get_opt(target).await else { return false };
+            let there: BTreeSet<_> = secret.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
+            there == *keys
+        }
+        Expected::Pushed(ids) => {
+            let ids: BTreeSet<_> = ids.iter().map(|id| id.replace("{namespace}", &bench.namespace)).collect();
+            let variables = status["variables"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let pushed: BTreeSet<_> =
+                variables.iter().filter_map(|variable| variable["id"].as_str()).map(str::to_owned).collect();
+            pushed == ids && ids.iter().all(|id| bench.conjur.variable(id).is_some())
+        }
+    }
 }
 
 #[test]
 fn every_field_is_on_the_page() {
+    tells_every_field("ConjurSecret", PAGE, "docs/conjursecret.md");
+}
+
+/// Sees that a page tells of all fields of a kind.
+fn tells_every_field(kind: &str, page: &str, name: &str) {
     let crds = conjur_operator::api::crds();
-    let crd = crds.iter().find(|crd| crd.spec.names.kind == "ConjurSecret").unwrap();
+    let crd = crds.iter().find(|crd| crd.spec.names.kind == kind).unwrap();
     let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
     let mut fields = Vec::new();
     for part in ["spec", "status"] {
@@ -150,8 +201,8 @@ fn every_field_is_on_the_page() {
     for field in fields.iter().filter(|field| !known.contains(&field.as_str())) {
         let named = ["`", " ", "{"]
             .iter()
-            .any(|before| [":", "`"].iter().any(|after| PAGE.contains(&format!("{before}{field}{after}"))));
-        assert!(named, "docs/conjursecret.md does not tell of {field}");
+            .any(|before| [":", "`"].iter().any(|after| page.contains(&format!("{before}{field}{after}"))));
+        assert!(named, "{name} does not tell of {field}");
     }
 }
 
