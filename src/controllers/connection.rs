@@ -209,11 +209,15 @@ async fn make(client: ClientBuilder, party: &str, heavy: &Heavy) -> Result<Clien
     heavy.run(party, limits::CLIENT_MAKING_BYTES, || client.build()).await
 }
 
-/// What `whoami` refuses is the identity itself: its role is gone, say, while its token lives.
+/// What `whoami` refuses is the identity itself: its role is gone, say, while its token lives. A server that wants another
+/// version of the API for this wants it for all.
 fn not_let_in(error: Error) -> Failure {
     match error {
         Error::Forbidden { message } | Error::NotFound { message, .. } => {
             Failure { class: Class::Connection, reason: Reason::AuthenticationFailed, message }
+        }
+        Error::ContractVersion { message, .. } => {
+            Failure { class: Class::Connection, reason: Reason::Unsupported, message }
         }
         error => error.into(),
     }
@@ -312,7 +316,9 @@ fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileErr
     }
     let class = match failure.reason {
         // The user must act, and the server may be mended without the operator noticing: it is tried again all the same.
-        Reason::AuthenticationFailed | Reason::TlsFailed | Reason::HostDenied => Class::Stalled,
+        Reason::AuthenticationFailed | Reason::TlsFailed | Reason::HostDenied | Reason::Unsupported => {
+            Class::Stalled
+        }
         _ if failure.class == Class::Connection => Class::Transient,
         _ => failure.class,
     };

@@ -57,7 +57,7 @@ pub enum Support {
 /// Major, minor, patch.
 type Version = [u64; 3];
 
-enum Known {
+enum Extent {
     /// From this version on.
     Since(Version),
     /// Before this version.
@@ -68,7 +68,7 @@ enum Known {
 
 struct Row {
     what: Capability,
-    known: Known,
+    on: Extent,
     /// As in "has no …".
     name: &'static str,
     /// Why a server may lack it, and what to do about that.
@@ -79,23 +79,23 @@ struct Row {
 const TABLE: [Row; 3] = [
     Row {
         what: Capability::DryRun,
-        known: Known::Since([1, 21, 1]),
+        on: Extent::Since([1, 21, 1]),
         name: "dry runs",
         why: "they came with 1.21.1, the hosted service has none, and a server without them would load the document; use \
               a server of that version or later",
     },
     Row {
         what: Capability::PublicKeys,
-        known: Known::Until([1, 27, 0]),
+        on: Extent::Until([1, 27, 0]),
         name: "public keys",
         why: "they were removed in 1.27, and the hosted service has none; keep the keys in variables, and read those",
     },
     Row {
         what: Capability::EqualValueIsNoVersion,
         // 1.24.0: recordings 151, 740, 741.
-        known: Known::SeenOn(&[[1, 22, 3], [1, 24, 0]]),
-        name: "known way with a value that is set again",
-        why: "it was seen on 1.22.3 and 1.24.0 that an equal value makes no new version; compare it first",
+        on: Extent::SeenOn(&[[1, 22, 3], [1, 24, 0]]),
+        name: "known rule for a value that is set again",
+        why: "1.22.3 and 1.24.0 were seen to make no new version of it; compare it with the one that is there first",
     },
 ];
 
@@ -111,11 +111,11 @@ impl Capability {
     /// What a server of this version has, as in `1.24.0` or `1.21.1-456`; `None` is one that doesn't say it.
     pub fn on(self, version: Option<&str>) -> Support {
         let Some(version) = version.and_then(parsed) else { return Support::Unsaid };
-        let has = match self.row().known {
-            Known::Since(first) => version >= first,
-            Known::Until(end) => version < end,
-            Known::SeenOn(all) if all.contains(&version) => true,
-            Known::SeenOn(_) => return Support::Unsaid,
+        let has = match self.row().on {
+            Extent::Since(first) => version >= first,
+            Extent::Until(end) => version < end,
+            Extent::SeenOn(all) if all.contains(&version) => true,
+            Extent::SeenOn(_) => return Support::Unsaid,
         };
         if has { Support::Has } else { Support::Lacks }
     }
@@ -145,9 +145,16 @@ fn parsed(version: &str) -> Option<Version> {
 /// How long a version is taken for the server's: the one behind an address may be exchanged.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// The version that the server said last, and when.
+/// What the server said last of its version, and when.
 #[derive(Default)]
-pub(crate) struct SaidVersion(Mutex<Option<(Instant, Option<String>)>>);
+pub(crate) struct SaidVersion(Mutex<Option<(Instant, Front)>>);
+
+/// What a server's front page says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Front {
+    /// `None` where it doesn't say.
+    pub version: Option<String>,
+}
 
 impl SaidVersion {
     pub(crate) fn keep(&self, version: Option<&str>) {
@@ -155,19 +162,17 @@ impl SaidVersion {
     }
 
     fn keep_at(&self, version: Option<&str>, now: Instant) {
-        *lock(&self.0) = Some((now, version.map(str::to_owned)));
+        *lock(&self.0) = Some((now, Front { version: version.map(str::to_owned) }));
     }
 
-    /// `None` where it was not asked for lately, `Some(None)` where the server doesn't say it.
-    pub(crate) fn recent(&self) -> Option<Option<String>> {
+    /// `None` where it was not asked for lately.
+    pub(crate) fn recent(&self) -> Option<Front> {
         self.at(Instant::now())
     }
 
-    fn at(&self, now: Instant) -> Option<Option<String>> {
+    fn at(&self, now: Instant) -> Option<Front> {
         let said = lock(&self.0);
-        said.as_ref()
-            .filter(|(at, _)| now.duration_since(*at) < REMEMBERED)
-            .map(|(_, version)| version.clone())
+        said.as_ref().filter(|(at, _)| now.duration_since(*at) < REMEMBERED).map(|(_, front)| front.clone())
     }
 }
 
@@ -178,7 +183,7 @@ impl Client {
     /// Those of [`server_version`](Client::server_version).
     pub async fn supports(&self, what: Capability) -> Result<Support, Error> {
         let version = match self.session().version.recent() {
-            Some(version) => version,
+            Some(front) => front.version,
             None => self.server_version().await?,
         };
         Ok(what.on(version.as_deref()))
@@ -247,10 +252,11 @@ mod tests {
     fn a_version_is_remembered_and_not_for_ever() {
         let (said, start) = (SaidVersion::default(), Instant::now());
         assert_eq!(said.at(start), None);
+        let front = |version: Option<&str>| Some(Front { version: version.map(str::to_owned) });
         said.keep_at(Some("1.24.0"), start);
-        assert_eq!(said.at(start + REMEMBERED - Duration::from_secs(1)), Some(Some("1.24.0".to_owned())));
+        assert_eq!(said.at(start + REMEMBERED - Duration::from_secs(1)), front(Some("1.24.0")));
         assert_eq!(said.at(start + REMEMBERED), None);
         said.keep_at(None, start);
-        assert_eq!(said.at(start), Some(None));
+        assert_eq!(said.at(start), front(None));
     }
 }

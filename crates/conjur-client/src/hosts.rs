@@ -177,13 +177,20 @@ impl Client {
     /// # Errors
     /// [`Error::Unauthenticated`] where the token is unknown, revoked, expired or used from elsewhere (505 to 508, 804),
     /// [`Error::Forbidden`] for a host that is there and that another one made, be it a policy of the factory's own
-    /// branch (799, 800), [`Error::Invalid`] for an id below `conjur/` (504) or one that is empty.
+    /// branch (799, 800), [`Error::Config`] for an annotation whose name is empty or has square brackets, which mean
+    /// something in the form, [`Error::Invalid`] for an id below `conjur/` (504) or one that is empty.
     pub async fn create_host(
         &self,
         token: &Sensitive<String>,
         id: &str,
         annotations: &BTreeMap<String, String>,
     ) -> Result<CreatedHost, Error> {
+        if let Some(name) = annotations.keys().find(|name| name.is_empty() || name.contains(['[', ']'])) {
+            return Err(Error::config(format!(
+                "the annotation {name:?} can't be given to a host that a host factory makes: its name is empty or has square \
+                 brackets"
+            )));
+        }
         let session = self.session();
         let mut form = format!("id={}", id::segment(id));
         for (name, value) in annotations {

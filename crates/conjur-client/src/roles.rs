@@ -167,10 +167,10 @@ impl Client {
         id::check(id).map_err(|error| Error::config(error.to_string()))?;
         let session = self.session();
         let url = session.transport.url();
-        if let Some(version) = session.version.recent()
-            && Capability::PublicKeys.on(version.as_deref()) == Support::Lacks
+        if let Some(front) = session.version.recent()
+            && Capability::PublicKeys.on(front.version.as_deref()) == Support::Lacks
         {
-            return Err(Capability::PublicKeys.refused(url, version.as_deref()));
+            return Err(Capability::PublicKeys.refused(url, front.version.as_deref()));
         }
         let account = id::segment(&session.account);
         let path = format!("public_keys/{account}/{}/{}", id::segment(kind), id::segment(id));

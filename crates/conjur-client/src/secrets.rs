@@ -51,7 +51,8 @@ impl Client {
 
     /// Sets the value of a secret, binary and of any size that the server takes: `POST secrets/{account}/{kind}/{id}`
     /// as `application/octet-stream`, without which older servers take the body apart as a form (API: Add a Secret;
-    /// recordings 148 to 266). The value that it has already makes no new version (151), so that repeating is safe.
+    /// recordings 148 to 266). The value that it has already makes no new version on servers that are known for it (151;
+    /// [`Capability::EqualValueIsNoVersion`](super::Capability)), so that repeating is safe.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a value that is empty or only white space (169, 170), [`Error::NotFound`] where it is

@@ -239,6 +239,26 @@ fn a_changed_connection_is_used_at_once() {
 }
 
 #[test]
+fn a_server_that_wants_another_version_of_the_api_is_named_and_tried_until_it_does_not() {
+    test(|bench| async move {
+        let values = variables(&bench, &["a"]).await;
+        right_key(&bench).await;
+        bench.conjur.set_contract(Some("2.1"));
+        put(&bench, &connection(&bench, "conjur", &json!({}))).await;
+        let message = bench.says::<ConjurConnection>("conjur", "Unsupported").await;
+        assert!(
+            message.contains(&bench.conjur.url()) && message.contains("wants version 2.1 of the API"),
+            "{message}"
+        );
+        put(&bench, &project("db", &[("a", "a")], &json!({}))).await;
+        bench.says::<ConjurSecret>("db", "ConnectionNotReady").await;
+        bench.conjur.set_contract(None);
+        bench.ready::<ConjurConnection>("conjur").await;
+        bench.holds("db", &[("a", &values[0])]).await;
+    });
+}
+
+#[test]
 fn a_server_that_is_not_there_is_tried_until_it_is() {
     test(|bench| async move {
         variables(&bench, &["a"]).await;

@@ -1,18 +1,18 @@
 //! What holds whatever the ids are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use conjur_client::{Client, Freshness, Limits, Priority, VariableId, Wanted};
+use conjur_client::{Client, Credentials, Error, Freshness, Limits, Priority, VariableId, Wanted};
 use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-use super::{Target, key};
+use super::{Target, key, secret};
 
 const PREFIX: &str = "variable_ids=";
 
@@ -89,5 +89,50 @@ fn every_id_comes_back_as_it_went_in_batches_within_their_limits() {
     let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(ids in ids(), batch_size in 1_usize..40, batch_bytes in 50_usize..2000)| {
         runtime.block_on(read_all(ids, batch_size, batch_bytes))?;
+    });
+}
+
+/// Any Unicode, and more of what means something in a form.
+fn texts() -> impl Strategy<Value = String> {
+    prop_oneof!["[^\\p{Cc}]{0,30}", "[a-c%+ ,/:?#&;=\"'<>|\\\\.é✓\\[\\]\n]{0,12}", "[a-z/-]{1,40}"]
+}
+
+#[test]
+fn every_annotation_of_an_enrolled_host_comes_as_it_was_given_or_is_refused_before() {
+    type Pairs = Vec<(String, String)>;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let forms: Arc<Mutex<Vec<Pairs>>> = Arc::default();
+    let seen = Arc::clone(&forms);
+    let server = runtime.block_on(async {
+        let server = MockServer::start().await;
+        let answer = move |request: &Request| {
+            seen.lock().unwrap().push(url::form_urlencoded::parse(&request.body).into_owned().collect());
+            let made = json!({"id": "demo:host:h", "owner": "demo:host_factory:f", "created_at": "", "api_key": "k"});
+            ResponseTemplate::new(201).set_body_json(made)
+        };
+        Mock::given(any()).respond_with(answer).mount(&server).await;
+        server
+    });
+    let target = Target { url: server.uri(), account: "demo".to_owned(), admin_key: "key".to_owned() };
+    let mut config = target.config(Credentials::Anonymous);
+    config.limits = Limits { requests_per_second: 1_000_000, ..Limits::default() };
+    let client = Client::new(config).unwrap();
+    let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+    let annotations = proptest::collection::btree_map(texts(), texts(), 0..5);
+    proptest!(config, |(id in texts(), annotations in annotations)| {
+        forms.lock().unwrap().clear();
+        let made = runtime.block_on(client.create_host(&secret("t"), &id, &annotations));
+        let forms = forms.lock().unwrap();
+        if annotations.keys().any(|name| name.is_empty() || name.contains(['[', ']'])) {
+            prop_assert!(matches!(made, Err(Error::Config { .. })) && forms.is_empty(), "{:?}", made);
+            return Ok(());
+        }
+        prop_assert!(made.is_ok(), "{:?}", made);
+        let named = |(name, value): (&String, &String)| (format!("annotations[{name}]"), value.clone());
+        let expected: BTreeMap<String, String> =
+            annotations.iter().map(named).chain([("id".to_owned(), id)]).collect();
+        prop_assert_eq!(forms.len(), 1);
+        prop_assert_eq!(forms[0].len(), expected.len(), "nothing twice");
+        prop_assert_eq!(forms[0].iter().cloned().collect::<BTreeMap<_, _>>(), expected);
     });
 }

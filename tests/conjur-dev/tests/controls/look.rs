@@ -59,8 +59,8 @@ async fn records_show_what_documents_gave_them_and_took_away() {
     );
     assert_eq!((server.loads("app"), server.loads("root")), (1, 1));
 
-    let taken = "- !revoke {role: !layer web, member: !host h}\n- !deny {role: !host h, privileges: [read], resource: !variable password}\n";
-    assert_eq!(ask(&server, &token, "PATCH", APP, taken).await.unwrap().status, 201);
+    let takes = "- !revoke {role: !layer web, member: !host h}\n- !deny {role: !host h, privileges: [read], resource: !variable password}\n";
+    assert_eq!(ask(&server, &token, "PATCH", APP, takes).await.unwrap().status, 201);
     assert!(server.memberships("host", "app/h").is_empty());
     assert_eq!(server.permits("variable", "app/password"), BTreeSet::from([permit("update")]));
     assert_eq!(server.all_loads().into_iter().collect::<Vec<_>>(), [("app".into(), 2), ("root".into(), 1)]);

@@ -23,7 +23,8 @@ pub async fn check(bed: &Bed) {
     assert_eq!(shown.layers, [bed.role("layer", "machines")]);
     let mut known: Vec<&str> = shown.tokens.iter().map(|token| token.token.expose().as_str()).collect();
     let mut made: Vec<&str> = here.iter().chain(&away).map(|token| token.token.expose().as_str()).collect();
-    (known.sort_unstable(), made.sort_unstable());
+    known.sort_unstable();
+    made.sort_unstable();
     assert_eq!(known, made);
     assert!(shown.tokens.iter().all(|token| token.expiration == expiration));
     assert_eq!(shown.tokens.iter().filter(|token| token.cidrs == cidrs).count(), 1);
