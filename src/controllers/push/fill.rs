@@ -168,6 +168,11 @@ impl Push<'_> {
                     "{identity} may see variable {id}, and not fill it: permit it `update` on the variable"
                 ),
             ),
+            // It was not looked at before, for only its Secret changed: the next try does.
+            Error::NotFound { .. } if self.is_assumed => Failure::transient(
+                Reason::VariableNotFound,
+                format!("variable {id} is gone, or not visible to {identity}; it is looked for"),
+            ),
             Error::NotFound { .. } => Failure::waiting(
                 Reason::VariableNotFound,
                 LOOK_AGAIN,

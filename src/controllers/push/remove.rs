@@ -199,10 +199,6 @@ impl Push<'_> {
     }
 
     fn is_made_by_me(&self, standing: &ShownVariables, id: &str) -> bool {
-        let mine = [Some(self.seen.me.clone()), self.seen.former()];
-        standing.get(id).is_some_and(|shown| {
-            let owner = shown.owner.as_deref();
-            shown.created && mine.iter().flatten().any(|mine| owner == Some(&mine.to_string()))
-        })
+        standing.get(id).is_some_and(|shown| shown.created && self.seen.is_own(shown))
     }
 }

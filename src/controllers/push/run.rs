@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::EventType;
 
 use super::{
-    seen::{ObservedPush, is_alive, server_of},
+    seen::{ObservedPush, server_of},
     sources::{self, ReadSources, Values},
 };
 use crate::{
@@ -60,6 +60,10 @@ pub struct Push<'a> {
     pub shown: ShownVariables,
     /// What is to be done with each.
     pub steps: BTreeMap<String, PushStep>,
+    /// The variables that the object has were taken to be as the status knows them.
+    pub is_assumed: bool,
+    /// Those that were missing, and were made just now as the spec says.
+    pub made: BTreeSet<String>,
     /// What the status said of each variable when this began.
     pub known: HashMap<String, PushedVariable>,
 }
@@ -124,6 +128,8 @@ impl<'a> Push<'a> {
             problems: Vec::new(),
             shown: ShownVariables::new(),
             steps: BTreeMap::new(),
+            made: BTreeSet::new(),
+            is_assumed: false,
             known: HashMap::new(),
         }
     }
@@ -182,9 +188,8 @@ impl Push<'_> {
     }
 
     fn decide(&self, id: &str, changed: bool, terms: &PushTerms) -> PushStep {
-        let alive = |owner: &RecordOwner| is_alive(owner, self.ctx);
-        // A server that is another has none of what was pushed to the former one.
-        decide(self.shown.get(id), self.known.get(id), changed, terms, alive)
+        let now = |owner: &RecordOwner| self.seen.owner_now(owner, self.ctx);
+        decide(self.shown.get(id), self.known.get(id), changed, terms, now)
     }
 
     /// Everything: what is to be made, changed, filled and removed.
@@ -200,15 +205,17 @@ impl Push<'_> {
         self.leave_another_server(status);
         self.refuse_what_is_not_granted(&mut values);
         self.seen.claim(values.by_id.keys().map(String::as_str), status, self.ctx);
-        self.refuse_what_is_taken(&mut values);
+        let mut taken = self.refuse_what_is_taken(&mut values);
         let ids: Vec<String> = values.by_id.keys().cloned().collect();
         let looked = self.look_at(cause, &ids).await?;
         let terms = self.seen.terms(self.named, looked, self.ctx);
         let changed = self.changed(&sources.versions, &values, status);
         for id in &ids {
             let step = self.decide(id, changed.contains(id), &terms);
+            taken.extend(matches!(step, PushStep::Taken(_)).then(|| id.clone()));
             self.steps.insert(id.clone(), step);
         }
+        self.seen.wait_for(taken.iter().map(String::as_str), self.ctx);
         self.make_missing(&terms, status).await?;
         self.change_what_differs(status).await?;
         let filled = self.fill(&values, status).await?;
@@ -246,7 +253,8 @@ impl Push<'_> {
         }
     }
 
-    fn refuse_what_is_taken(&mut self, values: &mut Values) {
+    /// The variables that an older object claims, which are left to it.
+    fn refuse_what_is_taken(&mut self, values: &mut Values) -> Vec<String> {
         let older = |id: &str| self.seen.taken_by(id, &self.server, self.ctx);
         let all: Vec<(String, Key)> =
             values.by_id.keys().filter_map(|id| Some((id.clone(), older(id)?))).collect();
@@ -259,7 +267,7 @@ impl Push<'_> {
             };
             self.problems.push(taken(id, &other, &self.seen.key.namespace));
         }
-        self.seen.wait_for(all.iter().map(|(id, _)| id.as_str()), self.ctx);
+        all.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Finds out how Conjur shows the variables. Those that the object is known to have need no look where only a Secret changed.
@@ -270,6 +278,7 @@ impl Push<'_> {
                     self.known.get(*id).is_some_and(|known| matches!(known.version, PushedVersion::Number(_)))
                 };
                 let (known, new): (Vec<_>, Vec<_>) = ids.iter().partition(is_known);
+                self.is_assumed = !known.is_empty();
                 let me = self.seen.me.to_string();
                 for id in known {
                     let as_known = self.known.get(id).map(|known| as_known(known, &me));
@@ -426,10 +435,9 @@ impl Push<'_> {
             .known
             .get(id)
             .is_some_and(|known| known.created && known.made.as_ref().is_none_or(|made| *made == shown.made));
-        let is_mine = shown.owner.as_deref() == Some(&self.seen.me.to_string());
         PushedVariable {
             id: id.to_owned(),
-            created: was_created || is_mine && shown.created,
+            created: was_created || shown.created && self.seen.is_own(shown),
             version: PushedVersion::Number(version),
             made: Some(shown.made.clone()),
         }

@@ -25,7 +25,10 @@ use crate::{
         Failure,
         connection::access::Verb,
         policy::branch_claims::{BranchPlace, server},
-        push::{claims::Age, decide::PushTerms},
+        push::{
+            claims::Age,
+            decide::{OwnerNow, PushTerms, ShownVariable},
+        },
         record_owner::RecordOwner,
         schedule::{Due, Observed, Slots, TargetSeen, VERSION_OFFSETS, due},
     },
@@ -202,6 +205,12 @@ impl ObservedPush<'_> {
         Some(RecordOwner { cluster: cluster.clone(), ..self.me.clone() })
     }
 
+    /// Whether a variable says that it is the object's.
+    pub fn is_own(&self, shown: &ShownVariable) -> bool {
+        let own = [Some(self.me.to_string()), self.former().map(|former| former.to_string())];
+        shown.owner.is_some() && own.contains(&shown.owner)
+    }
+
     /// How old it is.
     pub fn age(&self) -> Age {
         age(self.object)
@@ -228,8 +237,16 @@ pub fn loader(named: &BoundConnection, through: &ReadyConnection, branch: &str) 
     }
 }
 
-/// Whether an object of this cluster is there, that a record in Conjur names.
-pub fn is_alive(owner: &RecordOwner, ctx: &Context) -> bool {
-    let kind = ctx.kinds.all().find(|kind| kind.name() == owner.kind);
-    kind.is_some_and(|kind| kind.has(&Key { namespace: owner.namespace.clone(), name: owner.name.clone() }))
+impl ObservedPush<'_> {
+    /// What has become of an object of this cluster that a variable names as its owner.
+    pub fn owner_now(&self, owner: &RecordOwner, ctx: &Context) -> OwnerNow {
+        let key = Key { namespace: owner.namespace.clone(), name: owner.name.clone() };
+        if owner.kind == self.me.kind {
+            let Some(found) = ctx.kinds.pushes.store.get(&key.reference()) else { return OwnerNow::Gone };
+            let yields = found.0.as_ref().is_ok_and(|other| self.age() < age(other));
+            return if yields { OwnerNow::Yields } else { OwnerNow::Keeps };
+        }
+        let kind = ctx.kinds.all().find(|kind| kind.name() == owner.kind);
+        if kind.is_some_and(|kind| kind.has(&key)) { OwnerNow::Keeps } else { OwnerNow::Gone }
+    }
 }

@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::runtime::events::EventType;
 
-use super::{
-    run::Push,
-    seen::{is_alive, loader},
-};
+use super::{run::Push, seen::loader};
 use crate::{
     api::{
         ConjurPushStatus, Reason,
@@ -69,7 +66,10 @@ impl Push<'_> {
             Err(failure) => Err(failure),
         };
         match made {
-            Ok(shown) => self.shown.extend(shown),
+            Ok(shown) => {
+                self.shown.extend(shown);
+                self.made.extend(ids.iter().cloned());
+            }
             Err(failure) => {
                 self.problems.push(failure);
                 ids.iter().for_each(|id| _ = self.steps.remove(id));
@@ -77,9 +77,9 @@ impl Push<'_> {
             }
         }
         for id in ids {
-            let alive = |owner: &_| is_alive(owner, self.ctx);
+            let now = |owner: &_| self.seen.owner_now(owner, self.ctx);
             // It was missing: what there is of it now is not what the status knew.
-            match decide(self.shown.get(&id), None, true, terms, alive) {
+            match decide(self.shown.get(&id), None, true, terms, now) {
                 PushStep::Make { .. } | PushStep::NotFound { .. } => {
                     self.steps.remove(&id);
                     let message = format!(
@@ -106,14 +106,13 @@ impl Push<'_> {
             != creates.annotations.clone().unwrap_or_default()
             || applied.permit.clone().unwrap_or_default() != creates.permit.clone().unwrap_or_default();
         let me = self.seen.me.to_string();
-        let was_there = |id: &str| self.known.contains_key(id);
         let ids = self.steps.iter().filter(|(id, step)| {
-            let is_mine = self.shown.get(*id).is_some_and(|shown| shown.owner.as_deref() == Some(&me));
+            let Some(shown) = self.shown.get(*id) else { return false };
             let takes_over = matches!(step, PushStep::Fill { takes_over: true, .. });
-            let former =
-                !is_mine && matches!(step, PushStep::Fill { takes_over: false, .. }) && self.is_former(id);
+            let is_mine = shown.owner.as_deref() == Some(&me);
+            let former = !is_mine && self.seen.is_own(shown);
             path_in(id, &creates.branch).is_some()
-                && (takes_over || former || differs && is_mine && was_there(id))
+                && (takes_over || former || differs && is_mine && !self.made.contains(*id))
         });
         let ids: Vec<String> = ids.map(|(id, _)| id.clone()).collect();
         if ids.is_empty() {
@@ -146,13 +145,6 @@ impl Push<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Whether a variable carries the annotation of the object from the cluster that this one was restored from.
-    fn is_former(&self, id: &str) -> bool {
-        let former = self.seen.former().map(|former| former.to_string());
-        let owner = self.shown.get(id).and_then(|shown| shown.owner.clone());
-        owner.is_some() && owner == former
     }
 
     /// An annotation that was given can't be taken back (recording 745).

@@ -8,7 +8,7 @@ use crate::{
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
     controllers::{Context, connection::pool::ReadyConnection},
     effect::{branch_locks::Loader, perform},
-    limits::{BRANCH_AGAIN, VARIABLES_PAUSE, VARIABLES_TRIES},
+    limits::{BRANCH_AGAIN, REFUSED_AGAIN, VARIABLES_PAUSE, VARIABLES_TRIES},
     plan::{
         Failure,
         policy::statements::{NotAsPlanned, RecordName},
@@ -154,13 +154,13 @@ impl Batch<'_> {
                     let pause = retry_after.unwrap_or(VARIABLES_PAUSE).clamp(VARIABLES_PAUSE, LONGEST_PAUSE);
                     tokio::time::sleep(pause).await;
                 }
-                Err(LoadError::Refused(error)) => return Err(self.refused(error)),
+                Err(LoadError::Refused(error)) => return Err(self.refused(error).await),
                 Err(LoadError::Unknown(error)) => return Err(self.failed(error)),
             }
         }
     }
 
-    fn refused(&self, error: Error) -> Failure {
+    async fn refused(&self, error: Error) -> Failure {
         let branch = self.branch;
         match error {
             Error::Invalid { message, .. } => Failure::stalled(
@@ -179,7 +179,19 @@ impl Batch<'_> {
                     as_policy(&self.through.identity)
                 ),
             ),
-            Error::NotFound { .. } => self.no_branch(),
+            Error::NotFound { message, .. } => match self.through.client.owns_branch(self.branch).await {
+                Ok(Ownership::NoBranch) => self.no_branch(),
+                // The branch is there: what the statements name is not, such as a role of spec.createVariables.permit.
+                Ok(_) => Failure::waiting(
+                    Reason::PolicyInvalid,
+                    REFUSED_AGAIN,
+                    format!(
+                        "Conjur refuses the policy that makes the variables in branch {branch}: {message}. Make what is \
+                         missing, or correct spec.createVariables"
+                    ),
+                ),
+                Err(error) => self.failed(error),
+            },
             error => self.failed(error),
         }
     }

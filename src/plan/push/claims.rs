@@ -43,7 +43,8 @@ impl<K> Default for PushClaims<K> {
 }
 
 impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
-    /// From now on an object claims these variables, and no others. Gives those who waited for one that it gave up.
+    /// From now on an object claims these variables, and no others. Gives those for whom that changes something: who waited for
+    /// one that it gave up, and the younger ones that claim one of those that are new to it.
     pub fn set<'i>(&mut self, key: &K, age: Age, ids: impl Iterator<Item = &'i str>) -> Vec<K> {
         let variables: BTreeSet<u64> = ids.map(|id| self.hasher.hash_one(id)).collect();
         let before = self.of.remove(key).unwrap_or_default().variables;
@@ -51,13 +52,19 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
         for id in &gone {
             self.take_out(*id, key);
         }
+        let mut told = self.waiters(&gone);
         for id in variables.difference(&before) {
-            self.by_variable.entry(*id).or_default().insert(key.clone());
+            let all = self.by_variable.entry(*id).or_default();
+            let younger = |other: &&K| self.of.get(*other).is_some_and(|other| age < other.age);
+            told.extend(all.iter().filter(younger).cloned());
+            all.insert(key.clone());
         }
         if !variables.is_empty() {
             self.of.insert(key.clone(), Claimed { age, variables });
         }
-        self.waiters(&gone)
+        told.sort();
+        told.dedup();
+        told
     }
 
     /// An object is gone. Gives those who waited for one of its variables.
@@ -136,6 +143,15 @@ mod tests {
         assert_eq!(claims.older(&"c", &age(3), "other"), [""; 0]);
         let same_second = Age { created: 1, uid: "a".into() };
         assert_eq!(claims.older(&"d", &same_second, "v"), [""; 0], "the smaller uid is the older");
+    }
+
+    #[test]
+    fn a_younger_object_is_told_that_an_older_one_claims_its_variable() {
+        let mut claims = PushClaims::default();
+        claims.set(&"young", age(2), ids(&["v", "w"]));
+        assert_eq!(claims.set(&"old", age(1), ids(&["v", "w"])), ["young"]);
+        assert_eq!(claims.set(&"old", age(1), ids(&["v", "w"])), [""; 0], "that is no news");
+        assert_eq!(claims.set(&"youngest", age(3), ids(&["v"])), [""; 0]);
     }
 
     #[test]

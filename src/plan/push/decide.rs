@@ -40,6 +40,17 @@ pub struct PushTerms {
     pub look_is_newer: bool,
 }
 
+/// What has become of the object of this cluster that a variable says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerNow {
+    /// It is there no more.
+    Gone,
+    /// It keeps the variable.
+    Keeps,
+    /// It is a younger ConjurPush: of two the older has a variable, whoever made it.
+    Yields,
+}
+
 /// What is to be done with a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushStep {
@@ -81,30 +92,32 @@ enum Holder {
     Me,
     /// A live object of this cluster.
     Here(RecordOwner),
+    /// The same, which has to give it up.
+    Younger,
     Other(String),
 }
 
 /// Decides what is to be done with a variable. `known`: what the status says of it; `changed`: the value may be another than
-/// the one that was pushed; `is_alive`: whether an object of this cluster is there.
+/// the one that was pushed; `now`: what has become of an object of this cluster.
 pub fn decide(
     shown: Option<&ShownVariable>,
     known: Option<&PushedVariable>,
     changed: bool,
     terms: &PushTerms,
-    is_alive: impl Fn(&RecordOwner) -> bool,
+    now: impl Fn(&RecordOwner) -> OwnerNow,
 ) -> PushStep {
     let Some(shown) = shown else {
         // What was merely announced may never have been there.
         let again = known.is_some_and(|known| known.version != PushedVersion::Announced);
         return if terms.makes { PushStep::Make { again } } else { PushStep::NotFound { again } };
     };
-    let holder = holder(shown, terms, is_alive);
+    let holder = holder(shown, terms, now);
     let is_same = known.is_some_and(|known| known.made.as_ref().is_none_or(|made| *made == shown.made));
     let mine = match &holder {
         Holder::Me => true,
         // One that was made anew since, by another and without an annotation, is another one.
         Holder::Nobody => is_same,
-        Holder::Here(_) | Holder::Other(_) => false,
+        Holder::Here(_) | Holder::Younger | Holder::Other(_) => false,
     };
     if terms.only_empty && shown.version.is_some() {
         return PushStep::Leave { mine };
@@ -114,6 +127,7 @@ pub fn decide(
     }
     match holder {
         Holder::Here(object) => PushStep::Taken(object),
+        Holder::Younger => PushStep::Fill { overwritten: false, takes_over: true },
         Holder::Nobody | Holder::Me if shown.version.is_none() => {
             PushStep::Fill { overwritten: false, takes_over: false }
         }
@@ -132,17 +146,15 @@ pub fn decide(
     }
 }
 
-fn holder(shown: &ShownVariable, terms: &PushTerms, is_alive: impl Fn(&RecordOwner) -> bool) -> Holder {
+fn holder(shown: &ShownVariable, terms: &PushTerms, now: impl Fn(&RecordOwner) -> OwnerNow) -> Holder {
     let Some(text) = &shown.owner else { return Holder::Nobody };
     match RecordOwner::parse(text) {
         Some(owner) if owner == terms.me || terms.former.as_ref() == Some(&owner) => Holder::Me,
-        Some(owner) if owner.cluster == terms.me.cluster => {
-            if is_alive(&owner) {
-                Holder::Here(owner)
-            } else {
-                Holder::Nobody
-            }
-        }
+        Some(owner) if owner.cluster == terms.me.cluster => match now(&owner) {
+            OwnerNow::Gone => Holder::Nobody,
+            OwnerNow::Keeps => Holder::Here(owner),
+            OwnerNow::Yields => Holder::Younger,
+        },
         _ => Holder::Other(text.clone()),
     }
 }
@@ -200,12 +212,16 @@ mod tests {
         PushedVariable { id: "v".into(), created: true, version, made: Some("m".into()) }
     }
 
-    fn alive(owner: &RecordOwner) -> bool {
-        owner.name != "gone"
+    fn now(owner: &RecordOwner) -> OwnerNow {
+        match owner.name.as_str() {
+            "gone" => OwnerNow::Gone,
+            "younger" => OwnerNow::Yields,
+            _ => OwnerNow::Keeps,
+        }
     }
 
     fn step(shown: Option<&ShownVariable>, known: Option<&PushedVariable>, terms: &PushTerms) -> PushStep {
-        decide(shown, known, false, terms, alive)
+        decide(shown, known, false, terms, now)
     }
 
     const FILL: PushStep = PushStep::Fill { overwritten: false, takes_over: false };
@@ -238,6 +254,8 @@ mod tests {
             (Some("somebody"), Some(1), foreign(Some("somebody")), TAKE_OVER),
             (Some("c1/x/ConjurPush/b"), Some(1), taken.clone(), taken.clone()),
             (Some("c1/x/ConjurPush/b"), None, taken.clone(), taken),
+            (Some("c1/x/ConjurPush/younger"), Some(1), TAKE_OVER, TAKE_OVER),
+            (Some("c1/x/ConjurPush/younger"), None, TAKE_OVER, TAKE_OVER),
             (Some("c1/x/ConjurPush/gone"), None, FILL, FILL),
             (Some("c1/x/ConjurPush/gone"), Some(1), foreign(None), TAKE_OVER),
         ] {
@@ -299,7 +317,7 @@ mod tests {
     #[test]
     fn a_changed_value_is_pushed() {
         let shown = shown(Some(ME), Some(3));
-        let told = decide(Some(&shown), Some(&known(PushedVersion::Number(3))), true, &terms(), alive);
+        let told = decide(Some(&shown), Some(&known(PushedVersion::Number(3))), true, &terms(), now);
         assert_eq!(told, FILL);
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::decide::PushStep;
 use crate::{
     api::{ADOPT_ANNOTATION, Reason},
+    limits::{BRANCH_AGAIN, REFUSED_AGAIN},
     plan::{Class, Failure, LOOK_AGAIN, record_owner::RecordOwner},
 };
 
@@ -23,7 +24,8 @@ pub fn combine(mut problems: Vec<Failure>) -> Option<(Failure, Option<Duration>)
     problems.sort_by_key(rank);
     let again = problems.iter().filter_map(|problem| match problem.class {
         Class::Waiting(again) => Some(again),
-        Class::Connection | Class::Transient | Class::Stalled => None,
+        Class::Stalled => looked_again(problem.reason),
+        Class::Connection | Class::Transient => None,
     });
     let again = again.min();
     let first = problems.first()?;
@@ -34,6 +36,18 @@ pub fn combine(mut problems: Vec<Failure>) -> Option<(Failure, Option<Duration>)
     let more = problems.len().saturating_sub(NAMED);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     Some((Failure { message: format!("{}{more}", messages.join("; ")), ..first.clone() }, again))
+}
+
+/// When an object that a person must mend is looked at again, where what mends it may happen in Conjur, or to another object, and
+/// nothing announces it; none where it announces itself.
+fn looked_again(reason: Reason) -> Option<Duration> {
+    match reason {
+        Reason::BranchTaken => Some(BRANCH_AGAIN),
+        Reason::PolicyForbidden | Reason::PolicyInvalid | Reason::ForeignVariable | Reason::VariableTaken => {
+            Some(REFUSED_AGAIN)
+        }
+        _ => None,
+    }
 }
 
 /// Why a variable is not pushed to; none where it is. `me`: the object; `namespace`: its namespace.
@@ -98,6 +112,8 @@ mod tests {
     #[test]
     fn what_a_person_must_do_is_told_first_and_what_waits_is_looked_at_again() {
         let stalled = Failure::stalled(Reason::ForeignVariable, "foreign");
+        let (_, again) = combine(vec![stalled.clone()]).unwrap();
+        assert_eq!(again, Some(REFUSED_AGAIN), "what mends it in Conjur is not announced");
         let waits = Failure::waiting(Reason::VariableNotFound, Duration::from_secs(7), "missing");
         let (told, again) = combine(vec![waits.clone(), stalled.clone()]).unwrap();
         assert_eq!((told.reason, told.message.as_str()), (Reason::ForeignVariable, "foreign; missing"));
