@@ -16,6 +16,7 @@ mod merge;
 mod odd;
 mod outage;
 mod policy;
+mod push;
 mod quiet;
 mod reach;
 mod recovery;
@@ -44,7 +45,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use conjur_operator::api::{ConjurConnection, ConjurPolicy, ConjurSecret, condition::find};
+use conjur_operator::api::{ConjurConnection, ConjurPolicy, ConjurPush, ConjurSecret, condition::find};
 use k8s_openapi::{
     ByteString, NamespaceResourceScope,
     api::{
@@ -339,6 +340,9 @@ impl Bench {
         for object in self.api::<ConjurPolicy>().list(&everything).await.unwrap() {
             seen += &serde_json::to_string(&object.status).unwrap();
         }
+        for object in self.api::<ConjurPush>().list(&everything).await.unwrap() {
+            seen += &serde_json::to_string(&object.status).unwrap();
+        }
         for object in self.api::<ConjurConnection>().list(&everything).await.unwrap() {
             seen += &serde_json::to_string(&object.status).unwrap();
         }
@@ -371,7 +375,7 @@ macro_rules! told {
         }
     )+};
 }
-told!(ConjurConnection, ConjurSecret, ConjurPolicy);
+told!(ConjurConnection, ConjurSecret, ConjurPolicy, ConjurPush);
 
 /// The resource version of an object.
 pub fn version<K: ResourceExt>(object: &K) -> String {

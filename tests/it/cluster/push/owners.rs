@@ -1,0 +1,319 @@
+//! Whose a variable is: made here, declared by an administrator, filled by another, another object's, another cluster's.
+
+use conjur_operator::api::ConjurPush;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+
+use super::super::{
+    access::{end, shared},
+    setup::{change_policy, eventually},
+    test,
+};
+use super::*;
+
+/// Declares a variable of the branch `litellm`, with these annotations.
+async fn declared(bench: &Bench, name: &str, annotations: &[(&str, &str)]) {
+    let all: BTreeMap<_, _> = annotations.iter().copied().collect();
+    let document = format!("- !variable {{id: {name}, annotations: {}}}\n", json!(all));
+    bench.conjur.load("litellm", &document).await.unwrap();
+}
+
+/// A variable keeps its value, however often it is looked at.
+async fn stays(bench: &Bench, object: &str, id: &str, value: &str) {
+    synced(bench, object, &format!("stays {id}")).await;
+    assert_eq!(bench.conjur.variable(id).as_deref(), Some(value.as_bytes()), "{id}");
+}
+
+#[test]
+fn one_that_an_administrator_declared_is_filled_and_never_deleted() {
+    test(|bench| async move {
+        owned(&bench).await;
+        declared(&bench, "declared", &[]).await;
+        let values = secret(&bench, "keys", &["declared", "made"]).await;
+        put(&bench, &push("p", "keys", &json!({ "deletionPolicy": "Delete" }))).await;
+        let p = pushed(&bench, "p").await;
+        filled(&bench, "litellm/declared", &values[0]).await;
+        assert_eq!(variables(&p), ["litellm/declared false 1", "litellm/made true 1"]);
+        assert_eq!(annotation(&bench, "litellm/declared", OWNER), None);
+        // It is this object's by its status, and goes on to be filled.
+        let values = secret(&bench, "keys", &["declared", "made"]).await;
+        filled(&bench, "litellm/declared", &values[0]).await;
+        pushed(&bench, "p").await;
+        delete(&bench, "p").await;
+        assert!(!bench.conjur.exists("variable", "litellm/made"));
+        assert_eq!(bench.conjur.variable("litellm/declared").as_deref(), Some(values[0].as_bytes()));
+    });
+}
+
+#[test]
+fn one_that_another_filled_is_left_alone_until_it_may_be_adopted() {
+    test(|bench| async move {
+        owned(&bench).await;
+        declared(&bench, "theirs", &[]).await;
+        let theirs = bench.set("litellm/theirs");
+        let values = secret(&bench, "keys", &["own", "theirs"]).await;
+        put(&bench, &push("p", "keys", &json!({}))).await;
+        let message = told(&bench, "p", "ForeignVariable", "litellm/theirs").await;
+        assert!(message.contains("conflictPolicy: Adopt"), "{message}");
+        filled(&bench, "litellm/own", &values[0]).await;
+        stays(&bench, "p", "litellm/theirs", &theirs).await;
+        put(&bench, &push("p", "keys", &json!({ "conflictPolicy": "Adopt" }))).await;
+        let p = pushed(&bench, "p").await;
+        filled(&bench, "litellm/theirs", &values[1]).await;
+        assert_eq!(annotation(&bench, "litellm/theirs", OWNER), Some(owner(&bench, "p").await));
+        assert_eq!(annotation(&bench, "litellm/theirs", CREATED), None, "this object did not make it");
+        assert_eq!(variables(&p), ["litellm/own true 1", "litellm/theirs false 2"]);
+        put(&bench, &push("p", "keys", &json!({ "deletionPolicy": "Delete" }))).await;
+        pushed(&bench, "p").await;
+        delete(&bench, "p").await;
+        assert!(bench.conjur.exists("variable", "litellm/theirs"));
+        assert!(!bench.conjur.exists("variable", "litellm/own"));
+    });
+}
+
+#[test]
+fn one_that_carries_another_clusters_annotation_is_foreign_even_without_a_value() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let other = "11111111-2222-3333-4444-555555555555/team/ConjurPush/keys";
+        declared(&bench, "empty", &[(OWNER, other), (CREATED, "true")]).await;
+        declared(&bench, "full", &[(OWNER, other), (CREATED, "true")]).await;
+        let full = bench.set("litellm/full");
+        let values = secret(&bench, "keys", &["empty", "full"]).await;
+        put(&bench, &push("p", "keys", &json!({}))).await;
+        let message = told(&bench, "p", "ForeignVariable", "litellm/empty").await;
+        assert!(message.contains("litellm/full") && !message.contains("team"), "{message}");
+        stays(&bench, "p", "litellm/full", &full).await;
+        assert_eq!(bench.conjur.variable("litellm/empty"), None);
+        put(&bench, &push("p", "keys", &json!({ "conflictPolicy": "Adopt" }))).await;
+        pushed(&bench, "p").await;
+        for (id, value) in ["litellm/empty", "litellm/full"].iter().zip(&values) {
+            filled(&bench, id, value).await;
+            assert_eq!(annotation(&bench, id, OWNER), Some(owner(&bench, "p").await));
+        }
+    });
+}
+
+#[test]
+fn of_two_objects_with_one_variable_the_older_has_it_and_the_other_goes_on_without_it() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let values = secret(&bench, "keys", &["a", "b"]).await;
+        let others = secret(&bench, "others", &["a", "c"]).await;
+        put(&bench, &push("older", "keys", &json!({ "deletionPolicy": "Delete" }))).await;
+        pushed(&bench, "older").await;
+        later().await;
+        put(&bench, &push("younger", "others", &json!({}))).await;
+        let message = told(&bench, "younger", "VariableTaken", "litellm/a").await;
+        assert!(message.contains(&format!("ConjurPush {}/older", bench.namespace)), "{message}");
+        filled(&bench, "litellm/c", &others[1]).await;
+        filled(&bench, "litellm/a", &values[0]).await;
+        stays(&bench, "younger", "litellm/a", &values[0]).await;
+        delete(&bench, "older").await;
+        filled(&bench, "litellm/a", &others[0]).await;
+        let p = pushed(&bench, "younger").await;
+        assert_eq!(variables(&p), ["litellm/a true 1", "litellm/c true 1"]);
+    });
+}
+
+/// Objects are as old as the second that they were made in.
+async fn later() {
+    let now = jiff::Timestamp::now().as_second();
+    wait_for("the next second", SOON, || async { (jiff::Timestamp::now().as_second() > now).then_some(()) })
+        .await
+        .unwrap();
+}
+
+#[test]
+fn the_older_wins_also_where_the_younger_came_first() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let values = secret(&bench, "keys", &["a"]).await;
+        let others = secret(&bench, "others", &["a"]).await;
+        put(&bench, &push("older", "keys", &json!({ "suspend": true }))).await;
+        later().await;
+        // One that may not push keeps nobody out.
+        put(&bench, &push("younger", "others", &json!({}))).await;
+        pushed(&bench, "younger").await;
+        filled(&bench, "litellm/a", &others[0]).await;
+        put(&bench, &push("older", "keys", &json!({}))).await;
+        pushed(&bench, "older").await;
+        filled(&bench, "litellm/a", &values[0]).await;
+        told(&bench, "younger", "VariableTaken", "litellm/a").await;
+        assert_eq!(annotation(&bench, "litellm/a", OWNER), Some(owner(&bench, "older").await));
+        stays(&bench, "younger", "litellm/a", &values[0]).await;
+        stays(&bench, "older", "litellm/a", &values[0]).await;
+    });
+}
+
+#[test]
+fn who_cannot_push_a_variable_keeps_nobody_out_of_it() {
+    test(|bench| async move {
+        owned(&bench).await;
+        for (name, more) in [
+            ("no-secret", json!({})),
+            ("no-connection", json!({ "connectionRef": { "name": "missing" } })),
+            ("no-branch", json!({ "prefix": "litellm/", "createVariables": { "branch": "elsewhere" } })),
+        ] {
+            put(&bench, &push(name, "missing", &more)).await;
+        }
+        told(&bench, "no-secret", "SourceNotFound", "missing").await;
+        told(&bench, "no-connection", "ConnectionNotFound", "missing").await;
+        later().await;
+        let values = secret(&bench, "keys", &["a"]).await;
+        put(&bench, &push("p", "keys", &json!({}))).await;
+        pushed(&bench, "p").await;
+        filled(&bench, "litellm/a", &values[0]).await;
+    });
+}
+
+#[test]
+fn across_namespaces_the_message_names_no_object() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let other = Bench { namespace: format!("{}-tenant", bench.namespace), ..bench.clone() };
+        let meta =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.namespace } });
+        let namespaces = Api::<Namespace>::all(bench.client.clone());
+        namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+        other.connect("host/ops").await;
+        let values = secret(&other, "keys", &["a"]).await;
+        put(&other, &push("hidden-name", "keys", &json!({}))).await;
+        pushed(&other, "hidden-name").await;
+        later().await;
+        let own = secret(&bench, "keys", &["a"]).await;
+        put(&bench, &push("p", "keys", &json!({}))).await;
+        let message = told(&bench, "p", "VariableTaken", "litellm/a").await;
+        assert!(!message.contains("hidden-name") && !message.contains("tenant"), "{message}");
+        stays(&bench, "p", "litellm/a", &values[0]).await;
+        put(&bench, &push("p", "keys", &json!({ "conflictPolicy": "Adopt" }))).await;
+        told(&bench, "p", "VariableTaken", "litellm/a").await;
+        stays(&bench, "p", "litellm/a", &values[0]).await;
+        namespaces.delete(&other.namespace, &Default::default()).await.unwrap();
+        gone(&other, "hidden-name").await;
+        // It holds a value that the object which is gone pushed: with Adopt it is taken over.
+        filled(&bench, "litellm/a", &own[0]).await;
+        pushed(&bench, "p").await;
+    });
+}
+
+#[test]
+fn an_annotation_whose_object_is_gone_is_nobodys() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let cluster = cluster(&bench).await;
+        let gone = format!("{cluster}/{}/ConjurPush/gone", bench.namespace);
+        declared(&bench, "empty", &[(OWNER, &gone), (CREATED, "true")]).await;
+        declared(&bench, "full", &[(OWNER, &gone), (CREATED, "true")]).await;
+        let full = bench.set("litellm/full");
+        let values = secret(&bench, "keys", &["empty", "full"]).await;
+        put(&bench, &push("p", "keys", &json!({}))).await;
+        told(&bench, "p", "ForeignVariable", "litellm/full").await;
+        filled(&bench, "litellm/empty", &values[0]).await;
+        stays(&bench, "p", "litellm/full", &full).await;
+    });
+}
+
+#[test]
+fn an_object_of_the_same_name_finds_its_variables_again() {
+    test(|bench| async move {
+        owned(&bench).await;
+        secret(&bench, "keys", &["a"]).await;
+        put(&bench, &push("p", "keys", &json!({}))).await;
+        pushed(&bench, "p").await;
+        delete(&bench, "p").await;
+        let values = secret(&bench, "keys", &["a"]).await;
+        put(&bench, &push("p", "keys", &json!({ "deletionPolicy": "Delete" }))).await;
+        let p = pushed(&bench, "p").await;
+        filled(&bench, "litellm/a", &values[0]).await;
+        assert_eq!(variables(&p), ["litellm/a true 2"]);
+        delete(&bench, "p").await;
+        assert!(!bench.conjur.exists("variable", "litellm/a"));
+    });
+}
+
+#[test]
+fn a_cluster_that_was_restored_takes_its_variables_over_by_the_former_uid() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let former = "aaaaaaaa-2222-3333-4444-555555555555";
+        let was = format!("{former}/{}/ConjurPush/p", bench.namespace);
+        declared(&bench, "a", &[(OWNER, &was), (CREATED, "true")]).await;
+        let before = bench.set("litellm/a");
+        let values = secret(&bench, "keys", &["a"]).await;
+        put(&bench, &push("p", "keys", &json!({ "deletionPolicy": "Delete" }))).await;
+        told(&bench, "p", "ForeignVariable", "litellm/a").await;
+        stays(&bench, "p", "litellm/a", &before).await;
+        let annotations =
+            json!({ "metadata": { "annotations": { "conjur-operator.io/adopt-cluster": former } } });
+        change(&bench, "p", annotations).await;
+        let p = pushed(&bench, "p").await;
+        filled(&bench, "litellm/a", &values[0]).await;
+        assert_eq!(annotation(&bench, "litellm/a", OWNER), Some(owner(&bench, "p").await));
+        assert_eq!(variables(&p), ["litellm/a true 2"]);
+        delete(&bench, "p").await;
+        assert!(!bench.conjur.exists("variable", "litellm/a"));
+    });
+}
+
+#[test]
+fn through_a_shared_connection_only_what_has_no_owner_or_names_the_object_is_adopted() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let key = bench.conjur.api_key_of("host/ops").unwrap();
+        bench.keep_secret(key);
+        let login = json!({ "namespace": bench.namespace, "name": "conjur-login", "key": "api-key" });
+        let auth = json!({ "apiKey": { "login": "host/ops", "apiKeySecretRef": login } });
+        let access = json!([{ "namespaces": { "names": [bench.namespace] }, "write": ["litellm/**"], "branches": ["litellm"] }]);
+        let name = shared(&bench, &auth, &access).await;
+        let other = "11111111-2222-3333-4444-555555555555/team/ConjurPush/keys";
+        declared(&bench, "owned", &[(OWNER, other)]).await;
+        declared(&bench, "unowned", &[]).await;
+        let standing = bench.set("litellm/owned");
+        bench.set("litellm/unowned");
+        let values = secret(&bench, "keys", &["owned", "unowned"]).await;
+        let more = json!({
+            "connectionRef": { "name": name, "kind": "ClusterConjurConnection" }, "conflictPolicy": "Adopt",
+        });
+        put(&bench, &push("p", "keys", &more)).await;
+        let me = owner(&bench, "p").await;
+        let message = told(&bench, "p", "ForeignVariable", "litellm/owned").await;
+        assert!(message.contains(&format!("conjur-operator.io/adopt: {me}")), "{message}");
+        filled(&bench, "litellm/unowned", &values[1]).await;
+        stays(&bench, "p", "litellm/owned", &standing).await;
+        let document =
+            format!("- !variable {{id: litellm/owned, annotations: {{conjur-operator.io/adopt: {me}}}}}\n");
+        change_policy(&bench, &document).await;
+        synced(&bench, "p", "adopt").await;
+        pushed(&bench, "p").await;
+        filled(&bench, "litellm/owned", &values[0]).await;
+        assert_eq!(annotation(&bench, "litellm/owned", OWNER), Some(me));
+        end(&bench, &name).await;
+    });
+}
+
+#[test]
+fn if_not_exists_leaves_every_value_and_counts_it() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let other = "11111111-2222-3333-4444-555555555555/team/ConjurPush/keys";
+        declared(&bench, "empty", &[]).await;
+        declared(&bench, "filled", &[]).await;
+        declared(&bench, "owned", &[(OWNER, other)]).await;
+        let (first, second) = (bench.set("litellm/filled"), bench.set("litellm/owned"));
+        let values = secret(&bench, "keys", &["empty", "filled", "missing", "owned"]).await;
+        put(&bench, &push("p", "keys", &json!({ "updatePolicy": "IfNotExists" }))).await;
+        let p: ConjurPush = pushed(&bench, "p").await;
+        assert_eq!((status(&p).skipped, status(&p).variable_count), (Some(2), Some(2)));
+        filled(&bench, "litellm/empty", &values[0]).await;
+        filled(&bench, "litellm/missing", &values[2]).await;
+        stays(&bench, "p", "litellm/filled", &first).await;
+        stays(&bench, "p", "litellm/owned", &second).await;
+        // What it filled itself holds a value from then on.
+        let sent = sent(&bench);
+        secret(&bench, "keys", &["empty", "filled", "missing", "owned"]).await;
+        eventually("the new version is seen", || true).await;
+        stays(&bench, "p", "litellm/empty", &values[0]).await;
+        assert_eq!(self::sent(&bench), sent);
+    });
+}
