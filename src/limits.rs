@@ -176,6 +176,8 @@ pub const PUSH_DEADLINE: Duration = Duration::from_secs(900);
 pub const VARIABLES_PAUSE: Duration = Duration::from_secs(1);
 /// One document that makes or changes variables: its nodes, about.
 pub const VARIABLES_NODES: usize = 200_000;
+/// One document that makes or changes variables of several objects: its bytes, with each sign escaped.
+pub const VARIABLES_BYTES: usize = 8 * MIB;
 /// How often a load of variables is sent that another load of the branch is in the way of.
 pub const VARIABLES_TRIES: u32 = 5;
 /// A policy's own document that stays in memory while nothing is done with it; a longer one is read when it is needed.

@@ -23,7 +23,7 @@ mod variables;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Api, Resource, core::DeserializeGuard, runtime::watcher::Event};
+use kube::{Api, core::DeserializeGuard, runtime::watcher::Event};
 
 use self::seen::ObservedPush;
 use super::{Context, dependencies::Dependent, handle::Listed};
@@ -74,11 +74,8 @@ impl Reconcile for ConjurPush {
         status: &mut ConjurPushStatus,
         ctx: &Context,
     ) -> Result<Outcome, ReconcileError> {
-        if self.meta().deletion_timestamp.is_some() {
-            claims::give_up(&Key::of(self), ctx);
-            if remove::is_due(self) {
-                return Box::pin(remove::reconcile(self, status, ctx)).await;
-            }
+        if remove::is_due(self) {
+            return Box::pin(remove::reconcile(self, status, ctx)).await;
         }
         if !remove::ensure_finalizer(self, ctx).await? {
             return Ok(Outcome::NotDue(None));

@@ -20,14 +20,14 @@ use super::branch_locks::Loader;
 use crate::{
     conjur::PolicyBranch,
     controllers::{Context, connection::pool::ReadyConnection},
-    limits::{VARIABLES_NODES, VARIABLES_PAUSE},
+    limits::{VARIABLES_BYTES, VARIABLES_NODES, VARIABLES_PAUSE},
     plan::{
         Failure,
         push::{decide::ShownVariable, documents::VariablesWish},
     },
 };
 
-pub use self::look::{shown, shown_in};
+pub use self::look::{each, shown, shown_in};
 
 /// What is to be done with variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum Statement {
 ///
 /// # Errors
 /// Why not.
-pub type MayLoad = fn(&Loader, &Context) -> Result<(), Failure>;
+pub type MayLoad = fn(&Loader, Statement, &Context) -> Result<(), Failure>;
 
 /// What an object asks for.
 pub struct VariablesAsked<'a> {
@@ -127,16 +127,18 @@ impl VariableLoads {
         let Some(line) = lines.get_mut(loader) else { return Vec::new() };
         line.waiting.retain(|waiting| !waiting.answer.is_closed());
         let Some(first) = line.waiting.pop_front() else { return Vec::new() };
-        let (statement, alone, mut nodes) = (first.statement, first.alone, first.wish.nodes());
+        let (statement, alone) = (first.statement, first.alone);
+        let (mut nodes, mut bytes) = (first.wish.nodes(), first.wish.bytes());
         let mut batch = vec![first];
         if alone {
             return batch;
         }
         let mut left = VecDeque::new();
         for waiting in line.waiting.drain(..) {
-            let more = waiting.wish.nodes();
-            if waiting.statement == statement && !waiting.alone && nodes + more <= VARIABLES_NODES {
-                nodes += more;
+            let more = (waiting.wish.nodes(), waiting.wish.bytes());
+            let fits = nodes + more.0 <= VARIABLES_NODES && bytes + more.1 <= VARIABLES_BYTES;
+            if waiting.statement == statement && !waiting.alone && fits {
+                (nodes, bytes) = (nodes + more.0, bytes + more.1);
                 batch.push(waiting);
             } else {
                 left.push_back(waiting);

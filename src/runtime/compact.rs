@@ -8,15 +8,18 @@ use kube::core::error_boundary::InvalidObject;
 
 use crate::{
     api::{
-        ALLOW_DELETIONS_ANNOTATION, FINALIZER, GROUP, MANAGED_BY_LABEL, ROTATE_KEYS_ANNOTATION,
-        SYNC_NOW_ANNOTATION,
+        ADOPT_CLUSTER_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, FINALIZER, GROUP, MANAGED_BY_LABEL,
+        PUSH_FINALIZER, ROTATE_KEYS_ANNOTATION, SYNC_NOW_ANNOTATION,
     },
     limits::{FOREIGN_META_BYTES, OWN_ANNOTATION_BYTES, OWN_META_BYTES},
     plan::hash,
 };
 
 /// The annotations on the operator's objects that are read.
-pub const READ: [&str; 3] = [SYNC_NOW_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, ROTATE_KEYS_ANNOTATION];
+pub const READ: [&str; 4] =
+    [SYNC_NOW_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, ROTATE_KEYS_ANNOTATION, ADOPT_CLUSTER_ANNOTATION];
+/// The operator's own finalizers.
+const FINALIZERS: [&str; 2] = [FINALIZER, PUSH_FINALIZER];
 /// Stands among the annotations of a Secret in the store of which something was left out that a write has to keep.
 const NOT_WHOLE: &str = "not whole";
 /// Stands among the annotations of an object in the store of whose spec only the head is kept, with the length of the whole
@@ -31,7 +34,7 @@ pub fn own(meta: &mut ObjectMeta) {
     meta.labels = None;
     meta.owner_references = None;
     if let Some(finalizers) = &mut meta.finalizers {
-        finalizers.retain(|finalizer| finalizer == FINALIZER);
+        finalizers.retain(|finalizer| FINALIZERS.contains(&finalizer.as_str()));
         finalizers.shrink_to_fit();
     }
     let all = meta.annotations.take().unwrap_or_default();
@@ -145,14 +148,14 @@ mod tests {
                 "kubectl.kubernetes.io/last-applied-configuration": huge, (SYNC_NOW_ANNOTATION): "now",
                 (ROTATE_KEYS_ANNOTATION): huge, "conjur-operator.io/other": huge, "document left out": "forged",
             },
-            "finalizers": ["x/y", FINALIZER],
+            "finalizers": ["x/y", FINALIZER, PUSH_FINALIZER],
             "managedFields": [{ "manager": "m" }],
         }));
         own(&mut object);
         let annotations = object.annotations.clone().unwrap();
         assert_eq!(annotations.keys().collect::<Vec<_>>(), [ROTATE_KEYS_ANNOTATION, SYNC_NOW_ANNOTATION]);
         assert_eq!(annotations[SYNC_NOW_ANNOTATION], "now");
-        assert_eq!(object.finalizers.as_deref(), Some(&[FINALIZER.to_owned()][..]));
+        assert_eq!(object.finalizers.as_deref().unwrap(), [FINALIZER, PUSH_FINALIZER]);
         assert!(size(&object) < 1_000, "{}", size(&object));
         assert_ne!(bounded("a".repeat(10_000)), bounded("b".repeat(10_000)));
     }

@@ -43,8 +43,12 @@ impl Selection {
             listing.insert(name.to_owned(), version);
         }
         if is_match {
-            let room = self.matches.len() <= SELECTED_SECRETS || self.matches.contains_key(name);
-            return room && self.matches.insert(name.to_owned(), version) != Some(version);
+            if self.matches.len() > SELECTED_SECRETS && !self.matches.contains_key(name) {
+                // What has no place here is there all the same: what is selected has to be asked for again.
+                self.listed = false;
+                return true;
+            }
+            return self.matches.insert(name.to_owned(), version) != Some(version);
         }
         self.take_out(name, version)
     }
@@ -132,7 +136,8 @@ impl Selections {
             if selection.matches != listing || !selection.listed {
                 changed.push(object.clone());
             }
-            (selection.matches, selection.listed) = (listing, true);
+            let is_whole = listing.len() <= SELECTED_SECRETS;
+            (selection.matches, selection.listed) = (listing, is_whole);
             selection.gone.clear();
         }
         changed

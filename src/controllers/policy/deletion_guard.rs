@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{dry_run::Planned, run::Run};
 use crate::{
-    api::{ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, OWNER_ANNOTATION, policy::LoadMode},
+    api::{ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, OWNER_ANNOTATION, Reason, policy::LoadMode},
     conjur::{self, Error, Listing, Ownership, RoleId},
     effect::evidence,
     plan::{
@@ -17,6 +17,7 @@ use crate::{
             cascade,
             change_set::{ChangeSet, Deletions, Losses, NamedObject, is_allowed},
             removal::Hangs,
+            statements::path_in,
         },
         record_owner::RecordOwner,
     },
@@ -44,13 +45,32 @@ impl Run<'_> {
         }
         let (difference, deletions) = self.deletions(self.plan().await?).await?;
         if self.deletions_are_allowed() && deletions.may_be_allowed() {
-            return Ok(());
+            return if deletions.are_seen() { Ok(()) } else { self.refuse_what_others_push() };
         }
         let Some(refusal) = self.refusal(&deletions) else { return Ok(()) };
         if let Some(difference) = difference {
             status.plan = Some(difference.to_status());
         }
         Err(refusal)
+    }
+
+    /// Where no one tells what a Replace would delete, refuses what is known here to be in the branch.
+    fn refuse_what_others_push(&self) -> Result<(), Failure> {
+        let (branch, server) = (self.seen.branch.as_str(), &self.seen.server);
+        for push in self.ctx.kinds.pushes.store.state() {
+            let Ok(other) = &push.0 else { continue };
+            let status = other.status.clone().unwrap_or_default();
+            let is_here = status.applied.as_ref().is_some_and(|applied| applied.server == *server);
+            let mut made = status.variables.iter().flatten().filter(|variable| variable.created);
+            if is_here && made.any(|variable| path_in(&variable.id, branch).is_some()) {
+                let message = format!(
+                    "to Replace branch {branch} by this document would delete variables that ConjurPushes keep in it, which nothing \
+                     permits. Use mode Update, or let those objects use a branch below {branch}"
+                );
+                return Err(Failure::stalled(Reason::DeletionsNotAllowed, message));
+            }
+        }
+        Ok(())
     }
 
     /// Why a Replace with these deletions needs the annotation; none where it doesn't.

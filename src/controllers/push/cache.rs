@@ -3,10 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use crate::{plan::push::claims::PushClaims, runtime::Key};
+use crate::{
+    plan::{Failure, push::claims::PushClaims},
+    runtime::Key,
+};
 
 /// HMAC of a value, half of it: enough to tell two values of one variable apart.
 pub type ValueMark = [u8; 16];
@@ -31,6 +34,8 @@ struct Noted {
     pushed: HashMap<String, ValueMark>,
     /// What was last told of Secrets that are left out.
     skipped: Vec<String>,
+    /// Why statements of it were refused, when, and what was asked for then.
+    refused: Option<(String, Failure, Instant)>,
 }
 
 impl PushNotes {
@@ -92,6 +97,20 @@ impl PushNotes {
             noted.skipped = told;
             news
         })
+    }
+
+    /// Why statements of an object were refused when it asked for the same, and how long ago.
+    pub fn refused(&self, key: &Key, uid: &str, asked_for: &str) -> Option<(Failure, Duration)> {
+        self.change(key, uid, |noted| {
+            let (of, failure, at) = noted.refused.as_ref()?;
+            (of == asked_for).then(|| (failure.clone(), at.elapsed()))
+        })
+    }
+
+    /// Statements of an object were refused, or not any more.
+    pub fn note_refused(&self, key: &Key, uid: &str, refused: Option<(String, Failure)>) {
+        let refused = refused.map(|(of, failure)| (of, failure, Instant::now()));
+        self.change(key, uid, |noted| noted.refused = refused);
     }
 
     /// An object is gone.

@@ -2,7 +2,10 @@
 
 use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
 
-use super::seen::{ObservedPush, age, server_of};
+use super::{
+    remove::is_due,
+    seen::{ObservedPush, age, server_of},
+};
 use crate::{
     api::{ConjurPush, ConjurPushStatus, Reason},
     controllers::{Context, connection::access},
@@ -15,13 +18,18 @@ pub fn shown(event: &Event<DeserializeGuard<ConjurPush>>, ctx: &Context) {
     let (Event::InitApply(guard) | Event::Apply(guard) | Event::Delete(guard)) = event else { return };
     let key = Key::of(guard);
     let Ok(object) = &guard.0 else { return };
-    if matches!(event, Event::Delete(_)) || object.meta().deletion_timestamp.is_some() {
+    if matches!(event, Event::Delete(_)) || has_given_up(object) {
         return give_up(&key, ctx);
     }
     let is_new = ctx.push_notes.claims(|claims| !claims.has(&key));
     if let Some(status) = object.status.as_ref().filter(|_| is_new) {
         keep_pushed(object, status, ctx);
     }
+}
+
+/// Whether an object is being deleted and removes nothing from Conjur, or not any more.
+pub fn has_given_up(object: &ConjurPush) -> bool {
+    object.meta().deletion_timestamp.is_some() && !is_due(object)
 }
 
 /// An object keeps what it pushed, and claims nothing else.

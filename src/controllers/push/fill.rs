@@ -38,20 +38,15 @@ impl Push<'_> {
     pub async fn fill(
         &mut self,
         values: &Values,
+        which: impl Fn(&str) -> bool,
         status: &mut ConjurPushStatus,
     ) -> Result<BTreeMap<String, PushedVariable>, Failure> {
-        let overwritten: Vec<&str> = self
-            .steps
-            .iter()
-            .filter(|(_, step)| matches!(step, PushStep::Fill { overwritten: true, .. }))
-            .map(|(id, _)| id.as_str())
-            .collect();
-        let what = "another writer changed these variables, and they are written again";
-        self.tell_of(EventType::Warning, Reason::VariableOverwritten, what, &overwritten);
         let mut due: Vec<&String> = self
             .steps
             .iter()
-            .filter(|(id, step)| matches!(step, PushStep::Fill { .. }) && values.by_id.contains_key(*id))
+            .filter(|(id, step)| {
+                matches!(step, PushStep::Fill { .. }) && values.by_id.contains_key(*id) && which(id)
+            })
             .map(|(id, _)| id)
             .collect();
         let mut done = BTreeMap::new();
@@ -69,7 +64,17 @@ impl Push<'_> {
                 sends.push(send(self.through, id, value));
             }
         }
-        let answers: Vec<_> = stream::iter(sends).buffer_unordered(PUSHES_AT_ONCE).collect().await;
+        let mut sends = stream::iter(sends).buffer_unordered(PUSHES_AT_ONCE);
+        let mut answers = Vec::new();
+        while let Some((id, answer)) = sends.next().await {
+            let is_lost = answer.as_ref().is_err_and(Error::is_connection);
+            answers.push((id, answer));
+            if is_lost {
+                // The others would fail the same way, one after the other.
+                break;
+            }
+        }
+        drop(sends);
         let mut problems = Vec::new();
         for (id, answer) in answers {
             match answer {
@@ -84,6 +89,11 @@ impl Push<'_> {
             }
         }
         self.problems.extend(problems);
+        let overwritten =
+            |id: &&String| matches!(self.steps.get(*id), Some(PushStep::Fill { overwritten: true, .. }));
+        let overwritten: Vec<&str> = done.keys().filter(overwritten).map(String::as_str).collect();
+        let what = "another writer changed these variables, and they were written again";
+        self.tell_of(EventType::Warning, Reason::VariableOverwritten, what, &overwritten);
         Ok(done)
     }
 
@@ -97,7 +107,10 @@ impl Push<'_> {
 
     /// An id stands in the status before its first value goes out: whatever is lost afterwards, what stands there is the object's.
     async fn announce(&self, due: &[&String], status: &mut ConjurPushStatus) -> Result<(), Failure> {
-        let stands = |id: &String| status.variables.iter().flatten().any(|variable| variable.id == *id);
+        let stands = |id: &String| {
+            let mut all = status.variables.iter().flatten();
+            all.any(|variable| variable.id == *id && variable.made.is_some())
+        };
         let me = self.seen.me.to_string();
         let new: Vec<PushedVariable> = due
             .iter()
@@ -113,12 +126,26 @@ impl Push<'_> {
                 }
             })
             .collect();
+        self.announce_variables(new, status).await
+    }
+
+    /// Writes variables into the status, before anything is done with them.
+    pub async fn announce_variables(
+        &self,
+        new: Vec<PushedVariable>,
+        status: &mut ConjurPushStatus,
+    ) -> Result<(), Failure> {
         if new.is_empty() {
             return Ok(());
         }
         let server = self.server.clone();
         let edit = |status: &mut ConjurPushStatus| {
+            if status.applied.as_ref().is_some_and(|applied| applied.server != server) {
+                // Of another server, and left there.
+                (status.variables, status.applied) = (None, None);
+            }
             let all = status.variables.get_or_insert_with(Vec::new);
+            all.retain(|variable| new.iter().all(|new| new.id != variable.id));
             all.extend(new.iter().cloned());
             all.sort_by(|a, b| a.id.cmp(&b.id));
             status.variable_count = i32::try_from(all.len()).ok();

@@ -1,6 +1,8 @@
 //! What a ConjurPush made is removed from Conjur where its spec says so: with the object, by a finalizer, and with the key, Secret or
 //! label that it came from. Only what carries both annotations of the object goes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kube::{Resource, ResourceExt, runtime::events::EventType};
 
 use super::{
@@ -14,7 +16,7 @@ use crate::{
         Context,
         connection::removal::{NoWay, connect},
     },
-    effect::variables::{ShownVariables, Statement, shown},
+    effect::variables::{ShownVariables, Statement, each, shown},
     limits::REFUSED_AGAIN,
     plan::{Failure, LOOK_AGAIN, policy::statements::path_in, push::documents::VariablesWish},
     runtime::{Key, Object, Outcome, ReconcileError},
@@ -36,7 +38,9 @@ pub async fn ensure_finalizer(object: &ConjurPush, ctx: &Context) -> Result<bool
     if there && !wanted {
         set_finalizer(object, false, ctx).await?;
     }
-    if wanted && !there && !deleting && object.spec.suspend != Some(true) {
+    let made = object.status.iter().flat_map(|status| status.variables.iter().flatten()).any(|v| v.created);
+    // A suspended object that made nothing has nothing to be removed.
+    if wanted && !there && !deleting && (made || object.spec.suspend != Some(true)) {
         return set_finalizer(object, true, ctx).await;
     }
     Ok(!deleting)
@@ -94,7 +98,10 @@ async fn remove_all(
     let made: Vec<PushedVariable> =
         status.variables.iter().flatten().filter(|variable| variable.created).cloned().collect();
     let applied = status.applied.clone().unwrap_or_default();
-    let Some(branch) = applied.branch.filter(|_| !made.is_empty()) else { return Ok(true) };
+    if made.is_empty() {
+        return Ok(true);
+    }
+    let branches: Vec<&str> = applied.branch.as_deref().into_iter().collect();
     let key = Key::of(object);
     let tell = |note: &str| {
         ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Delete", note);
@@ -102,7 +109,7 @@ async fn remove_all(
     let stays = |why: &str| {
         format!("{why}; {} variables that ConjurPush {} made stay in Conjur", made.len(), key.name)
     };
-    let (named, through) = match connect(&object.spec.connection_ref, &[&branch], &key, ctx) {
+    let (named, through) = match connect(&object.spec.connection_ref, &branches, &key, ctx) {
         Ok(Some(connected)) => connected,
         Ok(None) => return Ok(false),
         Err(NoWay::Ever(message)) => {
@@ -119,7 +126,7 @@ async fn remove_all(
     let seen = seen::of_departing(object, named, ctx).await?;
     let Ok(named) = &seen.named else { return Ok(false) };
     let push = Push::new(&seen, named, &through, server, ctx);
-    push.remove(&made, &branch).await?;
+    push.remove(&made, applied.branch.as_deref()).await?;
     Ok(true)
 }
 
@@ -140,19 +147,15 @@ impl Push<'_> {
         if orphans.is_empty() {
             return Ok(());
         }
+        if sources.is_selected && sources.secrets.is_empty() {
+            // Never all at once: who took the last label off may have meant something else.
+            return Ok(());
+        }
         if self.seen.object.spec.deletes() {
-            if sources.is_selected && sources.secrets.is_empty() {
-                // Never all at once: who took the last label off may have meant something else.
-                return Ok(());
-            }
             let made: Vec<PushedVariable> = orphans.into_iter().filter(|variable| variable.created).collect();
-            let branch = self.known_branch(status);
-            if let Some(branch) = branch.filter(|_| !made.is_empty())
-                && let Err(failure) = self.remove(&made, &branch).await
-            {
-                // Where they are must not be forgotten before they are gone.
-                status.applied.get_or_insert_default().branch = Some(branch);
-                return Err(failure);
+            let branch = status.applied.as_ref().and_then(|applied| applied.branch.clone());
+            if !made.is_empty() {
+                self.remove(&made, branch.as_deref()).await?;
             }
         }
         if let Some(all) = &mut status.variables {
@@ -161,39 +164,54 @@ impl Push<'_> {
         Ok(())
     }
 
-    /// The branch that the variables were made in.
-    fn known_branch(&self, status: &ConjurPushStatus) -> Option<String> {
-        let before = self.seen.object.status.as_ref().and_then(|status| status.applied.as_ref());
-        let now = status.applied.as_ref();
-        before.or(now).and_then(|applied| applied.branch.clone())
-    }
-
-    /// Removes variables from a branch: those of them that carry both annotations of the object.
-    async fn remove(&self, made: &[PushedVariable], branch: &str) -> Result<(), Failure> {
+    /// Removes variables: those of them that carry both annotations of the object. `branch`: where they were made, as far as that
+    /// is known; of what does not lie below it Conjur tells.
+    async fn remove(&self, made: &[PushedVariable], branch: Option<&str>) -> Result<(), Failure> {
         let ids: Vec<String> = made.iter().map(|variable| variable.id.clone()).collect();
         let standing = shown(&ids, self.through, self.ctx).await?;
-        let goes = |id: &&String| path_in(id, branch).is_some() && self.is_made_by_me(&standing, id);
-        let goes: Vec<String> = ids.iter().filter(goes).cloned().collect();
-        let stays: Vec<&str> = ids
-            .iter()
-            .filter(|id| standing.contains_key(*id) && !goes.contains(id))
-            .map(String::as_str)
-            .collect();
+        let (goes, mut stays): (Vec<String>, Vec<String>) = ids
+            .into_iter()
+            .filter(|id| standing.contains_key(id))
+            .partition(|id| self.is_made_by_me(&standing, id));
+        let below = |id: &str| branch.filter(|branch| path_in(id, branch).is_some()).map(str::to_owned);
+        let elsewhere: Vec<String> = goes.iter().filter(|id| below(id).is_none()).cloned().collect();
+        let elsewhere = each(&elsewhere, self.through, self.ctx).await?;
+        let mut by_branch: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for id in goes {
+            let its = || elsewhere.get(&id)?.branch.clone().filter(|branch| path_in(&id, branch).is_some());
+            match below(&id).or_else(its) {
+                Some(branch) => by_branch.entry(branch).or_default().push(id),
+                None => stays.push(id),
+            }
+        }
+        let stays: Vec<&str> = stays.iter().map(String::as_str).collect();
         let what = "these variables no longer say that this object made them, and stay in Conjur";
         self.tell_of(EventType::Warning, Reason::LeftInConjur, what, &stays);
-        if goes.is_empty() {
-            return Ok(());
+        let mut failed = None;
+        for (branch, ids) in by_branch {
+            failed = self.remove_from(&branch, ids, &standing).await.err().or(failed);
         }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn remove_from(
+        &self,
+        branch: &str,
+        ids: Vec<String>,
+        standing: &ShownVariables,
+    ) -> Result<(), Failure> {
+        let goes = ids.clone();
+        let goes: Vec<&str> = goes.iter().map(String::as_str).collect();
         let wish = VariablesWish {
             owner: self.seen.me.clone(),
-            ids: goes.clone(),
-            annotations: Default::default(),
+            owners: self.owners(&ids, standing),
+            ids,
+            annotations: BTreeMap::new(),
             permit: Vec::new(),
             deny: Vec::new(),
-            adopted: Default::default(),
+            adopted: BTreeSet::new(),
         };
         self.load(branch, Statement::Remove, wish).await?;
-        let goes: Vec<&str> = goes.iter().map(String::as_str).collect();
         self.tell_of(EventType::Normal, Reason::Removed, "these variables were removed from Conjur", &goes);
         Ok(())
     }

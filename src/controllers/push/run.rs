@@ -18,12 +18,12 @@ use crate::{
         ConjurPushStatus, Reason,
         push::{PushedVariable, PushedVersion},
     },
-    conjur::{Freshness, Lane},
+    conjur::{Error, Freshness, Lane},
     controllers::{
         Context,
         connection::{access::BoundConnection, pool::ReadyConnection},
     },
-    effect::variables::{ShownVariables, shown, shown_in},
+    effect::variables::{ShownVariables, each, shown, shown_in},
     plan::{
         Class, Failure,
         connection::access::Verb,
@@ -64,6 +64,8 @@ pub struct Push<'a> {
     pub is_assumed: bool,
     /// Those that were missing, and were made just now as the spec says.
     pub made: BTreeSet<String>,
+    /// The numbers of Secrets of which a value is not in Conjur.
+    pub not_pushed: BTreeSet<usize>,
     /// What the status said of each variable when this began.
     pub known: HashMap<String, PushedVariable>,
 }
@@ -129,6 +131,7 @@ impl<'a> Push<'a> {
             shown: ShownVariables::new(),
             steps: BTreeMap::new(),
             made: BTreeSet::new(),
+            not_pushed: BTreeSet::new(),
             is_assumed: false,
             known: HashMap::new(),
         }
@@ -168,11 +171,16 @@ impl Push<'_> {
             if lane == Lane::Foreground && ids.len() <= SHOWN_ALONE { LONGEST_WAIT } else { Duration::MAX };
         let asked = Instant::now();
         let began = match tokio::time::timeout(wait, list).await {
-            Ok(list) => {
-                let list = list.map_err(|error| self.ctx.clients.failure(self.through, error))?;
+            Ok(Ok(list)) => {
                 self.shown.extend(shown_in(&list, ids.iter()));
                 list.began()
             }
+            // The list is too large to be kept, for whatever others put there.
+            Ok(Err(Error::TooLarge { .. })) => {
+                self.shown.extend(each(ids, self.through, self.ctx).await?);
+                return Ok(asked);
+            }
+            Ok(Err(error)) => return Err(self.ctx.clients.failure(self.through, error)),
             Err(_) => {
                 self.shown.extend(shown(ids, self.through, self.ctx).await?);
                 return Ok(asked);
@@ -188,7 +196,7 @@ impl Push<'_> {
     }
 
     fn decide(&self, id: &str, changed: bool, terms: &PushTerms) -> PushStep {
-        let now = |owner: &RecordOwner| self.seen.owner_now(owner, self.ctx);
+        let now = |owner: &RecordOwner| self.seen.owner_now(owner, id, self.ctx);
         decide(self.shown.get(id), self.known.get(id), changed, terms, now)
     }
 
@@ -216,10 +224,28 @@ impl Push<'_> {
             self.steps.insert(id.clone(), step);
         }
         self.seen.wait_for(taken.iter().map(String::as_str), self.ctx);
+        let mut filled = BTreeMap::new();
+        if self.steps.values().any(|step| matches!(step, PushStep::Make { .. })) {
+            // What is there does not wait for the branch's turn.
+            let at_once = |id: &String, step: &PushStep| {
+                matches!(step, PushStep::Fill { takes_over: false, .. }) && !self.is_bare(id)
+            };
+            let at_once = self.steps.iter().filter(|(id, step)| at_once(id, step)).map(|(id, _)| id.clone());
+            let at_once: BTreeSet<String> = at_once.collect();
+            filled = self.fill(&values, |id| at_once.contains(id), status).await?;
+            self.record(&values, &filled, &taken, status);
+            at_once.iter().for_each(|id| _ = self.steps.remove(id));
+        }
         self.make_missing(&terms, status).await?;
         self.change_what_differs(status).await?;
-        let filled = self.fill(&values, status).await?;
-        self.record(&values, &filled, status);
+        filled.extend(self.fill(&values, |_| true, status).await?);
+        self.record(&values, &filled, &taken, status);
+        let is_done = |id: &String| {
+            filled.contains_key(id)
+                || matches!(self.steps.get(id), Some(PushStep::Settled(_) | PushStep::Leave { .. }))
+        };
+        let not_pushed = values.by_id.iter().filter(|(id, _)| !is_done(id)).map(|(_, value)| value.source);
+        self.not_pushed.extend(not_pushed);
         let removed = self.remove_unnamed(&values, sources, status).await;
         self.problems.extend(removed.err());
         self.finish(sources, status)
@@ -340,9 +366,11 @@ impl Push<'_> {
             Some(i32::try_from(status.variables.iter().flatten().count()).unwrap_or(i32::MAX));
         let passes = |problem: &Failure| matches!(problem.class, Class::Connection | Class::Transient);
         if !self.problems.iter().any(passes) {
-            status.sources = Some(sources.versions.clone());
             self.seen.handle_slot(true, self.ctx);
         }
+        // After a start only this tells which values Conjur has: a Secret of which one could not be pushed does not stand here.
+        let whole = sources.versions.iter().enumerate().filter(|(at, _)| !self.not_pushed.contains(at));
+        status.sources = Some(whole.map(|(_, version)| version.clone()).collect());
         let Some((failure, again)) = combine(std::mem::take(&mut self.problems)) else {
             self.seen.mark_inputs(status);
             let message = self.message(status);
@@ -400,6 +428,7 @@ impl Push<'_> {
         &self,
         values: &Values,
         filled: &BTreeMap<String, PushedVariable>,
+        taken: &[String],
         status: &mut ConjurPushStatus,
     ) {
         let standing = status.variables.take().unwrap_or_default();
@@ -420,6 +449,7 @@ impl Push<'_> {
                 _ => {}
             }
         }
+        all.retain(|id, _| !taken.contains(id));
         all.extend(filled.iter().map(|(id, variable)| (id.clone(), variable.clone())));
         if !filled.is_empty() {
             status.last_push_time = Some(Time(Timestamp::now()));
@@ -435,9 +465,10 @@ impl Push<'_> {
             .known
             .get(id)
             .is_some_and(|known| known.created && known.made.as_ref().is_none_or(|made| *made == shown.made));
+        let takes_over = matches!(self.steps.get(id), Some(PushStep::Fill { takes_over: true, .. }));
         PushedVariable {
             id: id.to_owned(),
-            created: was_created || shown.created && self.seen.is_own(shown),
+            created: !takes_over && (was_created || shown.created && self.seen.is_own(shown)),
             version: PushedVersion::Number(version),
             made: Some(shown.made.clone()),
         }
@@ -453,5 +484,6 @@ fn as_known(known: &PushedVariable, me: &str) -> ShownVariable {
         adopt: None,
         version: Some(version),
         made: known.made.clone().unwrap_or_default(),
+        branch: None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::user;
+use super::{claims::has_given_up, user};
 use crate::{
     api::{
         ADOPT_CLUSTER_ANNOTATION, ConjurPush, ConjurPushStatus, SYNC_NOW_ANNOTATION,
@@ -130,6 +130,7 @@ impl ObservedPush<'_> {
         let status = self.status();
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let (retrying, ready) = (is_true(conditions, RECONCILING), is_true(conditions, READY));
+        let changed = self.has_new_sources(&status, ctx) || self.is_pushed_out(&status, ctx);
         let observed = Observed {
             generation: self.object.metadata.generation,
             observed_generation: status.observed_generation,
@@ -139,13 +140,20 @@ impl ObservedPush<'_> {
             handled_inputs: status.observed_inputs.as_deref(),
             ready,
             retrying,
-            target: if self.has_new_sources(&status, ctx) { TargetSeen::Changed } else { TargetSeen::AsLeft },
+            target: if changed { TargetSeen::Changed } else { TargetSeen::AsLeft },
             handled_slot: ctx.push_notes.slot(&self.key, &self.uid),
             look_again: None,
             made_once: false,
             only_rollout: false,
         };
         due(&observed, self.slots, now)
+    }
+
+    /// Whether an older object claims a variable that this one has.
+    fn is_pushed_out(&self, status: &ConjurPushStatus, ctx: &Context) -> bool {
+        let Ok(named) = &self.named else { return false };
+        let server = server_of(named);
+        status.variables.iter().flatten().any(|variable| self.taken_by(&variable.id, &server, ctx).is_some())
     }
 
     /// Whether a Secret is another than the one that was pushed.
@@ -195,7 +203,7 @@ impl ObservedPush<'_> {
             is_tenant: named.facts.access.is_some(),
             only_empty: spec.update_policy == Some(UpdatePolicy::IfNotExists),
             makes: spec.create_variables.is_some(),
-            look_is_newer: ctx.push_notes.wrote(&self.key).is_some_and(|wrote| wrote < looked),
+            look_is_newer: ctx.push_notes.wrote(&self.key).is_none_or(|wrote| wrote < looked),
         }
     }
 
@@ -209,6 +217,13 @@ impl ObservedPush<'_> {
     pub fn is_own(&self, shown: &ShownVariable) -> bool {
         let own = [Some(self.me.to_string()), self.former().map(|former| former.to_string())];
         shown.owner.is_some() && own.contains(&shown.owner)
+    }
+
+    /// What is asked for: an edit or a new `sync-now` is another try of what was refused.
+    pub fn asked_for(&self) -> String {
+        let generation = self.object.metadata.generation.unwrap_or_default();
+        let sync_now = self.object.annotations().get(SYNC_NOW_ANNOTATION).map_or("", String::as_str);
+        format!("{generation} {sync_now}")
     }
 
     /// How old it is.
@@ -239,14 +254,20 @@ pub fn loader(named: &BoundConnection, through: &ReadyConnection, branch: &str) 
 
 impl ObservedPush<'_> {
     /// What has become of an object of this cluster that a variable names as its owner.
-    pub fn owner_now(&self, owner: &RecordOwner, ctx: &Context) -> OwnerNow {
+    pub fn owner_now(&self, owner: &RecordOwner, id: &str, ctx: &Context) -> OwnerNow {
         let key = Key { namespace: owner.namespace.clone(), name: owner.name.clone() };
         if owner.kind == self.me.kind {
             let Some(found) = ctx.kinds.pushes.store.get(&key.reference()) else { return OwnerNow::Gone };
-            let yields = found.0.as_ref().is_ok_and(|other| self.age() < age(other));
-            return if yields { OwnerNow::Yields } else { OwnerNow::Keeps };
+            return match &found.0 {
+                Ok(other) if has_given_up(other) || !ctx.push_notes.claims(|all| all.claims(&key, id)) => {
+                    OwnerNow::Gone
+                }
+                Ok(other) if self.age() < age(other) => OwnerNow::Yields,
+                _ => OwnerNow::Keeps,
+            };
         }
+        // Of a kind that this version does not know nothing can be told.
         let kind = ctx.kinds.all().find(|kind| kind.name() == owner.kind);
-        if kind.is_some_and(|kind| kind.has(&key)) { OwnerNow::Keeps } else { OwnerNow::Gone }
+        if kind.is_none_or(|kind| kind.has(&key)) { OwnerNow::Keeps } else { OwnerNow::Gone }
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::seen::ObservedPush;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::{
     api::{ConjurPush, Reason, push::PushedSource},
     controllers::Context,
@@ -23,8 +25,12 @@ use crate::{
 };
 
 /// The Secrets, as they were read.
+#[derive(Default)]
 pub struct ReadSources {
+    /// Without their metadata.
     pub secrets: Vec<SecretRead>,
+    /// Why each is not pushed; none where it is.
+    left_out: Vec<Option<String>>,
     /// Their names and versions.
     pub versions: Vec<PushedSource>,
     /// They were found by a selector.
@@ -74,8 +80,7 @@ pub async fn read(seen: &ObservedPush<'_>, ctx: &Context) -> Result<ReadSources,
         );
         return Err(Failure::stalled(Reason::InvalidSpec, message));
     }
-    let mut read =
-        ReadSources { secrets: Vec::new(), versions: Vec::new(), is_selected: source.secret_ref.is_none() };
+    let mut read = ReadSources { is_selected: source.secret_ref.is_none(), ..ReadSources::default() };
     let mut length = 0;
     for name in names {
         // Before it is read: thousands may read at once, a megabyte each.
@@ -106,7 +111,12 @@ pub async fn read(seen: &ObservedPush<'_>, ctx: &Context) -> Result<ReadSources,
             return Err(Failure::stalled(Reason::SecretTooLarge, message));
         }
         let resource_version = secret.metadata.resource_version.clone().unwrap_or_default();
+        let why = refusal(&secret).or_else(|| refused_key(&secret, seen.object));
         read.versions.push(PushedSource { name, resource_version });
+        read.left_out.push(why);
+        let mut secret = secret;
+        // Others may have put a quarter of a megabyte there.
+        secret.metadata = ObjectMeta::default();
         read.secrets.push(secret);
     }
     Ok(read)
@@ -122,8 +132,7 @@ impl ReadSources {
         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
         let mut left_out = Vec::new();
         let mut keys = Vec::new();
-        for (secret, version) in self.secrets.iter().zip(&self.versions) {
-            let why = refusal(secret).or_else(|| refused_key(secret, object));
+        for ((secret, version), why) in self.secrets.iter().zip(&self.versions).zip(&self.left_out) {
             if let Some(why) = why.as_ref() {
                 let message = format!("Secret {namespace}/{} is not pushed: {why}", version.name);
                 if !self.is_selected {

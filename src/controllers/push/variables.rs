@@ -9,7 +9,7 @@ use crate::{
     api::{
         ConjurPushStatus, Reason,
         condition::{READY, find},
-        push::{AppliedPush, CreateVariables},
+        push::{AppliedPush, CreateVariables, PushedVariable, PushedVersion},
     },
     conjur::{Lane, PolicyBranch},
     controllers::{Context, policy::may_add_to},
@@ -17,8 +17,9 @@ use crate::{
         branch_locks::Loader,
         variables::{ShownVariables, Statement, VariablesAsked, load},
     },
+    limits::REFUSED_AGAIN,
     plan::{
-        Failure, LOOK_AGAIN,
+        Class, Failure, LOOK_AGAIN,
         connection::access::Verb,
         policy::statements::path_in,
         push::{
@@ -30,8 +31,12 @@ use crate::{
 };
 
 /// A branch takes variables unless a ConjurPolicy Replaces it, or a load of it is announced whose outcome is not known.
-fn may_load(loader: &Loader, ctx: &Context) -> Result<(), Failure> {
-    may_add_to(&loader.place, ctx)
+fn may_load(loader: &Loader, statement: Statement, ctx: &Context) -> Result<(), Failure> {
+    match may_add_to(&loader.place, ctx) {
+        // What is removed is in nobody's way: a Replace is refused as long as it is there.
+        Err(failure) if statement == Statement::Remove && failure.reason == Reason::BranchTaken => Ok(()),
+        answer => answer,
+    }
 }
 
 impl Push<'_> {
@@ -61,7 +66,11 @@ impl Push<'_> {
         let what = "variables of this object were removed from Conjur, and are made and filled again";
         self.tell_of(EventType::Warning, Reason::VariableOverwritten, what, &gone);
         let wish = self.wish(&creates, ids.clone(), Vec::new(), BTreeSet::new());
-        let made = match self.say_what_is_given(&creates, status).await {
+        let said = match self.say_what_is_given(&creates, status).await {
+            Ok(()) => self.announce_making(&ids, status).await,
+            Err(failure) => Err(failure),
+        };
+        let made = match said {
             Ok(()) => self.load(&creates.branch, Statement::Make, wish).await,
             Err(failure) => Err(failure),
         };
@@ -71,13 +80,17 @@ impl Push<'_> {
                 self.made.extend(ids.iter().cloned());
             }
             Err(failure) => {
+                if failure.class != Class::Connection && failure.class != Class::Transient {
+                    // Nothing was loaded. What is made there now is not this object's.
+                    self.forget_making(&ids, status);
+                }
                 self.problems.push(failure);
                 ids.iter().for_each(|id| _ = self.steps.remove(id));
                 return Ok(());
             }
         }
         for id in ids {
-            let now = |owner: &_| self.seen.owner_now(owner, self.ctx);
+            let now = |owner: &_| self.seen.owner_now(owner, &id, self.ctx);
             // It was missing: what there is of it now is not what the status knew.
             match decide(self.shown.get(&id), None, true, terms, now) {
                 PushStep::Make { .. } | PushStep::NotFound { .. } => {
@@ -112,15 +125,20 @@ impl Push<'_> {
             let is_mine = shown.owner.as_deref() == Some(&me);
             let former = !is_mine && self.seen.is_own(shown);
             path_in(id, &creates.branch).is_some()
-                && (takes_over || former || differs && is_mine && !self.made.contains(*id))
+                && (takes_over
+                    || former
+                    || self.is_bare(id)
+                    || differs && is_mine && !self.made.contains(*id))
         });
         let ids: Vec<String> = ids.map(|(id, _)| id.clone()).collect();
         if ids.is_empty() {
             self.write_applied(&creates, status);
             return Ok(());
         }
-        let adopted = ids.iter().filter(|id| self.shown.get(*id).is_none_or(|shown| !shown.created));
-        let adopted = adopted.cloned().collect();
+        let takes_over =
+            |id: &String| matches!(self.steps.get(id), Some(PushStep::Fill { takes_over: true, .. }));
+        let is_made = |id: &String| self.shown.get(id).is_some_and(|shown| shown.created) || self.is_bare(id);
+        let adopted = ids.iter().filter(|id| takes_over(id) || !is_made(id)).cloned().collect();
         let deny = taken_back(
             applied.permit.as_deref().unwrap_or_default(),
             creates.permit.as_deref().unwrap_or_default(),
@@ -136,15 +154,39 @@ impl Push<'_> {
                 self.write_applied(&creates, status);
             }
             Err(failure) => {
-                // What is to be taken over gets no value before it says whose it is.
-                let takes_over =
-                    |step: Option<&PushStep>| matches!(step, Some(PushStep::Fill { takes_over: true, .. }));
-                let held: Vec<String> = ids.into_iter().filter(|id| takes_over(self.steps.get(id))).collect();
+                // What is to say whose it is gets no value before it does.
+                let held: Vec<String> =
+                    ids.into_iter().filter(|id| takes_over(id) || self.is_bare(id)).collect();
                 held.iter().for_each(|id| _ = self.steps.remove(id));
                 self.problems.push(failure);
             }
         }
         Ok(())
+    }
+
+    /// Whether a variable was made by this object and does not say so yet: who merely may load a branch makes it bare first.
+    pub fn is_bare(&self, id: &str) -> bool {
+        let announced = self.known.get(id).is_some_and(is_being_made);
+        announced && self.shown.get(id).is_some_and(|shown| shown.owner.is_none() && shown.version.is_none())
+    }
+
+    /// The ids of variables that are about to be made stand in the status: one that is found bare then is this object's.
+    async fn announce_making(&self, ids: &[String], status: &mut ConjurPushStatus) -> Result<(), Failure> {
+        let stands = |id: &String| status.variables.iter().flatten().any(|variable| variable.id == *id);
+        let new: Vec<PushedVariable> = ids.iter().filter(|id| !stands(id)).map(|id| being_made(id)).collect();
+        self.announce_variables(new, status).await
+    }
+
+    fn forget_making(&self, ids: &[String], status: &mut ConjurPushStatus) {
+        let is_new = |variable: &PushedVariable| is_being_made(variable) && ids.contains(&variable.id);
+        if let Some(variables) = &mut status.variables {
+            variables.retain(|variable| !is_new(variable));
+        }
+    }
+
+    /// The owner annotation of each variable, as it was looked at.
+    pub fn owners(&self, ids: &[String], shown: &ShownVariables) -> BTreeMap<String, Option<String>> {
+        ids.iter().filter_map(|id| Some((id.clone(), shown.get(id)?.owner.clone()))).collect()
     }
 
     /// An annotation that was given can't be taken back (recording 745).
@@ -157,11 +199,17 @@ impl Push<'_> {
     }
 
     fn write_applied(&self, creates: &CreateVariables, status: &mut ConjurPushStatus) {
+        let before = status.applied.clone().unwrap_or_default();
+        // What could not be looked at now may still have what was given before: it is taken back later.
+        let is_covered = self.known.keys().all(|id| self.steps.contains_key(id));
+        let now = creates.permit.clone().unwrap_or_default();
+        let permit =
+            if is_covered { now } else { all_given(before.permit.as_deref().unwrap_or_default(), &now) };
         status.applied = Some(AppliedPush {
             server: self.server.clone(),
             branch: Some(creates.branch.clone()),
             annotations: creates.annotations.clone().filter(|all| !all.is_empty()),
-            permit: creates.permit.clone().filter(|all| !all.is_empty()),
+            permit: Some(permit).filter(|all| !all.is_empty()),
         });
     }
 
@@ -196,6 +244,7 @@ impl Push<'_> {
     ) -> VariablesWish {
         VariablesWish {
             owner: self.seen.me.clone(),
+            owners: self.owners(&ids, &self.shown),
             ids,
             annotations: creates.annotations.clone().unwrap_or_else(BTreeMap::new),
             permit: creates.permit.clone().unwrap_or_default(),
@@ -220,11 +269,20 @@ impl Push<'_> {
         let branch = PolicyBranch::new(branch).map_err(|error| {
             Failure::stalled(Reason::InvalidSpec, format!("spec.createVariables.branch: {error}"))
         })?;
-        // Refused before, and not changed since.
+        // Refused before, and not changed since: it is not sent again before something could have mended it, and then alone.
+        let asked_for = seen.asked_for();
+        let refused = ctx.push_notes.refused(&seen.key, &seen.uid, &asked_for);
+        if let Some((failure, age)) = &refused
+            && statement != Statement::Remove
+            && *age < REFUSED_AGAIN
+        {
+            return Err(failure.clone());
+        }
         let status = seen.status();
         let ready = find(status.conditions.as_deref().unwrap_or_default(), READY);
-        let refused = ready.is_some_and(|ready| ready.reason == Reason::PolicyInvalid.as_str());
-        let alone = refused && status.observed_generation == seen.object.metadata.generation;
+        let said = ready.is_some_and(|ready| ready.reason == Reason::PolicyInvalid.as_str());
+        let alone =
+            refused.is_some() || said && status.observed_generation == seen.object.metadata.generation;
         let asked = VariablesAsked {
             through: self.through,
             branch: &branch,
@@ -235,6 +293,25 @@ impl Push<'_> {
             alone,
             may: may_load,
         };
-        load(asked, ctx).await
+        let answer = load(asked, ctx).await;
+        let failure = answer.as_ref().err().filter(|failure| {
+            matches!(failure.reason, Reason::PolicyInvalid | Reason::PolicyForbidden)
+                && statement != Statement::Remove
+        });
+        ctx.push_notes.note_refused(
+            &seen.key,
+            &seen.uid,
+            failure.map(|failure| (asked_for, failure.clone())),
+        );
+        answer
     }
+}
+
+/// An announcement that a variable is about to be made: when it was made is not known yet.
+fn being_made(id: &str) -> PushedVariable {
+    PushedVariable { id: id.to_owned(), created: true, version: PushedVersion::Announced, made: None }
+}
+
+fn is_being_made(variable: &PushedVariable) -> bool {
+    *variable == being_made(&variable.id)
 }

@@ -62,7 +62,7 @@ impl Batch<'_> {
 
     /// Makes what is missing. What is there by now is not touched: whose it is is each object's to decide.
     async fn make(&self, group: &mut Vec<Waiting>) -> Result<ShownVariables, Failure> {
-        (self.may)(self.loader, self.ctx)?;
+        (self.may)(self.loader, Statement::Make, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
         let before = look::shown(&ids, self.through, self.ctx).await?;
         let missing = |wish: &VariablesWish| VariablesWish {
@@ -121,9 +121,24 @@ impl Batch<'_> {
         self.load(LoadMode::Append, &owned).await
     }
 
+    /// Changes or removes what is still whose it was when that was decided.
     async fn send(&self, group: &[Waiting], statement: Statement) -> Result<(), Failure> {
-        (self.may)(self.loader, self.ctx)?;
-        let wishes: Vec<&VariablesWish> = group.iter().map(|waiting| &waiting.wish).collect();
+        (self.may)(self.loader, statement, self.ctx)?;
+        let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
+        let now = look::shown(&ids, self.through, self.ctx).await?;
+        let wishes: Vec<VariablesWish> = group
+            .iter()
+            .map(|waiting| {
+                let wish = &waiting.wish;
+                let is_same = |id: &&String| now.get(*id).map(|now| &now.owner) == wish.owners.get(*id);
+                VariablesWish { ids: wish.ids.iter().filter(is_same).cloned().collect(), ..wish.clone() }
+            })
+            .filter(|wish| !wish.ids.is_empty())
+            .collect();
+        if wishes.is_empty() {
+            return Ok(());
+        }
+        let wishes: Vec<&VariablesWish> = wishes.iter().collect();
         let document = self.document(|branch, account| match statement {
             Statement::Make | Statement::Change => documents::change(branch, account, &wishes),
             Statement::Remove => {
@@ -216,5 +231,5 @@ impl Batch<'_> {
 /// A login, as the root policy names its role.
 fn as_policy(login: &str) -> String {
     let role = RecordName::of_login(login);
-    format!("!{} /{}", role.kind.as_str(), role.id)
+    format!("!{} {}", role.kind.as_str(), role.id)
 }

@@ -46,11 +46,15 @@ pub async fn shown(
     Ok(shown_in(&list, ids.iter()))
 }
 
-/// The same, one by one.
+/// The same, one by one, which tells in which branch each was made.
 ///
 /// # Errors
 /// The connection's.
-async fn each(ids: &[String], through: &ReadyConnection, ctx: &Context) -> Result<ShownVariables, Failure> {
+pub async fn each(
+    ids: &[String],
+    through: &ReadyConnection,
+    ctx: &Context,
+) -> Result<ShownVariables, Failure> {
     let shows: Vec<_> = ids.iter().map(|id| show(id, through, ctx)).collect();
     let all: Vec<_> = stream::iter(shows).buffer_unordered(AT_ONCE).try_collect().await?;
     Ok(all.into_iter().flatten().collect::<HashMap<_, _>>())
@@ -69,7 +73,10 @@ async fn show(
             all.filter(|a| a.name == name).map(|a| a.value.clone()).next_back()
         };
         let version = resource.secrets.iter().map(|version| version.version).max();
-        (id.to_owned(), of(annotation, version, resource.created_at.parse().ok()))
+        let branch = resource.policy.as_deref().and_then(|policy| policy.split_once(":policy:"));
+        let branch = branch.map(|(_, branch)| branch.to_owned());
+        let shown = of(annotation, version, resource.created_at.parse().ok());
+        (id.to_owned(), ShownVariable { branch, ..shown })
     }))
 }
 
@@ -88,5 +95,6 @@ fn of(
         adopt: annotation(ADOPT_ANNOTATION),
         version,
         made: made.map(|made| made.as_millisecond().to_string()).unwrap_or_default(),
+        branch: None,
     }
 }

@@ -158,6 +158,11 @@ impl Deletions {
         !matches!(self, Self::Seen { losses, .. } if !losses.kept.is_empty())
     }
 
+    /// Whether all of it is known.
+    pub fn are_seen(&self) -> bool {
+        matches!(self, Self::Seen { hidden: false, .. } | Self::Unseen { never_loaded: true })
+    }
+
     /// Why it needs the user's word; none where nothing is lost.
     pub fn refusal(&self, branch: &str, identity: &str, me: NamedObject) -> Option<Failure> {
         match self {

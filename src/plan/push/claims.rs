@@ -78,6 +78,11 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
         self.of.contains_key(key)
     }
 
+    /// Whether an object claims a variable.
+    pub fn claims(&self, key: &K, id: &str) -> bool {
+        self.of.get(key).is_some_and(|claimed| claimed.variables.contains(&self.hasher.hash_one(id)))
+    }
+
     /// The objects that claim a variable and are older than this, the oldest first.
     pub fn older(&self, key: &K, age: &Age, id: &str) -> Vec<K> {
         let all = self.by_variable.get(&self.hasher.hash_one(id)).into_iter().flatten();

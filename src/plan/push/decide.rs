@@ -18,6 +18,8 @@ pub struct ShownVariable {
     pub version: Option<u32>,
     /// When it was made, in milliseconds since 1970; empty where the server does not say it.
     pub made: String,
+    /// The branch that it was made in; none where only the list was looked at, which does not say it.
+    pub branch: Option<String>,
 }
 
 /// What an object asks for, and who it is.
@@ -112,7 +114,11 @@ pub fn decide(
         return if terms.makes { PushStep::Make { again } } else { PushStep::NotFound { again } };
     };
     let holder = holder(shown, terms, now);
-    let is_same = known.is_some_and(|known| known.made.as_ref().is_none_or(|made| *made == shown.made));
+    let is_same = known.is_some_and(|known| match &known.made {
+        Some(made) => *made == shown.made,
+        // It was about to be made: what holds a value by now is not known to be what was.
+        None => known.version != PushedVersion::Announced || shown.version.is_none(),
+    });
     let mine = match &holder {
         Holder::Me => true,
         // One that was made anew since, by another and without an annotation, is another one.
@@ -122,11 +128,15 @@ pub fn decide(
     if terms.only_empty && shown.version.is_some() {
         return PushStep::Leave { mine };
     }
+    let made_anew = !is_same && known.is_some_and(|known| known.made.is_some());
+    let of_mine = || of_mine(shown, known.filter(|_| is_same), made_anew, changed, terms);
     if mine {
-        return of_mine(shown, known.filter(|_| is_same), known.is_some() && !is_same, changed, terms);
+        return of_mine();
     }
     match holder {
         Holder::Here(object) => PushStep::Taken(object),
+        // What was taken over before, and could not be told so, is not taken over at each look.
+        Holder::Younger if is_same => of_mine(),
         Holder::Younger => PushStep::Fill { overwritten: false, takes_over: true },
         Holder::Nobody | Holder::Me if shown.version.is_none() => {
             PushStep::Fill { overwritten: false, takes_over: false }
@@ -137,7 +147,9 @@ pub fn decide(
         Holder::Nobody | Holder::Me => PushStep::Foreign { owner: None },
         Holder::Other(owner) => {
             let permitted = !terms.is_tenant || shown.adopt.as_deref() == Some(&terms.me.to_string());
-            if terms.adopts && permitted {
+            if terms.adopts && permitted && is_same {
+                of_mine()
+            } else if terms.adopts && permitted {
                 PushStep::Fill { overwritten: false, takes_over: true }
             } else {
                 PushStep::Foreign { owner: Some(owner) }
@@ -205,6 +217,7 @@ mod tests {
             adopt: None,
             version,
             made: "m".into(),
+            branch: None,
         }
     }
 
@@ -312,6 +325,24 @@ mod tests {
         let anothers = ShownVariable { made: "later".into(), ..shown(None, Some(1)) };
         let told = step(Some(&anothers), Some(&known(PushedVersion::Number(3))), &terms());
         assert_eq!(told, PushStep::Foreign { owner: None });
+    }
+
+    #[test]
+    fn what_was_taken_over_is_not_taken_over_again() {
+        let adopts = PushTerms { adopts: true, ..terms() };
+        let other = shown(Some("c2/ns/ConjurPush/a"), Some(3));
+        assert_eq!(step(Some(&other), None, &adopts), TAKE_OVER);
+        assert_eq!(step(Some(&other), Some(&known(PushedVersion::Number(3))), &adopts), PushStep::Settled(3));
+    }
+
+    #[test]
+    fn what_was_about_to_be_made_is_mine_only_while_it_holds_no_value() {
+        let announced = PushedVariable { made: None, ..known(PushedVersion::Announced) };
+        assert_eq!(step(Some(&shown(None, None)), Some(&announced), &terms()), FILL);
+        let filled = step(Some(&shown(None, Some(1))), Some(&announced), &terms());
+        assert_eq!(filled, PushStep::Foreign { owner: None }, "another made and filled it");
+        assert_eq!(step(Some(&shown(Some(ME), Some(1))), Some(&announced), &terms()), FILL);
+        assert_eq!(step(None, Some(&announced), &terms()), PushStep::Make { again: false });
     }
 
     #[test]

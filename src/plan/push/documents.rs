@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    api::push::PushPermit,
+    api::{CREATED_ANNOTATION, push::PushPermit},
     plan::{
         policy::statements::{NotAsPlanned, RecordName, StatementKind, Statements, path_in},
         record_owner::RecordOwner,
@@ -25,6 +25,8 @@ pub struct VariablesWish {
     pub deny: Vec<PushPermit>,
     /// Ids of variables that become the object's, though it did not make them.
     pub adopted: BTreeSet<String>,
+    /// The owner annotation that each has, where it is there: one that has another by then is left alone.
+    pub owners: BTreeMap<String, Option<String>>,
 }
 
 impl VariablesWish {
@@ -34,14 +36,23 @@ impl VariablesWish {
         self.ids.len() * (2 * self.annotations.len() + 12 + 2 * roles) + 32 * roles
     }
 
+    /// How many bytes its statements have at most, with each sign escaped.
+    pub fn bytes(&self) -> usize {
+        let text = |text: &str| 10 * text.len() + 32;
+        let annotations: usize = self.annotations.iter().map(|(name, value)| text(name) + text(value)).sum();
+        let ids: usize = self.ids.iter().map(|id| text(id)).sum();
+        let roles = self.permit.len() + self.deny.len() + 1;
+        self.ids.len() * (annotations + 256) + ids * (roles + 1)
+    }
+
     fn annotated(&self, id: &str) -> BTreeMap<String, String> {
         let mut all = self.annotations.clone();
         let own = self.owner.annotations();
-        // What the object did not make never goes with it.
-        let own = own
-            .into_iter()
-            .filter(|(name, _)| name == crate::api::OWNER_ANNOTATION || !self.adopted.contains(id));
         all.extend(own);
+        if self.adopted.contains(id) {
+            // What the object did not make never goes with it, whatever another cluster said of it.
+            all.insert(CREATED_ANNOTATION.to_owned(), "false".to_owned());
+        }
         all
     }
 
@@ -171,6 +182,7 @@ mod tests {
             permit: vec![permit("host/litellm/proxy", &["read", "execute"])],
             deny: vec![permit("user/alice", &["read"])],
             adopted: BTreeSet::new(),
+            owners: BTreeMap::new(),
         }
     }
 
@@ -201,7 +213,7 @@ mod tests {
     fn what_is_adopted_is_owned_and_not_made() {
         let adopted = BTreeSet::from(["litellm/one".to_owned()]);
         let text = change("litellm", "demo", &[&VariablesWish { adopted, ..wish() }]).unwrap();
-        assert!(text.contains("conjur-operator.io/owner") && !text.contains("conjur-operator.io/created"));
+        assert!(text.contains("\"conjur-operator.io/created\": \"false\""), "{text}");
         assert!(text.contains("!deny") && text.contains("!user \"/alice\""), "{text}");
     }
 

@@ -68,6 +68,7 @@ pub fn entries(
     sources: &[SourceKeys],
     is_selected: bool,
 ) -> Result<PlannedPush, Failure> {
+    check_sizes(spec, namespace, sources)?;
     let mut plan = PlannedPush::default();
     let mut wanted: BTreeMap<String, Vec<(PlannedValue, String)>> = BTreeMap::new();
     let prefix = spec.prefix.as_deref().unwrap_or_default();
@@ -112,11 +113,7 @@ pub fn entries(
         plan.lacking.extend(lacking.filter(|_| !source.is_left_out).map(|key| (at, key)));
     }
     if wanted.len() > MOST_VARIABLES {
-        let message = format!(
-            "this object names {} variables, of at most {MOST_VARIABLES}: divide them among several objects",
-            wanted.len()
-        );
-        return Err(invalid(message));
+        return Err(too_many(wanted.len()));
     }
     for (id, mut places) in wanted {
         match (check(&id, spec), places.len()) {
@@ -131,10 +128,44 @@ pub fn entries(
     Ok(plan)
 }
 
+/// Refuses what would make more or longer ids than there may be, before one is made.
+fn check_sizes(spec: &ConjurPushSpec, namespace: &str, sources: &[SourceKeys]) -> Result<(), Failure> {
+    let count = match spec.data {
+        None => sources.iter().filter(|source| !source.is_left_out).map(|source| source.keys.len()).sum(),
+        Some(_) => sources.iter().filter(|source| !source.is_left_out).count() * spec.entries().len(),
+    };
+    if count > MOST_VARIABLES {
+        return Err(too_many(count));
+    }
+    let longest = sources.iter().map(|source| source.name.len()).max().unwrap_or_default();
+    let filled = |text: &str| {
+        text.len()
+            + text.matches("{secret}").count() * longest
+            + text.matches("{namespace}").count() * namespace.len()
+    };
+    let texts = spec.entries().iter().map(|entry| filled(&entry.variable));
+    let bytes = filled(spec.prefix.as_deref().unwrap_or_default()) + texts.max().unwrap_or_default();
+    if bytes > 2 * FOUND_ID_BYTES {
+        let message = format!(
+            "spec.prefix and the variables of spec.data make ids of up to {bytes} bytes, of at most {FOUND_ID_BYTES}: name \
+             {{secret}} and {{namespace}} less often"
+        );
+        return Err(invalid(message));
+    }
+    Ok(())
+}
+
+fn too_many(count: usize) -> Failure {
+    invalid(format!(
+        "this object names {count} variables, of at most {MOST_VARIABLES}: divide them among several objects"
+    ))
+}
+
 fn lacks_key(secret: &str, number: usize, key: &str, id: &str) -> Failure {
     let message = format!(
-        "Secret {secret} has no key {}, which spec.data[{number}] pushes to {id}; add it, or correct spec.data[{number}].key",
-        shown(key)
+        "Secret {secret} has no key {}, which spec.data[{number}] pushes to {}; add it, or correct spec.data[{number}].key",
+        shown(key),
+        shown(id)
     );
     Failure::waiting(Reason::SourceNotFound, LOOK_AGAIN, message)
 }
@@ -272,6 +303,15 @@ mod tests {
             assert_eq!(ids(&plan), ["litellm/ok"], "{variable}");
             assert!(plan.problems[0].message.contains(word), "{}", plan.problems[0]);
         }
+    }
+
+    #[test]
+    fn no_id_is_made_that_would_be_far_too_long() {
+        let name: &'static str = Box::leak("s".repeat(253).into_boxed_str());
+        let sources = [SourceKeys { name, keys: vec!["a"], is_left_out: false }];
+        let prefix = "{secret}".repeat(100);
+        let failure = entries(&spec(&json!({ "prefix": prefix })), "ns", &sources, true).unwrap_err();
+        assert!(failure.message.contains("bytes"), "{failure}");
     }
 
     #[test]
