@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::{Resource, ResourceExt, runtime::events::EventType};
 
 use super::{
-    run::Push,
+    run::{Push, counted, stays},
     seen::{self, server_of},
     sources::{ReadSources, Values},
 };
@@ -106,21 +106,22 @@ async fn remove_all(
     let tell = |note: &str| {
         ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Delete", note);
     };
-    let stays = |why: &str| {
-        format!("{why}; {} variables that ConjurPush {} made stay in Conjur", made.len(), key.name)
+    let left = |why: &str| {
+        let (count, stay) = (counted(made.len(), "variable"), stays(made.len()));
+        format!("{why}; {count} that ConjurPush {} made {stay} in Conjur", key.name)
     };
     let (named, through) = match connect(&object.spec.connection_ref, &branches, &key, ctx) {
         Ok(Some(connected)) => connected,
         Ok(None) => return Ok(false),
         Err(NoWay::Ever(message)) => {
-            tell(&stays(&message));
+            tell(&left(&message));
             return Ok(true);
         }
         Err(NoWay::Now(failure)) => return Err(failure),
     };
     let server = server_of(&named);
     if server != applied.server {
-        tell(&stays("spec.connectionRef leads to another server now"));
+        tell(&left("spec.connectionRef leads to another server now"));
         return Ok(true);
     }
     let seen = seen::of_departing(object, named, ctx).await?;
@@ -169,7 +170,7 @@ impl Push<'_> {
     async fn remove(&self, made: &[PushedVariable], branch: Option<&str>) -> Result<(), Failure> {
         let ids: Vec<String> = made.iter().map(|variable| variable.id.clone()).collect();
         let standing = shown(&ids, self.through, self.ctx).await?;
-        let (goes, mut stays): (Vec<String>, Vec<String>) = ids
+        let (goes, mut left): (Vec<String>, Vec<String>) = ids
             .into_iter()
             .filter(|id| standing.contains_key(id))
             .partition(|id| self.is_made_by_me(&standing, id));
@@ -181,12 +182,12 @@ impl Push<'_> {
             let its = || elsewhere.get(&id)?.branch.clone().filter(|branch| path_in(&id, branch).is_some());
             match below(&id).or_else(its) {
                 Some(branch) => by_branch.entry(branch).or_default().push(id),
-                None => stays.push(id),
+                None => left.push(id),
             }
         }
-        let stays: Vec<&str> = stays.iter().map(String::as_str).collect();
+        let left: Vec<&str> = left.iter().map(String::as_str).collect();
         let what = "these variables no longer say that this object made them, and stay in Conjur";
-        self.tell_of(EventType::Warning, Reason::LeftInConjur, what, &stays);
+        self.tell_of(EventType::Warning, Reason::LeftInConjur, what, &left);
         let mut failed = None;
         for (branch, ids) in by_branch {
             failed = self.remove_from(&branch, ids, &standing).await.err().or(failed);

@@ -208,6 +208,7 @@ impl Push<'_> {
         mut values: Values,
         status: &mut ConjurPushStatus,
     ) -> Result<Outcome, ReconcileError> {
+        let began = Instant::now();
         self.problems.append(&mut values.problems);
         self.tell_left_out(std::mem::take(&mut values.left_out));
         self.leave_another_server(status);
@@ -218,6 +219,7 @@ impl Push<'_> {
         let looked = self.look_at(cause, &ids).await?;
         let terms = self.seen.terms(self.named, looked, self.ctx);
         let changed = self.changed(&sources.versions, &values, status);
+        self.look_again_at_what_is_refused(&ids, looked < began, &terms).await?;
         for id in &ids {
             let step = self.decide(id, changed.contains(id), &terms);
             taken.extend(matches!(step, PushStep::Taken(_)).then(|| id.clone()));
@@ -234,7 +236,12 @@ impl Push<'_> {
             let at_once: BTreeSet<String> = at_once.collect();
             filled = self.fill(&values, |id| at_once.contains(id), status).await?;
             self.record(&values, &filled, &taken, status);
-            at_once.iter().for_each(|id| _ = self.steps.remove(id));
+            for id in at_once {
+                match filled.get(&id).map(|variable| variable.version) {
+                    Some(PushedVersion::Number(now)) => _ = self.steps.insert(id, PushStep::Settled(now)),
+                    _ => _ = self.steps.remove(&id),
+                }
+            }
         }
         self.make_missing(&terms, status).await?;
         self.change_what_differs(status).await?;
@@ -258,10 +265,8 @@ impl Push<'_> {
         if elsewhere.is_none() {
             return;
         }
-        let note = format!(
-            "{} variables stay on the server that spec.connectionRef led to before",
-            self.known.len()
-        );
+        let (count, stay) = (counted(self.known.len(), "variable"), stays(self.known.len()));
+        let note = format!("{count} {stay} on the server that spec.connectionRef led to before");
         self.event(EventType::Warning, Reason::LeftInConjur, "Push", &note);
         self.known.clear();
         (status.variables, status.applied) = (None, None);
@@ -328,6 +333,26 @@ impl Push<'_> {
         self.list(ids, freshness, lane).await
     }
 
+    /// A list that others asked for a moment ago may not show yet what made this object go on. `is_older`: than the reconcile.
+    async fn look_again_at_what_is_refused(
+        &mut self,
+        ids: &[String],
+        is_older: bool,
+        terms: &PushTerms,
+    ) -> Result<(), Failure> {
+        let is_refused = |id: &&String| {
+            let step = self.decide(id, false, terms);
+            matches!(step, PushStep::Foreign { .. } | PushStep::Taken(_) | PushStep::NotFound { .. })
+        };
+        let refused: Vec<String> = ids.iter().filter(|_| is_older).filter(is_refused).cloned().collect();
+        if !refused.is_empty() {
+            let now = shown(&refused, self.through, self.ctx).await?;
+            refused.iter().for_each(|id| _ = self.shown.remove(id));
+            self.shown.extend(now);
+        }
+        Ok(())
+    }
+
     /// Those of the variables whose values may be others than what was pushed.
     fn changed(
         &self,
@@ -381,18 +406,21 @@ impl Push<'_> {
     }
 
     fn message(&self, status: &ConjurPushStatus) -> String {
-        let count = status.variable_count.unwrap_or_default();
-        let skipped = status.skipped.unwrap_or_default();
+        let number = |count: Option<i32>| usize::try_from(count.unwrap_or_default()).unwrap_or_default();
+        let (count, skipped) = (number(status.variable_count), number(status.skipped));
+        let hold = |count: usize| if count == 1 { "holds" } else { "hold" };
+        let filled = format!("{} {}", counted(count, "variable"), hold(count));
         let left = if skipped > 0 {
-            format!("; {skipped} variables that held a value already were left as they are")
+            let left = if skipped == 1 { "was left as it is" } else { "were left as they are" };
+            format!("; {} that held a value already {left}", counted(skipped, "variable"))
         } else {
             String::new()
         };
         match &self.seen.object.spec.source.secret_ref {
-            Some(secret) => format!("{count} variables hold what Secret {} holds{left}", secret.name),
+            Some(secret) => format!("{filled} what Secret {} holds{left}", secret.name),
             None => {
                 let secrets = status.sources.as_ref().map_or(0, Vec::len);
-                format!("{count} variables hold what {secrets} Secrets hold{left}")
+                format!("{filled} what {} {}{left}", counted(secrets, "Secret"), hold(secrets))
             }
         }
     }
@@ -473,6 +501,16 @@ impl Push<'_> {
             made: Some(shown.made.clone()),
         }
     }
+}
+
+/// A number of things, in words.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// That so many things stay.
+pub fn stays(count: usize) -> &'static str {
+    if count == 1 { "stays" } else { "stay" }
 }
 
 /// A variable that was not looked at, as the status knows it.

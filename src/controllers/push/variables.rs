@@ -15,7 +15,7 @@ use crate::{
     controllers::{Context, policy::may_add_to},
     effect::{
         branch_locks::Loader,
-        variables::{ShownVariables, Statement, VariablesAsked, load},
+        variables::{ShownVariables, Statement, VariablesAsked, load, shown},
     },
     limits::REFUSED_AGAIN,
     plan::{
@@ -119,26 +119,23 @@ impl Push<'_> {
             != creates.annotations.clone().unwrap_or_default()
             || applied.permit.clone().unwrap_or_default() != creates.permit.clone().unwrap_or_default();
         let me = self.seen.me.to_string();
-        let ids = self.steps.iter().filter(|(id, step)| {
+        let ids = self.steps.keys().filter(|id| {
             let Some(shown) = self.shown.get(*id) else { return false };
-            let takes_over = matches!(step, PushStep::Fill { takes_over: true, .. });
             let is_mine = shown.owner.as_deref() == Some(&me);
             let former = !is_mine && self.seen.is_own(shown);
             path_in(id, &creates.branch).is_some()
-                && (takes_over
+                && (self.takes_over(id)
                     || former
                     || self.is_bare(id)
                     || differs && is_mine && !self.made.contains(*id))
         });
-        let ids: Vec<String> = ids.map(|(id, _)| id.clone()).collect();
+        let ids: Vec<String> = ids.cloned().collect();
         if ids.is_empty() {
             self.write_applied(&creates, status);
             return Ok(());
         }
-        let takes_over =
-            |id: &String| matches!(self.steps.get(id), Some(PushStep::Fill { takes_over: true, .. }));
         let is_made = |id: &String| self.shown.get(id).is_some_and(|shown| shown.created) || self.is_bare(id);
-        let adopted = ids.iter().filter(|id| takes_over(id) || !is_made(id)).cloned().collect();
+        let adopted = ids.iter().filter(|id| self.takes_over(id) || !is_made(id)).cloned().collect();
         let deny = taken_back(
             applied.permit.as_deref().unwrap_or_default(),
             creates.permit.as_deref().unwrap_or_default(),
@@ -152,11 +149,12 @@ impl Push<'_> {
             Ok(_) => {
                 self.tell_what_stays(&applied, &creates);
                 self.write_applied(&creates, status);
+                self.see_what_was_taken_over(&me).await?;
             }
             Err(failure) => {
                 // What is to say whose it is gets no value before it does.
                 let held: Vec<String> =
-                    ids.into_iter().filter(|id| takes_over(id) || self.is_bare(id)).collect();
+                    ids.into_iter().filter(|id| self.takes_over(id) || self.is_bare(id)).collect();
                 held.iter().for_each(|id| _ = self.steps.remove(id));
                 self.problems.push(failure);
             }
@@ -187,6 +185,26 @@ impl Push<'_> {
     /// The owner annotation of each variable, as it was looked at.
     pub fn owners(&self, ids: &[String], shown: &ShownVariables) -> BTreeMap<String, Option<String>> {
         ids.iter().filter_map(|id| Some((id.clone(), shown.get(id)?.owner.clone()))).collect()
+    }
+
+    /// Only what carries the object's annotation by now was taken over: one that another branch gave stays as it is (recordings 82
+    /// to 85).
+    async fn see_what_was_taken_over(&mut self, me: &str) -> Result<(), Failure> {
+        let ids: Vec<String> = self.steps.keys().filter(|id| self.takes_over(id)).cloned().collect();
+        let now = shown(&ids, self.through, self.ctx).await?;
+        for id in ids {
+            let owner = now.get(&id).and_then(|shown| shown.owner.clone());
+            if owner.as_deref() != Some(me) {
+                self.steps.insert(id, PushStep::Foreign { owner });
+            }
+        }
+        self.shown.extend(now);
+        Ok(())
+    }
+
+    /// Whether a variable is another's by its annotation, or nobody's, and is to become the object's.
+    fn takes_over(&self, id: &str) -> bool {
+        matches!(self.steps.get(id), Some(PushStep::Fill { takes_over: true, .. }))
     }
 
     /// An annotation that was given can't be taken back (recording 745).

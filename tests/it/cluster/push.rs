@@ -1,7 +1,10 @@
 //! ConjurPush on a real control plane.
 
+mod access;
+mod drift;
 mod makes;
 mod owners;
+mod removal;
 mod sources;
 
 use std::collections::BTreeMap;

@@ -55,11 +55,16 @@ pub fn permitted(name: &str) -> String {
 
 /// Changes Conjur's root policy as its administrator.
 pub async fn change_policy(bench: &Bench, document: &str) {
+    change_branch(bench, "root", document).await;
+}
+
+/// The same of another branch. An annotation is changed only by the branch that gave it.
+pub async fn change_branch(bench: &Bench, branch: &str, document: &str) {
     let api_key = Sensitive::new(bench.conjur.admin_key());
     let credentials = Credentials::ApiKey { login: "admin".into(), api_key };
     let client = Client::new(Config::new(bench.conjur.url().parse().unwrap(), "demo", credentials)).unwrap();
-    let root = PolicyBranch::new("root").unwrap();
-    client.load_policy(&root, LoadMode::Update, document.as_bytes()).await.unwrap();
+    let branch = PolicyBranch::new(branch).unwrap();
+    client.load_policy(&branch, LoadMode::Update, document.as_bytes()).await.unwrap();
 }
 
 /// A ConjurSecret with `key: variable` entries through the connection `conjur`; `more` goes over its spec, and
