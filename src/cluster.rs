@@ -178,6 +178,19 @@ impl Cluster {
         self.write(&what, request).await
     }
 
+    /// Whether the API server would replace a Secret that is as `secret.metadata` says.
+    ///
+    /// # Errors
+    /// Why it would not; `Conflict` where it was changed since, `NotFound` where it is gone.
+    pub async fn try_replace_secret(&self, secret: SecretRead) -> Result<(), Error> {
+        let what = describe("replace", &secret);
+        let params = PostParams { dry_run: true, ..post_params() };
+        let _permit = self.permit(Lane::Foreground, secret.metadata.namespace.as_deref()).await;
+        let answer = call(&what, self.secrets(&secret).replace(&secret.name_any(), &params, &*secret)).await;
+        drop(secret);
+        answer.map(|made| drop(SecretRead::from(made)))
+    }
+
     /// Applies what of a Secret is one manager's, to the Secret that is as `secret.metadata` says (uid and resource
     /// version). `force`: take what is another's.
     ///

@@ -4,6 +4,7 @@
 //!
 //! - [`run`]: the loop: ask what is next, and do it.
 //! - [`load`]: a policy document is loaded into a branch; [`load::Caller`]: what a kind implements for it.
+//! - [`host`]: a host is enrolled and its key kept; [`host::HostCaller`]: what a kind implements for it.
 //! - [`keys`]: the Secret that keeps API keys and the announcement of a load; [`inventory`]: the one that lists what loads made;
 //!   [`own_writes`]: telling the operator's writes of both from others'.
 //! - [`evidence`]: what exists in Conjur.
@@ -13,6 +14,7 @@
 
 pub mod branch_locks;
 pub mod evidence;
+pub mod host;
 pub mod inventory;
 pub mod keys;
 pub mod load;
@@ -20,7 +22,7 @@ pub mod own_writes;
 pub mod perform;
 pub mod run;
 pub mod variables;
-mod write;
+pub mod write;
 
 use crate::plan::secret::Owner;
 

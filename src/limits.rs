@@ -131,6 +131,10 @@ pub const TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 pub const POLICY_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(14 * 60));
 /// A load whose caller is gone has ended in Conjur after this: a little more than the longest `policyTimeout`.
 pub const LONGEST_LOAD: Duration = Duration::from_secs(15 * 60);
+/// A request that changes a key, and whose answer was lost, has ended in Conjur after this: twice the longest `timeout`.
+pub const LOST_REQUEST: Duration = Duration::from_secs(2 * 60);
+/// The token of a host factory that is made for one enrolment lives so long, if it is not revoked before.
+pub const FACTORY_TOKEN_LIFE: Duration = Duration::from_secs(2 * 60);
 /// A connection's `limits.maxConnections`: at least and at most.
 pub const MAX_CONNECTIONS: (u32, u32) = (1, 64);
 /// A connection's `limits.requestsPerSecond`: at least and at most.

@@ -50,6 +50,7 @@ label! {
         Secret = "ConjurSecret",
         Policy = "ConjurPolicy",
         Push = "ConjurPush",
+        Host = "ConjurHost",
     }
 }
 

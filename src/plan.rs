@@ -6,6 +6,7 @@ pub mod connection;
 pub mod effect;
 pub mod full_id;
 pub mod hash;
+pub mod host;
 pub mod poison;
 pub mod policy;
 pub mod push;

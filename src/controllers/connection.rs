@@ -23,7 +23,12 @@ use self::{
     dependents::{tell_of_client, wake_users},
     users::Users,
 };
-use super::{Context, connection::view::ConnectionView, dependencies::Dependent, handle::Listed};
+use super::{
+    Context,
+    connection::view::ConnectionView,
+    dependencies::{DependencyKind, Dependent},
+    handle::Listed,
+};
 use crate::{
     api::{
         ClusterConjurConnection, ConjurConnection, ConjurConnectionStatus, ConnectionId, ConnectionKind,
@@ -44,6 +49,8 @@ pub use self::audiences::Audiences;
 const CHECK_AGAIN: Duration = Duration::from_secs(600);
 /// The same for one that nothing uses.
 const CHECK_UNUSED: Duration = Duration::from_secs(1800);
+/// What a connection may be made of is tried again after this, where a rotation of its key is under way.
+const ROTATION_AGAIN: Duration = Duration::from_secs(2);
 
 macro_rules! reconcile {
     ($kind:ty, $label:expr, $store:ident, $api:expr) => {
@@ -145,7 +152,7 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
     {
         return Ok(CheckOutcome::Rests(rest));
     }
-    let changed = ctx.inputs.take_changed(&user) || asked;
+    let changed = ctx.inputs.take_changed(&user) || ctx.clients.take_outdated(facts) || asked;
     let known = ctx.clients.checked_at(facts).filter(|_| facts.tenant.is_some() || facts.is_observed());
     let needed = ctx.clients.is_needed(facts);
     // Where each namespace has an identity of its own, this one tells of the server for all of them.
@@ -178,20 +185,22 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
             .memory_budget(ctx.clients.memory())
             .user_agent(USER_AGENT);
         let client = make(client, &config.party, &ctx.heavy).await?;
+        // What works goes on while a new key is on its way, for as long as its token lives.
+        if ctx.clients.is_working(facts)
+            && let Err(Error::Unauthenticated { .. }) = who_is(&client, facts).await
+            && rotation(facts, ctx).is_some()
+        {
+            ctx.clients.keep_outdated(facts);
+            return Ok(CheckOutcome::Rests(ROTATION_AGAIN));
+        }
         tell_of_client(&client, &Users::of(facts), ctx);
         ctx.clients.put(facts, inputs.clone(), client.clone());
         client
     };
     drop(place);
-    let identity = if facts.has_tenants() && facts.tenant.is_none() {
-        // Who the operator is is each namespace's own matter; here only the server has to answer.
-        client.server_version().await.map(|_| None)
-    } else {
-        client.whoami().await.map(|who| Some(who.username))
-    };
-    let identity = identity.map_err(|error| {
+    let identity = who_is(&client, facts).await.map_err(|error| {
         ctx.clients.check_failed(facts, &error);
-        not_let_in(error)
+        not_let_in(error, rotation(facts, ctx))
     })?;
     if let Some(tell) = ctx.clients.works(facts, identity.as_deref()) {
         wake_users(&Users::of(facts), tell, ctx);
@@ -209,10 +218,41 @@ async fn make(client: ClientBuilder, party: &str, heavy: &Heavy) -> Result<Clien
     heavy.run(party, limits::CLIENT_MAKING_BYTES, || client.build()).await
 }
 
+/// Who the operator is; none where that is each namespace's own matter, and only the server has to answer.
+async fn who_is(client: &Client, facts: &ConnectionView) -> Result<Option<String>, Error> {
+    if facts.has_tenants() && facts.tenant.is_none() {
+        client.server_version().await.map(|_| None)
+    } else {
+        client.whoami().await.map(|who| Some(who.username))
+    }
+}
+
+/// Who rotates the key that a connection logs in with, where that is under way.
+fn rotation(facts: &ConnectionView, ctx: &Context) -> Option<String> {
+    let settings = &facts.settings;
+    let secrets =
+        client_config::referred(facts).into_iter().filter(|input| input.kind == DependencyKind::Secret);
+    let secrets: Vec<Key> =
+        secrets.map(|input| Key { namespace: input.namespace, name: input.name }).collect();
+    let login = settings.auth.api_key.as_ref().and_then(|auth| auth.login.clone());
+    let login = login.or_else(|| ctx.clients.identity(facts));
+    let server = plan::policy::branch_claims::server(&settings.url, &settings.account);
+    ctx.kinds.rotates(&secrets, login.as_deref(), &server, ctx)
+}
+
 /// What `whoami` refuses is the identity itself: its role is gone, say, while its token lives. A server that wants another
-/// version of the API for this wants it for all.
-fn not_let_in(error: Error) -> Failure {
+/// version of the API for this wants it for all. `rotates`: who makes a new key for the identity now, so that the old one is
+/// refused for a while.
+fn not_let_in(error: Error, rotates: Option<String>) -> Failure {
     match error {
+        Error::Unauthenticated { message } if rotates.is_some() => Failure {
+            class: Class::Connection,
+            reason: Reason::KeyRotating,
+            message: format!(
+                "{message}. {} rotates this key; the login is tried again when the new one is stored",
+                rotates.unwrap_or_default()
+            ),
+        },
         Error::Forbidden { message } | Error::NotFound { message, .. } => {
             Failure { class: Class::Connection, reason: Reason::AuthenticationFailed, message }
         }

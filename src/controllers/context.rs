@@ -8,6 +8,7 @@ use kube::{core::PartialObjectMeta, runtime::reflector::Store};
 use super::{
     connection::{Audiences, pool::Clients},
     dependencies::Dependencies,
+    host::HostNotes,
     kinds::Kinds,
     policy::Notes,
     push::PushNotes,
@@ -51,6 +52,8 @@ pub struct Context {
     pub push_notes: PushNotes,
     /// Variables that are to be made and changed, by branch.
     pub variable_loads: VariableLoads,
+    /// What is remembered of the hosts.
+    pub host_notes: HostNotes,
     /// The operator's own writes of Secrets that keep keys.
     pub key_writes: KeyWrites,
     /// Does what is heavy.

@@ -43,6 +43,17 @@ pub trait Listed: Reconcile {
         true
     }
 
+    /// Who is rotating a key that lies in one of these Secrets, or that of a login on a server (its hash), as messages say it: an
+    /// object of another namespace is not named.
+    fn rotates(
+        _secrets: &[Key],
+        _login: Option<&str>,
+        _server: &str,
+        _ctx: &Self::Context,
+    ) -> Option<String> {
+        None
+    }
+
     /// A client was made for a connection, for these users of it.
     fn client_made(_client: &Client, _users: &Users, _ctx: &Self::Context) {}
 }
@@ -124,6 +135,9 @@ pub trait AnyKind<C>: Send + Sync {
     /// Wakes those whom a change of a Secret concerns. `owner`: the kind and name of the object that the Secret names.
     fn secret_changed(&self, secret: &PartialObjectMeta<Secret>, owner: Option<(&str, &str)>, ctx: &C);
 
+    /// As [`Listed::rotates`].
+    fn rotates(&self, secrets: &[Key], login: Option<&str>, server: &str, ctx: &C) -> Option<String>;
+
     /// As [`Listed::client_made`].
     fn client_made(&self, client: &Client, users: &Users, ctx: &C);
 }
@@ -190,6 +204,16 @@ impl<K: Listed> AnyKind<K::Context> for Handle<K> {
         {
             self.wake(Key { namespace: secret.namespace().unwrap_or_default(), name: name.to_owned() });
         }
+    }
+
+    fn rotates(
+        &self,
+        secrets: &[Key],
+        login: Option<&str>,
+        server: &str,
+        ctx: &K::Context,
+    ) -> Option<String> {
+        K::rotates(secrets, login, server, ctx)
     }
 
     fn client_made(&self, client: &Client, users: &Users, ctx: &K::Context) {

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterConjurConnection, ConjurConnection, ConjurPolicy, ConjurPush, ConjurSecret, ConnectionId,
-        ConnectionKind,
+        ClusterConjurConnection, ConjurConnection, ConjurHost, ConjurPolicy, ConjurPush, ConjurSecret,
+        ConnectionId, ConnectionKind,
     },
     plan::secret::Owner,
     runtime::{Key, Reconcile, runner},
@@ -81,6 +81,7 @@ kinds! {
     secrets: ConjurSecret,
     policies: ConjurPolicy,
     pushes: ConjurPush,
+    hosts: ConjurHost,
 }
 
 impl Kinds {
@@ -91,6 +92,17 @@ impl Kinds {
             ConnectionKind::ConjurConnection => self.connections.wake(key),
             ConnectionKind::ClusterConjurConnection => self.cluster_connections.wake(key),
         }
+    }
+
+    /// As [`Listed::rotates`](super::handle::Listed::rotates), of all kinds.
+    pub fn rotates(
+        &self,
+        secrets: &[Key],
+        login: Option<&str>,
+        server: &str,
+        ctx: &KindContext,
+    ) -> Option<String> {
+        self.all().find_map(|kind| kind.rotates(secrets, login, server, ctx))
     }
 
     /// Wakes the object that a Secret was written for.
@@ -163,6 +175,7 @@ mod tests {
             "ConjurSecret",
             "ConjurPolicy",
             "ConjurPush",
+            "ConjurHost",
             "Other",
         ] {
             kinds.wake_owner(&Owner {
@@ -176,14 +189,17 @@ mod tests {
         let (secret, policy) = (ends.secrets.woken.try_recv(), ends.policies.woken.try_recv());
         assert_eq!(secret.map(|(key, _)| key.name).as_deref(), Some("ConjurSecret"));
         assert_eq!(policy.map(|(key, _)| key.name).as_deref(), Some("ConjurPolicy"));
+        let host = ends.hosts.woken.try_recv();
+        assert_eq!(host.map(|(key, _)| key.name).as_deref(), Some("ConjurHost"));
         let waiting = [
             ends.connections.woken.waiting(),
             ends.cluster_connections.woken.waiting(),
             ends.secrets.woken.waiting(),
             ends.policies.woken.waiting(),
             ends.pushes.woken.waiting(),
+            ends.hosts.woken.waiting(),
         ];
-        assert_eq!(waiting, [0; 5]);
+        assert_eq!(waiting, [0; 6]);
     }
 
     #[test]
@@ -197,6 +213,6 @@ mod tests {
             .flat_map(|kind| kind.users(&|reference, namespace| reference.name == "c" && namespace == "n"));
         let users: Vec<_> = users.map(|user| (user.key.name, user.ready)).collect();
         assert_eq!(users, [("mine".to_owned(), false), ("policy".to_owned(), true)]);
-        assert_eq!(kinds.all().map(|kind| kind.keys().len()).collect::<Vec<_>>(), [0, 0, 2, 1, 0]);
+        assert_eq!(kinds.all().map(|kind| kind.keys().len()).collect::<Vec<_>>(), [0, 0, 2, 1, 0, 0]);
     }
 }

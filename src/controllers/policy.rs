@@ -64,7 +64,7 @@ use crate::{
     runtime::{Key, Object, Outcome, Reconcile, ReconcileError},
 };
 
-pub use self::{cache::Notes, claims::may_add_to};
+pub use self::{cache::Notes, claims::may_add_to, kept_elsewhere::keeper_of};
 
 impl Object for ConjurPolicy {
     const KIND: Kind = Kind::Policy;

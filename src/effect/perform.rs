@@ -3,9 +3,13 @@
 //! Three callers need no announcement: keys that a person permits to rotate (who lost the answer rotates again), `!delete`
 //! statements of a removal, and statements about variables (sent again, they change nothing).
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
 use crate::{
     api::Reason,
-    conjur::{Error, LoadError, LoadMode, Loaded, PolicyBranch, RoleId},
+    conjur::{CreatedHost, Error, HostFactoryToken, LoadError, LoadMode, Loaded, PolicyBranch, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
     plan::Failure,
     sensitive::Sensitive,
@@ -50,4 +54,41 @@ pub async fn rotate(
 /// Conjur's.
 pub async fn fill(through: &ReadyConnection, id: &str, value: &[u8]) -> Result<(), Error> {
     through.client.set_secret("variable", id, value).await
+}
+
+/// Rotates the key of a host, and gives the new one. The old one dies with the rotation.
+///
+/// # Errors
+/// Conjur's: that it refused, or that no one knows whether it was done.
+pub async fn rotate_host(role: &RoleId, through: &ReadyConnection) -> Result<Sensitive<String>, Error> {
+    through.client.rotate_api_key(role).await
+}
+
+/// Makes one token of a host factory that ends then.
+///
+/// # Errors
+/// Conjur's. `NotFound` also where it made none.
+pub async fn make_factory_token(
+    factory: &str,
+    expires: Timestamp,
+    through: &ReadyConnection,
+) -> Result<HostFactoryToken, Error> {
+    let made = through.client.create_host_factory_tokens(factory, expires, &[], 1).await?;
+    made.into_iter().next().ok_or_else(|| Error::NotFound {
+        target: format!("host_factory {factory}"),
+        message: format!("host factory {factory} made no token"),
+    })
+}
+
+/// Enrols a host with a host factory's token, and gives its key. One that the factory made before gets a new key.
+///
+/// # Errors
+/// Conjur's: that it refused the token or the host, or that no one knows whether it was done.
+pub async fn enrol(
+    token: &Sensitive<String>,
+    id: &str,
+    annotations: &BTreeMap<String, String>,
+    through: &ReadyConnection,
+) -> Result<CreatedHost, Error> {
+    through.client.create_host(token, id, annotations).await
 }

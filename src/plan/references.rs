@@ -3,7 +3,7 @@
 
 use super::Failure;
 use crate::api::{
-    ConjurPolicySpec, ConjurPushSpec, ConjurSecretSpec, ConnectionRef, KeySource, Reason,
+    ConjurHostSpec, ConjurPolicySpec, ConjurPushSpec, ConjurSecretSpec, ConnectionRef, KeySource, Reason,
     connection::{AccessRule, Settings},
     names,
 };
@@ -66,6 +66,37 @@ pub fn of_push(spec: &ConjurPushSpec) -> Result<(), Failure> {
         (None, Some(_)) => Ok(()),
         _ => Err(invalid("spec.source: give exactly one of secretRef and selector".to_owned())),
     }
+}
+
+/// The same, of a host.
+///
+/// # Errors
+/// `InvalidSpec`, naming the field.
+pub fn of_host(spec: &ConjurHostSpec) -> Result<(), Failure> {
+    connection(&spec.connection_ref)?;
+    let target = spec.target.as_ref();
+    let template = target.and_then(|target| target.template.as_ref());
+    let from = template.and_then(|template| template.data_from.as_deref()).unwrap_or_default();
+    at_most("spec.annotations", spec.annotations.iter().flatten().count(), 64)?;
+    at_most("spec.restrictedTo", spec.restricted_to.iter().flatten().count(), 64)?;
+    at_most("spec.memberOf", spec.memberships().len(), 64)?;
+    at_most("spec.rolloutRestart", spec.rollouts().len(), 16)?;
+    at_most("spec.target.template.dataFrom", from.len(), 16)?;
+    if let Some(target) = target.and_then(|target| target.name.as_deref()) {
+        name("spec.target.name", target)?;
+    }
+    for (at, from) in from.iter().enumerate() {
+        source(&format!("spec.target.template.dataFrom[{at}]"), &from.source)?;
+    }
+    for (at, workload) in spec.rollouts().iter().enumerate() {
+        name(&format!("spec.rolloutRestart[{at}].name"), &workload.name)?;
+    }
+    let token = spec.via.as_ref().and_then(|via| via.host_factory_token_secret_ref.as_ref());
+    if let Some(token) = token {
+        name("spec.via.hostFactoryTokenSecretRef.name", &token.name)?;
+        key("spec.via.hostFactoryTokenSecretRef.key", &token.key)?;
+    }
+    Ok(())
 }
 
 /// The same, of a connection. A ConjurConnection, which has no `access`, refers to its own namespace only; a

@@ -8,18 +8,23 @@ use kube::core::error_boundary::InvalidObject;
 
 use crate::{
     api::{
-        ADOPT_CLUSTER_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, FINALIZER, GROUP, MANAGED_BY_LABEL,
-        PUSH_FINALIZER, ROTATE_KEYS_ANNOTATION, SYNC_NOW_ANNOTATION,
+        ADOPT_CLUSTER_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, FINALIZER, GROUP, HOST_FINALIZER,
+        MANAGED_BY_LABEL, PUSH_FINALIZER, ROTATE_KEYS_ANNOTATION, ROTATE_NOW_ANNOTATION, SYNC_NOW_ANNOTATION,
     },
     limits::{FOREIGN_META_BYTES, OWN_ANNOTATION_BYTES, OWN_META_BYTES},
     plan::hash,
 };
 
 /// The annotations on the operator's objects that are read.
-pub const READ: [&str; 4] =
-    [SYNC_NOW_ANNOTATION, ALLOW_DELETIONS_ANNOTATION, ROTATE_KEYS_ANNOTATION, ADOPT_CLUSTER_ANNOTATION];
+pub const READ: [&str; 5] = [
+    SYNC_NOW_ANNOTATION,
+    ALLOW_DELETIONS_ANNOTATION,
+    ROTATE_KEYS_ANNOTATION,
+    ROTATE_NOW_ANNOTATION,
+    ADOPT_CLUSTER_ANNOTATION,
+];
 /// The operator's own finalizers.
-const FINALIZERS: [&str; 2] = [FINALIZER, PUSH_FINALIZER];
+const FINALIZERS: [&str; 3] = [FINALIZER, HOST_FINALIZER, PUSH_FINALIZER];
 /// Stands among the annotations of a Secret in the store of which something was left out that a write has to keep.
 const NOT_WHOLE: &str = "not whole";
 /// Stands among the annotations of an object in the store of whose spec only the head is kept, with the length of the whole

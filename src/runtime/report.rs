@@ -62,9 +62,10 @@ pub async fn report<K: Object>(
 }
 
 /// What fails for all objects of a connection at once, and is told by the connection.
-const OF_CONNECTION: [Reason; 5] = [
+const OF_CONNECTION: [Reason; 6] = [
     Reason::ConnectionNotReady,
     Reason::AuthenticationFailed,
+    Reason::KeyRotating,
     Reason::TlsFailed,
     Reason::ConjurUnavailable,
     Reason::RateLimited,

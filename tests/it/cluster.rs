@@ -9,6 +9,7 @@ mod contest;
 mod descriptors;
 mod docs;
 mod former;
+mod host;
 mod input;
 mod login;
 mod many;
@@ -45,7 +46,9 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use conjur_operator::api::{ConjurConnection, ConjurPolicy, ConjurPush, ConjurSecret, condition::find};
+use conjur_operator::api::{
+    ConjurConnection, ConjurHost, ConjurPolicy, ConjurPush, ConjurSecret, condition::find,
+};
 use k8s_openapi::{
     ByteString, NamespaceResourceScope,
     api::{
@@ -346,6 +349,9 @@ impl Bench {
         for object in self.api::<ConjurConnection>().list(&everything).await.unwrap() {
             seen += &serde_json::to_string(&object.status).unwrap();
         }
+        for object in self.api::<ConjurHost>().list(&everything).await.unwrap() {
+            seen += &serde_json::to_string(&object.status).unwrap();
+        }
         for value in self.secrets.lock().unwrap().iter() {
             let encoded = STANDARD.encode(value);
             assert!(
@@ -375,7 +381,7 @@ macro_rules! told {
         }
     )+};
 }
-told!(ConjurConnection, ConjurSecret, ConjurPolicy, ConjurPush);
+told!(ConjurConnection, ConjurSecret, ConjurPolicy, ConjurPush, ConjurHost);
 
 /// The resource version of an object.
 pub fn version<K: ResourceExt>(object: &K) -> String {

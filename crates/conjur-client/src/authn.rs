@@ -135,15 +135,18 @@ impl Tokens {
         {
             return Ok(Arc::clone(token));
         }
-        // A token that is due for renewal but not at its end still works while renewing doesn't.
-        let spare = current.filter(|token| now < token.made + token.life * 9 / 10);
+        // A token that is due for renewal still works while renewing doesn't: nearly to its end where no one can be asked, and to its
+        // very end where the credentials are refused, as in a rotation of their key, which the token outlives (recording 785).
+        let spare = |error: &Error| {
+            current.clone().filter(|token| {
+                let refused = matches!(error, Error::Unauthenticated { .. });
+                now < token.made + if refused { token.life } else { token.life * 9 / 10 }
+            })
+        };
         if let Some(failure) = &state.failure
             && (now < failure.until || asked < failure.at)
         {
-            return match spare {
-                Some(token) if !matches!(failure.error, Error::Unauthenticated { .. }) => Ok(token),
-                _ => Err(failure.error.clone()),
-            };
+            return spare(&failure.error).ok_or_else(|| failure.error.clone());
         }
         match self.authenticate(transport, priority).await {
             Ok(token) => {
@@ -154,10 +157,7 @@ impl Tokens {
             }
             Err(error) => {
                 self.fail(&mut state, error.clone());
-                match spare {
-                    Some(token) if !matches!(error, Error::Unauthenticated { .. }) => Ok(token),
-                    _ => Err(error),
-                }
+                spare(&error).ok_or(error)
             }
         }
     }

@@ -189,6 +189,10 @@ pub struct AccessRule {
     #[schemars(length(max = 128), inner(length(min = 1, max = 1024)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branches: Option<Vec<String>>,
+    /// True: hosts in these `branches` may be rotated by a ConjurHost also where one of them is the identity of a
+    /// connection. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identities: Option<bool>,
 }
 
 /// The namespaces that a rule is for; where names and selector are given, both must match.

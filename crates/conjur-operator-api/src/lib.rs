@@ -1,6 +1,7 @@
 //! The resources of conjur-operator as Rust types: what its CRDs hold, the conditions and reasons that it reports.
 //!
-//! For programs that apply ConjurConnections, ConjurSecrets, ConjurPolicies and ConjurPushes or wait for them, with [`kube`] or as plain
+//! For programs that apply ConjurConnections, ConjurSecrets, ConjurPolicies, ConjurPushes and
+//! ConjurHosts or wait for them, with [`kube`] or as plain
 //! JSON. Knows neither a Kubernetes client nor HTTP.
 //!
 //! Fields that a manifest leaves out are `None`: defaults stand in the fields' descriptions and in getters, such as
@@ -31,6 +32,7 @@ mod bounds;
 pub mod condition;
 pub mod connection;
 pub mod duration;
+pub mod host;
 pub mod names;
 pub mod policy;
 pub mod push;
@@ -48,6 +50,7 @@ pub use connection::{
     ConjurConnectionStatus, ConnectionId, SecretKeyRef,
 };
 pub use duration::{GoDuration, InvalidDuration};
+pub use host::{ConjurHost, ConjurHostSpec, ConjurHostStatus};
 pub use policy::{ConjurPolicy, ConjurPolicySpec, ConjurPolicyStatus};
 pub use push::{ConjurPush, ConjurPushSpec, ConjurPushStatus};
 pub use reason::Reason;
@@ -79,7 +82,8 @@ pub const ADOPT_CLUSTER_ANNOTATION: &str = "conjur-operator.io/adopt-cluster";
 pub const ADOPT_ANNOTATION: &str = "conjur-operator.io/adopt";
 /// Annotation on an object of any kind: any new text has it looked at at once, counted once in 5 seconds.
 pub const SYNC_NOW_ANNOTATION: &str = "conjur-operator.io/sync-now";
-/// Annotation on a `createdRoles` Secret: a hash over the address and account of the server on which its keys were made.
+/// Annotation on a `createdRoles` Secret, or the Secret of a ConjurHost: a hash over the address and account of the server on
+/// which its keys were made.
 pub const SERVER_ANNOTATION: &str = "conjur-operator.io/server";
 /// Finalizer of a ConjurPush with `deletionPolicy: Delete`.
 pub const PUSH_FINALIZER: &str = "conjur-operator.io/push";
@@ -87,6 +91,12 @@ pub const PUSH_FINALIZER: &str = "conjur-operator.io/push";
 pub const FINALIZER: &str = "conjur-operator.io/policy";
 /// Annotation on a ConjurPolicy: the hash of the document (`status.documentHash`) whose deletions are allowed.
 pub const ALLOW_DELETIONS_ANNOTATION: &str = "conjur-operator.io/allow-deletions";
+/// Finalizer of a ConjurHost with `deletionPolicy: Delete`.
+pub const HOST_FINALIZER: &str = "conjur-operator.io/host";
+/// Annotation on a ConjurHost: any new text has its key rotated at once.
+pub const ROTATE_NOW_ANNOTATION: &str = "conjur-operator.io/rotate-now";
+/// Annotation on the Secret of a ConjurHost: the number of the key in it, which `status.pending` announced.
+pub const KEY_NUMBER_ANNOTATION: &str = "conjur-operator.io/key-number";
 /// Annotation on a ConjurPolicy: logins whose lost API keys may be rotated, separated by commas.
 pub const ROTATE_KEYS_ANNOTATION: &str = "conjur-operator.io/rotate-keys";
 
@@ -141,6 +151,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     [
         ClusterConjurConnection::crd(),
         ConjurConnection::crd(),
+        ConjurHost::crd(),
         ConjurPolicy::crd(),
         ConjurPush::crd(),
         ConjurSecret::crd(),

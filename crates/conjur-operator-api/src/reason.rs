@@ -40,6 +40,8 @@ reasons! {
     Loaded,
     /// Conjur holds what the Secrets hold.
     Pushed,
+    /// The host exists in Conjur, and its key is stored.
+    Enrolled,
     /// What a load would change is in `status.plan`; nothing was loaded (also an event).
     Planned,
     /// Conjur no longer holds what the document says (also an event).
@@ -62,7 +64,7 @@ reasons! {
     VariableOverwritten,
     /// A Secret that the selector of a ConjurPush names can't be pushed, and is left out (event).
     SourceSkipped,
-    /// The API key of a role was rotated since the one that Conjur gave was lost (event).
+    /// The API key of a role was rotated: since the one that Conjur gave was lost, or since a ConjurHost asks for it (event).
     KeyRotated,
     /// What an object with `deletionPolicy: Delete` made was removed from Conjur (event).
     Removed,
@@ -74,7 +76,7 @@ reasons! {
     ConnectionNotFound,
     /// The connection is there but does not work; its own condition says why.
     ConnectionNotReady,
-    /// A Secret or key that the connection refers to is missing.
+    /// A Secret or key that the connection, or a host factory's token of a ConjurHost, refers to is missing.
     CredentialsNotFound,
     /// A variable is missing, has no value, or is not visible to the connection's identity.
     VariableNotFound,
@@ -93,6 +95,10 @@ reasons! {
     SourceNotFound,
     /// The policy branch does not exist, or is not visible to the identity.
     BranchNotFound,
+    /// The host, or the host factory, does not exist, or is not visible to the connection's identity.
+    HostNotFound,
+    /// A ConjurHost rotates the key that the connection logs in with; the login is tried again when the new one is stored.
+    KeyRotating,
     /// A load of the document is under way, and takes some time.
     Loading,
     /// Another load of the same branch is under way.
@@ -143,8 +149,14 @@ reasons! {
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.
     PolicyForbidden,
-    /// Another, older ConjurPolicy has the branch, and one of the two Replaces it.
+    /// Another, older ConjurPolicy has the branch, and one of the two Replaces it; or one Replaces the branch of a ConjurHost.
     BranchTaken,
+    /// The host exists in Conjur, and this object did not make it.
+    ForeignHost,
+    /// Another, older ConjurHost has the host, or a ConjurPolicy keeps its key.
+    HostTaken,
+    /// Conjur refuses the stored API key.
+    KeyInvalid,
     /// To Replace the branch would delete variables that hold values, or hosts or users.
     DeletionsNotAllowed,
     /// The server has no dry run, so that no one can say what a load would change.
@@ -155,7 +167,7 @@ reasons! {
     NotBranchOwner,
     /// The Secret with the inventory of what this policy made was edited and can't be read.
     InventoryUnreadable,
-    /// A role that this policy made has no stored key any more.
+    /// A role that this object made has no stored key any more, or could not be given one.
     KeyNotStored,
     /// Processes that did this object's work died of it, several times, at last alone: it is not tried before an edit or
     /// an hour.

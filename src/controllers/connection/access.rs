@@ -16,6 +16,8 @@ use crate::{
     runtime::Key,
 };
 
+pub use super::client_config::credential;
+
 /// A connection that an object names, as it is now.
 pub struct BoundConnection {
     /// The connection, as the object's namespace uses it.
@@ -117,6 +119,35 @@ impl BoundConnection {
             }
             ids.iter().try_for_each(|id| access::check(rules, who, verb, id, connection))
         })
+    }
+
+    /// Refuses what an object may not do with hosts, before Conjur is asked: each of the ids, by what messages call it, must lie
+    /// in a branch that is granted. No IO.
+    ///
+    /// # Errors
+    /// `AccessDenied`, saying which rule or mode is missing.
+    pub fn check_hosts(&self, ids: &[(String, &str)], user: &Key, ctx: &Context) -> Result<(), Failure> {
+        if self.facts.settings.access_mode == AccessMode::ReadOnly {
+            let message = format!(
+                "{} has accessMode ReadOnly: no host may be made, rotated or removed through it",
+                self.facts.id
+            );
+            return Err(Failure::stalled(Reason::AccessDenied, message));
+        }
+        if let Some(rules) = &self.facts.access {
+            let connection = &self.facts.id.name;
+            as_consumer(&user.namespace, ctx, |who| {
+                ids.iter().try_for_each(|(what, id)| access::check_within(rules, who, what, id, connection))
+            })?;
+        }
+        ctx.clients.wanted(&self.facts);
+        Ok(())
+    }
+
+    /// Whether an object may rotate a host that is the identity of a connection. No IO.
+    pub fn may_rotate_identity(&self, id: &str, user: &Key, ctx: &Context) -> bool {
+        let Some(rules) = &self.facts.access else { return true };
+        as_consumer(&user.namespace, ctx, |who| access::may_rotate_identity(rules, who, id))
     }
 
     /// Calls for each of some ids that can't be asked for and that the rules would let an object of a namespace read, were

@@ -247,7 +247,10 @@ impl InputReader<'_> {
 
 /// A text from a Secret's key, without the newline that editors and `echo` leave at its end: Conjur would take it for a part
 /// of the key.
-fn credential(what: &str, bytes: &Sensitive<Vec<u8>>) -> Result<Sensitive<String>, Failure> {
+///
+/// # Errors
+/// `InvalidSpec`, naming where it lies.
+pub fn credential(what: &str, bytes: &Sensitive<Vec<u8>>) -> Result<Sensitive<String>, Failure> {
     Ingredient::Credential.check(what, bytes.expose().len())?;
     let text = std::str::from_utf8(bytes.expose())
         .map_err(|_| Failure::stalled(Reason::InvalidSpec, format!("{what} is not text")))?;

@@ -86,6 +86,8 @@ struct PoolEntry {
     /// When the client was made.
     made: Option<Instant>,
     share: Option<InUse>,
+    /// Something newer that it may be made of was refused while a rotation was under way, and is to be tried again.
+    outdated: bool,
 }
 
 /// By uid of the connection, and tenant.
@@ -323,6 +325,28 @@ impl Clients {
         });
     }
 
+    /// Whether a client of the connection as it is works now, whatever it is made of.
+    pub fn is_working(&self, facts: &ConnectionView) -> bool {
+        let works = |entry: &mut PoolEntry| {
+            let works = entry.client.is_some() && entry.health.checked_at().is_some();
+            (works && entry.generation == facts.generation).then_some(())
+        };
+        self.entry(facts, works).is_some()
+    }
+
+    /// The client that there is goes on, though it is not made of what there is now, which is tried again.
+    pub fn keep_outdated(&self, facts: &ConnectionView) {
+        self.entry(facts, |entry| {
+            entry.outdated = true;
+            Some(())
+        });
+    }
+
+    /// Whether what it may be made of now is to be tried again.
+    pub fn take_outdated(&self, facts: &ConnectionView) -> bool {
+        self.entry(facts, |entry| Some(std::mem::take(&mut entry.outdated))).unwrap_or_default()
+    }
+
     /// The connection works, as that identity; none where only its tenants have one. What its users are to be told;
     /// none where it is no news.
     pub fn works(&self, facts: &ConnectionView, identity: Option<&str>) -> Option<ConnectionEvent> {
@@ -415,6 +439,7 @@ impl PoolEntry {
             needed: false,
             made: None,
             share: None,
+            outdated: false,
         }
     }
 

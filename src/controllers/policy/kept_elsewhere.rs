@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{run::Run, seen::load_inputs};
+use super::{
+    run::Run,
+    seen::{load_inputs, may_load_through},
+};
 use crate::{
     api::ConjurPolicy,
-    controllers::connection::access,
+    controllers::{Context, connection::access},
     effect::keys::{announced_in, holds_key, made_on},
     plan::{
         Failure,
@@ -17,6 +20,22 @@ use crate::{
     },
     runtime::Key,
 };
+
+/// The object that keeps the key of a role (its full id) of a server: it made the role, or is about to.
+pub fn keeper_of(role: &str, server: &str, ctx: &Context) -> Option<Key> {
+    let store = &ctx.kinds.policies.store;
+    let named = |policy: &ConjurPolicy| {
+        let roles = policy.status.as_ref().and_then(|status| status.created_roles.as_ref());
+        roles.is_some_and(|roles| roles.iter().any(|made| made == role))
+    };
+    store.state().iter().find_map(|policy| {
+        let key = Key::of(policy.as_ref());
+        let policy = ctx.statuses.freshest(&key, store)?.ok()?;
+        let granted = access::named(&policy.spec.connection_ref, &key, ctx)
+            .is_ok_and(|named| named.check_access(Verb::Load, &[&policy.spec.branch], &key, ctx).is_ok());
+        (named(&policy) && granted && may_load_through(&policy, server, ctx)).then_some(key)
+    })
+}
 
 impl Run<'_> {
     /// Those of the roles whose keys another ConjurPolicy keeps: it loaded the very same document as the same

@@ -1,6 +1,6 @@
 //! Restarts the workloads of an object, once its Secret is written.
 
-use kube::{ResourceExt, runtime::events::EventType};
+use kube::ResourceExt;
 
 use super::seen::ObservedSecret;
 use crate::{
@@ -8,20 +8,14 @@ use crate::{
         ConjurSecret, ConjurSecretStatus, Reason,
         condition::{READY, RECONCILING, is_true},
     },
-    cluster,
     conjur::Lane,
-    controllers::Context,
-    plan::{
-        Failure,
-        schedule::TargetSeen,
-        secret::rollout::{Lineage, annotation_key},
+    controllers::{
+        Context,
+        rollout::{SWITCHED_OFF, restart},
     },
+    plan::{schedule::TargetSeen, secret::rollout::Lineage},
     runtime::{Key, Outcome, ReconcileError},
 };
-
-/// What stands behind the message of an object that asks for restarts where there are none.
-const SWITCHED_OFF: &str = "; no workload is restarted, since spec.rolloutRestart is switched off for the whole operator: \
-     its administrator can allow it (rolloutRestart.enabled of the chart, --rollout-restart)";
 
 impl ObservedSecret {
     /// The revision of the Secret's data, by what the operator wrote last or by what the watch shows; none where none is asked for.
@@ -81,7 +75,7 @@ pub async fn follow(
     if !ctx.rollout_restart {
         message.push_str(SWITCHED_OFF);
     } else if Lineage::of(&uid).is_pending(Some(&revision), rolled_out)
-        && let Err(failure) = restart(object, key, &revision, lane, ctx).await
+        && let Err(failure) = restart(object, object.spec.rollouts(), key, &revision, lane, ctx).await
     {
         ctx.memory.change(key, |m| m.only_rollout = true);
         status.observed_generation = object.metadata.generation;
@@ -91,46 +85,4 @@ pub async fn follow(
     // Also where it is switched off: on again, it is to restart nothing for what changed in between.
     status.rolled_out = Some(revision);
     Ok(Outcome::Done { again, reason, message, lane })
-}
-
-/// Restarts each workload; one that fails does not keep the others from it.
-async fn restart(
-    object: &ConjurSecret,
-    key: &Key,
-    revision: &str,
-    lane: Lane,
-    ctx: &Context,
-) -> Result<(), Failure> {
-    let annotation = annotation_key(&key.name);
-    let mut failed = Vec::new();
-    for workload in object.spec.rollouts() {
-        let patch = (annotation.as_str(), revision);
-        let answer =
-            ctx.cluster.restart_workload(workload.kind, &key.namespace, &workload.name, patch, lane).await;
-        let which = format!("{:?} {}", workload.kind, workload.name);
-        match answer {
-            Ok(()) => {
-                let note = format!("{which} was restarted: the data of its Secret changed");
-                ctx.events.publish(object, EventType::Normal, Reason::RolloutRestarted, "Restart", note);
-            }
-            // One that is made later has the new data from its start.
-            Err(cluster::Error::NotFound(_)) => {
-                let note = format!(
-                    "{which} does not exist, so that nothing of it is to be restarted; correct spec.rolloutRestart where the \
-                     name is wrong"
-                );
-                let reason = Reason::RolloutTargetNotFound;
-                ctx.events.publish(object, EventType::Warning, reason, "Restart", note);
-            }
-            Err(error) => failed.push(error.to_string()),
-        }
-    }
-    if failed.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "the Secret is written, but not all workloads could be restarted for it; it is tried again: {}",
-        failed.join("; ")
-    );
-    Err(Failure::transient(Reason::ApiServerError, message))
 }

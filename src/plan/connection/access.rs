@@ -158,6 +158,48 @@ impl Granted {
         }
         !has_bad_segment(id) && self.patterns.iter().flatten().any(|pattern| glob(pattern, id))
     }
+
+    /// Whether a branch is granted that an id lies in, be it some levels above.
+    fn holds(&self, id: &str) -> bool {
+        let ends = id.match_indices('/').map(|(at, _)| at);
+        self.includes(ROOT) || ends.into_iter().any(|end| self.includes(&id[..end]))
+    }
+}
+
+/// Whether a rule grants a branch that an id lies in: who may load a branch may make what lies below it.
+///
+/// # Errors
+/// `AccessDenied`, with the rule that is missing; `InvalidSpec` for an id that can't be.
+pub fn check_within(
+    rules: &[AccessRule],
+    who: Consumer,
+    what: &str,
+    id: &str,
+    connection: &str,
+) -> Result<(), Failure> {
+    if has_bad_segment(id) {
+        let message =
+            format!("cannot keep {what}: its id has an empty, '.' or '..' segment, or a control character");
+        return Err(Failure::stalled(Reason::InvalidSpec, message));
+    }
+    if Granted::of(rules, who, Verb::Load).holds(id) {
+        return Ok(());
+    }
+    let branch = id.rsplit_once('/').map_or(ROOT, |(parent, _)| parent);
+    let message = format!(
+        "no rule of ClusterConjurConnection {connection} for namespace {} grants a branch that {what} lies in. Its administrator \
+         can add \"{branch}\" to branches of one of them",
+        who.namespace
+    );
+    Err(Failure::stalled(Reason::AccessDenied, message))
+}
+
+/// Whether a rule that grants a branch which an id lies in says `identities: true`.
+pub fn may_rotate_identity(rules: &[AccessRule], who: Consumer, id: &str) -> bool {
+    rules.iter().filter(|rule| rule.identities == Some(true)).any(|rule| {
+        let one = std::slice::from_ref(rule);
+        !has_bad_segment(id) && Granted::of(one, who, Verb::Load).holds(id)
+    })
 }
 
 fn rule_is_for(rule: &AccessRule, who: Consumer) -> bool {
@@ -237,6 +279,7 @@ mod tests {
                 read: None,
                 write: None,
                 branches: None,
+                identities: None,
             }
         };
         let named = [rule(Some("n"), None), rule(Some("m"), None)];
@@ -290,6 +333,7 @@ mod tests {
             read: Some(text(read)),
             write: None,
             branches: None,
+            identities: None,
         }
     }
 
@@ -425,6 +469,63 @@ mod tests {
         }
         let failure = check(&rules, who, Verb::Push, "read/a", "shared").unwrap_err();
         assert!(failure.message.contains("\"read/a\" to write"), "{failure}");
+    }
+
+    #[test]
+    fn a_host_lies_in_a_granted_branch_or_is_refused() {
+        let labels = BTreeMap::new();
+        let who = Consumer { namespace: "billing", labels: &labels };
+        let grants = |branches: &[&str], identities| {
+            let mut rule = rule(Some(&["billing"]), None, &["**"]);
+            rule.branches = Some(branches.iter().map(|b| (*b).to_owned()).collect());
+            rule.identities = identities;
+            [rule]
+        };
+        for (branches, id, granted) in [
+            (&["apps/{namespace}"][..], "apps/billing/web", true),
+            (&["apps/{namespace}"], "apps/billing/eu/web", true),
+            (&["apps/{namespace}"], "apps/billing", false),
+            (&["apps/{namespace}"], "apps/billingx/web", false),
+            (&["apps/{namespace}"], "apps/shop/web", false),
+            (&["apps/{namespace}"], "web", false),
+            (&["apps/{namespace}"], "apps/billing/../shop/web", false),
+            (&["apps/{namespace}/**"], "apps/billing/web", false),
+            (&["apps/{namespace}/**"], "apps/billing/eu/web", true),
+            (&["root"], "web", true),
+            (&["root"], "apps/shop/web", true),
+            (&["**"], "web", false),
+            (&[], "apps/billing/web", false),
+        ] {
+            let rules = grants(branches, None);
+            let refused = check_within(&rules, who, "host", id, "shared");
+            assert_eq!(refused.is_ok(), granted, "{branches:?} {id}: {refused:?}");
+            assert!(!may_rotate_identity(&rules, who, id));
+            assert_eq!(
+                may_rotate_identity(&grants(branches, Some(true)), who, id),
+                granted,
+                "{branches:?} {id}"
+            );
+        }
+        let message = check_within(&grants(&[], None), who, "host/apps/shop/web", "apps/shop/web", "shared")
+            .unwrap_err()
+            .message;
+        assert!(
+            message.contains("host/apps/shop/web") && message.contains("\"apps/shop\" to branches"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn identities_are_granted_by_the_rule_that_grants_their_branch() {
+        let labels = BTreeMap::new();
+        let who = Consumer { namespace: "billing", labels: &labels };
+        let with = |branch: &str, identities| {
+            let mut rule = rule(Some(&["billing"]), None, &[]);
+            (rule.branches, rule.identities) = (Some(vec![branch.to_owned()]), identities);
+            rule
+        };
+        let rules = [with("apps", None), with("ops", Some(true))];
+        assert!(!may_rotate_identity(&rules, who, "apps/web") && may_rotate_identity(&rules, who, "ops/web"));
     }
 
     #[test]

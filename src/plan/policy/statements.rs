@@ -90,16 +90,22 @@ impl<'a> Statements<'a> {
         Self { branch, account, text: String::new(), makes: Vec::new(), deletions: 0, statements: 0 }
     }
 
-    /// Makes a record below the branch, or adds to one that is there. `path`: how the branch names it. `restricted_to`: of a host.
+    /// A comment, so that the hash of the document is whose it names.
+    pub fn comment(&mut self, text: &str) {
+        self.line(&format!("# {}", quoted(text)));
+    }
+
+    /// Makes a record below the branch, or adds to one that is there. `path`: how the branch names it. `restricted_to`: of a
+    /// host; none leaves that as it is.
     pub fn record(
         &mut self,
         kind: StatementKind,
         path: &str,
         annotations: &BTreeMap<String, String>,
-        restricted_to: &[String],
+        restricted_to: Option<&[String]>,
     ) {
         self.line(&format!("- !{}\n  id: {}", kind.as_str(), quoted(path)));
-        if !restricted_to.is_empty() {
+        if let Some(restricted_to) = restricted_to {
             let all: Vec<_> = restricted_to.iter().map(|cidr| quoted(cidr)).collect();
             self.line(&format!("  restricted_to: [{}]", all.join(", ")));
         }
@@ -125,14 +131,15 @@ impl<'a> Statements<'a> {
         self.deletions += 1;
     }
 
-    /// Makes a host of the branch a member of a layer or group.
-    pub fn grant(&mut self, role: &RecordName, member: &str) {
-        self.membership("grant", role, member);
+    /// Makes a host a member of a layer or group of the branch: outside of the root policy it names no others (recordings 116,
+    /// 675). `path`: how the branch names the role; `member`: the host's, or its id behind a slash where it lies elsewhere.
+    pub fn grant(&mut self, kind: StatementKind, path: &str, member: &str) {
+        self.membership("grant", kind, path, member);
     }
 
     /// Takes the membership back.
-    pub fn revoke(&mut self, role: &RecordName, member: &str) {
-        self.membership("revoke", role, member);
+    pub fn revoke(&mut self, kind: StatementKind, path: &str, member: &str) {
+        self.membership("revoke", kind, path, member);
         self.deletions += 1;
     }
 
@@ -168,8 +175,8 @@ impl<'a> Statements<'a> {
         self.statements += 1;
     }
 
-    fn membership(&mut self, tag: &str, role: &RecordName, member: &str) {
-        let role = self.reference(role);
+    fn membership(&mut self, tag: &str, kind: StatementKind, path: &str, member: &str) {
+        let role = format!("!{} {}", kind.as_str(), quoted(path));
         self.line(&format!("- !{tag}\n  role: {role}\n  member: !host {}", quoted(member)));
         self.statements += 1;
     }
@@ -231,11 +238,11 @@ mod tests {
     #[test]
     fn a_document_says_what_was_planned() {
         let mut all = Statements::new("push/app", "demo");
-        all.record(StatementKind::Variable, "keys/one", &annotations(&[("team", "ai")]), &[]);
-        all.record(StatementKind::Host, "web", &BTreeMap::new(), &words(&["10.0.0.0/8"]));
+        all.record(StatementKind::Variable, "keys/one", &annotations(&[("team", "ai")]), None);
+        all.record(StatementKind::Host, "web", &BTreeMap::new(), Some(&words(&["10.0.0.0/8"])));
         let reader = RecordName::of_role("host/push/mere").unwrap();
         all.permit(&reader, &words(&["read", "execute"]), &["keys/one"]);
-        all.grant(&RecordName::of_role("layer/push/app/web").unwrap(), "web");
+        all.grant(StatementKind::Layer, "web", "web");
         all.deny(&reader, &words(&["update"]), &["keys/one"]);
         all.delete(StatementKind::Variable, "old");
         let (text, read) = all.document().unwrap();
@@ -252,7 +259,7 @@ mod tests {
   resource:
   - !variable "keys/one"
 - !grant
-  role: !layer "/push/app/web"
+  role: !layer "web"
   member: !host "web"
 - !deny
   role: !host "/push/mere"
@@ -270,7 +277,7 @@ mod tests {
     #[test]
     fn the_root_policy_names_roles_without_a_slash() {
         let mut all = Statements::new("root", "demo");
-        all.record(StatementKind::Variable, "a/b", &BTreeMap::new(), &[]);
+        all.record(StatementKind::Variable, "a/b", &BTreeMap::new(), None);
         all.permit(&RecordName::of_role("user/alice").unwrap(), &words(&["read"]), &["a/b"]);
         let (text, _) = all.document().unwrap();
         assert!(text.contains("role: !user \"alice\""), "{text}");
@@ -305,7 +312,7 @@ mod tests {
             value in "(?s).{0,40}",
         ) {
             let mut all = Statements::new("app", "demo");
-            all.record(StatementKind::Variable, &id, &BTreeMap::from([(name, value)]), &[]);
+            all.record(StatementKind::Variable, &id, &BTreeMap::from([(name, value)]), None);
             all.permit(&RecordName { kind: StatementKind::Host, id: id.clone() }, &words(&["read"]), &[&id]);
             let (_, read) = all.document().unwrap();
             prop_assert_eq!(&read.records[0].id, &format!("demo:variable:app/{id}"));

@@ -89,7 +89,7 @@ pub fn make(
                 MakingPass::Owner => wish.annotated(id),
                 MakingPass::Bare(_) => BTreeMap::new(),
             };
-            statements.record(StatementKind::Variable, path, &annotations, &[]);
+            statements.record(StatementKind::Variable, path, &annotations, None);
         }
         match pass {
             MakingPass::Owner => permits(&mut statements, &wish.permit, &paths),
@@ -111,7 +111,7 @@ pub fn change(branch: &str, account: &str, wishes: &[&VariablesWish]) -> Result<
         let paths = wish.paths(branch);
         for id in &wish.ids {
             let Some(path) = path_in(id, branch) else { return Err(NotAsPlanned) };
-            statements.record(StatementKind::Variable, path, &wish.annotated(id), &[]);
+            statements.record(StatementKind::Variable, path, &wish.annotated(id), None);
         }
         permits(&mut statements, &wish.permit, &paths);
         for denied in &wish.deny {

@@ -1,0 +1,128 @@
+//! Hosts that connections log in as: which they are, whether their keys may be rotated, and which of them are.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+
+use super::{seen::ObservedHost, target_name};
+use crate::{
+    api::{ConjurHost, Reason, host::PendingStep},
+    controllers::{
+        Context,
+        connection::{
+            access::{self, BoundConnection},
+            pool::ReadyConnection,
+            view::ConnectionView,
+        },
+    },
+    plan::{Failure, policy::branch_claims::server},
+    runtime::Key,
+};
+
+/// Refuses the identity that the connection itself has: Conjur lets no one rotate the own key with a token, and the key that is
+/// rotated is the one that the rotation needs.
+///
+/// # Errors
+/// `InvalidSpec`, with the way out.
+pub fn refuse_own(through: &ReadyConnection, object: &ConjurHost) -> Result<(), Failure> {
+    if *through.identity != *format!("host/{}", object.spec.id) {
+        return Ok(());
+    }
+    let message = format!(
+        "host/{} is the identity that the connection itself logs in as, and an identity can't rotate its own key. Use a connection of \
+         another identity that owns it: spec.via: {{existing: {{}}}}, conflictPolicy: Adopt, and the Secret with the credentials as \
+         spec.target.name",
+        object.spec.id
+    );
+    Err(Failure::stalled(Reason::InvalidSpec, message))
+}
+
+/// Refuses, through a ClusterConjurConnection, a host that a connection logs in as, where no rule permits that.
+///
+/// # Errors
+/// `AccessDenied`.
+pub fn check(
+    seen: &ObservedHost,
+    named: &BoundConnection,
+    object: &ConjurHost,
+    ctx: &Context,
+) -> Result<(), Failure> {
+    check_on(&seen.server, named, object, &seen.key, ctx)
+}
+
+/// The same on a server.
+///
+/// # Errors
+/// `AccessDenied`.
+pub fn check_on(
+    server_hash: &str,
+    named: &BoundConnection,
+    object: &ConjurHost,
+    key: &Key,
+    ctx: &Context,
+) -> Result<(), Failure> {
+    if named.may_rotate_identity(&object.spec.id, key, ctx) {
+        return Ok(());
+    }
+    let login = format!("host/{}", object.spec.id);
+    if !all(ctx).any(|facts| {
+        let settings = &facts.settings;
+        server(&settings.url, &settings.account) == server_hash && logins(&facts, ctx).contains(&login)
+    }) {
+        return Ok(());
+    }
+    // Whose connection it is is not told.
+    let message = format!(
+        "{login} is the identity of a connection, whose key may be rotated through ClusterConjurConnection {} only where a rule says \
+         so. Its administrator can add identities: true to the rule that grants its branch to namespace {}",
+        named.facts.id.name, key.namespace
+    );
+    Err(Failure::stalled(Reason::AccessDenied, message))
+}
+
+/// All connections that there are.
+fn all(ctx: &Context) -> impl Iterator<Item = ConnectionView> {
+    let own = ctx.kinds.connections.store.state();
+    let cluster = ctx.kinds.cluster_connections.store.state();
+    let own: Vec<_> = own.iter().filter_map(|c| c.0.as_ref().ok().map(ConnectionView::from)).collect();
+    let cluster: Vec<_> =
+        cluster.iter().filter_map(|c| c.0.as_ref().ok().map(ConnectionView::from)).collect();
+    own.into_iter().chain(cluster)
+}
+
+/// Whom a connection logs in as, by what it says and by what the server confirmed.
+fn logins(facts: &ConnectionView, ctx: &Context) -> BTreeSet<String> {
+    let auth = &facts.settings.auth;
+    let host = |id: &String| format!("host/{id}");
+    let mut logins = BTreeSet::new();
+    logins.extend(auth.api_key.as_ref().and_then(|auth| auth.login.clone()));
+    logins.extend(auth.jwt.as_ref().and_then(|auth| auth.host_id.as_ref()).map(host));
+    logins.extend(auth.certificate.as_ref().and_then(|auth| auth.host_id.as_ref()).map(host));
+    logins.extend(ctx.clients.identity(facts));
+    for tenant in ctx.clients.tenants(facts) {
+        logins.extend(ctx.clients.identity(&facts.clone().for_user(&tenant)));
+    }
+    logins
+}
+
+/// Who is rotating a key that lies in one of these Secrets, or that of a login on a server: the object, where it writes the Secret.
+pub fn rotating(secrets: &[Key], login: Option<&str>, server: &str, ctx: &Context) -> Option<String> {
+    let store = &ctx.kinds.hosts.store;
+    store.state().iter().find_map(|host| {
+        let key = Key::of(host.as_ref());
+        let host = ctx.statuses.freshest(&key, store)?.ok()?;
+        let status = host.status.as_ref()?;
+        let pending = status.pending.as_ref().filter(|pending| pending.server == server)?;
+        if pending.step == PendingStep::Load && pending.until.is_none() {
+            return None;
+        }
+        // Who may not keep the host says nothing of it.
+        let named = access::named(&host.spec.connection_ref, &key, ctx).ok()?;
+        super::claims::check_access(&named, &host, &key, ctx).ok()?;
+        let target = Key { namespace: key.namespace.clone(), name: target_name(&host) };
+        if secrets.contains(&target) {
+            return Some(format!("ConjurHost {}/{}", key.namespace, host.name_any()));
+        }
+        (login == Some(&format!("host/{}", host.spec.id))).then(|| "a ConjurHost".to_owned())
+    })
+}

@@ -1,0 +1,156 @@
+//! What the operator remembers of the hosts; lost with the process, after which each is looked at once more.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use kube::{core::DeserializeGuard, runtime::watcher::Event};
+
+use crate::{api::ConjurHost, runtime::Key};
+
+/// By object, and by the id of the host that objects ask for.
+#[derive(Default)]
+pub struct HostNotes(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    looked: HashMap<Key, HostLooked>,
+    ids: HashMap<Key, String>,
+    by_id: HashMap<String, HashSet<Key>>,
+    /// What a list under way has shown: of what it does not show, the watch tells nothing.
+    listed: HashSet<Key>,
+}
+
+/// That an object was looked at to the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostLooked {
+    /// Its uid.
+    pub uid: String,
+    /// A hash over what it refers to.
+    pub inputs: String,
+    /// Uid and resource version of its Secret.
+    pub target: Option<(String, String)>,
+}
+
+impl HostNotes {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of an object.
+    pub fn of(&self, key: &Key) -> Option<HostLooked> {
+        self.lock().looked.get(key).cloned()
+    }
+
+    /// It was looked at to the end.
+    pub fn looked(&self, key: &Key, looked: HostLooked) {
+        self.lock().looked.insert(key.clone(), looked);
+    }
+
+    /// It was not: it is looked at anew when it has its turn.
+    pub fn fails(&self, key: &Key) {
+        self.lock().looked.remove(key);
+    }
+
+    /// The objects that ask for a host with this id, on whatever server.
+    pub fn asking_for(&self, id: &str) -> Vec<Key> {
+        self.lock().by_id.get(id).into_iter().flatten().cloned().collect()
+    }
+
+    /// Takes note of what the watch shows, before the store does.
+    pub fn hosts_show(&self, event: &Event<DeserializeGuard<ConjurHost>>) {
+        let mut state = self.lock();
+        let id =
+            |guard: &DeserializeGuard<ConjurHost>| guard.0.as_ref().ok().map(|host| host.spec.id.clone());
+        match event {
+            Event::Init => state.listed.clear(),
+            Event::InitApply(guard) => {
+                state.listed.insert(Key::of(guard));
+                state.set(&Key::of(guard), id(guard));
+            }
+            Event::Apply(guard) => state.set(&Key::of(guard), id(guard)),
+            Event::Delete(guard) => state.set(&Key::of(guard), None),
+            Event::InitDone => {
+                let listed = std::mem::take(&mut state.listed);
+                let gone: Vec<Key> = state.ids.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+                for key in gone {
+                    state.set(&key, None);
+                }
+            }
+        }
+    }
+
+    /// Forgets an object that is gone. Gives those that ask for the host that it had.
+    pub fn forget(&self, key: &Key) -> Vec<Key> {
+        let mut state = self.lock();
+        state.looked.remove(key);
+        // The watch may have shown another of the name since, whose id it is then.
+        let id = state.ids.get(key).cloned();
+        id.and_then(|id| state.by_id.get(&id))
+            .into_iter()
+            .flatten()
+            .filter(|other| *other != key)
+            .cloned()
+            .collect()
+    }
+}
+
+impl State {
+    fn set(&mut self, key: &Key, id: Option<String>) {
+        if self.ids.get(key) == id.as_ref() {
+            return;
+        }
+        if let Some(before) = self.ids.remove(key)
+            && let Some(all) = self.by_id.get_mut(&before)
+        {
+            all.remove(key);
+            if all.is_empty() {
+                self.by_id.remove(&before);
+            }
+        }
+        if let Some(id) = id {
+            self.by_id.entry(id.clone()).or_default().insert(key.clone());
+            self.ids.insert(key.clone(), id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn host(name: &str, id: &str) -> DeserializeGuard<ConjurHost> {
+        let object = json!({
+            "metadata": { "namespace": "n", "name": name },
+            "spec": { "connectionRef": { "name": "c" }, "id": id },
+        });
+        DeserializeGuard(Ok(serde_json::from_value(object).unwrap()))
+    }
+
+    fn asking(notes: &HostNotes, id: &str) -> Vec<String> {
+        let mut names: Vec<String> = notes.asking_for(id).into_iter().map(|key| key.name).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn those_who_ask_for_one_host_are_found_by_its_id() {
+        let notes = HostNotes::default();
+        for (name, id) in [("a", "x"), ("b", "x"), ("c", "y")] {
+            notes.hosts_show(&Event::Apply(host(name, id)));
+        }
+        assert_eq!(
+            (asking(&notes, "x"), asking(&notes, "y")),
+            (vec!["a".into(), "b".into()], vec!["c".into()])
+        );
+        notes.hosts_show(&Event::Init);
+        notes.hosts_show(&Event::InitApply(host("b", "x")));
+        notes.hosts_show(&Event::InitDone);
+        assert_eq!((asking(&notes, "x"), asking(&notes, "y")), (vec!["b".into()], vec![]));
+        notes.hosts_show(&Event::Delete(host("b", "x")));
+        assert!(notes.lock().by_id.is_empty() && notes.lock().ids.is_empty());
+    }
+}

@@ -1,0 +1,334 @@
+//! `deletionPolicy: Delete`: a finalizer keeps the object until the host that it made is removed from Conjur. A host that it took
+//! over stays, and so does a Secret whose host stays: it is the only copy of the key.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    runtime::{events::EventType, reflector::ObjectRef},
+};
+use tokio::time::timeout;
+
+use super::{claims, identities, is_going, seen, target, target_name};
+use crate::{
+    api::{ConjurHost, ConjurHostStatus, HOST_FINALIZER, Reason, SERVER_ANNOTATION, host::Enrolment},
+    conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
+    controllers::{
+        Context, cluster_uid,
+        connection::{
+            access::{self, BoundConnection},
+            pool::{ConnectionState, ReadyConnection},
+        },
+    },
+    effect::{branch_locks::Loader, evidence, perform},
+    limits::{LONGEST_LOAD, REFUSED_AGAIN, TURN_WAIT},
+    plan::{
+        Failure, LOOK_AGAIN,
+        connection::access::Verb,
+        effect::evidence::Origin,
+        host::{
+            document::{self, parent},
+            owner::Ownership as Ownerships,
+            step::{HostFact, HostLook, HostQuestion, HostRequest},
+            view::HostView,
+        },
+        policy::{branch_claims::BranchPlace, statements::path_in},
+        secret::Owner,
+    },
+    runtime::{Key, Object, Outcome, ReconcileError},
+};
+
+/// What there is to do about the finalizer before anything else. Says whether the reconcile goes on.
+///
+/// # Errors
+/// The API server's.
+pub async fn ensure_finalizer(object: &ConjurHost, ctx: &Context) -> Result<bool, Failure> {
+    let deleting = is_going(object);
+    let wanted = object.spec.deletes();
+    let there = object.finalizers().iter().any(|f| f == HOST_FINALIZER);
+    if there && !wanted {
+        set_finalizer(object, false, ctx).await?;
+    }
+    if wanted && !there && !deleting && object.spec.suspend != Some(true) {
+        return set_finalizer(object, true, ctx).await;
+    }
+    Ok(!deleting)
+}
+
+async fn set_finalizer(object: &ConjurHost, there: bool, ctx: &Context) -> Result<bool, Failure> {
+    let key = Key::of(object);
+    let api = <ConjurHost as Object>::api(ctx.cluster.client(), &key.namespace);
+    let uid = object.uid().unwrap_or_default();
+    Ok(ctx.cluster.set_finalizer(&api, &key.name, &uid, HOST_FINALIZER, there).await?)
+}
+
+/// Whether the object is being deleted and waits for the operator.
+pub fn is_due(object: &ConjurHost) -> bool {
+    is_going(object) && object.spec.deletes() && object.finalizers().iter().any(|f| f == HOST_FINALIZER)
+}
+
+/// Removes the host that the object made, and lets the object go.
+pub async fn reconcile(
+    object: &ConjurHost,
+    status: &ConjurHostStatus,
+    ctx: &Context,
+) -> Result<Outcome, ReconcileError> {
+    if object.spec.suspend == Some(true) {
+        let message = "it is being deleted, but suspended: set spec.suspend to false to remove its host from Conjur, or \
+                       deletionPolicy to Retain to leave Conjur as it is";
+        return Err(Failure::waiting(Reason::Suspended, LOOK_AGAIN, message).into());
+    }
+    match remove(object, status, ctx).await {
+        Ok(None) => Ok(Outcome::NotDue(None)),
+        Ok(Some(Removal::Gone { removed })) => {
+            if removed {
+                let note = format!("host/{} was removed from Conjur", object.spec.id);
+                ctx.events.publish(object, EventType::Normal, Reason::Removed, "Delete", note);
+            }
+            set_finalizer(object, false, ctx).await?;
+            Ok(Outcome::NotDue(None))
+        }
+        Ok(Some(Removal::Left(why))) => {
+            let note = format!("host/{} stays in Conjur, and its key in its Secret: {why}", object.spec.id);
+            ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Delete", note);
+            set_finalizer(object, false, ctx).await?;
+            Ok(Outcome::NotDue(None))
+        }
+        Err(failure) => {
+            let message = format!(
+                "it is being deleted, and host/{} is still in Conjur: {}. To leave Conjur as it is, set deletionPolicy to Retain",
+                object.spec.id, failure.message
+            );
+            // What keeps it may be mended in Conjur, which tells no one.
+            Err(ReconcileError { again: Some(REFUSED_AGAIN), ..Failure { message, ..failure }.into() })
+        }
+    }
+}
+
+/// What came of a removal.
+enum Removal {
+    /// The host is not there any more, nor is its Secret.
+    Gone {
+        /// It was removed just now.
+        removed: bool,
+    },
+    /// It stays, for this reason.
+    Left(String),
+}
+
+/// None where the connection was not tried yet, whose first try wakes the object.
+async fn remove(
+    object: &ConjurHost,
+    status: &ConjurHostStatus,
+    ctx: &Context,
+) -> Result<Option<Removal>, Failure> {
+    let key = Key::of(object);
+    if status.applied.is_none() && status.pending.is_none() {
+        return Ok(Some(Removal::Left("this object never enrolled it".to_owned())));
+    }
+    let named = match access::named(&object.spec.connection_ref, &key, ctx) {
+        Ok(named) => named,
+        Err(failure) if failure.reason == Reason::ConnectionNotFound => {
+            return Ok(Some(Removal::Left(failure.message)));
+        }
+        Err(failure) => return Err(failure),
+    };
+    claims::check_access(&named, object, &key, ctx)?;
+    let through = match &named.standing {
+        ConnectionState::Ready(connected) => connected.clone(),
+        ConnectionState::Failing(why) => {
+            let namespace = ctx.namespaces.get(&ObjectRef::new(&key.namespace));
+            let going = namespace.is_some_and(|n| n.metadata.deletion_timestamp.is_some());
+            let failure = access::not_ready(&named.facts, why);
+            return if going {
+                let why = format!("namespace {} is going, and {}", key.namespace, failure.message);
+                Ok(Some(Removal::Left(why)))
+            } else {
+                Err(failure)
+            };
+        }
+        ConnectionState::Untried => return Ok(None),
+    };
+    let server = seen::server_of(&named);
+    let elsewhere = status.applied.as_ref().map(|applied| &applied.server);
+    if elsewhere.is_some_and(|made_on| *made_on != server) {
+        return Ok(Some(Removal::Left(
+            "it was enrolled on another server than the connection leads to now".to_owned(),
+        )));
+    }
+    identities::refuse_own(&through, object)?;
+    identities::check_on(&server, &named, object, &key, ctx)?;
+    let run = RemovalOfHost { object, status, named: &named, through: &through, server, key: &key, ctx };
+    run.revoke_token().await?;
+    run.remove().await.map(Some)
+}
+
+struct RemovalOfHost<'a> {
+    object: &'a ConjurHost,
+    status: &'a ConjurHostStatus,
+    named: &'a BoundConnection,
+    through: &'a ReadyConnection,
+    server: String,
+    key: &'a Key,
+    ctx: &'a Context,
+}
+
+impl RemovalOfHost<'_> {
+    fn failed(&self, error: Error) -> Failure {
+        self.ctx.clients.failure(self.through, error)
+    }
+
+    /// The branch that the host is deleted in.
+    fn branch(&self) -> Result<PolicyBranch, Failure> {
+        let id = self.object.spec.id.as_str();
+        let branch = match self.object.spec.enrolment() {
+            Some(Enrolment::Branch(branch)) => branch,
+            Some(Enrolment::Factory(factory)) if path_in(id, parent(factory)).is_some() => parent(factory),
+            _ => parent(id),
+        };
+        PolicyBranch::new(branch)
+            .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.via.branch: {e}")))
+    }
+
+    /// A token of the factory that was announced and may be left.
+    async fn revoke_token(&self) -> Result<(), Failure> {
+        let Some(token) = self.status.pending.as_ref().and_then(|pending| pending.token.as_ref()) else {
+            return Ok(());
+        };
+        let client = &self.through.client;
+        let shown = client.show_host_factory(&token.factory).await.map_err(|e| self.failed(e))?;
+        for own in shown.into_iter().flat_map(|shown| shown.tokens) {
+            if own.expiration.as_second() == token.expires {
+                match client.revoke_host_factory_token(&own.token).await {
+                    Ok(()) | Err(Error::NotFound { .. }) => {}
+                    Err(error) => return Err(self.failed(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<HostLook, Failure> {
+        let cluster = cluster_uid(self.ctx).await?;
+        let mine = seen::owner_texts(self.object, &cluster);
+        let shown = self.through.client.show_resource("host", &self.object.spec.id).await;
+        Ok(match shown.map_err(|e| self.failed(e))? {
+            None => HostLook::Absent,
+            Some(shown) => {
+                let ownership = Ownerships { mine: &mine, is_gone: &|_| false, takes_marked: false };
+                let annotations: Vec<(&str, &str)> =
+                    shown.annotations.iter().map(|a| (a.name.as_str(), a.value.as_str())).collect();
+                HostLook::There {
+                    maker: ownership.maker(&annotations),
+                    origin: Origin { created_at: shown.created_at.clone(), policy: shown.policy.clone() },
+                }
+            }
+        })
+    }
+
+    async fn remove(&self) -> Result<Removal, Failure> {
+        let branch = self.branch()?;
+        let found = self.look().await?;
+        self.named.check_access(Verb::Load, &[branch.as_str()], self.key, self.ctx)?;
+        match self.through.client.owns_branch(&branch).await.map_err(|e| self.failed(e))? {
+            Ownership::Owner => {}
+            // To others what is there looks absent.
+            Ownership::NoBranch if found == HostLook::Absent => {
+                return Ok(Removal::Left(format!("branch {branch} is gone, or not visible any more")));
+            }
+            Ownership::NoBranch | Ownership::NotOwner => {
+                let message = format!(
+                    "{} does not own branch {branch}, and only its owner can remove a host there",
+                    self.through.identity
+                );
+                return Err(Failure::stalled(Reason::NotBranchOwner, message));
+            }
+        }
+        if found == HostLook::Absent {
+            return self.gone_already().await;
+        }
+        if !self.is_made_by_the_object(found).await? {
+            return Ok(Removal::Left("this object did not make it".to_owned()));
+        }
+        self.delete(&branch).await?;
+        if self.look().await? != HostLook::Absent {
+            let message = format!("a load of branch {branch} that deletes it had no effect");
+            return Err(Failure::transient(Reason::ConjurUnavailable, message));
+        }
+        self.delete_secret().await?;
+        Ok(Removal::Gone { removed: true })
+    }
+
+    /// A load that was announced may still make it.
+    async fn gone_already(&self) -> Result<Removal, Failure> {
+        let may_come = self.status.pending.as_ref().filter(|pending| pending.load.is_some());
+        let longest = i64::try_from(LONGEST_LOAD.as_secs()).unwrap_or(i64::MAX);
+        let now = Timestamp::now().as_second();
+        let rest =
+            may_come.map(|pending| pending.at.saturating_add(longest).saturating_sub(now).min(longest));
+        if let Some(rest) = rest.and_then(|rest| u64::try_from(rest).ok()).filter(|rest| *rest > 0) {
+            let message =
+                format!("a load that makes it was announced, and may still come through for {rest} s");
+            return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(rest.min(30)), message));
+        }
+        self.delete_secret().await?;
+        Ok(Removal::Gone { removed: false })
+    }
+
+    /// By its annotations, or, where it has none yet, by what was announced of the load that makes it.
+    async fn is_made_by_the_object(&self, found: HostLook) -> Result<bool, Failure> {
+        let request = HostRequest { server: self.server.clone(), ..HostRequest::default() };
+        let mut view = HostView::new(request, self.status.pending.clone(), None, None);
+        view.learned(&HostQuestion::Host, HostFact::Host(found));
+        if let Some(load) = view.load_that_makes().cloned()
+            && let Ok(branch) = PolicyBranch::new(&load.branch)
+        {
+            let versions = evidence::versions(self.through, &branch).await.map_err(|e| self.failed(e))?;
+            view.learned(&HostQuestion::Versions(load.branch), HostFact::Versions(versions));
+        }
+        Ok(view.is_ours() && view.is_created() == Some(true))
+    }
+
+    async fn delete(&self, branch: &PolicyBranch) -> Result<(), Failure> {
+        let settings = &self.named.facts.settings;
+        let loader = Loader {
+            place: BranchPlace::new(&settings.url, &settings.account, branch.as_str()),
+            identity: self.through.identity.to_string(),
+        };
+        let text =
+            document::removal(branch.as_str(), &self.object.spec.id, &settings.account).ok_or_else(|| {
+                Failure::stalled(Reason::InvalidSpec, format!("spec.id does not lie below branch {branch}"))
+            })?;
+        let turn = timeout(TURN_WAIT, self.ctx.branches.turns.take(&loader, &self.key.namespace)).await;
+        let _turn = turn.map_err(|_| {
+            let message = format!("another object is being loaded into branch {branch}");
+            Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message)
+        })?;
+        match perform::load(self.through, branch, LoadMode::Update, text.as_bytes()).await {
+            Ok(_) => Ok(()),
+            Err(LoadError::Refused(Error::Conflict { message, retry_after })) => {
+                let pause = retry_after.unwrap_or(Duration::from_secs(5));
+                Err(Failure::waiting(Reason::LoadInProgress, pause, message))
+            }
+            Err(LoadError::Refused(Error::Forbidden { message } | Error::Invalid { message, .. })) => {
+                Err(Failure::stalled(Reason::PolicyForbidden, message))
+            }
+            Err(LoadError::Refused(error) | LoadError::Unknown(error)) => Err(self.failed(error)),
+        }
+    }
+
+    /// Its key is good for nothing any more.
+    async fn delete_secret(&self) -> Result<(), Failure> {
+        let owner = Owner::of(self.object);
+        let written = self.status.target.as_ref().map(|target| target.name.clone());
+        let name = written.unwrap_or_else(|| target_name(self.object));
+        let Some(secret) = self.ctx.cluster.read_secret(&owner.namespace, &name).await? else {
+            return Ok(());
+        };
+        if secret.annotations().get(SERVER_ANNOTATION) != Some(&self.server) {
+            return Ok(());
+        }
+        target::delete_unless_adopted(&secret, &owner, self.ctx).await
+    }
+}

@@ -1,0 +1,165 @@
+//! What is said of a host after a reconcile, and what follows from the Secret that was written.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{ResourceExt, runtime::events::EventType};
+
+use super::{seen::ObservedHost, target::HostWritten};
+use crate::{
+    api::{ConjurHost, ConjurHostStatus, ROTATE_NOW_ANNOTATION, Reason},
+    conjur::Lane,
+    controllers::{
+        Context,
+        connection::pool::ReadyConnection,
+        rollout::{SWITCHED_OFF, restart},
+    },
+    limits::REFUSED_AGAIN,
+    plan::{Class, Failure, LOOK_AGAIN, host::step::HostVerdict, secret::rollout::Lineage},
+};
+
+/// What the end of a run means: when the host is to be looked at again, or why it is not done.
+///
+/// # Errors
+/// `ForeignHost`, `HostNotFound`, `KeyNotStored`, `KeyInvalid`.
+pub fn verdict(
+    object: &ConjurHost,
+    verdict: &HostVerdict,
+    secret: &str,
+) -> Result<Option<Duration>, Failure> {
+    let id = &object.spec.id;
+    let namespace = object.namespace().unwrap_or_default();
+    let rotate = format!(
+        "kubectl annotate --overwrite -n {namespace} conjurhost {} {ROTATE_NOW_ANNOTATION}=\"$(date)\"",
+        object.name_any()
+    );
+    let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1));
+    match verdict {
+        HostVerdict::Done { again } => Ok(again.map(seconds)),
+        HostVerdict::Foreign { of: _, unclear: true } => Err(Failure::stalled(
+            Reason::ForeignHost,
+            format!(
+                "host/{id} exists in Conjur, and may be the one that this object made: too many loads of its branch have happened since to \
+                 tell. Look at it, and take it over with conflictPolicy: Adopt, which kills its key, or delete it in Conjur"
+            ),
+        )),
+        HostVerdict::Foreign { of: Some(of), .. } => Err(Failure::stalled(
+            Reason::ForeignHost,
+            format!(
+                "host/{id} exists in Conjur, and its annotation conjur-operator.io/owner names another object, {of}. Use another spec.id; \
+                 or permit the take-over, which kills its key, with conflictPolicy: Adopt and, through a ClusterConjurConnection, the \
+                 annotation conjur-operator.io/adopt on the host in Conjur"
+            ),
+        )),
+        HostVerdict::Foreign { of: None, .. } => Err(Failure::stalled(
+            Reason::ForeignHost,
+            format!(
+                "host/{id} exists in Conjur, and this object did not make it. Use another spec.id, or permit the take-over, which kills \
+                 its key, with conflictPolicy: Adopt"
+            ),
+        )),
+        HostVerdict::NotFound => Err(Failure::waiting(
+            Reason::HostNotFound,
+            LOOK_AGAIN,
+            format!(
+                "host/{id} does not exist, or is not visible to the connection's identity: make it, let the identity own it, or correct \
+                 spec.id"
+            ),
+        )),
+        HostVerdict::KeyGone => Err(Failure::stalled(
+            Reason::KeyNotStored,
+            format!(
+                "Secret {namespace}/{secret} has no key of host/{id} any more, and is its only copy. Restore the Secret, or have a new key \
+                 made, which ends the old one: {rotate}"
+            ),
+        )),
+        HostVerdict::KeyInvalid => Err(Failure::stalled(
+            Reason::KeyInvalid,
+            format!(
+                "Conjur refuses the API key of host/{id} in Secret {namespace}/{secret}: another rotated it, or the Secret was edited. \
+                 Restore the Secret, or have a new key made, which ends the present one: {rotate}"
+            ),
+        )),
+        HostVerdict::Wait(rest) => Err(Failure::waiting(
+            Reason::LoadInProgress,
+            seconds(*rest),
+            format!(
+                "an earlier request for host/{id} may still come through in Conjur; this continues in {} s",
+                seconds(*rest).as_secs()
+            ),
+        )),
+        HostVerdict::Refused => Err(Failure::transient(Reason::ConjurUnavailable, "Conjur refused it")),
+    }
+}
+
+/// What is said of a host that is done.
+pub fn done(object: &ConjurHost, through: &ReadyConnection, written: Option<&HostWritten>) -> String {
+    let id = &object.spec.id;
+    match written {
+        Some(written) => {
+            format!("host/{id} of account {} has its key in Secret {}", through.account, written.target.name)
+        }
+        None => format!("host/{id} of account {} exists, and no key of it is kept", through.account),
+    }
+}
+
+/// Restarts workloads for another key, and fills in the rest of the status.
+///
+/// # Errors
+/// The API server's: the restarts are tried again.
+pub async fn finish(
+    object: &ConjurHost,
+    seen: &ObservedHost,
+    written: Option<HostWritten>,
+    mut message: String,
+    status: &mut ConjurHostStatus,
+    ctx: &Context,
+) -> Result<String, Failure> {
+    status.next_rotation_time =
+        seen.next_rotation(Timestamp::now()).map(Time).filter(|_| object.spec.keeps_key());
+    let Some(written) = written else {
+        (status.target, status.revision, status.rolled_out) = (None, None, None);
+        return Ok(message);
+    };
+    if written.repaired && status.target.as_ref().is_some_and(|before| before.uid == written.target.uid) {
+        let note = format!(
+            "Secret {} was not as spec.target says, and was written again; its key is as it was",
+            written.target.name
+        );
+        ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
+    }
+    status.target = Some(written.target);
+    let Some(revision) = written.revision else {
+        (status.revision, status.rolled_out) = (None, None);
+        return Ok(message);
+    };
+    status.revision = Some(revision.clone());
+    let uid = object.uid().unwrap_or_default();
+    if !ctx.rollout_restart {
+        message.push_str(SWITCHED_OFF);
+    } else if Lineage::of(&uid).is_pending(Some(&revision), status.rolled_out.as_deref()) {
+        restart(object, object.spec.rollouts(), &seen.key, &revision, Lane::Foreground, ctx).await?;
+    }
+    // Also where it is switched off: on again, it is to restart nothing for what changed in between.
+    status.rolled_out = Some(revision);
+    Ok(message)
+}
+
+/// Annotations that left the spec can't be removed.
+pub fn tell_left(object: &ConjurHost, left: &[String], ctx: &Context) {
+    if left.is_empty() {
+        return;
+    }
+    let note = format!(
+        "annotations {} of host/{} left the spec, and stay in Conjur, which can't remove an annotation by policy",
+        left.join(", "),
+        object.spec.id
+    );
+    ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Load", note);
+}
+
+/// When it is looked at again that is not done: what keeps it may be mended in Conjur, which tells no one.
+pub fn look_again(failure: &Failure) -> Option<Duration> {
+    (failure.class == Class::Stalled).then_some(REFUSED_AGAIN)
+}

@@ -1,0 +1,191 @@
+//! What is looked at in Conjur for a host, and what its refusals mean.
+
+use std::collections::BTreeSet;
+
+use super::{HostCaller, Keeper, policy_branch};
+use crate::{
+    api::Reason,
+    conjur::{Error, Members, Ownership, PolicyBranch},
+    effect::evidence,
+    plan::{
+        Failure, LOOK_AGAIN,
+        effect::evidence::{BranchVersion, Origin},
+        full_id::{below_account, kind_of},
+        host::step::{EnrolmentWay, FactoryLook, HostLook},
+    },
+};
+
+impl<C: HostCaller> Keeper<'_, C> {
+    pub(super) async fn look_at_host(&self) -> Result<HostLook, Failure> {
+        let shown = self.asked.through.client.show_resource("host", self.asked.id).await;
+        Ok(match shown.map_err(|e| self.failed(e))? {
+            None => HostLook::Absent,
+            Some(shown) => HostLook::There {
+                maker: self.caller.maker(&shown),
+                origin: Origin { created_at: shown.created_at, policy: shown.policy },
+            },
+        })
+    }
+
+    /// Who does not own a branch sees none of its hosts, and can't recover their keys.
+    pub(super) async fn require_ownership(&self, branch: &str) -> Result<(), Failure> {
+        let branch = policy_branch(branch)?;
+        match self.asked.through.client.owns_branch(&branch).await.map_err(|e| self.failed(e))? {
+            Ownership::Owner => Ok(()),
+            is => Err(self.not_owned(&branch, is)),
+        }
+    }
+
+    pub(super) fn not_owned(&self, branch: &PolicyBranch, is: Ownership) -> Failure {
+        let identity = &self.asked.through.identity;
+        match is {
+            Ownership::NoBranch | Ownership::Owner => Failure::waiting(
+                Reason::BranchNotFound,
+                LOOK_AGAIN,
+                format!(
+                    "policy branch {branch} does not exist, or is not visible to {identity}. Make it, with {identity} as its owner, or \
+                     correct spec.via.branch"
+                ),
+            ),
+            Ownership::NotOwner => Failure::stalled(
+                Reason::NotBranchOwner,
+                format!(
+                    "{identity} may see branch {branch}, but does not own it: the key of a host that it makes there could be lost for \
+                     good. Make it the owner, as in - !policy {{id: …, owner: !host …}}, or grant it the role that owns the branch"
+                ),
+            ),
+        }
+    }
+
+    pub(super) async fn versions(&self, branch: &str) -> Result<Vec<BranchVersion>, Failure> {
+        let branch = policy_branch(branch)?;
+        match evidence::versions(self.asked.through, &branch).await {
+            Ok(versions) => Ok(versions),
+            Err(Error::NotFound { .. }) => Err(self.not_owned(&branch, Ownership::NoBranch)),
+            Err(Error::Forbidden { .. }) => Err(self.not_owned(&branch, Ownership::NotOwner)),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// What the host is a member of, as specs write it.
+    pub(super) async fn memberships(&self) -> Result<BTreeSet<String>, Failure> {
+        let memberships =
+            self.asked.through.client.role_memberships("host", self.asked.id, &Members::default()).await;
+        let memberships = memberships.map_err(|e| self.failed(e))?;
+        let text = |full: String| Some(format!("{}/{}", kind_of(&full), below_account(&full)?));
+        Ok(memberships.into_iter().filter_map(|grant| text(grant.role.to_string())).collect())
+    }
+
+    /// The factory's tokens by when they end, and the server's clock.
+    pub(super) async fn look_at_factory(&self, factory: &str) -> Result<FactoryLook, Failure> {
+        let client = &self.asked.through.client;
+        let shown = client.show_host_factory(factory).await.map_err(|e| self.failed(e))?;
+        let Some(shown) = shown else { return Err(self.no_factory(factory)) };
+        let now = client.server_date().await.map_err(|e| self.failed(e))?;
+        let expiries = shown.tokens.iter().map(|token| token.expiration.as_second()).collect();
+        Ok(FactoryLook { now: now.as_second(), expiries })
+    }
+
+    /// Revokes the token of a factory that ends then; that it is gone is none of its concern.
+    pub(super) async fn revoke(&mut self, factory: &str, expires: i64) -> Result<(), Failure> {
+        let client = &self.asked.through.client;
+        let tokens = if let Some(own) = self.token.take() {
+            vec![own]
+        } else {
+            let shown = client.show_host_factory(factory).await.map_err(|e| self.failed(e))?;
+            let tokens = shown.map(|shown| shown.tokens).unwrap_or_default();
+            tokens.into_iter().filter(|token| token.expiration.as_second() == expires).collect()
+        };
+        for token in tokens {
+            match client.revoke_host_factory_token(&token.token).await {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(Error::Forbidden { .. }) => return Err(self.no_factory(factory)),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The factory that the spec names.
+    pub(super) fn caller_factory(&self) -> Option<String> {
+        match self.caller.way() {
+            EnrolmentWay::Factory(factory) => Some(factory),
+            EnrolmentWay::Branch(_) | EnrolmentWay::Token | EnrolmentWay::Existing => None,
+        }
+    }
+
+    fn no_factory(&self, factory: &str) -> Failure {
+        let identity = &self.asked.through.identity;
+        let message = format!(
+            "host factory {factory} does not exist, or {identity} does not own it. Make it in a branch that {identity} owns, or correct \
+             spec.via.hostFactory.id"
+        );
+        Failure::waiting(Reason::HostNotFound, LOOK_AGAIN, message)
+    }
+
+    pub(super) fn factory_refused(&self, factory: &str, error: Error) -> Failure {
+        match error {
+            Error::NotFound { .. } | Error::Forbidden { .. } => self.no_factory(factory),
+            Error::Invalid { message, .. } => {
+                let message = format!("host factory {factory} makes no token: {message}");
+                Failure::transient(Reason::ConjurUnavailable, message)
+            }
+            error => self.failed(error),
+        }
+    }
+
+    /// What the refusal of an enrolment means; its token is not the connection's.
+    pub(super) fn enrolment_refused(&self, is_given: bool, error: Error) -> Failure {
+        let id = self.asked.id;
+        match error {
+            Error::Unauthenticated { .. } if is_given => Failure::stalled(
+                Reason::KeyNotStored,
+                format!(
+                    "Conjur refuses the token in spec.via.hostFactoryTokenSecretRef: it is expired, revoked or unknown, or may not be \
+                     used from the operator's address. No key is stored for host/{id}; put a new token into that Secret"
+                ),
+            ),
+            Error::Unauthenticated { .. } => Failure::transient(
+                Reason::ConjurUnavailable,
+                format!(
+                    "Conjur refuses the token that its host factory made for host/{id} a moment ago; another one is made"
+                ),
+            ),
+            Error::Forbidden { .. } => Failure::stalled(
+                Reason::ForeignHost,
+                format!(
+                    "host/{id} exists in Conjur, and its host factory did not make it. Use another id, or enrol it with \
+                     spec.via.existing"
+                ),
+            ),
+            Error::NotFound { message, .. } | Error::Invalid { message, .. } => {
+                Failure::stalled(Reason::InvalidSpec, format!("Conjur does not take host/{id}: {message}"))
+            }
+            error => self.failed(error),
+        }
+    }
+
+    pub(super) fn rotation_refused(&self, error: Error) -> Failure {
+        let (id, identity) = (self.asked.id, &self.asked.through.identity);
+        match error {
+            Error::NotFound { .. } => Failure::stalled(
+                Reason::HostNotFound,
+                format!(
+                    "the key of host/{id} can't be rotated: the host does not exist, or is not visible to {identity}. Let {identity} own \
+                     it, or correct spec.id"
+                ),
+            ),
+            Error::Forbidden { .. } => Failure::stalled(
+                Reason::HostNotFound,
+                format!(
+                    "the key of host/{id} can't be rotated: {identity} lacks `update` on it. Let {identity} own it"
+                ),
+            ),
+            Error::Invalid { message, .. } => Failure::stalled(
+                Reason::InvalidSpec,
+                format!("the key of host/{id} can't be rotated: {message}"),
+            ),
+            error => self.failed(error),
+        }
+    }
+}
