@@ -2,6 +2,7 @@
 
 mod access;
 mod drift;
+mod kills;
 mod makes;
 mod owners;
 mod removal;

@@ -259,7 +259,7 @@ fn the_api_server_refuses_a_bad_push_and_says_what_to_write() {
             ),
             (json!({ "rewrite": [] }), "should have at least 1 items"),
             (make(json!({ "branch": "litellm/" })), "without a leading, trailing or doubled slash"),
-            (make(json!({ "branch": null })), "branch: Required value"),
+            (json!({ "createVariables": {} }), "branch: Required value"),
             (make(json!({ "annotations": { "conjur-operator.io/owner": "x" } })), "the operator's own"),
             (permit(json!([])), "should have at least 1 items"),
             (permit(json!([{ "role": "host/a", "privileges": [] }])), "should have at least 1 items"),

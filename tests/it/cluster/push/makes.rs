@@ -185,7 +185,7 @@ fn who_may_not_load_the_branch_is_told_what_to_permit() {
         secret(&bench, "keys", &["a"]).await;
         put(&bench, &push("p", "keys", &json!({}))).await;
         let message = told(&bench, "p", "PolicyForbidden", "litellm").await;
-        assert!(message.contains("!host /ops") && message.contains("create"), "{message}");
+        assert!(message.contains("!host ops") && message.contains("create"), "{message}");
         assert!(message.contains("read all of it"), "{message}");
         assert!(!bench.conjur.exists("variable", "litellm/a"));
     });

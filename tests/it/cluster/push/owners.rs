@@ -317,3 +317,54 @@ fn if_not_exists_leaves_every_value_and_counts_it() {
         assert_eq!(self::sent(&bench), sent);
     });
 }
+
+#[test]
+fn an_annotation_that_another_branch_gave_cannot_be_replaced_and_nothing_is_sent() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let other = "11111111-2222-3333-4444-555555555555/team/ConjurPush/keys";
+        let document = format!("- !variable {{id: litellm/a, annotations: {{{OWNER}: {other}}}}}\n");
+        change_policy(&bench, &document).await;
+        let theirs = bench.set("litellm/a");
+        secret(&bench, "keys", &["a"]).await;
+        put(&bench, &push("p", "keys", &json!({ "conflictPolicy": "Adopt" }))).await;
+        told(&bench, "p", "ForeignVariable", "litellm/a").await;
+        stays(&bench, "p", "litellm/a", &theirs).await;
+        assert_eq!(sent(&bench), 0);
+    });
+}
+
+/// Two clusters that push and sync one variable: the other one is played by what it would write.
+#[test]
+fn a_loop_over_two_clusters_ends_where_variables_are_made() {
+    test(|bench| async move {
+        bench
+            .root(
+                "- !policy\n  id: apps\n  body:\n  - !host app\n\
+                 - !policy {id: litellm, owner: !host apps/app}\n",
+            )
+            .await;
+        bench.connect("host/apps/app").await;
+        // The other cluster made `there` from a Secret that it syncs from `here`, which this cluster makes from `there`.
+        let other = "11111111-2222-3333-4444-555555555555/team/ConjurPush/keys";
+        declared(&bench, "there", &[(OWNER, other), (CREATED, "true")]).await;
+        let theirs = bench.set("litellm/there");
+        let synced_here = json!({
+            "apiVersion": "conjur-operator.io/v1alpha1", "kind": "ConjurSecret", "metadata": { "name": "here" },
+            "spec": {
+                "connectionRef": { "name": "conjur" }, "refreshInterval": "10s",
+                "data": [{ "key": "a", "variable": "litellm/there" }],
+            },
+        });
+        put(&bench, &synced_here).await;
+        bench.holds("here", &[("a", &theirs)]).await;
+        // What came from Conjur is not pushed, and a copy of it not into what the other made.
+        put(&bench, &push("direct", "here", &json!({}))).await;
+        told(&bench, "direct", "InvalidSpec", "circle").await;
+        put_data(&bench, "copy", &[], &json!({ "there": theirs })).await;
+        put(&bench, &push("copied", "copy", &json!({}))).await;
+        told(&bench, "copied", "ForeignVariable", "litellm/there").await;
+        assert_eq!(sent(&bench), 0);
+        assert_eq!(bench.conjur.variable_versions("litellm/there"), Some(1));
+    });
+}

@@ -17,6 +17,14 @@ fn deletes(more: &Value) -> Value {
     push("p", "keys", &all)
 }
 
+/// Conjur goes away, and the connection has noticed it.
+async fn fails(bench: &Bench) {
+    bench.conjur.stop().await;
+    let now = format!("conjur-operator.io/sync-now={}", jiff::Timestamp::now());
+    bench.kubectl(&["annotate", "--overwrite", "conjurconnection", "conjur", &now]).await;
+    bench.says::<ConjurConnection>("conjur", "ConjurUnavailable").await;
+}
+
 fn there(bench: &Bench) -> Vec<String> {
     bench.conjur.all("variable").into_iter().map(|id| id.replace("demo:variable:", "")).collect()
 }
@@ -142,8 +150,7 @@ fn while_its_connection_fails_the_object_waits_and_retain_lets_it_go() {
         secret(&bench, "keys", &["a"]).await;
         put(&bench, &deletes(&json!({}))).await;
         pushed(&bench, "p").await;
-        bench.conjur.stop().await;
-        bench.says::<ConjurConnection>("conjur", "ConjurUnavailable").await;
+        fails(&bench).await;
         bench.api::<ConjurPush>().delete("p", &DeleteParams::default()).await.unwrap();
         let message = told(&bench, "p", "ConnectionNotReady", "it is being deleted").await;
         assert!(message.contains("set deletionPolicy to Retain"), "{message}");
@@ -153,8 +160,7 @@ fn while_its_connection_fails_the_object_waits_and_retain_lets_it_go() {
 
         put(&bench, &deletes(&json!({}))).await;
         pushed(&bench, "p").await;
-        bench.conjur.stop().await;
-        bench.says::<ConjurConnection>("conjur", "ConjurUnavailable").await;
+        fails(&bench).await;
         bench.api::<ConjurPush>().delete("p", &DeleteParams::default()).await.unwrap();
         told(&bench, "p", "ConnectionNotReady", "it is being deleted").await;
         change(&bench, "p", json!({ "spec": { "deletionPolicy": "Retain" } })).await;
@@ -178,8 +184,7 @@ fn a_namespace_that_goes_does_not_hang() {
             put(&other, &deletes(&json!({ "prefix": "litellm/{namespace}/" }))).await;
             pushed(&other, "p").await;
             if !works {
-                bench.conjur.stop().await;
-                other.says::<ConjurConnection>("conjur", "ConjurUnavailable").await;
+                fails(&other).await;
             }
             namespaces.delete(&other.namespace, &DeleteParams::default()).await.unwrap();
             gone(&other, "p").await;
