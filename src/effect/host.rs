@@ -311,10 +311,10 @@ impl<C: HostCaller> Keeper<'_, C> {
         document: &HostDocument,
         mode: LoadMode,
     ) -> Result<Result<Loaded, Failure>, Failure> {
-        let branch = policy_branch(&document.branch)?;
-        let turn = self.turn(&branch).await?;
-        self.caller.check_access()?;
-        self.caller.check_branch(&document.branch)?;
+        let (branch, turn) = match self.may_load(&document.branch).await {
+            Ok(may) => may,
+            Err(failure) => return Ok(Err(failure)),
+        };
         let loaded = perform::load(self.asked.through, &branch, mode, document.text.as_bytes()).await;
         drop(turn);
         match loaded {
@@ -322,6 +322,15 @@ impl<C: HostCaller> Keeper<'_, C> {
             Err(LoadError::Refused(error)) => Ok(Err(self.load_refused(&branch, error))),
             Err(LoadError::Unknown(error)) => Err(unknown(&self.failed(error))),
         }
+    }
+
+    /// Waits for the turn in a branch, and sees that it may be loaded then.
+    async fn may_load(&self, branch: &str) -> Result<(PolicyBranch, Turn), Failure> {
+        let parsed = policy_branch(branch)?;
+        let turn = self.turn(&parsed).await?;
+        self.caller.check_access()?;
+        self.caller.check_branch(branch)?;
+        Ok((parsed, turn))
     }
 
     async fn turn(&self, branch: &PolicyBranch) -> Result<Turn, Failure> {
@@ -370,7 +379,9 @@ impl<C: HostCaller> Keeper<'_, C> {
     }
 
     async fn make_token(&mut self, expires: i64) -> Result<HostPerformed, Failure> {
-        self.caller.check_access()?;
+        if let Err(failure) = self.caller.check_access() {
+            return Ok(self.refuse(failure));
+        }
         let Some(factory) = self.caller_factory() else { return Ok(HostPerformed::Refused) };
         let expires = Timestamp::from_second(expires).unwrap_or_default();
         match perform::make_factory_token(&factory, expires, self.asked.through).await {
@@ -390,10 +401,13 @@ impl<C: HostCaller> Keeper<'_, C> {
         let own = self.token.as_ref().map(|made| made.token.clone());
         let is_given = own.is_none();
         let token = match own {
-            Some(token) => token,
-            None => self.caller.given_token().await?,
+            Some(token) => Ok(token),
+            None => self.caller.given_token().await,
         };
-        self.caller.check_access()?;
+        let token = match self.caller.check_access().and(token) {
+            Ok(token) => token,
+            Err(failure) => return Ok(self.refuse(failure)),
+        };
         match perform::enrol(&token, self.asked.id, self.asked.annotations, self.asked.through).await {
             Ok(host) => {
                 let resource = Resource {
@@ -419,7 +433,9 @@ impl<C: HostCaller> Keeper<'_, C> {
     }
 
     async fn rotate(&mut self) -> Result<HostPerformed, Failure> {
-        self.caller.check_access()?;
+        if let Err(failure) = self.caller.check_access() {
+            return Ok(self.refuse(failure));
+        }
         match perform::rotate_host(&self.role(), self.asked.through).await {
             Ok(key) => {
                 self.hand = Some(key);

@@ -18,6 +18,8 @@ struct State {
     looked: HashMap<Key, HostLooked>,
     ids: HashMap<Key, String>,
     by_id: HashMap<String, HashSet<Key>>,
+    /// Ids of objects that are gone, until those who ask for the same are woken.
+    gone: HashMap<Key, String>,
     /// What a list under way has shown: of what it does not show, the watch tells nothing.
     listed: HashSet<Key>,
 }
@@ -85,8 +87,7 @@ impl HostNotes {
     pub fn forget(&self, key: &Key) -> Vec<Key> {
         let mut state = self.lock();
         state.looked.remove(key);
-        // The watch may have shown another of the name since, whose id it is then.
-        let id = state.ids.get(key).cloned();
+        let id = state.gone.remove(key);
         id.and_then(|id| state.by_id.get(&id))
             .into_iter()
             .flatten()
@@ -101,13 +102,14 @@ impl State {
         if self.ids.get(key) == id.as_ref() {
             return;
         }
-        if let Some(before) = self.ids.remove(key)
-            && let Some(all) = self.by_id.get_mut(&before)
-        {
-            all.remove(key);
-            if all.is_empty() {
-                self.by_id.remove(&before);
+        if let Some(before) = self.ids.remove(key) {
+            if let Some(all) = self.by_id.get_mut(&before) {
+                all.remove(key);
+                if all.is_empty() {
+                    self.by_id.remove(&before);
+                }
             }
+            self.gone.insert(key.clone(), before);
         }
         if let Some(id) = id {
             self.by_id.entry(id.clone()).or_default().insert(key.clone());

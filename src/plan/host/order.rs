@@ -188,9 +188,15 @@ fn it_is_made(view: &HostView) -> Option<HostStep> {
     if !is_absent(view) {
         return None;
     }
-    if view.made.is_some() {
-        // It was made, or was there, and is gone again.
-        return Some(HostStep::Finish(HostVerdict::Wait(1)));
+    match view.made {
+        // It is there, and not visible: another's.
+        Some(false) if view.pending.is_some() && !view.withdrawn => {
+            return Some(HostStep::Do(HostEffect::Withdraw(None)));
+        }
+        Some(false) => return Some(HostStep::Finish(HostVerdict::Foreign { of: None, unclear: false })),
+        // It was made, and is gone again.
+        Some(true) => return Some(HostStep::Finish(HostVerdict::Wait(1))),
+        None => {}
     }
     if let Some(step) = is_prepared(view, Some(branch)) {
         return Some(step);

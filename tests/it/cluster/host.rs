@@ -69,6 +69,15 @@ async fn rotated(bench: &Bench, name: &str, text: &str) -> ConjurHost {
     bench.ready::<ConjurHost>(name).await
 }
 
+/// Waits until an object's Ready condition has this reason, and says this.
+async fn says_that(bench: &Bench, name: &str, reason: &str, text: &str) {
+    let says = |h: &ConjurHost| {
+        let conditions = super::Told::told(h).1;
+        conditions.iter().any(|c| c.reason == reason && c.message.contains(text))
+    };
+    bench.until::<ConjurHost>(&format!("{reason}: {text}"), name, says).await;
+}
+
 /// Asks for a look, and waits until another look of the object is over.
 async fn looked_again(bench: &Bench, name: &str, text: &str) {
     let before = bench.conjur.requests().iter().filter(|r| r.path.ends_with("/authn/demo/login")).count();
@@ -78,7 +87,7 @@ async fn looked_again(bench: &Bench, name: &str, text: &str) {
         (tried > before).then_some(())
     })
     .await
-    .unwrap();
+    .unwrap_or_else(|e| panic!("{e:#}\n{}", bench.state_now()));
 }
 
 /// The Secret's data, which must hold the present key of the host.

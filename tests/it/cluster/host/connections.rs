@@ -124,7 +124,7 @@ fn a_renewal_between_a_rotation_and_its_stored_key_does_not_discard_a_token_that
         bench.holds("s", &[("v", &value)]).await;
         let (failed, unready) = (faults::<ConjurSecret>(&bench), faults::<ConjurConnection>(&bench));
         // Longer than the token may become old: at least one renewal is refused.
-        strike(&bench, ROTATE, 1, When::After, Effect::Latency { millis: 14_000 });
+        strike(&bench, ROTATE, 1, When::After, Effect::Latency { millis: 25_000 });
         bench.conjur.clear_requests();
         annotate(&bench, "bot", "rotate-now", "x").await;
         wait_for("the rotation", SOON, || async {

@@ -34,8 +34,8 @@ async fn prepare(bench: &Bench) {
     bench
         .root(
             "- !host ops\n- !host rotator\n- !policy\n  id: ops\n  owner: !host rotator\n  body:\n  - !host operator\n\
-             - !policy\n  id: apps\n  owner: !host ops\n  body:\n  - !policy\n    id: billing\n    owner: !host ops\n    body:\n    \
-             - !policy {id: eu, owner: !host ops}\n    - !layer all\n    - !host old\n    - !host anothers\n    \
+             - !policy\n  id: apps\n  owner: !host ops\n  body:\n  - !policy\n    id: billing\n    owner: !host /ops\n    body:\n    \
+             - !policy {id: eu, owner: !host /ops}\n    - !layer all\n    - !host old\n    - !host anothers\n    \
              - !host-factory {id: factory, layers: [!layer all]}\n",
         )
         .await;

@@ -174,7 +174,12 @@ fn workloads_are_restarted_for_another_key_and_not_for_the_first() {
             template.annotations.unwrap_or_default().get("conjur-operator.io/revision.web").cloned()
         };
         assert_eq!(restarts().await, None, "the first write restarts nothing");
-        let object = rotated(&bench, "web", "x").await;
+        rotated(&bench, "web", "x").await;
+        let is_done = |h: &ConjurHost| {
+            let said = status(h);
+            said.rolled_out.is_some_and(|rolled_out| rolled_out.ends_with("-2")) && said.revision.is_some()
+        };
+        let object: ConjurHost = bench.until("the restart", "web", is_done).await;
         let revision = status(&object).revision.unwrap();
         assert_eq!(restarts().await, Some(revision.clone()));
         assert_eq!(status(&object).rolled_out, Some(revision.clone()));
