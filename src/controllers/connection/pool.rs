@@ -289,6 +289,14 @@ impl Clients {
         known.or_else(|| facts.status.identity.clone())
     }
 
+    /// As whom the server let a connection in, as it is made now, since the process began; not what its status says.
+    pub fn confirmed(&self, facts: &ConnectionView) -> Option<String> {
+        self.entry(facts, |entry| {
+            let same = entry.generation == facts.generation;
+            entry.identity.as_deref().filter(|_| same).map(str::to_owned)
+        })
+    }
+
     /// The namespaces that use a connection with an identity of their own.
     pub fn tenants(&self, facts: &ConnectionView) -> Vec<String> {
         self.with(|pool| {

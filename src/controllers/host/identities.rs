@@ -90,18 +90,29 @@ fn all(ctx: &Context) -> impl Iterator<Item = ConnectionView> {
     own.into_iter().chain(cluster)
 }
 
-/// Whom a connection logs in as, by what it says and by what the server confirmed.
+/// Whom a connection logs in as.
 fn logins(facts: &ConnectionView, ctx: &Context) -> BTreeSet<String> {
+    let mut logins = said_logins(facts);
+    logins.extend(ctx.clients.confirmed(facts));
+    for tenant in ctx.clients.tenants(facts) {
+        logins.extend(ctx.clients.confirmed(&facts.clone().for_user(&tenant)));
+    }
+    logins
+}
+
+/// Whom a connection logs in as by what it says. Who may make a ConjurConnection may name anyone there, and in its status: of
+/// those only what the server confirms counts.
+fn said_logins(facts: &ConnectionView) -> BTreeSet<String> {
+    let mut logins = BTreeSet::new();
+    if facts.access.is_none() {
+        return logins;
+    }
     let auth = &facts.settings.auth;
     let host = |id: &String| format!("host/{id}");
-    let mut logins = BTreeSet::new();
     logins.extend(auth.api_key.as_ref().and_then(|auth| auth.login.clone()));
     logins.extend(auth.jwt.as_ref().and_then(|auth| auth.host_id.as_ref()).map(host));
     logins.extend(auth.certificate.as_ref().and_then(|auth| auth.host_id.as_ref()).map(host));
-    logins.extend(ctx.clients.identity(facts));
-    for tenant in ctx.clients.tenants(facts) {
-        logins.extend(ctx.clients.identity(&facts.clone().for_user(&tenant)));
-    }
+    logins.extend(facts.status.identity.clone());
     logins
 }
 
@@ -125,4 +136,43 @@ pub fn rotating(secrets: &[Key], login: Option<&str>, server: &str, ctx: &Contex
         }
         (login == Some(&format!("host/{}", host.spec.id))).then(|| "a ConjurHost".to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{ClusterConjurConnection, ConjurConnection};
+
+    #[test]
+    fn whom_a_namespace_says_that_it_logs_in_as_keeps_no_one_from_the_host() {
+        let reference = json!({ "namespace": "conjur", "name": "n", "key": "k" });
+        for (auth, login) in [
+            (
+                json!({ "apiKey": { "login": "host/apps/web", "apiKeySecretRef": reference } }),
+                "host/apps/web",
+            ),
+            (
+                json!({ "jwt": { "serviceID": "s", "hostID": "apps/web", "serviceAccountRef": { "name": "n" } } }),
+                "host/apps/web",
+            ),
+            (
+                json!({ "certificate": { "serviceID": "s", "hostID": "apps/web", "certificateSecretRef": reference } }),
+                "host/apps/web",
+            ),
+            (json!({ "apiKey": { "loginSecretRef": reference, "apiKeySecretRef": reference } }), "host/told"),
+        ] {
+            let object = json!({
+                "metadata": { "namespace": "n", "name": "c", "uid": "u" },
+                "spec": { "url": "https://h", "account": "demo", "auth": auth },
+                "status": { "identity": "host/told" },
+            });
+            let own: ConjurConnection = serde_json::from_value(object.clone()).unwrap();
+            assert_eq!(said_logins(&ConnectionView::from(&own)), BTreeSet::new(), "{auth}");
+            let cluster: ClusterConjurConnection = serde_json::from_value(object).unwrap();
+            let said = said_logins(&ConnectionView::from(&cluster));
+            assert!(said.contains(login) && said.contains("host/told"), "{auth}: {said:?}");
+        }
+    }
 }
