@@ -65,7 +65,9 @@ pub fn is_held_in_spite_of(reason: Reason) -> bool {
 }
 
 fn wake(those: Vec<Key>, ctx: &Context) {
-    those.into_iter().for_each(|key| ctx.kinds.pushes.wake(key));
+    for key in those {
+        ctx.kinds.pushes.wake(key);
+    }
 }
 
 impl ObservedPush<'_> {

@@ -9,6 +9,7 @@ use super::{
     run::{Push, counted, stays},
     seen::{self, server_of},
     sources::{ReadSources, Values},
+    variables::owners,
 };
 use crate::{
     api::{ConjurPush, ConjurPushStatus, PUSH_FINALIZER, Reason, push::PushedVariable},
@@ -205,7 +206,7 @@ impl Push<'_> {
         let goes: Vec<&str> = goes.iter().map(String::as_str).collect();
         let wish = VariablesWish {
             owner: self.seen.me.clone(),
-            owners: self.owners(&ids, standing),
+            owners: owners(&ids, standing),
             ids,
             annotations: BTreeMap::new(),
             permit: Vec::new(),

@@ -321,7 +321,8 @@ impl Push<'_> {
                     self.shown.extend(shown(&new, self.through, self.ctx).await?);
                 }
                 // What was not looked at is not newer than anything.
-                return Ok(if new.len() == ids.len() { asked } else { asked - FRESH_LIST });
+                let long_ago = asked.checked_sub(FRESH_LIST).unwrap_or(asked);
+                return Ok(if new.len() == ids.len() { asked } else { long_ago });
             }
             Cause::SyncNow => Freshness::NoOlderThan(Duration::ZERO),
             _ => Freshness::NoOlderThan(FRESH_LIST),
@@ -347,7 +348,9 @@ impl Push<'_> {
         let refused: Vec<String> = ids.iter().filter(|_| is_older).filter(is_refused).cloned().collect();
         if !refused.is_empty() {
             let now = shown(&refused, self.through, self.ctx).await?;
-            refused.iter().for_each(|id| _ = self.shown.remove(id));
+            for id in &refused {
+                self.shown.remove(id);
+            }
             self.shown.extend(now);
         }
         Ok(())
@@ -416,13 +419,11 @@ impl Push<'_> {
         } else {
             String::new()
         };
-        match &self.seen.object.spec.source.secret_ref {
-            Some(secret) => format!("{filled} what Secret {} holds{left}", secret.name),
-            None => {
-                let secrets = status.sources.as_ref().map_or(0, Vec::len);
-                format!("{filled} what {} {}{left}", counted(secrets, "Secret"), hold(secrets))
-            }
+        if let Some(secret) = &self.seen.object.spec.source.secret_ref {
+            return format!("{filled} what Secret {} holds{left}", secret.name);
         }
+        let secrets = status.sources.as_ref().map_or(0, Vec::len);
+        format!("{filled} what {} {}{left}", counted(secrets, "Secret"), hold(secrets))
     }
 
     fn done(&self, message: String, lane: Lane) -> Outcome {

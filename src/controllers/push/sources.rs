@@ -65,13 +65,14 @@ pub async fn read(seen: &ObservedPush<'_>, ctx: &Context) -> Result<ReadSources,
     let (source, namespace) = (&seen.object.spec.source, &seen.key.namespace);
     let names = match (&source.secret_ref, &source.selector) {
         (Some(secret), _) => vec![secret.name.clone()],
-        (None, Some(selector)) => match ctx.inputs.selected(&seen.key) {
-            Some(selected) => selected.into_iter().map(|(name, _)| name).collect(),
-            None => {
+        (None, Some(selector)) => {
+            if let Some(selected) = ctx.inputs.selected(&seen.key) {
+                selected.into_iter().map(|(name, _)| name).collect()
+            } else {
                 let found = ctx.cluster.list_selected(namespace, selector, SELECTED_SECRETS).await?;
                 found.into_iter().filter_map(|found| found.metadata.name).collect()
             }
-        },
+        }
         (None, None) => Vec::new(),
     };
     if names.len() > SELECTED_SECRETS {

@@ -82,10 +82,12 @@ impl Push<'_> {
             Err(failure) => {
                 if failure.class != Class::Connection && failure.class != Class::Transient {
                     // Nothing was loaded. What is made there now is not this object's.
-                    self.forget_making(&ids, status);
+                    forget_making(&ids, status);
                 }
                 self.problems.push(failure);
-                ids.iter().for_each(|id| _ = self.steps.remove(id));
+                for id in &ids {
+                    self.steps.remove(id);
+                }
                 return Ok(());
             }
         }
@@ -155,7 +157,9 @@ impl Push<'_> {
                 // What is to say whose it is gets no value before it does.
                 let held: Vec<String> =
                     ids.into_iter().filter(|id| self.takes_over(id) || self.is_bare(id)).collect();
-                held.iter().for_each(|id| _ = self.steps.remove(id));
+                for id in &held {
+                    self.steps.remove(id);
+                }
                 self.problems.push(failure);
             }
         }
@@ -173,18 +177,6 @@ impl Push<'_> {
         let stands = |id: &String| status.variables.iter().flatten().any(|variable| variable.id == *id);
         let new: Vec<PushedVariable> = ids.iter().filter(|id| !stands(id)).map(|id| being_made(id)).collect();
         self.announce_variables(new, status).await
-    }
-
-    fn forget_making(&self, ids: &[String], status: &mut ConjurPushStatus) {
-        let is_new = |variable: &PushedVariable| is_being_made(variable) && ids.contains(&variable.id);
-        if let Some(variables) = &mut status.variables {
-            variables.retain(|variable| !is_new(variable));
-        }
-    }
-
-    /// The owner annotation of each variable, as it was looked at.
-    pub fn owners(&self, ids: &[String], shown: &ShownVariables) -> BTreeMap<String, Option<String>> {
-        ids.iter().filter_map(|id| Some((id.clone(), shown.get(id)?.owner.clone()))).collect()
     }
 
     /// Only what carries the object's annotation by now was taken over: one that another branch gave stays as it is (recordings 82
@@ -262,9 +254,9 @@ impl Push<'_> {
     ) -> VariablesWish {
         VariablesWish {
             owner: self.seen.me.clone(),
-            owners: self.owners(&ids, &self.shown),
+            owners: owners(&ids, &self.shown),
             ids,
-            annotations: creates.annotations.clone().unwrap_or_else(BTreeMap::new),
+            annotations: creates.annotations.clone().unwrap_or_default(),
             permit: creates.permit.clone().unwrap_or_default(),
             deny,
             adopted,
@@ -332,4 +324,17 @@ fn being_made(id: &str) -> PushedVariable {
 
 fn is_being_made(variable: &PushedVariable) -> bool {
     *variable == being_made(&variable.id)
+}
+
+/// Takes back what was announced to be made and was not.
+fn forget_making(ids: &[String], status: &mut ConjurPushStatus) {
+    let is_new = |variable: &PushedVariable| is_being_made(variable) && ids.contains(&variable.id);
+    if let Some(variables) = &mut status.variables {
+        variables.retain(|variable| !is_new(variable));
+    }
+}
+
+/// The owner annotation of each variable, as it was looked at.
+pub fn owners(ids: &[String], shown: &ShownVariables) -> BTreeMap<String, Option<String>> {
+    ids.iter().filter_map(|id| Some((id.clone(), shown.get(id)?.owner.clone()))).collect()
 }

@@ -38,7 +38,7 @@ impl Batch<'_> {
             }
             let statement = group[0].statement;
             let done = match statement {
-                Statement::Make => self.make(&mut group).await,
+                Statement::Make => self.make(&group).await,
                 Statement::Change | Statement::Remove => {
                     self.send(&group, statement).await.map(|()| ShownVariables::new())
                 }
@@ -61,7 +61,7 @@ impl Batch<'_> {
     }
 
     /// Makes what is missing. What is there by now is not touched: whose it is is each object's to decide.
-    async fn make(&self, group: &mut Vec<Waiting>) -> Result<ShownVariables, Failure> {
+    async fn make(&self, group: &[Waiting]) -> Result<ShownVariables, Failure> {
         (self.may)(self.loader, Statement::Make, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
         let before = look::shown(&ids, self.through, self.ctx).await?;

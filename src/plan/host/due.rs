@@ -18,6 +18,7 @@ pub struct HostObserved {
     /// This process looked at it, as it is connected now.
     pub looked: bool,
     /// Something is announced; until when it may still come through, where that is known.
+    #[expect(clippy::option_option, reason = "nothing pending, and pending without a time, are two things")]
     pub pending: Option<Option<i64>>,
     /// A rotation is due by the grid.
     pub rotates: bool,

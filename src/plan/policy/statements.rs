@@ -81,13 +81,13 @@ pub struct Statements<'a> {
     /// Full ids of the records that it makes, in its order.
     makes: Vec<String>,
     deletions: usize,
-    statements: usize,
+    count: usize,
 }
 
 impl<'a> Statements<'a> {
     /// None yet. `branch`: `apps/billing`, or `root`.
     pub fn new(branch: &'a str, account: &'a str) -> Self {
-        Self { branch, account, text: String::new(), makes: Vec::new(), deletions: 0, statements: 0 }
+        Self { branch, account, text: String::new(), makes: Vec::new(), deletions: 0, count: 0 }
     }
 
     /// A comment, so that the hash of the document is whose it names.
@@ -117,7 +117,7 @@ impl<'a> Statements<'a> {
         }
         let id = if self.branch == "root" { path.to_owned() } else { format!("{}/{path}", self.branch) };
         self.makes.push(RecordName { kind, id }.full_id(self.account));
-        self.statements += 1;
+        self.count += 1;
     }
 
     /// Permits a role something on variables of the branch; `paths`: how the branch names them.
@@ -147,7 +147,7 @@ impl<'a> Statements<'a> {
     pub fn delete(&mut self, kind: StatementKind, path: &str) {
         self.line(&format!("- !delete\n  record: !{} {}", kind.as_str(), quoted(path)));
         self.deletions += 1;
-        self.statements += 1;
+        self.count += 1;
     }
 
     /// The document, and what the operator reads in it.
@@ -161,7 +161,7 @@ impl<'a> Statements<'a> {
         let as_planned = makes.eq(self.makes.iter().map(String::as_str))
             && hosts
             && read.deletions.len() == self.deletions
-            && read.statements == self.statements;
+            && read.statements == self.count;
         if as_planned { Ok((self.text, read)) } else { Err(NotAsPlanned) }
     }
 
@@ -172,13 +172,13 @@ impl<'a> Statements<'a> {
         for path in paths {
             self.line(&format!("  - !variable {}", quoted(path)));
         }
-        self.statements += 1;
+        self.count += 1;
     }
 
     fn membership(&mut self, tag: &str, kind: StatementKind, path: &str, member: &str) {
         let role = format!("!{} {}", kind.as_str(), quoted(path));
         self.line(&format!("- !{tag}\n  role: {role}\n  member: !host {}", quoted(member)));
-        self.statements += 1;
+        self.count += 1;
     }
 
     /// A role by its absolute id; the root policy knows no other ids, and takes no slash before one (recordings 116, 675).

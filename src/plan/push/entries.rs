@@ -11,7 +11,10 @@ use crate::{
     plan::{
         Failure, LOOK_AGAIN,
         policy::statements::path_in,
-        secret::sources::rename::{Renaming, shown},
+        secret::sources::{
+            pattern::Budget,
+            rename::{Renaming, shown},
+        },
     },
     segments::is_dots,
 };
@@ -72,7 +75,7 @@ pub fn entries(
     let mut plan = PlannedPush::default();
     let mut wanted: BTreeMap<String, Vec<(PlannedValue, String)>> = BTreeMap::new();
     let prefix = spec.prefix.as_deref().unwrap_or_default();
-    let renaming = Renaming::of(spec.rewrite.as_deref().unwrap_or_default(), &mut Default::default())
+    let renaming = Renaming::of(spec.rewrite.as_deref().unwrap_or_default(), &mut Budget::default())
         .map_err(|(at, field, why)| invalid(format!("spec.rewrite[{at}].{field}: {why}")))?;
     for (at, source) in sources.iter().enumerate() {
         let fill = |text: &str| text.replace("{namespace}", namespace).replace("{secret}", source.name);
@@ -179,7 +182,7 @@ fn check(id: &str, spec: &ConjurPushSpec) -> Result<(), String> {
     if id.contains(char::is_control) {
         return Err(format!("the id {shown} has a control character"));
     }
-    if id.split('/').any(|segment| segment.is_empty()) || id.split(['/', '\\']).any(is_dots) {
+    if id.split('/').any(str::is_empty) || id.split(['/', '\\']).any(is_dots) {
         return Err(format!(
             "the id {shown} has a segment that is empty, '.' or '..'; correct prefix, variable or rewrite"
         ));

@@ -15,7 +15,7 @@ use conjur_operator::api::{ConjurPush, ConjurPushStatus, condition::find, push::
 use k8s_openapi::api::{core::v1::Namespace, core::v1::Secret, events::v1::Event};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use testbed::wait_for;
@@ -88,7 +88,7 @@ async fn put_data(bench: &Bench, name: &str, labels: &[(&str, &str)], data: &Val
         bench.api::<Secret>().patch(name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
     } else {
         let secret: Secret = serde_json::from_value(secret).unwrap();
-        bench.api::<Secret>().create(&Default::default(), &secret).await.unwrap();
+        bench.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     }
 }
 

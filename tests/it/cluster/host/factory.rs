@@ -34,7 +34,7 @@ fn tokens(bench: &Bench) -> usize {
 }
 
 /// What the log and statuses must not show: tokens that are made.
-async fn admin(bench: &Bench) -> Client {
+fn admin(bench: &Bench) -> Client {
     let api_key = Sensitive::new(bench.conjur.admin_key());
     let credentials = Credentials::ApiKey { login: "admin".into(), api_key };
     Client::new(Config::new(bench.conjur.url().parse().unwrap(), "demo", credentials)).unwrap()
@@ -65,7 +65,7 @@ fn a_factory_enrols_a_host_with_a_token_that_is_used_once_and_revoked() {
 fn a_host_that_the_factory_made_for_another_is_left_alone() {
     test(|bench| async move {
         with_factory(&bench).await;
-        let admin = admin(&bench).await;
+        let admin = admin(&bench);
         let later = Timestamp::now() + Duration::from_secs(600);
         let made = admin.create_host_factory_tokens("billing/factory", later, &[], 1).await.unwrap();
         let theirs = admin
@@ -119,8 +119,7 @@ fn a_crash_between_making_a_token_and_revoking_it_leaves_none() {
 /// A token of the factory, as an administrator gives one.
 async fn given(bench: &Bench, life: u64, cidrs: &[String]) -> String {
     let later = Timestamp::now() + Duration::from_secs(life);
-    let made =
-        admin(bench).await.create_host_factory_tokens("billing/factory", later, cidrs, 1).await.unwrap();
+    let made = admin(bench).create_host_factory_tokens("billing/factory", later, cidrs, 1).await.unwrap();
     let token = made[0].token.expose().clone();
     bench.keep_secret(token.clone());
     token
@@ -164,7 +163,7 @@ fn a_given_token_that_ended_is_revoked_or_is_for_elsewhere_is_told() {
         assert!(message.contains("hostFactoryTokenSecretRef") && message.contains("address"), "{message}");
         assert!(!bench.conjur.exists("host", "billing/web"));
         let revoked = given(&bench, 600, &[]).await;
-        let admin = admin(&bench).await;
+        let admin = admin(&bench);
         admin.revoke_host_factory_token(&Sensitive::new(revoked.clone())).await.unwrap();
         bench.put_secret("given", &[("token", &revoked)]).await;
         super::annotate(&bench, "web", "sync-now", "x").await;

@@ -2,7 +2,6 @@
 
 use conjur_operator::api::ConjurPush;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::PostParams;
 
 use super::super::{
     access::{end, shared},
@@ -189,7 +188,7 @@ fn across_namespaces_the_message_names_no_object() {
         put(&bench, &push("p", "keys", &json!({ "conflictPolicy": "Adopt" }))).await;
         told(&bench, "p", "VariableTaken", "litellm/a").await;
         stays(&bench, "p", "litellm/a", &values[0]).await;
-        namespaces.delete(&other.namespace, &Default::default()).await.unwrap();
+        namespaces.delete(&other.namespace, &DeleteParams::default()).await.unwrap();
         gone(&other, "hidden-name").await;
         // It holds a value that the object which is gone pushed: with Adopt it is taken over.
         filled(&bench, "litellm/a", &own[0]).await;
