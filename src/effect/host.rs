@@ -228,6 +228,9 @@ impl<C: HostCaller> Keeper<'_, C> {
             HostQuestion::Versions(branch) => HostFact::Versions(self.versions(branch).await?),
             HostQuestion::Memberships => HostFact::Memberships(self.memberships().await?),
             HostQuestion::Factory(factory) => HostFact::Factory(self.look_at_factory(factory).await?),
+            HostQuestion::TokensOf(factory) => {
+                self.find_factory(factory).await?.map_or(HostFact::No, HostFact::Factory)
+            }
             HostQuestion::Room => self.caller.check_room().await.map(|()| HostFact::Yes)?,
             HostQuestion::Works => {
                 if self.caller.does_stored_key_work().await? {
@@ -284,13 +287,14 @@ impl<C: HostCaller> Keeper<'_, C> {
 
     async fn load_attributes(&mut self, change: &AttributeLoad) -> Result<HostPerformed, Failure> {
         let role = self.role();
-        let mut refused = None;
+        let (mut refused, mut is_begun) = (None, false);
         for document in self.caller.documents(change)? {
             match self.load(&document, LoadMode::Update).await? {
                 // One that was deleted a moment before is made by it.
                 Ok(loaded) => {
                     let made = loaded.created_roles.into_iter().find(|(made, _)| *made == role);
                     self.hand = made.map(|(_, key)| key).or(self.hand.take());
+                    is_begun = true;
                 }
                 Err(failure) => {
                     refused = Some(failure);
@@ -299,7 +303,8 @@ impl<C: HostCaller> Keeper<'_, C> {
             }
         }
         if let Some(failure) = refused.filter(|_| self.hand.is_none()) {
-            return Ok(self.refuse(failure));
+            let refused = self.refuse(failure);
+            return Ok(if is_begun { HostPerformed::Partly } else { refused });
         }
         self.caller.note_loaded();
         Ok(HostPerformed::Made(self.hand.is_some()))
@@ -355,7 +360,8 @@ impl<C: HostCaller> Keeper<'_, C> {
             Error::Forbidden { message } => of_policy(
                 Reason::PolicyForbidden,
                 format!(
-                    "{message}. Let the connection's identity own branch {branch}, or use another branch"
+                    "{message}. Let the connection's identity own branch {branch}, or correct {}",
+                    self.field_of(branch)
                 ),
             ),
             Error::NotFound { .. } => self.not_owned(branch, Ownership::NoBranch),
@@ -366,7 +372,7 @@ impl<C: HostCaller> Keeper<'_, C> {
                         "Conjur refuses what spec.memberOf and the other fields say of the host: {missing} does not exist. Make it, \
                          or take it out of the spec"
                     ),
-                    None => format!("Conjur refuses what the spec says of the host: {message}"),
+                    None => format!("Conjur refuses in branch {branch} what the spec says of the host: {message}"),
                 },
             ),
             Error::Conflict { message, retry_after } => {
@@ -448,12 +454,6 @@ impl<C: HostCaller> Keeper<'_, C> {
             Err(error) => Err(unknown(&self.failed(error))),
         }
     }
-}
-
-/// The branch of a document.
-fn policy_branch(branch: &str) -> Result<PolicyBranch, Failure> {
-    PolicyBranch::new(branch)
-        .map_err(|e| Failure::stalled(Reason::InvalidSpec, format!("spec.via.branch: {e}")))
 }
 
 /// Whether an error says that what was asked was certainly not done.

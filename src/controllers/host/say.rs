@@ -37,7 +37,7 @@ pub fn verdict(
     let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1));
     match verdict {
         HostVerdict::Done { again } => Ok(again.map(seconds)),
-        HostVerdict::Foreign { of: _, unclear: true } => Err(Failure::stalled(
+        HostVerdict::Foreign { unclear: true, .. } => Err(Failure::stalled(
             Reason::ForeignHost,
             format!(
                 "host/{id} exists in Conjur, and may be the one that this object made: too many loads of its branch have happened since to \

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{HostCaller, Keeper, policy_branch};
+use super::{HostCaller, Keeper};
 use crate::{
     api::Reason,
     conjur::{Error, Members, Ownership, PolicyBranch},
@@ -15,7 +15,32 @@ use crate::{
     },
 };
 
+/// The field that names branches by its roles.
+const MEMBER_OF: &str = "spec.memberOf";
+
+/// The field of a spec that a branch comes from: what lies in another one than the host is a membership.
+fn field_of(branch: &str, way: &EnrolmentWay) -> &'static str {
+    match way {
+        EnrolmentWay::Branch(own) if own != branch => MEMBER_OF,
+        EnrolmentWay::Branch(_) | EnrolmentWay::Factory(_) | EnrolmentWay::Token | EnrolmentWay::Existing => {
+            "spec.via.branch"
+        }
+    }
+}
+
 impl<C: HostCaller> Keeper<'_, C> {
+    pub(super) fn field_of(&self, branch: &PolicyBranch) -> &'static str {
+        field_of(branch.as_str(), &self.caller.way())
+    }
+
+    /// The branch of a document.
+    pub(super) fn policy_branch(&self, branch: &str) -> Result<PolicyBranch, Failure> {
+        PolicyBranch::new(branch).map_err(|e| {
+            let field = field_of(branch, &self.caller.way());
+            Failure::stalled(Reason::InvalidSpec, format!("{field}: {e}"))
+        })
+    }
+
     pub(super) async fn look_at_host(&self) -> Result<HostLook, Failure> {
         let shown = self.asked.through.client.show_resource("host", self.asked.id).await;
         Ok(match shown.map_err(|e| self.failed(e))? {
@@ -29,7 +54,7 @@ impl<C: HostCaller> Keeper<'_, C> {
 
     /// Who does not own a branch sees none of its hosts, and can't recover their keys.
     pub(super) async fn require_ownership(&self, branch: &str) -> Result<(), Failure> {
-        let branch = policy_branch(branch)?;
+        let branch = self.policy_branch(branch)?;
         match self.asked.through.client.owns_branch(&branch).await.map_err(|e| self.failed(e))? {
             Ownership::Owner => Ok(()),
             is => Err(self.not_owned(&branch, is)),
@@ -44,7 +69,15 @@ impl<C: HostCaller> Keeper<'_, C> {
                 LOOK_AGAIN,
                 format!(
                     "policy branch {branch} does not exist, or is not visible to {identity}. Make it, with {identity} as its owner, or \
-                     correct spec.via.branch"
+                     correct {}",
+                    self.field_of(branch)
+                ),
+            ),
+            Ownership::NotOwner if self.field_of(branch) == MEMBER_OF => Failure::stalled(
+                Reason::NotBranchOwner,
+                format!(
+                    "{identity} may see branch {branch}, but does not own it, and can't grant there what spec.memberOf says. Make it \
+                     the owner, grant it the role that owns the branch, or correct spec.memberOf"
                 ),
             ),
             Ownership::NotOwner => Failure::stalled(
@@ -58,7 +91,7 @@ impl<C: HostCaller> Keeper<'_, C> {
     }
 
     pub(super) async fn versions(&self, branch: &str) -> Result<Vec<BranchVersion>, Failure> {
-        let branch = policy_branch(branch)?;
+        let branch = self.policy_branch(branch)?;
         match evidence::versions(self.asked.through, &branch).await {
             Ok(versions) => Ok(versions),
             Err(Error::NotFound { .. }) => Err(self.not_owned(&branch, Ownership::NoBranch)),
@@ -78,12 +111,17 @@ impl<C: HostCaller> Keeper<'_, C> {
 
     /// The factory's tokens by when they end, and the server's clock.
     pub(super) async fn look_at_factory(&self, factory: &str) -> Result<FactoryLook, Failure> {
+        self.find_factory(factory).await?.ok_or_else(|| self.no_factory(factory))
+    }
+
+    /// The same; none where it does not exist, or can't be seen.
+    pub(super) async fn find_factory(&self, factory: &str) -> Result<Option<FactoryLook>, Failure> {
         let client = &self.asked.through.client;
         let shown = client.show_host_factory(factory).await.map_err(|e| self.failed(e))?;
-        let Some(shown) = shown else { return Err(self.no_factory(factory)) };
+        let Some(shown) = shown else { return Ok(None) };
         let now = client.server_date().await.map_err(|e| self.failed(e))?;
         let expiries = shown.tokens.iter().map(|token| token.expiration.as_second()).collect();
-        Ok(FactoryLook { now: now.as_second(), expiries })
+        Ok(Some(FactoryLook { now: now.as_second(), expiries }))
     }
 
     /// Revokes the token of a factory that ends then; that it is gone is none of its concern.
@@ -187,5 +225,19 @@ impl<C: HostCaller> Keeper<'_, C> {
             ),
             error => self.failed(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_that_is_not_the_hosts_comes_from_a_membership() {
+        let way = EnrolmentWay::Branch("apps".into());
+        assert_eq!(field_of("apps", &way), "spec.via.branch");
+        assert_eq!(field_of("apps/web", &way), "spec.memberOf");
+        assert_eq!(field_of("root", &way), "spec.memberOf");
+        assert_eq!(field_of("apps", &EnrolmentWay::Existing), "spec.via.branch");
     }
 }

@@ -45,11 +45,22 @@ pub enum HostFault {
     NotLookedAtBeforeEnrolment,
     KeyIsKept,
     InvalidIsRotated,
+    RefusalForgetsWhatWasDone,
+    AnyLoadIsEvidence,
+    EvidenceBeatsTheAnnotation,
+    AnyFactorysTokenIsRevoked,
+    AnyAnnouncementOvertakes,
+    PartsAreForgotten,
+    OnlyTheOwnBranchIsAsked,
+    LoadGoesBeforeTheKey,
+    TokenOutlivesItsFactory,
+    LostKeyIsNotTold,
 }
 
 #[cfg(test)]
 impl HostFault {
-    /// All of them, each with what the model must say of it: the first of several scenarios that finds it.
+    /// What all pairs of deaths find, each with what the model must say of it: the first of several scenarios that finds it. The
+    /// others are found by `model::mends`.
     pub const ALL: &[(Self, &str)] = &[
         (Self::MadeUnannounced, "foreign|settled|circle"),
         (Self::RotatedUnannounced, "KeyInvalid|settled"),
@@ -71,6 +82,8 @@ impl HostFault {
         (Self::NotLookedAtBeforeEnrolment, "stranger's key died"),
         (Self::KeyIsKept, "is kept"),
         (Self::InvalidIsRotated, "stranger's key died"),
+        (Self::RefusalForgetsWhatWasDone, "foreign"),
+        (Self::PartsAreForgotten, "not revoked"),
     ];
 }
 

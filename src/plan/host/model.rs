@@ -1,6 +1,7 @@
 //! Every pair of deaths: the operator dies before or after any effect, or while its request goes on without it, starts anew,
 //! dies again and starts anew; and in the end the stored key works, and no other's key was touched.
 
+mod mends;
 mod world;
 
 use std::{
@@ -184,13 +185,16 @@ struct Scenario {
     others: Vec<(i64, Deed)>,
     before: Vec<Deed>,
     listed: usize,
+    refusals: usize,
+    partly: bool,
 }
 
 /// All histories of a scenario: how many; or what is wrong in one.
 fn run(scenario: &Scenario) -> Result<u64, String> {
     let [one, two, three] = &scenario.asks;
     let mut start = World::default();
-    (start.listed, start.now) = (scenario.listed, 1_000);
+    (start.listed, start.now, start.refusals) = (scenario.listed, 1_000, scenario.refusals);
+    start.partly = scenario.partly;
     start.others = scenario.before.iter().map(|deed| (0, *deed)).collect();
     start.pass(1);
     start.others = scenario.others.iter().map(|(at, deed)| (start.now + at, *deed)).collect();
@@ -254,6 +258,8 @@ fn scenarios() -> Vec<Scenario> {
         others: vec![],
         before: vec![],
         listed: 20,
+        refusals: 0,
+        partly: false,
     };
     let mut add = |name, asks: [&Ask; 3], before: &[Deed]| {
         let scenario =
@@ -301,6 +307,14 @@ fn scenarios() -> Vec<Scenario> {
         }
         if scenario.name == "by branch" {
             all.push(Scenario { listed: 1, ..scenario.clone() });
+        }
+        if scenario.name != "by branch, rotated" && scenario.name.contains("branch")
+            || scenario.name.starts_with("with") || scenario.name == "a stranger's, adopted"
+        {
+            // What memberOf names is missing, and is made in the end.
+            for (refusals, partly) in [(1, false), (3, false), (1, true), (3, true)] {
+                all.push(Scenario { refusals, partly, ..scenario.clone() });
+            }
         }
     }
     // Those with no one else first, which are few and show most.

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    document::branch_of_grant,
     faults::fault,
     step::{
         AttributeLoad, EnrolmentWay, HostEffect, HostLook, HostQuestion, HostRecord, HostStep, HostVerdict,
@@ -43,6 +44,7 @@ pub const ORDER: &[Rule] = &[
     it_is_enrolled_by_a_given_token,
     // What the spec says of it, and its key.
     the_key_is_thrown_away,
+    an_owed_key_is_made_before_the_load,
     what_the_spec_says_is_loaded,
     the_stored_key_is_tried,
     the_key_is_rotated,
@@ -89,15 +91,15 @@ fn a_token_in_hand_is_revoked(view: &HostView) -> Option<HostStep> {
     Some(HostStep::Do(HostEffect::Revoke { factory: token.factory, expires: token.expires }))
 }
 
-/// What was announced and certainly not done is taken back.
+/// What was announced and certainly not done is taken back; what this run did before it stays announced.
 fn what_was_refused_is_withdrawn(view: &HostView) -> Option<HostStep> {
     if !view.refused {
         return None;
     }
-    let step = if view.withdrawn || view.pending == view.before {
+    let step = if view.withdrawn || view.pending == view.standing {
         HostStep::Finish(HostVerdict::Refused)
     } else {
-        HostStep::Do(HostEffect::Withdraw(view.before.clone()))
+        HostStep::Do(HostEffect::Withdraw(view.standing.clone()))
     };
     Some(step)
 }
@@ -117,7 +119,7 @@ fn a_token_that_was_announced_is_revoked(view: &HostView) -> Option<HostStep> {
         return None;
     }
     let Some(seen) = &view.factory else {
-        return Some(HostStep::Learn(HostQuestion::Factory(token.factory.clone())));
+        return Some(HostStep::Learn(HostQuestion::TokensOf(token.factory.clone())));
     };
     if seen.expiries.contains(&token.expires) {
         let (factory, expires) = (token.factory.clone(), token.expires);
@@ -155,7 +157,7 @@ fn the_host_is_looked_at(view: &HostView) -> Option<HostStep> {
 /// A host that does not name the object may be the one that its load made.
 fn who_made_it_is_found_out(view: &HostView) -> Option<HostStep> {
     let Some(HostLook::There { .. }) = view.host else { return None };
-    if view.is_marked() || view.made == Some(true) || view.versions.is_some() {
+    if view.is_marked() || view.is_anothers() || view.made == Some(true) || view.versions.is_some() {
         return None;
     }
     let load = view.pending.as_ref()?.load.as_ref()?;
@@ -179,7 +181,8 @@ fn a_host_of_another_is_left_alone(view: &HostView) -> Option<HostStep> {
     if view.pending.is_some() && !view.withdrawn && !unclear {
         return Some(HostStep::Do(HostEffect::Withdraw(None)));
     }
-    Some(HostStep::Finish(HostVerdict::Foreign { of, unclear }))
+    let rekeyed = view.enrolled == Some(false) && !fault!(LostKeyIsNotTold);
+    Some(HostStep::Finish(HostVerdict::Foreign { of, unclear, rekeyed }))
 }
 
 /// First a bare host, which changes nothing of one that is there: what the spec says is loaded when it is known whose it is.
@@ -208,7 +211,7 @@ fn it_is_made(view: &HostView) -> Option<HostStep> {
     let is_announced = is_announced(view, PendingStep::Make) && has_evidence || fault!(MadeUnannounced);
     if !is_announced {
         let mut pending = view.announcement(PendingStep::Make);
-        let earlier = pending.load.take().filter(|load| load.branch == *branch);
+        let earlier = pending.load.take();
         let mut version = newest(versions);
         let mut loaders = BTreeSet::from([view.request.loader.clone()]);
         if let Some(earlier) = earlier.filter(|_| !fault!(EarlierVersionIsForgotten)) {
@@ -234,7 +237,7 @@ fn is_announced(view: &HostView, step: PendingStep) -> bool {
 /// The branch is owned, so that the host can be seen and its key recovered; and the Secret can be written.
 fn is_prepared(view: &HostView, branch: Option<&String>) -> Option<HostStep> {
     if let Some(branch) = branch
-        && !view.owned
+        && !view.owned.contains(branch)
     {
         return Some(HostStep::Learn(HostQuestion::Ownership(branch.clone())));
     }
@@ -316,18 +319,32 @@ fn the_key_is_thrown_away(view: &HostView) -> Option<HostStep> {
     (has_secret && !fault!(KeyIsKept)).then_some(HostStep::Do(HostEffect::DeleteSecret))
 }
 
+/// Of a host that names the object, what can't be loaded keeps no key from being stored: the one in the Secret may be dead. Where
+/// none is kept in the Secret, the load may first have to let the host have a key.
+fn an_owed_key_is_made_before_the_load(view: &HostView) -> Option<HostStep> {
+    let is_loaded_later = matches!(view.request.way, EnrolmentWay::Branch(_)) && !view.loaded;
+    let may_have_a_key = view.applied.as_ref().is_none_or(|applied| applied.api_key != Some(false));
+    let is_asked = view.is_key_owed() || is_rotation_asked(view);
+    let is_first =
+        is_loaded_later && view.is_marked() && view.has_kept_key() && may_have_a_key && is_asked;
+    if !is_first || fault!(LoadGoesBeforeTheKey) {
+        return None;
+    }
+    the_key_is_rotated(view)
+}
+
 /// Annotations, restrictions and memberships, in one load, when it is known whose the host is.
 fn what_the_spec_says_is_loaded(view: &HostView) -> Option<HostStep> {
     let EnrolmentWay::Branch(branch) = &view.request.way else { return None };
     if view.loaded || !is_different(view) {
         return None;
     }
-    if !view.owned {
+    if !view.owned.contains(branch) {
         return Some(HostStep::Learn(HostQuestion::Ownership(branch.clone())));
     }
     let wanted = &view.request.wanted.member_of;
     if wanted.is_empty() {
-        return Some(load(view, BTreeSet::new()));
+        return Some(load(view, branch, BTreeSet::new()));
     }
     let Some(memberships) = &view.memberships else {
         return Some(HostStep::Learn(HostQuestion::Memberships));
@@ -336,7 +353,7 @@ fn what_the_spec_says_is_loaded(view: &HostView) -> Option<HostStep> {
     let is_to_grant = |role: &&String| {
         !memberships.contains(*role) || ours.contains(*role) || fault!(AnothersGrantIsRevoked)
     };
-    Some(load(view, wanted.iter().filter(is_to_grant).cloned().collect()))
+    Some(load(view, branch, wanted.iter().filter(is_to_grant).cloned().collect()))
 }
 
 /// What the object granted, by what is recorded and what was announced.
@@ -347,9 +364,17 @@ fn granted(view: &HostView) -> BTreeSet<String> {
 }
 
 /// The load. It is announced first, with what it grants: whose a grant is must be known after a crash, and that what is
-/// recorded may not be so any more.
-fn load(view: &HostView, grants: BTreeSet<String>) -> HostStep {
+/// recorded may not be so any more. What lies in other branches is loaded there, one document after the other: of all of them it
+/// is known before the first one that they can be.
+fn load(view: &HostView, branch: &str, grants: BTreeSet<String>) -> HostStep {
     let ours = granted(view);
+    let revokes: BTreeSet<String> = ours.difference(&view.request.wanted.member_of).cloned().collect();
+    let mut branches = grants.union(&revokes).filter_map(|role| branch_of_grant(role, branch));
+    if let Some(other) = branches.find(|other| !view.owned.contains(*other))
+        && !fault!(OnlyTheOwnBranchIsAsked)
+    {
+        return HostStep::Learn(HostQuestion::Ownership(other.to_owned()));
+    }
     let is_announced =
         view.announced && view.pending.as_ref().is_some_and(|pending| pending.grants.is_some());
     if (!is_announced || !grants.is_subset(&ours)) && !fault!(GrantsAreNotAnnounced) {
@@ -360,7 +385,6 @@ fn load(view: &HostView, grants: BTreeSet<String>) -> HostStep {
             Some(grants.union(&ours).filter(|role| !recorded.contains(*role)).cloned().collect());
         return HostStep::Do(HostEffect::Announce(pending));
     }
-    let revokes = ours.difference(&view.request.wanted.member_of).cloned().collect();
     HostStep::Do(HostEffect::Load(AttributeLoad {
         created: view.is_created() == Some(true),
         grants,
@@ -430,10 +454,16 @@ fn is_rotation_due(view: &HostView) -> bool {
     let is_found_again = view.has_kept_key() && !view.taken_over;
     let is_new = view.applied.is_none() && !view.is_announced_key_stored() && !is_found_again;
     // What an earlier run did, and did not get to write down, may have made another key.
-    let is_underway = |pending: &&PendingHost| pending.until.is_none_or(|until| until <= view.now);
-    let is_overtaken = view.works == Some(false) && view.before.as_ref().is_some_and(|p| is_underway(&p));
+    let is_overtaken = view.works == Some(false) && view.before.as_ref().is_some_and(|p| may_overtake(p, view.now));
     let never_stored = !has_key && view.applied.as_ref().is_some_and(|applied| applied.key.is_none());
     !view.stored && (view.is_key_owed() || is_new || is_overtaken || never_stored || is_rotation_asked(view))
+}
+
+/// Whether what an earlier run announced may have killed the key that is stored, so that no other lost one by it: something of
+/// before it came through late, or a load on top of it made a host anew that was deleted. A load alone changes no key.
+fn may_overtake(pending: &PendingHost, now: i64) -> bool {
+    let may_have_made = pending.step != PendingStep::Load && pending.grants.is_some();
+    pending.until.map_or(may_have_made || fault!(AnyAnnouncementOvertakes), |until| until <= now)
 }
 
 fn the_key_is_rotated(view: &HostView) -> Option<HostStep> {

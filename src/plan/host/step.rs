@@ -127,6 +127,8 @@ pub enum HostQuestion {
     Memberships,
     /// What is seen of a host factory.
     Factory(String),
+    /// The same, for a token that was announced: with the factory it is gone, and the answer is no.
+    TokensOf(String),
     /// Would the API server take the Secret with another key?
     Room,
     /// Does the stored key work?
@@ -136,7 +138,7 @@ pub enum HostQuestion {
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostFact {
-    /// Yes; what says no is a failure, but for [`HostQuestion::Works`].
+    /// Yes; what says no is a failure, but for [`HostQuestion::Works`] and [`HostQuestion::TokensOf`].
     Yes,
     /// No.
     No,
@@ -241,6 +243,8 @@ pub enum HostPerformed {
     Enrolled(bool),
     /// It was certainly not done.
     Refused,
+    /// A part of it was done, and the rest certainly not.
+    Partly,
 }
 
 /// What is to be done next.
@@ -269,6 +273,8 @@ pub enum HostVerdict {
         of: Option<String>,
         /// It may be the object's: Conjur no longer lists the versions of the branch that would tell.
         unclear: bool,
+        /// This run's enrolment gave it another key, which no one has, and ended the one that its maker had.
+        rekeyed: bool,
     },
     /// It does not exist, or can't be seen.
     NotFound,

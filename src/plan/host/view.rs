@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     faults::fault,
     step::{
-        FactoryLook, HostEffect, HostFact, HostLook, HostPerformed, HostQuestion, HostRecord, HostRequest,
+        EnrolmentWay, FactoryLook, HostEffect, HostFact, HostLook, HostPerformed, HostQuestion, HostRecord, HostRequest,
         Maker, TargetLook,
     },
 };
@@ -41,6 +41,8 @@ pub struct HostView {
     pub pending: Option<PendingHost>,
     /// The same as this run found it.
     pub before: Option<PendingHost>,
+    /// What still holds when what is announced now is refused: the announcement of what was done last, or what this run found.
+    pub standing: Option<PendingHost>,
     /// What the status says that Conjur holds, on this server.
     pub applied: Option<AppliedHost>,
     /// What the status says of who made the host.
@@ -53,8 +55,8 @@ pub struct HostView {
     pub taken_over: bool,
     /// It was looked at right before it is enrolled.
     pub looked_again: bool,
-    /// The identity owns the branch.
-    pub owned: bool,
+    /// Branches that the identity owns.
+    pub owned: BTreeSet<String>,
     /// The versions of the branch.
     pub versions: Option<Vec<BranchVersion>>,
     /// What the host is a member of.
@@ -101,9 +103,11 @@ impl HostView {
     ) -> Self {
         // What was done on another server says nothing of this one.
         let pending = pending.filter(|pending| pending.server == request.server);
+        let pending = pending.map(|pending| of_request(pending, &request));
         let applied = applied.filter(|applied| applied.server == request.server);
         let created = created.filter(|_| applied.is_some());
-        Self { before: pending.clone(), request, pending, applied, created, ..Self::default() }
+        let (before, standing) = (pending.clone(), pending.clone());
+        Self { before, standing, request, pending, applied, created, ..Self::default() }
     }
 
     /// What an earlier run announced, and this one has not announced anew.
@@ -221,8 +225,18 @@ impl HostView {
         })
     }
 
+    /// Whether the host's own annotation names another object: that goes before all evidence.
+    pub fn is_anothers(&self) -> bool {
+        matches!(self.host, Some(HostLook::There { maker: Maker::Another(_), .. }))
+            && !fault!(EvidenceBeatsTheAnnotation)
+    }
+
     /// Whether the host is the object's: it says so, or the load that was announced made it.
     pub fn is_ours(&self) -> bool {
+        !self.is_anothers() && self.is_ours_unless_it_names_another()
+    }
+
+    fn is_ours_unless_it_names_another(&self) -> bool {
         self.is_marked() || self.made == Some(true) || self.evidence() == Some(Evidence::Ours)
     }
 
@@ -230,6 +244,7 @@ impl HostView {
     pub fn is_created(&self) -> Option<bool> {
         match &self.host {
             Some(HostLook::There { maker: Maker::Ours { created }, .. }) => Some(*created),
+            _ if self.is_anothers() => Some(false),
             _ if self.made == Some(true) || self.evidence() == Some(Evidence::Ours) => Some(true),
             Some(HostLook::There { .. }) => Some(self.enrolled == Some(true)),
             _ => self.enrolled.or(self.created),
@@ -248,10 +263,15 @@ impl HostView {
                     matches!(&host, HostLook::There { maker, .. } if !matches!(maker, Maker::Ours { .. }));
                 self.host = Some(host);
             }
-            (HostQuestion::Ownership(_), _) => self.owned = true,
+            (HostQuestion::Ownership(branch), _) => _ = self.owned.insert(branch.clone()),
             (HostQuestion::Versions(_), HostFact::Versions(versions)) => self.versions = Some(versions),
             (HostQuestion::Memberships, HostFact::Memberships(all)) => self.memberships = Some(all),
-            (HostQuestion::Factory(_), HostFact::Factory(factory)) => self.factory = Some(factory),
+            (HostQuestion::Factory(_) | HostQuestion::TokensOf(_), HostFact::Factory(factory)) => {
+                self.factory = Some(factory);
+            }
+            (HostQuestion::TokensOf(_), HostFact::No) => {
+                self.token_gone = !fault!(TokenOutlivesItsFactory);
+            }
             (HostQuestion::Room, _) => self.room = true,
             (HostQuestion::Works, fact) => self.works = Some(fact == HostFact::Yes),
             // A question has one kind of answer.
@@ -264,6 +284,17 @@ impl HostView {
         if result == HostPerformed::Refused {
             self.refused = true;
             return;
+        }
+        if result == HostPerformed::Partly {
+            // What it granted must be known, so that it is revoked.
+            self.refused = true;
+            if !fault!(PartsAreForgotten) {
+                self.standing.clone_from(&self.pending);
+            }
+            return;
+        }
+        if is_to_be_remembered(effect, result) {
+            self.standing.clone_from(&self.pending);
         }
         match effect {
             HostEffect::Announce(pending) => {
@@ -280,7 +311,12 @@ impl HostView {
                 self.enrolled = Some(result == HostPerformed::Enrolled(true));
                 (self.in_hand, self.host) = (true, None);
             }
-            HostEffect::Revoke { .. } => (self.token, self.token_gone) = (false, true),
+            HostEffect::Revoke { expires, .. } => {
+                (self.token, self.token_gone) = (false, true);
+                if let Some(standing) = &mut self.standing {
+                    standing.token = standing.token.take().filter(|token| token.expires != *expires);
+                }
+            }
             HostEffect::Load(_) => {
                 (self.loaded, self.host) = (true, None);
                 self.in_hand |= result == HostPerformed::Made(true);
@@ -303,4 +339,34 @@ impl HostView {
             }
         }
     }
+}
+
+/// What of an announcement can be the object's. Who may write the status may have written any document or branch there: a
+/// load is known by the one document that makes this object's host. `spec.via` never changes, so that no other factory had to do
+/// with it.
+fn of_request(mut pending: PendingHost, request: &HostRequest) -> PendingHost {
+    let is_own = |load: &PendingLoadOfHost| {
+        request.way == EnrolmentWay::Branch(load.branch.clone()) && load.document == request.document
+    };
+    pending.load = pending.load.filter(|load| is_own(load) || fault!(AnyLoadIsEvidence));
+    let is_specs = |factory: &str| request.way == EnrolmentWay::Factory(factory.to_owned());
+    pending.token =
+        pending.token.filter(|token| is_specs(&token.factory) || fault!(AnyFactorysTokenIsRevoked));
+    pending
+}
+
+/// Whether something was done that only its announcement tells of, until it is recorded.
+fn is_to_be_remembered(effect: &HostEffect, result: HostPerformed) -> bool {
+    let is_done = match effect {
+        HostEffect::Make => result == HostPerformed::Made(true),
+        HostEffect::Enrol | HostEffect::Load(_) | HostEffect::Rotate | HostEffect::Store(_) => true,
+        HostEffect::Announce(_)
+        | HostEffect::MakeToken(_)
+        | HostEffect::Revoke { .. }
+        | HostEffect::Drop
+        | HostEffect::DeleteSecret
+        | HostEffect::Record(_)
+        | HostEffect::Withdraw(_) => false,
+    };
+    is_done && !fault!(RefusalForgetsWhatWasDone)
 }

@@ -84,10 +84,16 @@ pub struct World {
     unlooked: BTreeSet<&'static str>,
     /// Tokens of the factory by expiry, and whether one was made late.
     pub tokens: BTreeMap<i64, bool>,
+    /// The factory is gone.
+    pub no_factory: bool,
     pub flying: Vec<Flying>,
     pub others: Vec<(i64, Deed)>,
     /// A stranger acts between the last look and the enrolment, which no one can see.
     pub unseen: bool,
+    /// So many loads of what the spec says are refused.
+    pub refusals: usize,
+    /// Of each of them the first grant goes through.
+    pub partly: bool,
     pub secret: Option<(u32, Option<i64>)>,
     pub pending: Option<PendingHost>,
     pub applied: Option<AppliedHost>,
@@ -228,7 +234,8 @@ impl World {
                 }
                 HostFact::Memberships(self.memberships.keys().map(|role| (*role).to_owned()).collect())
             }
-            HostQuestion::Factory(_) => {
+            HostQuestion::TokensOf(_) if self.no_factory => HostFact::No,
+            HostQuestion::Factory(_) | HostQuestion::TokensOf(_) => {
                 let expiries: BTreeSet<i64> = self.tokens.keys().copied().collect();
                 HostFact::Factory(FactoryLook { now: self.now, expiries })
             }
@@ -263,6 +270,16 @@ impl World {
         // Conjur takes one load of a branch at a time.
         let is_load = |effect: &HostEffect| matches!(effect, HostEffect::Make | HostEffect::Load(_));
         if is_load(effect) && self.flying.iter().any(|flying| is_load(&flying.effect)) {
+            return HostPerformed::Refused;
+        }
+        if self.refusals > 0 && matches!(effect, HostEffect::Load(_)) {
+            self.refusals -= 1;
+            if let (true, HostEffect::Load(change)) = (self.partly && self.host.is_some(), effect) {
+                let grants = change.grants.iter().take(1).cloned().collect();
+                let part = AttributeLoad { grants, revokes: BTreeSet::new(), ..change.clone() };
+                self.load(&part, ask, hand);
+                return HostPerformed::Partly;
+            }
             return HostPerformed::Refused;
         }
         match effect {

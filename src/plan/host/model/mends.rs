@@ -1,0 +1,203 @@
+//! What no pair of deaths shows: forged announcements, refusals, and what is said. Each holds, and does not where its rule is
+//! broken.
+
+use super::{
+    At, Ask, Death, live,
+    world::{Deed, World},
+};
+use crate::{
+    api::host::{PendingEnrolment, PendingHost, PendingLoadOfHost, PendingStep},
+    plan::host::{
+        faults::{self, HostFault},
+        order::next,
+        step::{EnrolmentWay, HostEffect, HostFact, HostLook, HostQuestion, HostStep, HostVerdict, Maker, TargetLook},
+    },
+};
+
+/// It holds, and a rule is what makes it hold.
+fn by_rule(rule: HostFault, holds: impl Fn() -> bool) {
+    faults::make(None);
+    assert!(holds(), "it does not hold");
+    faults::make(Some(rule));
+    let is_without = holds();
+    faults::make(None);
+    assert!(!is_without, "it holds without the rule, too: {rule:?}");
+}
+
+fn ask(way: EnrolmentWay) -> Ask {
+    Ask { way, keeps_key: true, adopts: false, member_of: &[], rotate: None }
+}
+
+fn by_branch() -> Ask {
+    ask(EnrolmentWay::Branch("app".into()))
+}
+
+fn world(deeds: &[Deed]) -> World {
+    let mut world = World { now: 1_000, listed: 20, ..World::default() };
+    do_now(&mut world, deeds);
+    world
+}
+
+fn do_now(world: &mut World, deeds: &[Deed]) {
+    world.others = deeds.iter().map(|deed| (world.now, *deed)).collect();
+    world.pass(1);
+}
+
+fn run(world: &mut World, ask: &Ask, death: At) -> (Option<HostVerdict>, Vec<HostEffect>) {
+    let mut effects = Vec::new();
+    let verdict = live(world, ask, death, &mut effects);
+    (verdict, effects)
+}
+
+/// A world in which all is as this asks.
+fn settled(ask: &Ask) -> World {
+    let mut world = world(&[]);
+    assert_eq!(run(&mut world, ask, None).0, Some(HostVerdict::Done { again: None }));
+    world
+}
+
+fn announced(step: PendingStep) -> PendingHost {
+    PendingHost {
+        step,
+        at: 1_000,
+        number: 1,
+        server: "s".into(),
+        until: None,
+        asked: None,
+        load: None,
+        token: None,
+        grants: None,
+    }
+}
+
+/// The load that made a host, as if it were the object's.
+fn evidence(document: &str, loader: &str) -> PendingLoadOfHost {
+    let (branch, loaders) = ("app".into(), vec![loader.into()]);
+    PendingLoadOfHost { branch, version: 0, document: document.into(), loaders }
+}
+
+#[test]
+fn a_strangers_load_is_no_evidence_whatever_the_status_says() {
+    by_rule(HostFault::AnyLoadIsEvidence, || {
+        let mut world = world(&[Deed::Makes]);
+        let load = Some(evidence("foreign", "d:user:admin"));
+        world.pending = Some(PendingHost { load, ..announced(PendingStep::Make) });
+        let (verdict, _) = run(&mut world, &by_branch(), None);
+        let host = world.host.unwrap();
+        matches!(verdict, Some(HostVerdict::Foreign { .. })) && !host.marked && host.strangers == Some(host.key)
+    });
+}
+
+#[test]
+fn a_host_that_names_another_object_is_not_the_ones_that_made_it() {
+    by_rule(HostFault::EvidenceBeatsTheAnnotation, || {
+        let mut world = world(&[]);
+        // Made, and then the operator died.
+        run(&mut world, &by_branch(), Some((1, Death::After)));
+        let mut view = world.view(&by_branch());
+        let HostFact::Host(HostLook::There { origin, .. }) = world.learn(&HostQuestion::Host) else { return false };
+        let maker = Maker::Another("c/ns/ConjurHost/x".into());
+        view.learned(&HostQuestion::Target, HostFact::Target(TargetLook::default()));
+        view.learned(&HostQuestion::Host, HostFact::Host(HostLook::There { origin, maker }));
+        let question = HostQuestion::Versions("app".into());
+        view.learned(&question, world.learn(&question));
+        !view.is_ours() && next(&view) == HostStep::Do(HostEffect::Withdraw(None))
+    });
+}
+
+#[test]
+fn a_token_of_a_factory_that_the_spec_does_not_name_is_left_alone() {
+    by_rule(HostFault::AnyFactorysTokenIsRevoked, || {
+        [by_branch(), ask(EnrolmentWay::Factory("app/hf".into()))].iter().all(|ask| {
+            let mut world = world(&[]);
+            world.tokens.insert(9_000, true);
+            let token = Some(PendingEnrolment { factory: "other/hf".into(), expires: 9_000 });
+            world.pending = Some(PendingHost { token, ..announced(PendingStep::Enrol) });
+            run(&mut world, ask, None);
+            world.tokens.contains_key(&9_000)
+        })
+    });
+}
+
+#[test]
+fn a_key_that_another_rotated_is_not_ended_for_a_load_that_was_announced() {
+    by_rule(HostFault::AnyAnnouncementOvertakes, || {
+        let mut world = settled(&by_branch());
+        let number = world.secret.unwrap().1.unwrap();
+        let grants = Some(Vec::new());
+        world.pending = Some(PendingHost { number, grants, ..announced(PendingStep::Load) });
+        do_now(&mut world, &[Deed::Rotates]);
+        let (verdict, _) = run(&mut world, &by_branch(), None);
+        let host = world.host.unwrap();
+        verdict == Some(HostVerdict::KeyInvalid) && host.strangers == Some(host.key)
+    });
+}
+
+#[test]
+fn each_branch_of_a_grant_is_asked_for_before_the_first_load() {
+    by_rule(HostFault::OnlyTheOwnBranchIsAsked, || {
+        let ask = Ask { member_of: &["layer/apps/web", "layer/app/all"], ..by_branch() };
+        let mut world = settled(&by_branch());
+        let mut view = world.view(&ask);
+        let mut asked = Vec::new();
+        while let HostStep::Learn(question) = next(&view) {
+            view.learned(&question, world.learn(&question));
+            asked.push(question);
+        }
+        let of = |branch: &str| asked.contains(&HostQuestion::Ownership(branch.into()));
+        of("app") && of("apps") && matches!(next(&view), HostStep::Do(HostEffect::Announce(_)))
+    });
+}
+
+#[test]
+fn a_load_that_is_refused_keeps_no_key_from_being_stored() {
+    by_rule(HostFault::LoadGoesBeforeTheKey, || {
+        let asks = Ask { rotate: Some("1"), ..by_branch() };
+        let bad = Ask { member_of: &["layer/none"], ..asks.clone() };
+        // The operator dies right after the rotation; or nothing was begun.
+        [Some(Some((1, Death::After))), None].into_iter().all(|death| {
+            let mut world = settled(&by_branch());
+            if let Some(death) = death {
+                let (_, effects) = run(&mut world, &asks, death);
+                assert_eq!(effects.last(), Some(&HostEffect::Rotate));
+            }
+            let before = world.secret.unwrap().0;
+            world.refusals = 2;
+            let (verdict, _) = run(&mut world, &bad, None);
+            let (key, _) = world.secret.unwrap();
+            let is_once = run(&mut world, &bad, None).0 == verdict && world.secret.unwrap().0 == key;
+            verdict == Some(HostVerdict::Refused) && is_once && key != before && key == world.host.unwrap().key
+        })
+    });
+}
+
+#[test]
+fn a_factory_that_is_gone_keeps_no_host_from_being_recorded() {
+    by_rule(HostFault::TokenOutlivesItsFactory, || {
+        let ask = ask(EnrolmentWay::Factory("app/hf".into()));
+        let mut world = settled(&ask);
+        let number = world.secret.unwrap().1.unwrap();
+        let token = Some(PendingEnrolment { factory: "app/hf".into(), expires: world.now + 100 });
+        world.pending = Some(PendingHost { number, token, ..announced(PendingStep::Enrol) });
+        world.no_factory = true;
+        run(&mut world, &ask, None).0 == Some(HostVerdict::Done { again: None }) && world.pending.is_none()
+    });
+}
+
+#[test]
+fn an_enrolment_that_ended_the_key_of_another_is_told() {
+    by_rule(HostFault::LostKeyIsNotTold, || {
+        let ask = ask(EnrolmentWay::Factory("app/hf".into()));
+        let verdict_for = |enrolled: Option<bool>| {
+            let mut world = world(&[Deed::Makes]);
+            let mut view = world.view(&ask);
+            view.enrolled = enrolled;
+            while let HostStep::Learn(question) = next(&view) {
+                view.learned(&question, world.learn(&question));
+            }
+            next(&view)
+        };
+        let foreign = |rekeyed| HostStep::Finish(HostVerdict::Foreign { of: None, unclear: false, rekeyed });
+        verdict_for(Some(false)) == foreign(true) && verdict_for(None) == foreign(false)
+    });
+}
