@@ -49,8 +49,6 @@ pub use self::audiences::Audiences;
 const CHECK_AGAIN: Duration = Duration::from_secs(600);
 /// The same for one that nothing uses.
 const CHECK_UNUSED: Duration = Duration::from_secs(1800);
-/// What a connection may be made of is tried again after this, where a rotation of its key is under way.
-const ROTATION_AGAIN: Duration = Duration::from_secs(2);
 
 macro_rules! reconcile {
     ($kind:ty, $label:expr, $store:ident, $api:expr) => {
@@ -190,8 +188,7 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
             && let Err(Error::Unauthenticated { .. }) = who_is(&client, facts).await
             && rotation(facts, ctx).is_some()
         {
-            ctx.clients.keep_outdated(facts);
-            return Ok(CheckOutcome::Rests(ROTATION_AGAIN));
+            return Ok(CheckOutcome::Rests(ctx.clients.keep_outdated(facts)));
         }
         tell_of_client(&client, &Users::of(facts), ctx);
         ctx.clients.put(facts, inputs.clone(), client.clone());

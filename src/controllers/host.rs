@@ -8,6 +8,7 @@ mod caller;
 mod claims;
 mod identities;
 mod notes;
+mod refused;
 mod remove;
 mod say;
 mod seen;
@@ -163,6 +164,7 @@ async fn act(
     let annotations = caller::enrolment_annotations(object, &mine);
     let request = caller::request(object, seen, &through, &enrolment, AskedHost::document(bare.as_ref()));
     let view = HostView::new(request, status.pending.clone(), status.applied.clone(), status.created);
+    let found = status.pending.clone();
     let mut host = Host {
         object,
         seen,
@@ -172,6 +174,8 @@ async fn act(
         secret,
         status,
         ctx,
+        found,
+        has_announced: false,
         left: Vec::new(),
     };
     let asked = AskedHost {
@@ -181,10 +185,17 @@ async fn act(
         bare: bare.as_ref(),
         annotations: &annotations,
     };
-    let verdict = keep(view, asked, &mut host, ctx).await?;
+    let verdict = match keep(view, asked, &mut host, ctx).await {
+        Ok(verdict) => verdict,
+        Err(failure) => {
+            host.note_refused(&failure).await;
+            return Err(failure);
+        }
+    };
+    ctx.host_notes.note_refused(&seen.key, None);
     let (left, mut secret) = (std::mem::take(&mut host.left), host.secret);
     say::tell_left(object, &left, ctx);
-    let again = say::verdict(object, &verdict, &seen.target_name)?;
+    let again = say::verdict(object, &verdict, &seen.target_name, &cluster)?;
     let written = if object.spec.keeps_key() { Some(secret.ensure(ctx).await?) } else { None };
     let message = say::done(object, &through, written.as_ref());
     let message = say::finish(object, seen, written, message, status, ctx).await?;

@@ -331,7 +331,7 @@ impl<C: HostCaller> Keeper<'_, C> {
 
     /// Waits for the turn in a branch, and sees that it may be loaded then.
     async fn may_load(&self, branch: &str) -> Result<(PolicyBranch, Turn), Failure> {
-        let parsed = policy_branch(branch)?;
+        let parsed = self.policy_branch(branch)?;
         let turn = self.turn(&parsed).await?;
         self.caller.check_access()?;
         self.caller.check_branch(branch)?;
@@ -372,7 +372,9 @@ impl<C: HostCaller> Keeper<'_, C> {
                         "Conjur refuses what spec.memberOf and the other fields say of the host: {missing} does not exist. Make it, \
                          or take it out of the spec"
                     ),
-                    None => format!("Conjur refuses in branch {branch} what the spec says of the host: {message}"),
+                    None => {
+                        format!("Conjur refuses in branch {branch} what the spec says of the host: {message}")
+                    }
                 },
             ),
             Error::Conflict { message, retry_after } => {

@@ -1,12 +1,17 @@
 //! What a spec refers to, and how much, looked at before anything is asked for by it. The schema says the same; an object
 //! may be older than the schema, or the CRD than the operator.
 
+use std::time::Duration;
+
 use super::Failure;
 use crate::api::{
     ConjurHostSpec, ConjurPolicySpec, ConjurPushSpec, ConjurSecretSpec, ConnectionRef, KeySource, Reason,
     connection::{AccessRule, Settings},
     names,
 };
+
+/// A key is rotated at most this often.
+const SHORTEST_ROTATION: Duration = Duration::from_secs(3600);
 
 /// Refuses a reference to what can't be a name or key, and more of them than the schema takes.
 ///
@@ -95,6 +100,36 @@ pub fn of_host(spec: &ConjurHostSpec) -> Result<(), Failure> {
     if let Some(token) = token {
         name("spec.via.hostFactoryTokenSecretRef.name", &token.name)?;
         key("spec.via.hostFactoryTokenSecretRef.key", &token.key)?;
+    }
+    way_of_host(spec)
+}
+
+/// What belongs together in the spec of a host, as the schema says it.
+fn way_of_host(spec: &ConjurHostSpec) -> Result<(), Failure> {
+    let takes_over = spec.via.as_ref().and_then(|via| {
+        let token = via.host_factory_token_secret_ref.as_ref().map(|_| "spec.via.hostFactoryTokenSecretRef");
+        token.or(via.existing.map(|_| "spec.via.existing"))
+    });
+    if let Some(field) = takes_over.filter(|_| !spec.adopts()) {
+        return Err(invalid(format!(
+            "{field} gives a host that exists a new key, and its old one dies; permit that with conflictPolicy: Adopt"
+        )));
+    }
+    if spec.rotation_interval().is_some_and(|interval| interval < SHORTEST_ROTATION) {
+        let message = "spec.rotation.interval: rotate at most every hour: write 1h or more, such as 720h";
+        return Err(invalid(message.to_owned()));
+    }
+    let by_policy = spec.via.as_ref().is_none_or(|via| via.branch.is_some());
+    if !spec.keeps_key() && !by_policy {
+        let message =
+            "spec.apiKey: false needs a host that is made by policy; only via: {branch: …} can do that";
+        return Err(invalid(message.to_owned()));
+    }
+    if !by_policy && (spec.restricted_to.is_some() || spec.member_of.is_some()) {
+        return Err(invalid(
+            "spec.restrictedTo and spec.memberOf are loaded with the host as policy; they need via: {branch: …}"
+                .to_owned(),
+        ));
     }
     Ok(())
 }
@@ -280,6 +315,41 @@ mod tests {
         let most = most(&crd, "spec.documentFrom");
         assert_eq!(with(most), Ok(()));
         assert!(with(most + 1).unwrap_err().message.starts_with("spec.documentFrom has"));
+    }
+
+    #[test]
+    fn a_host_that_the_schema_would_refuse_is_refused_though_it_is_older_than_the_schema() {
+        let check = |more: Value| {
+            let mut spec = json!({ "connectionRef": { "name": "c" }, "id": "apps/web" });
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            of_host(&serde_json::from_value(spec).unwrap()).map_err(|failure| failure.message)
+        };
+        let token = json!({ "hostFactoryTokenSecretRef": { "name": "t", "key": "token" } });
+        for (more, field) in [
+            (json!({ "via": token }), "spec.via.hostFactoryTokenSecretRef"),
+            (json!({ "via": { "existing": {} } }), "spec.via.existing"),
+            (json!({ "rotation": { "interval": "1s" } }), "spec.rotation.interval"),
+            (json!({ "rotation": { "interval": "59m59s" } }), "spec.rotation.interval"),
+            (json!({ "apiKey": false, "via": { "hostFactory": { "id": "apps/f" } } }), "spec.apiKey"),
+            (json!({ "apiKey": false, "via": token, "conflictPolicy": "Adopt" }), "spec.apiKey"),
+            (
+                json!({ "memberOf": ["layer/a"], "via": { "hostFactory": { "id": "apps/f" } } }),
+                "spec.restrictedTo",
+            ),
+        ] {
+            let message = check(more.clone()).unwrap_err();
+            assert!(message.starts_with(field), "{more}: {message}");
+        }
+        for more in [
+            json!({}),
+            json!({ "via": token, "conflictPolicy": "Adopt" }),
+            json!({ "via": { "existing": {} }, "conflictPolicy": "Adopt" }),
+            json!({ "rotation": { "interval": "1h" } }),
+            json!({ "apiKey": false, "via": { "branch": "apps" }, "memberOf": ["layer/a"] }),
+            json!({ "apiKey": false }),
+        ] {
+            assert_eq!(check(more.clone()), Ok(()), "{more}");
+        }
     }
 
     #[test]

@@ -105,6 +105,50 @@ pub async fn write_edit<K: Object>(
     Ok(())
 }
 
+/// The same of what is announced before it is done outside of the cluster: that is not to be done for an object that is gone, nor
+/// for another that took its name.
+///
+/// # Errors
+/// Those of the API server; `NotFound` where the object is gone.
+pub async fn write_announcement<K: Object>(
+    object: &K,
+    draft: &mut K::Status,
+    edit: impl Fn(&mut K::Status) + Send + Sync,
+    lane: Lane,
+    ctx: &Shared,
+) -> Result<(), cluster::Error> {
+    let mut status = ctx.statuses.draft(object);
+    edit(&mut status);
+    let uid = object.meta().uid.as_deref();
+    if !is_still_there(&put_status(object, &status, lane, ctx).await?, uid) {
+        let key = Key::of(object);
+        let message = format!("{} {}/{} is gone", K::KIND.as_str(), key.namespace, key.name);
+        return Err(cluster::Error::NotFound(message));
+    }
+    edit(draft);
+    Ok(())
+}
+
+/// What became of the write of a status.
+#[derive(Debug)]
+enum Put {
+    /// It says the same already.
+    Same,
+    /// It was written to the object with this uid.
+    Written(String),
+    /// There is no such object.
+    Gone,
+}
+
+/// Whether a write reached the object with this uid.
+fn is_still_there(put: &Put, uid: Option<&str>) -> bool {
+    match put {
+        Put::Same => true,
+        Put::Written(of) => Some(of.as_str()) == uid,
+        Put::Gone => false,
+    }
+}
+
 /// Writes a status, where it differs from the one that stands.
 ///
 /// # Errors
@@ -115,19 +159,28 @@ pub async fn write_status<K: Object>(
     lane: Lane,
     ctx: &Shared,
 ) -> Result<(), cluster::Error> {
+    put_status(object, status, lane, ctx).await.map(|_| ())
+}
+
+async fn put_status<K: Object>(
+    object: &K,
+    status: &K::Status,
+    lane: Lane,
+    ctx: &Shared,
+) -> Result<Put, cluster::Error> {
     let key = Key::of(object);
     let standing = ctx.statuses.newest::<K>(&key, object).unwrap_or_else(|| json!({}));
     let status = serde_json::to_value(status)
         .map_err(|e| cluster::Error::Failed(format!("cannot write the status as JSON: {e}")))?;
-    let Some(patch) = merge_patch(&standing, &status) else { return Ok(()) };
+    let Some(patch) = merge_patch(&standing, &status) else { return Ok(Put::Same) };
     let api = K::api(ctx.cluster.client(), &key.namespace);
     // Each call has a deadline of its own; waiting for its turn behind thousands of other writes is no fault.
     match ctx.cluster.patch_status(&api, &key.name, &patch, lane).await {
         Ok(written) => {
             ctx.statuses.remember(object, &written, status);
-            Ok(())
+            Ok(Put::Written(written.uid))
         }
-        Err(cluster::Error::NotFound(_)) => Ok(()),
+        Err(cluster::Error::NotFound(_)) => Ok(Put::Gone),
         Err(error) => Err(error),
     }
 }
@@ -182,6 +235,19 @@ mod tests {
             assert_eq!(said(news::<ConjurSecret>(old, Some(new))).as_deref(), secret, "{what}");
             assert_eq!(said(news::<ConjurConnection>(old, Some(new))).as_deref(), connection, "{what}");
         }
+    }
+
+    #[test]
+    fn nothing_is_announced_for_an_object_that_is_gone_or_another() {
+        for (put, there) in [
+            (Put::Same, true),
+            (Put::Written("u".into()), true),
+            (Put::Written("another".into()), false),
+            (Put::Gone, false),
+        ] {
+            assert_eq!(is_still_there(&put, Some("u")), there, "{put:?}");
+        }
+        assert!(!is_still_there(&Put::Written("u".into()), None));
     }
 
     #[test]

@@ -7,7 +7,11 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use super::{pool::ConnectionState, view::ConnectionView};
 use crate::controllers::Context;
 use crate::{
-    api::{ConnectionId, ConnectionKind, ConnectionRef, Reason, connection::AccessMode},
+    api::{
+        ConnectionId, ConnectionKind, ConnectionRef, Reason,
+        condition::{READY, is_true},
+        connection::AccessMode,
+    },
     plan::{
         Class, Failure, LOOK_AGAIN,
         connection::access::{self, Consumer, Verb},
@@ -86,7 +90,45 @@ fn as_consumer<T>(namespace: &str, ctx: &Context, judge: impl FnOnce(Consumer<'_
     judge(Consumer { namespace, labels })
 }
 
+/// What of a connection tells whether the server lets it in.
+#[derive(Clone, Copy, Debug)]
+struct LetIn {
+    /// It works; it fails for this reason; none where it was not tried yet.
+    standing: Option<Result<(), Reason>>,
+    /// The server said who it is, as it is made now, since the process began.
+    confirmed: bool,
+    /// Its status says that it works.
+    said: bool,
+}
+
+impl LetIn {
+    /// Untried ones are tried within seconds of the start: until then what their status says counts.
+    fn is_it(self) -> bool {
+        match self.standing {
+            Some(Ok(())) => true,
+            Some(Err(Reason::AuthenticationFailed)) => false,
+            Some(Err(_)) => self.confirmed,
+            None => self.said,
+        }
+    }
+}
+
 impl BoundConnection {
+    /// Whether the server lets it in, as far as is known: it works, or did as it is made now and fails for another reason. Who
+    /// has a connection that never worked says nothing of what lies on its server. No IO.
+    pub fn is_let_in(&self, ctx: &Context) -> bool {
+        let standing = match &self.standing {
+            ConnectionState::Ready(_) => Some(Ok(())),
+            ConnectionState::Failing(failure) => Some(Err(failure.reason)),
+            ConnectionState::Untried => None,
+        };
+        let conditions = self.facts.status.conditions.as_deref().unwrap_or_default();
+        let confirmed = ctx.clients.confirmed(&self.facts).is_some();
+        // A tenant's is an administrator's connection, whose rules let it in.
+        let said = self.facts.tenant.is_some() || is_true(conditions, READY);
+        LetIn { standing, confirmed, said }.is_it()
+    }
+
     /// Refuses what the connection does not let an object of a namespace do, before Conjur is asked. No IO.
     ///
     /// # Errors
@@ -96,6 +138,11 @@ impl BoundConnection {
         // Not before: no token is asked for, and no one logs in, for who may not use it.
         ctx.clients.wanted(&self.facts);
         Ok(())
+    }
+
+    /// The same as a question about another object, by which no one is tried or logs in. No IO.
+    pub fn may_access(&self, verb: Verb, ids: &[&str], user: &Key, ctx: &Context) -> bool {
+        self.judge_access(verb, ids, user, ctx).is_ok()
     }
 
     fn judge_access(&self, verb: Verb, ids: &[&str], user: &Key, ctx: &Context) -> Result<(), Failure> {
@@ -122,11 +169,21 @@ impl BoundConnection {
     }
 
     /// Refuses what an object may not do with hosts, before Conjur is asked: each of the ids, by what messages call it, must lie
-    /// in a branch that is granted. No IO.
+    /// in a branch that is granted; without ids, the namespace must be let use the connection at all. No IO.
     ///
     /// # Errors
     /// `AccessDenied`, saying which rule or mode is missing.
     pub fn check_hosts(&self, ids: &[(String, &str)], user: &Key, ctx: &Context) -> Result<(), Failure> {
+        self.judge_hosts(ids, user, ctx)?;
+        ctx.clients.wanted(&self.facts);
+        Ok(())
+    }
+
+    /// The same as a question about another object, or before anything is wanted: no one is tried or logs in by it. No IO.
+    ///
+    /// # Errors
+    /// As [`check_hosts`](Self::check_hosts).
+    pub fn judge_hosts(&self, ids: &[(String, &str)], user: &Key, ctx: &Context) -> Result<(), Failure> {
         if self.facts.settings.access_mode == AccessMode::ReadOnly {
             let message = format!(
                 "{} has accessMode ReadOnly: no host may be made, rotated or removed through it",
@@ -134,14 +191,8 @@ impl BoundConnection {
             );
             return Err(Failure::stalled(Reason::AccessDenied, message));
         }
-        if let Some(rules) = &self.facts.access {
-            let connection = &self.facts.id.name;
-            as_consumer(&user.namespace, ctx, |who| {
-                ids.iter().try_for_each(|(what, id)| access::check_within(rules, who, what, id, connection))
-            })?;
-        }
-        ctx.clients.wanted(&self.facts);
-        Ok(())
+        let Some(rules) = &self.facts.access else { return Ok(()) };
+        as_consumer(&user.namespace, ctx, |who| access::check_hosts(rules, who, ids, &self.facts.id.name))
     }
 
     /// Whether an object may rotate a host that is the identity of a connection. No IO.
@@ -178,5 +229,27 @@ pub fn not_ready(facts: &ConnectionView, why: &Failure) -> Failure {
         class: Class::Connection,
         reason: Reason::ConnectionNotReady,
         message: format!("{} is not ready ({why}); this continues when it is", facts.id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_never_worked_is_not_let_in() {
+        for (standing, confirmed, said, expected) in [
+            (Some(Ok(())), true, false, true),
+            (Some(Err(Reason::AuthenticationFailed)), false, true, false),
+            (Some(Err(Reason::AuthenticationFailed)), true, true, false),
+            (Some(Err(Reason::ConjurUnavailable)), false, true, false),
+            (Some(Err(Reason::ConjurUnavailable)), true, false, true),
+            (Some(Err(Reason::KeyRotating)), true, false, true),
+            (None, false, true, true),
+            (None, false, false, false),
+        ] {
+            let let_in = LetIn { standing, confirmed, said };
+            assert_eq!(let_in.is_it(), expected, "{let_in:?}");
+        }
     }
 }

@@ -14,9 +14,15 @@ use crate::{
     limits::{self, InUse, Limit},
     plan::{
         Failure,
+        backoff::backoff,
         connection::health::{ConnectionEvent, Health},
     },
 };
+
+/// What a connection may be made of is tried again after this, where a rotation of its key is under way; twice as long after
+/// each refusal, up to the longest.
+const ROTATION_AGAIN: Duration = Duration::from_secs(2);
+const LONGEST_ROTATION: Duration = Duration::from_secs(60);
 
 /// A client that works, and who the operator is with it.
 #[derive(Clone)]
@@ -88,6 +94,8 @@ struct PoolEntry {
     share: Option<InUse>,
     /// Something newer that it may be made of was refused while a rotation was under way, and is to be tried again.
     outdated: bool,
+    /// How often in a row it was refused.
+    outdated_tries: u32,
 }
 
 /// By uid of the connection, and tenant.
@@ -342,12 +350,14 @@ impl Clients {
         self.entry(facts, works).is_some()
     }
 
-    /// The client that there is goes on, though it is not made of what there is now, which is tried again.
-    pub fn keep_outdated(&self, facts: &ConnectionView) {
-        self.entry(facts, |entry| {
+    /// The client that there is goes on, though it is not made of what there is now, which is tried again: after this pause.
+    pub fn keep_outdated(&self, facts: &ConnectionView) -> Duration {
+        let tries = self.entry(facts, |entry| {
             entry.outdated = true;
-            Some(())
+            entry.outdated_tries = entry.outdated_tries.saturating_add(1);
+            Some(entry.outdated_tries)
         });
+        backoff(tries.unwrap_or(1), ROTATION_AGAIN, LONGEST_ROTATION, 0.0)
     }
 
     /// Whether what it may be made of now is to be tried again.
@@ -448,6 +458,7 @@ impl PoolEntry {
             made: None,
             share: None,
             outdated: false,
+            outdated_tries: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! A ConjurHost, as the effect sees it: what is asked for, what is refused, and where things are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,7 +15,7 @@ use crate::{
     api::{
         CREATED_ANNOTATION, ConjurHost, ConjurHostStatus, ConnectionKind, OWNER_ANNOTATION, Reason,
         SourceKind,
-        host::{Enrolment, PendingHost},
+        host::{Enrolment, PendingHost, PendingStep},
     },
     conjur::{Lane, PolicyBranch, Resource},
     controllers::{
@@ -57,6 +57,10 @@ pub struct Host<'a> {
     pub secret: HostSecret<'a>,
     pub status: &'a mut ConjurHostStatus,
     pub ctx: &'a Context,
+    /// What was announced when the run began.
+    pub found: Option<PendingHost>,
+    /// This run announced something.
+    pub has_announced: bool,
     /// Annotations that left the spec and stay in Conjur.
     pub left: Vec<String>,
 }
@@ -120,13 +124,31 @@ pub fn request(
     }
 }
 
-fn way(enrolment: &Enrolment<'_>) -> EnrolmentWay {
+/// How the host is enrolled, as decisions know it.
+pub fn way(enrolment: &Enrolment<'_>) -> EnrolmentWay {
     match enrolment {
         Enrolment::Branch(branch) => EnrolmentWay::Branch((*branch).to_owned()),
         Enrolment::Factory(factory) => EnrolmentWay::Factory((*factory).to_owned()),
         Enrolment::Token(_) => EnrolmentWay::Token,
         Enrolment::Existing => EnrolmentWay::Existing,
     }
+}
+
+/// The branches that the spec has documents loaded into.
+pub fn branches(object: &ConjurHost) -> BTreeSet<&str> {
+    let Some(Enrolment::Branch(branch)) = object.spec.enrolment() else { return BTreeSet::new() };
+    let of_grants =
+        object.spec.memberships().iter().filter_map(|role| document::branch_of_grant(role, branch));
+    std::iter::once(branch).chain(of_grants).collect()
+}
+
+/// Whether documents are loaded by what is announced, in place of what stood before: also where an announcement of a key goes on,
+/// which a load adds to.
+pub fn announces_load(pending: &PendingHost, before: Option<&PendingHost>) -> bool {
+    let goes_on = |before: &PendingHost| {
+        (before.step, before.at, before.number) == (pending.step, pending.at, pending.number)
+    };
+    matches!(pending.step, PendingStep::Make | PendingStep::Load) || before.is_some_and(goes_on)
 }
 
 impl Host<'_> {
@@ -140,6 +162,28 @@ impl Host<'_> {
 
     async fn edit(&mut self, edit: impl Fn(&mut ConjurHostStatus) + Send + Sync) -> Result<(), Failure> {
         Ok(report::write_edit(self.object, self.status, edit, Lane::Foreground, self.ctx).await?)
+    }
+
+    /// Writes what is announced, unless it would be refused: then nothing of it stands in the status.
+    async fn announce(&mut self, pending: &PendingHost) -> Result<(), Failure> {
+        if announces_load(pending, self.status.pending.as_ref()) {
+            for branch in branches(self.object) {
+                self.check_branch(branch)?;
+            }
+        }
+        self.refuse_again(pending).await?;
+        self.note_announced(Some(pending));
+        self.has_announced = true;
+        let pending = pending.clone();
+        let edit = move |status: &mut ConjurHostStatus| status.pending = Some(pending.clone());
+        Ok(report::write_announcement(self.object, self.status, edit, Lane::Foreground, self.ctx).await?)
+    }
+
+    /// Those who log in with the key wait for the new one.
+    fn note_announced(&self, pending: Option<&PendingHost>) {
+        let rotates =
+            pending.is_some_and(|pending| pending.step != PendingStep::Load || pending.until.is_some());
+        self.ctx.host_notes.announced(&self.seen.key, self.object.uid(), rotates);
     }
 
     fn record(&self, status: &mut ConjurHostStatus, record: &HostRecord) {
@@ -250,10 +294,21 @@ impl HostCaller for Host<'_> {
 
     async fn write(&mut self, entry: HostEntry<'_>) -> Result<(), Failure> {
         match entry {
-            HostEntry::Pending(pending) => {
-                let pending: Option<PendingHost> = pending.cloned();
-                self.edit(move |status| status.pending.clone_from(&pending)).await
+            HostEntry::Pending(None) => {
+                self.edit(|status| status.pending = None).await?;
+                self.note_announced(None);
+                Ok(())
             }
+            HostEntry::Pending(Some(pending))
+                if self.has_announced && self.found.as_ref() == Some(pending) =>
+            {
+                // It is taken back to what stood there.
+                let pending = pending.clone();
+                self.edit(move |status| status.pending = Some(pending.clone())).await?;
+                self.note_announced(self.found.as_ref());
+                Ok(())
+            }
+            HostEntry::Pending(Some(pending)) => self.announce(pending).await,
             HostEntry::Recorded(record) => {
                 let mut recorded = self.ctx.statuses.draft(self.object);
                 self.record(&mut recorded, record);
@@ -270,7 +325,9 @@ impl HostCaller for Host<'_> {
                         status.revision.clone_from(revision);
                     }
                 };
-                self.edit(edit).await
+                self.edit(edit).await?;
+                self.note_announced(record.pending.as_ref());
+                Ok(())
             }
         }
     }
@@ -307,5 +364,50 @@ impl HostCaller for Host<'_> {
         let now = self.object.spec.annotations.clone().unwrap_or_default();
         let left = before.into_iter().flatten().map(|(name, _)| name).filter(|name| !now.contains_key(name));
         self.left = left.collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn all_branches_that_a_host_is_loaded_into_are_known_before_anything_is_announced() {
+        let of = |more: serde_json::Value| {
+            let mut spec = json!({ "connectionRef": { "name": "c" }, "id": "apps/billing/web" });
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let object = json!({ "metadata": { "namespace": "n", "name": "web" }, "spec": spec });
+            let object: ConjurHost = serde_json::from_value(object).unwrap();
+            branches(&object).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(of(json!({})), ["apps/billing"]);
+        let member_of = json!(["layer/apps/billing/a", "group/conjur/authn-jwt/dev/apps", "group/all"]);
+        let all = ["apps/billing", "conjur/authn-jwt/dev", "root"];
+        assert_eq!(of(json!({ "memberOf": member_of })), all);
+        assert_eq!(of(json!({ "via": { "branch": "apps" } })), ["apps"]);
+        assert!(of(json!({ "via": { "hostFactory": { "id": "apps/f" } } })).is_empty());
+    }
+
+    #[test]
+    fn a_rotation_is_announced_without_a_look_at_branches_and_a_load_not() {
+        let pending = |step, at| PendingHost {
+            step,
+            at,
+            number: 1,
+            server: "s".to_owned(),
+            until: None,
+            asked: None,
+            load: None,
+            token: None,
+            grants: None,
+        };
+        let rotation = pending(PendingStep::Rotate, 5);
+        assert!(!announces_load(&rotation, None));
+        assert!(!announces_load(&rotation, Some(&pending(PendingStep::Rotate, 4))));
+        assert!(announces_load(&rotation, Some(&rotation)), "the load beside a rotation that goes on");
+        assert!(announces_load(&pending(PendingStep::Make, 5), None));
+        assert!(announces_load(&pending(PendingStep::Load, 5), Some(&rotation)));
     }
 }

@@ -2,20 +2,27 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{seen::ObservedHost, target_name};
+use super::{
+    seen::{ObservedHost, server_of},
+    target_name,
+};
 use crate::{
-    api::{ConjurHost, Reason, host::PendingStep},
+    api::{
+        ConjurHost, Reason,
+        host::{PendingHost, PendingStep},
+    },
     controllers::{
         Context,
         connection::{
             access::{self, BoundConnection},
-            pool::ReadyConnection,
+            pool::{ConnectionState, ReadyConnection},
             view::ConnectionView,
         },
     },
-    plan::{Failure, policy::branch_claims::server},
+    plan::{Failure, host::view::LANDS_WITHIN, policy::branch_claims::server},
     runtime::Key,
 };
 
@@ -119,23 +126,44 @@ fn said_logins(facts: &ConnectionView) -> BTreeSet<String> {
 /// Who is rotating a key that lies in one of these Secrets, or that of a login on a server: the object, where it writes the Secret.
 pub fn rotating(secrets: &[Key], login: Option<&str>, server: &str, ctx: &Context) -> Option<String> {
     let store = &ctx.kinds.hosts.store;
+    let now = Timestamp::now().as_second();
     store.state().iter().find_map(|host| {
         let key = Key::of(host.as_ref());
         let host = ctx.statuses.freshest(&key, store)?.ok()?;
         let status = host.status.as_ref()?;
         let pending = status.pending.as_ref().filter(|pending| pending.server == server)?;
-        if pending.step == PendingStep::Load && pending.until.is_none() {
+        if !is_under_way(pending, now) || host.spec.suspend == Some(true) {
             return None;
         }
-        // Who may not keep the host says nothing of it.
-        let named = access::named(&host.spec.connection_ref, &key, ctx).ok()?;
-        super::claims::check_access(&named, &host, &key, ctx).ok()?;
         let target = Key { namespace: key.namespace.clone(), name: target_name(&host) };
-        if secrets.contains(&target) {
-            return Some(format!("ConjurHost {}/{}", key.namespace, host.name_any()));
+        let has_secret = secrets.contains(&target);
+        // By the name alone only what this process announced: who may write a status may name anyone's host.
+        let has_name = login == Some(&format!("host/{}", host.spec.id))
+            && ctx.host_notes.is_rotating(&key, host.uid().as_deref());
+        if !has_secret && !has_name {
+            return None;
         }
-        (login == Some(&format!("host/{}", host.spec.id))).then(|| "a ConjurHost".to_owned())
+        // Who can't rotate the host says nothing of it.
+        let named = access::named(&host.spec.connection_ref, &key, ctx).ok()?;
+        let can = matches!(named.standing, ConnectionState::Ready(_))
+            && server_of(&named) == server
+            && super::claims::may_keep(&named, &host, &key, ctx);
+        can.then(|| {
+            if has_secret {
+                format!("ConjurHost {}/{}", key.namespace, host.name_any())
+            } else {
+                "a ConjurHost".to_owned()
+            }
+        })
     })
+}
+
+/// Whether what was announced may still end a key: not longer than a request can be on its way, whatever stands there.
+fn is_under_way(pending: &PendingHost, now: i64) -> bool {
+    let rotates =
+        pending.step != PendingStep::Load && (0..LANDS_WITHIN).contains(&now.saturating_sub(pending.at));
+    let may_land = pending.until.is_some_and(|until| (1..=LANDS_WITHIN).contains(&until.saturating_sub(now)));
+    rotates || may_land
 }
 
 #[cfg(test)]
@@ -173,6 +201,37 @@ mod tests {
             let cluster: ClusterConjurConnection = serde_json::from_value(object).unwrap();
             let said = said_logins(&ConnectionView::from(&cluster));
             assert!(said.contains(login) && said.contains("host/told"), "{auth}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn an_announcement_counts_as_a_rotation_only_as_long_as_it_can_be_one() {
+        let now = 10_000;
+        for (step, at, until, expected) in [
+            (PendingStep::Rotate, now, None, true),
+            (PendingStep::Enrol, now - LANDS_WITHIN + 1, None, true),
+            (PendingStep::Rotate, now - LANDS_WITHIN, None, false),
+            (PendingStep::Rotate, now - LANDS_WITHIN, Some(now + 1), true),
+            (PendingStep::Rotate, now - LANDS_WITHIN, Some(now), false),
+            (PendingStep::Load, now, None, false),
+            (PendingStep::Load, now, Some(now + LANDS_WITHIN), true),
+            // Of a time to come, which the operator writes never.
+            (PendingStep::Rotate, now + 1, None, false),
+            (PendingStep::Rotate, i64::MAX, Some(i64::MAX), false),
+            (PendingStep::Load, i64::MIN, Some(i64::MIN), false),
+        ] {
+            let pending = PendingHost {
+                step,
+                at,
+                number: 1,
+                server: "s".to_owned(),
+                until,
+                asked: None,
+                load: None,
+                token: None,
+                grants: None,
+            };
+            assert_eq!(is_under_way(&pending, now), expected, "{pending:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use kube::{core::DeserializeGuard, runtime::watcher::Event};
 
+use super::refused::RefusedHost;
 use crate::{api::ConjurHost, runtime::Key};
 
 /// By object, and by the id of the host that objects ask for.
@@ -16,10 +17,11 @@ pub struct HostNotes(Mutex<State>);
 #[derive(Default)]
 struct State {
     looked: HashMap<Key, HostLooked>,
+    /// Objects (their uid) that announced that they make or rotate a key, since the process began.
+    rotating: HashMap<Key, Option<String>>,
+    refused: HashMap<Key, RefusedHost>,
     ids: HashMap<Key, String>,
     by_id: HashMap<String, HashSet<Key>>,
-    /// Ids of objects that are gone, until those who ask for the same are woken.
-    gone: HashMap<Key, String>,
     /// What a list under way has shown: of what it does not show, the watch tells nothing.
     listed: HashSet<Key>,
 }
@@ -55,6 +57,35 @@ impl HostNotes {
         self.lock().looked.remove(key);
     }
 
+    /// An object announced that it makes or rotates a key, or that it does not any more.
+    pub fn announced(&self, key: &Key, uid: Option<String>, rotates: bool) {
+        let mut state = self.lock();
+        if rotates {
+            state.rotating.insert(key.clone(), uid);
+        } else {
+            state.rotating.remove(key);
+        }
+    }
+
+    /// Whether an object announced that in this process.
+    pub fn is_rotating(&self, key: &Key, uid: Option<&str>) -> bool {
+        self.lock().rotating.get(key).is_some_and(|of| of.as_deref() == uid)
+    }
+
+    /// What Conjur refused an object.
+    pub fn refused(&self, key: &Key) -> Option<RefusedHost> {
+        self.lock().refused.get(key).cloned()
+    }
+
+    /// Conjur refused an object something, or nothing any more.
+    pub fn note_refused(&self, key: &Key, refused: Option<RefusedHost>) {
+        let mut state = self.lock();
+        match refused {
+            Some(refused) => state.refused.insert(key.clone(), refused),
+            None => state.refused.remove(key),
+        };
+    }
+
     /// The objects that ask for a host with this id, on whatever server.
     pub fn asking_for(&self, id: &str) -> Vec<Key> {
         self.lock().by_id.get(id).into_iter().flatten().cloned().collect()
@@ -87,7 +118,10 @@ impl HostNotes {
     pub fn forget(&self, key: &Key) -> Vec<Key> {
         let mut state = self.lock();
         state.looked.remove(key);
-        let id = state.gone.remove(key);
+        state.rotating.remove(key);
+        state.refused.remove(key);
+        // The watch may have shown another of the name since, whose id it is then.
+        let id = state.ids.get(key).cloned();
         id.and_then(|id| state.by_id.get(&id))
             .into_iter()
             .flatten()
@@ -102,14 +136,13 @@ impl State {
         if self.ids.get(key) == id.as_ref() {
             return;
         }
-        if let Some(before) = self.ids.remove(key) {
-            if let Some(all) = self.by_id.get_mut(&before) {
-                all.remove(key);
-                if all.is_empty() {
-                    self.by_id.remove(&before);
-                }
+        if let Some(before) = self.ids.remove(key)
+            && let Some(all) = self.by_id.get_mut(&before)
+        {
+            all.remove(key);
+            if all.is_empty() {
+                self.by_id.remove(&before);
             }
-            self.gone.insert(key.clone(), before);
         }
         if let Some(id) = id {
             self.by_id.entry(id.clone()).or_default().insert(key.clone());

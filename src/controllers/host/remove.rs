@@ -1,6 +1,8 @@
 //! `deletionPolicy: Delete`: a finalizer keeps the object until the host that it made is removed from Conjur. A host that it took
 //! over stays, and so does a Secret whose host stays: it is the only copy of the key.
 
+mod announced;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,9 +12,13 @@ use kube::{
 };
 use tokio::time::timeout;
 
-use super::{claims, identities, is_going, seen, target, target_name};
+use self::announced::{enrols_for, own_pending, says_of};
+use super::{caller, claims, identities, is_going, seen, target, target_name};
 use crate::{
-    api::{ConjurHost, ConjurHostStatus, HOST_FINALIZER, Reason, SERVER_ANNOTATION, host::Enrolment},
+    api::{
+        ConjurHost, ConjurHostStatus, HOST_FINALIZER, Reason, SERVER_ANNOTATION,
+        host::{Enrolment, PendingHost},
+    },
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
     controllers::{
         Context, cluster_uid,
@@ -21,7 +27,12 @@ use crate::{
             pool::{ConnectionState, ReadyConnection},
         },
     },
-    effect::{branch_locks::Loader, evidence, perform},
+    effect::{
+        branch_locks::{Loader, Turn},
+        evidence,
+        host::AskedHost,
+        perform,
+    },
     limits::{LONGEST_LOAD, REFUSED_AGAIN, TURN_WAIT},
     plan::{
         Failure, LOOK_AGAIN,
@@ -30,7 +41,7 @@ use crate::{
         host::{
             document::{self, parent},
             owner::Ownership as Ownerships,
-            step::{HostFact, HostLook, HostQuestion, HostRequest},
+            step::{HostFact, HostLook, HostQuestion, HostRequest, Maker},
             view::HostView,
         },
         policy::{branch_claims::BranchPlace, statements::path_in},
@@ -151,22 +162,43 @@ async fn remove(
         ConnectionState::Untried => return Ok(None),
     };
     let server = seen::server_of(&named);
-    let elsewhere = status.applied.as_ref().map(|applied| &applied.server);
-    if elsewhere.is_some_and(|made_on| *made_on != server) {
+    if !says_of(status, &server) {
         return Ok(Some(Removal::Left(
             "it was enrolled on another server than the connection leads to now".to_owned(),
         )));
     }
     identities::refuse_own(&through, object)?;
     identities::check_on(&server, &named, object, &key, ctx)?;
-    let run = RemovalOfHost { object, status, named: &named, through: &through, server, key: &key, ctx };
+    let enrolment = object.spec.enrolment();
+    let bare = enrolment.as_ref().and_then(|way| caller::bare(object, way, &through.account).ok().flatten());
+    let pending =
+        status.pending.as_ref().and_then(|it| own_pending(it, &server, enrolment.as_ref(), bare.as_ref()));
+    let run = RemovalOfHost {
+        object,
+        status,
+        pending,
+        document: AskedHost::document(bare.as_ref()),
+        named: &named,
+        through: &through,
+        server,
+        key: &key,
+        ctx,
+    };
     run.revoke_token().await?;
+    if let Some(rest) = run.pending.as_ref().and_then(|it| enrols_for(it, Timestamp::now().as_second())) {
+        let message = format!("its enrolment was announced, and may still come through for {rest} s");
+        return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(rest.min(30)), message));
+    }
     run.remove().await.map(Some)
 }
 
 struct RemovalOfHost<'a> {
     object: &'a ConjurHost,
     status: &'a ConjurHostStatus,
+    /// What was announced and may be left.
+    pending: Option<PendingHost>,
+    /// Hex SHA-256 of the document that makes the host.
+    document: String,
     named: &'a BoundConnection,
     through: &'a ReadyConnection,
     server: String,
@@ -193,7 +225,7 @@ impl RemovalOfHost<'_> {
 
     /// A token of the factory that was announced and may be left.
     async fn revoke_token(&self) -> Result<(), Failure> {
-        let Some(token) = self.status.pending.as_ref().and_then(|pending| pending.token.as_ref()) else {
+        let Some(token) = self.pending.as_ref().and_then(|pending| pending.token.as_ref()) else {
             return Ok(());
         };
         let client = &self.through.client;
@@ -262,7 +294,7 @@ impl RemovalOfHost<'_> {
 
     /// A load that was announced may still make it.
     async fn gone_already(&self) -> Result<Removal, Failure> {
-        let may_come = self.status.pending.as_ref().filter(|pending| pending.load.is_some());
+        let may_come = self.pending.as_ref().filter(|pending| pending.load.is_some());
         let longest = i64::try_from(LONGEST_LOAD.as_secs()).unwrap_or(i64::MAX);
         let now = Timestamp::now().as_second();
         let rest =
@@ -278,8 +310,17 @@ impl RemovalOfHost<'_> {
 
     /// By its annotations, or, where it has none yet, by what was announced of the load that makes it.
     async fn is_made_by_the_object(&self, found: HostLook) -> Result<bool, Failure> {
-        let request = HostRequest { server: self.server.clone(), ..HostRequest::default() };
-        let mut view = HostView::new(request, self.status.pending.clone(), None, None);
+        // What its annotation says of another wins over all that was announced.
+        if matches!(found, HostLook::There { maker: Maker::Another(_), .. }) {
+            return Ok(false);
+        }
+        let request = HostRequest {
+            server: self.server.clone(),
+            way: self.object.spec.enrolment().as_ref().map(caller::way).unwrap_or_default(),
+            document: self.document.clone(),
+            ..HostRequest::default()
+        };
+        let mut view = HostView::new(request, self.pending.clone(), None, None);
         view.learned(&HostQuestion::Host, HostFact::Host(found));
         if let Some(load) = view.load_that_makes().cloned()
             && let Ok(branch) = PolicyBranch::new(&load.branch)
@@ -300,15 +341,13 @@ impl RemovalOfHost<'_> {
             document::removal(branch.as_str(), &self.object.spec.id, &settings.account).ok_or_else(|| {
                 Failure::stalled(Reason::InvalidSpec, format!("spec.id does not lie below branch {branch}"))
             })?;
-        let turn = timeout(TURN_WAIT, self.ctx.branches.turns.take(&loader, &self.key.namespace)).await;
-        let _turn = turn.map_err(|_| {
-            let message = format!("another object is being loaded into branch {branch}");
-            Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message)
-        })?;
+        let _turn = self.turn(&loader).await?;
+        self.check_again(branch)?;
         match perform::load(self.through, branch, LoadMode::Update, text.as_bytes()).await {
             Ok(_) => Ok(()),
             Err(LoadError::Refused(Error::Conflict { message, retry_after })) => {
                 let pause = retry_after.unwrap_or(Duration::from_secs(5));
+                self.ctx.branches.pause_for(&loader, pause, &message);
                 Err(Failure::waiting(Reason::LoadInProgress, pause, message))
             }
             Err(LoadError::Refused(Error::Forbidden { message } | Error::Invalid { message, .. })) => {
@@ -316,6 +355,31 @@ impl RemovalOfHost<'_> {
             }
             Err(LoadError::Refused(error) | LoadError::Unknown(error)) => Err(self.failed(error)),
         }
+    }
+
+    /// Its turn in the branch, which Conjur may want to be left alone for a while.
+    async fn turn(&self, loader: &Loader) -> Result<Turn, Failure> {
+        let busy = |rest, message| Failure::waiting(Reason::LoadInProgress, rest, message);
+        if let Some((rest, message)) = self.ctx.branches.pause(loader) {
+            return Err(busy(rest, message));
+        }
+        let take = self.ctx.branches.turns.take(loader, &self.key.namespace);
+        timeout(TURN_WAIT, take).await.map_err(|_| {
+            let message = format!("another object is being loaded into branch {}", loader.place.branch());
+            busy(Duration::from_secs(1), message)
+        })
+    }
+
+    /// Whether the object may still remove the host: a turn can be long in coming.
+    fn check_again(&self, branch: &PolicyBranch) -> Result<(), Failure> {
+        let named = access::named(&self.object.spec.connection_ref, self.key, self.ctx)?;
+        if seen::server_of(&named) != self.server {
+            let message = "the connection leads to another server since a moment ago";
+            return Err(Failure::waiting(Reason::ConnectionNotReady, Duration::from_secs(1), message));
+        }
+        claims::check_access(&named, self.object, self.key, self.ctx)?;
+        named.check_access(Verb::Load, &[branch.as_str()], self.key, self.ctx)?;
+        identities::check_on(&self.server, &named, self.object, self.key, self.ctx)
     }
 
     /// Its key is good for nothing any more.

@@ -16,7 +16,10 @@ use crate::{
         rollout::{SWITCHED_OFF, restart},
     },
     limits::REFUSED_AGAIN,
-    plan::{Class, Failure, LOOK_AGAIN, host::step::HostVerdict, secret::rollout::Lineage},
+    plan::{
+        Class, Failure, LOOK_AGAIN, host::step::HostVerdict, record_owner::RecordOwner,
+        secret::rollout::Lineage,
+    },
 };
 
 /// What the end of a run means: when the host is to be looked at again, or why it is not done.
@@ -27,6 +30,7 @@ pub fn verdict(
     object: &ConjurHost,
     verdict: &HostVerdict,
     secret: &str,
+    cluster: &str,
 ) -> Result<Option<Duration>, Failure> {
     let id = &object.spec.id;
     let namespace = object.namespace().unwrap_or_default();
@@ -47,9 +51,10 @@ pub fn verdict(
         HostVerdict::Foreign { of: Some(of), .. } => Err(Failure::stalled(
             Reason::ForeignHost,
             format!(
-                "host/{id} exists in Conjur, and its annotation conjur-operator.io/owner names another object, {of}. Use another spec.id; \
+                "host/{id} exists in Conjur, and its annotation conjur-operator.io/owner names another object{}. Use another spec.id; \
                  or permit the take-over, which kills its key, with conflictPolicy: Adopt and, through a ClusterConjurConnection, the \
-                 annotation conjur-operator.io/adopt on the host in Conjur"
+                 annotation conjur-operator.io/adopt on the host in Conjur",
+                neighbour(of, cluster, &namespace)
             ),
         )),
         HostVerdict::Foreign { of: None, .. } => Err(Failure::stalled(
@@ -91,6 +96,13 @@ pub fn verdict(
         )),
         HostVerdict::Refused => Err(Failure::transient(Reason::ConjurUnavailable, "Conjur refused it")),
     }
+}
+
+/// The object that an owner annotation names, where it lies in the namespace of the one that is told of it: what there is in others
+/// is not told.
+fn neighbour(of: &str, cluster: &str, namespace: &str) -> String {
+    let owner = RecordOwner::parse(of).filter(|of| of.cluster == cluster && of.namespace == namespace);
+    owner.map(|of| format!(", {} {}/{}", of.kind, of.namespace, of.name)).unwrap_or_default()
 }
 
 /// What is said of a host that is done.
@@ -162,4 +174,18 @@ pub fn tell_left(object: &ConjurHost, left: &[String], ctx: &Context) {
 /// When it is looked at again that is not done: what keeps it may be mended in Conjur, which tells no one.
 pub fn look_again(failure: &Failure) -> Option<Duration> {
     (failure.class == Class::Stalled).then_some(REFUSED_AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_host_is_named_in_its_namespace_only() {
+        assert_eq!(neighbour("c/n/ConjurHost/web", "c", "n"), ", ConjurHost n/web");
+        for of in ["c/m/ConjurHost/web", "d/n/ConjurHost/web", "the lottery numbers", "c/n/ConjurHost/web/x"]
+        {
+            assert_eq!(neighbour(of, "c", "n"), "", "{of}");
+        }
+    }
 }

@@ -162,7 +162,7 @@ impl ObservedHost {
 
     /// Whether there is the connection, and it may be used from here.
     pub fn may_use(&self, ctx: &Context) -> bool {
-        self.named.as_ref().is_ok_and(|named| named.check_hosts(&[], &self.key, ctx).is_ok())
+        self.named.as_ref().is_ok_and(|named| named.judge_hosts(&[], &self.key, ctx).is_ok())
     }
 
     /// What wakes the object: the sources of its templates, and the Secrets that it waits for.

@@ -3,13 +3,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::ByteString;
 use kube::ResourceExt;
 
 use super::seen::ObservedHost;
 use crate::{
     api::{
         ADOPT_ANNOTATION, ConjurHost, KEY_NUMBER_ANNOTATION, REVISION_ANNOTATION, Reason, SERVER_ANNOTATION,
-        secret::WrittenTarget,
+        connection::BundleRef, secret::WrittenTarget,
     },
     cluster,
     conjur::{Lane, RoleId},
@@ -37,11 +38,14 @@ use crate::{
 const LOGIN: &str = "login";
 /// And the key.
 const API_KEY: &str = "api-key";
+const OPAQUE: &str = "Opaque";
 /// A key in hand must reach the Secret: writes are repeated this often, with growing pauses. After that it is owed, and the
 /// next run makes another.
 const STORE_TRIES: u32 = 8;
-/// Keys of Conjur have 50 to 60 characters.
-const KEY_LENGTH: usize = 64;
+/// Stands for a key where it is tried whether one can be stored. Keys of Conjur have 50 to 60 of these characters, of whatever
+/// number: this number is none that Base64 has, with padding or without, so that a template which takes only some keys takes
+/// not this one.
+const SOME_KEY: &str = "1a9k2zq0m4x7c3v8b5n6t1r2y3u4w5e6p7s8d9f0g1h2j3k4l5a6q7w8z";
 
 /// The Secret, as it was last read or written.
 pub struct HostSecret<'a> {
@@ -90,15 +94,21 @@ pub async fn ca_bundle(
     }
     let Some(from) = &tls.ca_bundle_from else { return Ok(String::new()) };
     let namespace = facts.namespace_of(from.namespace.as_deref());
-    let what = format!("key '{}' of {:?} {namespace}/{}", from.key, from.kind, from.name);
+    let what = bundle_as_told(facts, from);
     let read = ctx.cluster.read_keys(from.kind, namespace, &from.name, [from.key.as_str()]).await?;
     let found = read.and_then(|mut read| read.keys.remove(&from.key));
-    let bytes = found.ok_or_else(|| {
-        super::seen::not_found(format!("{what}, the connection's CA bundle, does not exist"))
-    })?;
-    String::from_utf8(bytes.expose().clone()).map_err(|_| {
-        Failure::stalled(Reason::InvalidSpec, format!("{what}, the connection's CA bundle, is not text"))
-    })
+    let bytes = found.ok_or_else(|| super::seen::not_found(format!("{what} does not exist")))?;
+    String::from_utf8(bytes.expose().clone())
+        .map_err(|_| Failure::stalled(Reason::InvalidSpec, format!("{what} is not text")))
+}
+
+/// Where the CA bundle of a connection lies, as those who use it may know: of a cluster's connection only its administrator does.
+fn bundle_as_told(facts: &ConnectionView, from: &BundleRef) -> String {
+    if facts.access.is_some() {
+        return format!("the CA bundle that {} names in spec.tls.caBundleFrom", facts.id);
+    }
+    let namespace = facts.namespace_of(from.namespace.as_deref());
+    format!("key '{}' of {:?} {namespace}/{}, the connection's CA bundle,", from.key, from.kind, from.name)
 }
 
 impl<'a> HostSecret<'a> {
@@ -239,21 +249,7 @@ impl<'a> HostSecret<'a> {
         }
         data.insert(LOGIN.to_owned(), bytes(&login));
         data.insert(API_KEY.to_owned(), bytes(key.expose()));
-        let spec = self.object.spec.target();
-        let mut annotations = spec.annotations.unwrap_or_default();
-        annotations.insert(SERVER_ANNOTATION.to_owned(), self.server.to_owned());
-        annotations.extend(number.map(|number| (KEY_NUMBER_ANNOTATION.to_owned(), number.to_string())));
-        let desired = Desired {
-            name: self.name.to_owned(),
-            type_: spec.type_.unwrap_or_else(|| "Opaque".to_owned()),
-            labels: spec.labels.unwrap_or_default(),
-            annotations,
-            // Gone with the object, the key would be lost.
-            owned: false,
-            revision_key: (!self.object.spec.rollouts().is_empty()).then(|| REVISION_ANNOTATION.to_owned()),
-            data,
-            ..Desired::default()
-        };
+        let desired = self.with(data, number);
         check_type(&desired.type_, &desired.data, self.object.spec.target().template.is_some())?;
         desired.check_size()?;
         let standing = self.secret.as_ref().and_then(|secret| secret.type_.as_deref());
@@ -266,6 +262,34 @@ impl<'a> HostSecret<'a> {
             return Err(Failure::stalled(Reason::InvalidSpec, message));
         }
         Ok(desired)
+    }
+
+    /// The same where the Secret can't be as the spec says: a key in hand is stored all the same, and what the templates made
+    /// before stays.
+    fn plain(&self, key: &Sensitive<String>, number: i64) -> Desired {
+        let bytes = |text: &str| Sensitive::new(text.as_bytes().to_vec());
+        let standing = self.secret.as_ref().and_then(|secret| secret.data.as_ref());
+        let data = with_key(standing, bytes(&self.role.login()), bytes(key.expose()));
+        let type_ = self.secret.as_ref().and_then(|secret| secret.type_.clone());
+        Desired { type_: type_.unwrap_or_else(|| OPAQUE.to_owned()), ..self.with(data, Some(number)) }
+    }
+
+    fn with(&self, data: BTreeMap<String, Sensitive<Vec<u8>>>, number: Option<i64>) -> Desired {
+        let spec = self.object.spec.target();
+        let mut annotations = spec.annotations.unwrap_or_default();
+        annotations.insert(SERVER_ANNOTATION.to_owned(), self.server.to_owned());
+        annotations.extend(number.map(|number| (KEY_NUMBER_ANNOTATION.to_owned(), number.to_string())));
+        Desired {
+            name: self.name.to_owned(),
+            type_: spec.type_.unwrap_or_else(|| OPAQUE.to_owned()),
+            labels: spec.labels.unwrap_or_default(),
+            annotations,
+            // Gone with the object, the key would be lost.
+            owned: false,
+            revision_key: (!self.object.spec.rollouts().is_empty()).then(|| REVISION_ANNOTATION.to_owned()),
+            data,
+            ..Desired::default()
+        }
     }
 
     /// What is written: what others put on the Secret stays.
@@ -291,7 +315,7 @@ impl<'a> HostSecret<'a> {
     /// # Errors
     /// Why it would not.
     pub async fn check_room(&self, ctx: &Context) -> Result<(), Failure> {
-        let placeholder = Sensitive::new("x".repeat(KEY_LENGTH));
+        let placeholder = Sensitive::new(SOME_KEY.to_owned());
         let desired = self.desired(&placeholder, Some(i64::MAX), ctx).await?;
         let (secret, _) = self.to_write(&desired);
         let tried = if self.secret.is_some() {
@@ -318,7 +342,8 @@ impl<'a> HostSecret<'a> {
         })
     }
 
-    /// Puts a key into the Secret, with its number. It is nowhere else.
+    /// Puts a key into the Secret, with its number. It is nowhere else: where the Secret can't be as the spec says, for the
+    /// templates don't take this key, say, it is stored without them. What is wrong [`ensure`](Self::ensure) says.
     ///
     /// # Errors
     /// Refusals; the API server's, after several tries.
@@ -328,25 +353,23 @@ impl<'a> HostSecret<'a> {
         number: i64,
         ctx: &Context,
     ) -> Result<(), Failure> {
-        let mut tries = 0;
+        let (mut tries, mut refused) = (0, false);
         loop {
-            let desired = self.desired(key, Some(number), ctx).await?;
+            let asked = if refused { None } else { self.desired(key, Some(number), ctx).await.ok() };
+            let is_plain = asked.is_none();
+            let desired = asked.unwrap_or_else(|| self.plain(key, number));
             match self.write(&desired, ctx).await {
                 Ok(()) => {
                     self.moved = None;
                     return Ok(());
                 }
+                Err(cluster::Error::Invalid(_) | cluster::Error::Forbidden(_)) if !is_plain => refused = true,
                 Err(error @ (cluster::Error::Invalid(_) | cluster::Error::Forbidden(_))) => {
                     return Err(error.into());
                 }
                 Err(error) if tries == STORE_TRIES => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(
-                        kind = self.owner.kind.as_ref(),
-                        namespace = self.owner.namespace,
-                        name = self.owner.name,
-                        "cannot write the Secret with the key; retrying: {error}"
-                    );
+                    self.warn(&error);
                     tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                     tries += 1;
                     match self.read_again(ctx).await {
@@ -357,6 +380,15 @@ impl<'a> HostSecret<'a> {
                 }
             }
         }
+    }
+
+    fn warn(&self, error: &cluster::Error) {
+        tracing::warn!(
+            kind = self.owner.kind.as_ref(),
+            namespace = self.owner.namespace,
+            name = self.owner.name,
+            "cannot write the Secret with the key; retrying: {error}"
+        );
     }
 
     async fn write(&mut self, desired: &Desired, ctx: &Context) -> Result<(), cluster::Error> {
@@ -432,6 +464,20 @@ pub async fn delete_unless_adopted(secret: &SecretRead, owner: &Owner, ctx: &Con
     Ok(())
 }
 
+/// What stands in a Secret, with another login and key.
+fn with_key(
+    standing: Option<&BTreeMap<String, ByteString>>,
+    login: Sensitive<Vec<u8>>,
+    key: Sensitive<Vec<u8>>,
+) -> BTreeMap<String, Sensitive<Vec<u8>>> {
+    let kept = standing.into_iter().flatten();
+    let mut data: BTreeMap<_, _> =
+        kept.map(|(name, value)| (name.clone(), Sensitive::new(value.0.clone()))).collect();
+    data.insert(LOGIN.to_owned(), login);
+    data.insert(API_KEY.to_owned(), key);
+    data
+}
+
 fn written_target(secret: &SecretRead) -> WrittenTarget {
     WrittenTarget {
         name: secret.name_any(),
@@ -449,4 +495,31 @@ fn text(secret: &SecretRead, key: &str) -> Sensitive<String> {
     let bytes = secret.data.as_ref().and_then(|data| data.get(key));
     let text = bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok()).unwrap_or_default();
     Sensitive::new(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_stored_beside_what_the_templates_made_before() {
+        let bytes = |text: &str| Sensitive::new(text.as_bytes().to_vec());
+        let text = |data: &BTreeMap<String, Sensitive<Vec<u8>>>, name: &str| {
+            data.get(name).map(|value| String::from_utf8(value.expose().clone()).unwrap())
+        };
+        let standing = [("login", "host/a"), ("api-key", "old"), ("url", "https://h")];
+        let standing = standing.map(|(name, value)| (name.to_owned(), ByteString(value.into()))).into();
+        let data = with_key(Some(&standing), bytes("host/b"), bytes("new"));
+        assert_eq!(data.len(), 3);
+        assert_eq!(text(&data, "login").as_deref(), Some("host/b"));
+        assert_eq!(text(&data, "api-key").as_deref(), Some("new"));
+        assert_eq!(text(&data, "url").as_deref(), Some("https://h"));
+        assert_eq!(with_key(None, bytes("host/b"), bytes("new")).len(), 2);
+    }
+
+    #[test]
+    fn what_stands_for_a_key_is_no_base64() {
+        assert!((50..=60).contains(&SOME_KEY.len()));
+        assert_eq!(SOME_KEY.len() % 4, 1, "{}", SOME_KEY.len());
+    }
 }

@@ -3,25 +3,28 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     run::Run,
     seen::{load_inputs, may_load_through},
 };
 use crate::{
-    api::ConjurPolicy,
+    api::{ConjurPolicy, SERVER_ANNOTATION},
     controllers::{Context, connection::access},
-    effect::keys::{announced_in, holds_key, made_on},
+    effect::keys::{announced_in, holds_key, made_on, secrets_of},
     plan::{
         Failure,
         connection::access::Verb,
+        full_id::lies_in,
         secret::{Owner, is_written_for},
     },
     runtime::Key,
 };
 
-/// The object that keeps the key of a role (its full id) of a server: it made the role, or is about to.
+/// The object that keeps the key of a role (its full id) of a server: it made the role, or is about to. Who may write the status
+/// may have written any role there: only one below its branch counts, through a connection that the server lets in, and where it
+/// has a Secret with keys of that server.
 pub fn keeper_of(role: &str, server: &str, ctx: &Context) -> Option<Key> {
     let store = &ctx.kinds.policies.store;
     let named = |policy: &ConjurPolicy| {
@@ -31,9 +34,29 @@ pub fn keeper_of(role: &str, server: &str, ctx: &Context) -> Option<Key> {
     store.state().iter().find_map(|policy| {
         let key = Key::of(policy.as_ref());
         let policy = ctx.statuses.freshest(&key, store)?.ok()?;
-        let granted = access::named(&policy.spec.connection_ref, &key, ctx)
-            .is_ok_and(|named| named.check_access(Verb::Load, &[&policy.spec.branch], &key, ctx).is_ok());
-        (named(&policy) && granted && may_load_through(&policy, server, ctx)).then_some(key)
+        if !named(&policy) || !may_have_made(role, &policy) {
+            return None;
+        }
+        let through = access::named(&policy.spec.connection_ref, &key, ctx).ok()?;
+        let granted = through.may_access(Verb::Load, &[&policy.spec.branch], &key, ctx);
+        let goes_there = may_load_through(&policy, server, ctx) && through.is_let_in(ctx);
+        (granted && goes_there && has_keys_of(&Owner::of(&policy), server, ctx)).then_some(key)
+    })
+}
+
+/// Whether a role lies where a policy loads.
+fn may_have_made(role: &str, policy: &ConjurPolicy) -> bool {
+    let account = role.split(':').next().unwrap_or_default();
+    lies_in(role, account, &policy.spec.branch)
+}
+
+/// Whether a Secret was written for a policy with keys of a server, or before one was written down.
+fn has_keys_of(owner: &Owner, server: &str, ctx: &Context) -> bool {
+    secrets_of(owner, ctx).into_iter().any(|name| {
+        let found = ctx.owned.get(&ObjectRef::new(&name).within(&owner.namespace));
+        found.is_some_and(|secret| {
+            secret.annotations().get(SERVER_ANNOTATION).is_none_or(|made_on| made_on == server)
+        })
     })
 }
 
@@ -95,5 +118,30 @@ impl Run<'_> {
             && made_on(secret) == Some(server)
             && secret.immutable != Some(true)
             && is_written_for(&secret.metadata, &Owner::of(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_keeps_no_key_of_what_lies_outside_of_its_branch() {
+        for (branch, role, expected) in [
+            ("apps", "demo:host:apps/web", true),
+            ("apps", "demo:host:apps/a/web", true),
+            ("apps", "demo:host:app/web", false),
+            ("apps/web", "demo:host:apps/web2", false),
+            ("root", "demo:host:web", true),
+        ] {
+            let policy = json!({
+                "metadata": { "namespace": "n", "name": "p" },
+                "spec": { "connectionRef": { "name": "c" }, "branch": branch },
+            });
+            let policy: ConjurPolicy = serde_json::from_value(policy).unwrap();
+            assert_eq!(may_have_made(role, &policy), expected, "{branch} {role}");
+        }
     }
 }

@@ -194,6 +194,23 @@ pub fn check_within(
     Err(Failure::stalled(Reason::AccessDenied, message))
 }
 
+/// Whether each of these ids, by what messages call it, lies in a branch that a rule grants; without ids, whether a rule is for the
+/// namespace at all.
+///
+/// # Errors
+/// As [`check_use`] and [`check_within`].
+pub fn check_hosts(
+    rules: &[AccessRule],
+    who: Consumer,
+    ids: &[(String, &str)],
+    connection: &str,
+) -> Result<(), Failure> {
+    if ids.is_empty() {
+        return check_use(rules, who, connection);
+    }
+    ids.iter().try_for_each(|(what, id)| check_within(rules, who, what, id, connection))
+}
+
 /// Whether a rule that grants a branch which an id lies in says `identities: true`.
 pub fn may_rotate_identity(rules: &[AccessRule], who: Consumer, id: &str) -> bool {
     rules.iter().filter(|rule| rule.identities == Some(true)).any(|rule| {
@@ -513,6 +530,24 @@ mod tests {
             message.contains("host/apps/shop/web") && message.contains("\"apps/shop\" to branches"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn without_a_rule_for_the_namespace_not_even_a_look_at_hosts_is_granted() {
+        let none = BTreeMap::new();
+        let who = Consumer { namespace: "ns", labels: &none };
+        let theirs = AccessRule { branches: Some(vec!["**".into()]), ..rule(Some(&["other"]), None, &[]) };
+        let own = AccessRule { branches: Some(vec!["apps".into()]), ..rule(Some(&["ns"]), None, &[]) };
+        let web = [("host/apps/web".to_owned(), "apps/web")];
+        let reason = |rules: &[AccessRule], ids: &[(String, &str)]| {
+            check_hosts(rules, who, ids, "c").map_err(|failure| failure.reason)
+        };
+        for rules in [&[][..], std::slice::from_ref(&theirs)] {
+            assert_eq!(reason(rules, &[]), Err(Reason::AccessDenied));
+            assert_eq!(reason(rules, &web), Err(Reason::AccessDenied));
+        }
+        assert_eq!(reason(&[theirs.clone(), own.clone()], &[]), Ok(()));
+        assert_eq!(reason(&[theirs, own], &web), Ok(()));
     }
 
     #[test]

@@ -309,7 +309,8 @@ fn scenarios() -> Vec<Scenario> {
             all.push(Scenario { listed: 1, ..scenario.clone() });
         }
         if scenario.name != "by branch, rotated" && scenario.name.contains("branch")
-            || scenario.name.starts_with("with") || scenario.name == "a stranger's, adopted"
+            || scenario.name.starts_with("with")
+            || scenario.name == "a stranger's, adopted"
         {
             // What memberOf names is missing, and is made in the end.
             for (refusals, partly) in [(1, false), (3, false), (1, true), (3, true)] {

@@ -196,7 +196,9 @@ fn it_is_made(view: &HostView) -> Option<HostStep> {
         Some(false) if view.pending.is_some() && !view.withdrawn => {
             return Some(HostStep::Do(HostEffect::Withdraw(None)));
         }
-        Some(false) => return Some(HostStep::Finish(HostVerdict::Foreign { of: None, unclear: false })),
+        Some(false) => {
+            return Some(HostStep::Finish(HostVerdict::Foreign { of: None, unclear: false, rekeyed: false }));
+        }
         // It was made, and is gone again.
         Some(true) => return Some(HostStep::Finish(HostVerdict::Wait(1))),
         None => {}
@@ -325,8 +327,7 @@ fn an_owed_key_is_made_before_the_load(view: &HostView) -> Option<HostStep> {
     let is_loaded_later = matches!(view.request.way, EnrolmentWay::Branch(_)) && !view.loaded;
     let may_have_a_key = view.applied.as_ref().is_none_or(|applied| applied.api_key != Some(false));
     let is_asked = view.is_key_owed() || is_rotation_asked(view);
-    let is_first =
-        is_loaded_later && view.is_marked() && view.has_kept_key() && may_have_a_key && is_asked;
+    let is_first = is_loaded_later && view.is_marked() && view.has_kept_key() && may_have_a_key && is_asked;
     if !is_first || fault!(LoadGoesBeforeTheKey) {
         return None;
     }
@@ -454,7 +455,8 @@ fn is_rotation_due(view: &HostView) -> bool {
     let is_found_again = view.has_kept_key() && !view.taken_over;
     let is_new = view.applied.is_none() && !view.is_announced_key_stored() && !is_found_again;
     // What an earlier run did, and did not get to write down, may have made another key.
-    let is_overtaken = view.works == Some(false) && view.before.as_ref().is_some_and(|p| may_overtake(p, view.now));
+    let is_overtaken =
+        view.works == Some(false) && view.before.as_ref().is_some_and(|p| may_overtake(p, view.now));
     let never_stored = !has_key && view.applied.as_ref().is_some_and(|applied| applied.key.is_none());
     !view.stored && (view.is_key_owed() || is_new || is_overtaken || never_stored || is_rotation_asked(view))
 }

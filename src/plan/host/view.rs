@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::{
     faults::fault,
     step::{
-        EnrolmentWay, FactoryLook, HostEffect, HostFact, HostLook, HostPerformed, HostQuestion, HostRecord, HostRequest,
-        Maker, TargetLook,
+        EnrolmentWay, FactoryLook, HostEffect, HostFact, HostLook, HostPerformed, HostQuestion, HostRecord,
+        HostRequest, Maker, TargetLook,
     },
 };
 use crate::{

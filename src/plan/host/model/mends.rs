@@ -2,7 +2,7 @@
 //! broken.
 
 use super::{
-    At, Ask, Death, live,
+    Ask, At, Death, live,
     world::{Deed, World},
 };
 use crate::{
@@ -10,7 +10,10 @@ use crate::{
     plan::host::{
         faults::{self, HostFault},
         order::next,
-        step::{EnrolmentWay, HostEffect, HostFact, HostLook, HostQuestion, HostStep, HostVerdict, Maker, TargetLook},
+        step::{
+            EnrolmentWay, HostEffect, HostFact, HostLook, HostQuestion, HostStep, HostVerdict, Maker,
+            TargetLook,
+        },
     },
 };
 
@@ -84,7 +87,9 @@ fn a_strangers_load_is_no_evidence_whatever_the_status_says() {
         world.pending = Some(PendingHost { load, ..announced(PendingStep::Make) });
         let (verdict, _) = run(&mut world, &by_branch(), None);
         let host = world.host.unwrap();
-        matches!(verdict, Some(HostVerdict::Foreign { .. })) && !host.marked && host.strangers == Some(host.key)
+        matches!(verdict, Some(HostVerdict::Foreign { .. }))
+            && !host.marked
+            && host.strangers == Some(host.key)
     });
 }
 
@@ -95,7 +100,9 @@ fn a_host_that_names_another_object_is_not_the_ones_that_made_it() {
         // Made, and then the operator died.
         run(&mut world, &by_branch(), Some((1, Death::After)));
         let mut view = world.view(&by_branch());
-        let HostFact::Host(HostLook::There { origin, .. }) = world.learn(&HostQuestion::Host) else { return false };
+        let HostFact::Host(HostLook::There { origin, .. }) = world.learn(&HostQuestion::Host) else {
+            return false;
+        };
         let maker = Maker::Another("c/ns/ConjurHost/x".into());
         view.learned(&HostQuestion::Target, HostFact::Target(TargetLook::default()));
         view.learned(&HostQuestion::Host, HostFact::Host(HostLook::There { origin, maker }));
@@ -166,7 +173,10 @@ fn a_load_that_is_refused_keeps_no_key_from_being_stored() {
             let (verdict, _) = run(&mut world, &bad, None);
             let (key, _) = world.secret.unwrap();
             let is_once = run(&mut world, &bad, None).0 == verdict && world.secret.unwrap().0 == key;
-            verdict == Some(HostVerdict::Refused) && is_once && key != before && key == world.host.unwrap().key
+            verdict == Some(HostVerdict::Refused)
+                && is_once
+                && key != before
+                && key == world.host.unwrap().key
         })
     });
 }
