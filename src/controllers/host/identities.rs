@@ -182,7 +182,7 @@ mod tests {
                 "host/apps/web",
             ),
             (
-                json!({ "jwt": { "serviceID": "s", "hostID": "apps/web", "serviceAccountRef": { "name": "n" } } }),
+                json!({ "jwt": { "serviceID": "s", "hostID": "apps/web", "serviceAccountRef": { "name": "n", "audiences": ["conjur"] } } }),
                 "host/apps/web",
             ),
             (
