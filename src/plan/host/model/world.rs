@@ -81,7 +81,7 @@ pub struct World {
     pub listed: usize,
     pub memberships: BTreeMap<&'static str, By>,
     /// Those that a stranger granted since the last look at them, or since a load was announced: who asks for the same then can't tell.
-    unlooked: BTreeSet<&'static str>,
+    pub unlooked: BTreeSet<&'static str>,
     /// Tokens of the factory by expiry, and whether one was made late.
     pub tokens: BTreeMap<i64, bool>,
     /// The factory is gone.
