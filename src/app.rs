@@ -21,7 +21,7 @@ use crate::{
         policy::Notes,
         push::PushNotes,
     },
-    effect::{branch_locks::Branches, own_writes::KeyWrites, variables::VariableLoads},
+    effect::{branch_locks::Branches, own_writes::KeyWrites, variables::queue::VariableLoads},
     heavy::Heavy,
     leader::{AcquireError, Lost},
     metrics::Metrics,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     conjur::reach::Reach,
-    effect::{branch_locks::Branches, own_writes::KeyWrites, variables::VariableLoads},
+    effect::{branch_locks::Branches, own_writes::KeyWrites, variables::queue::VariableLoads},
     heavy::Heavy,
     plan::secret::FingerprintKey,
     runtime::Shared,

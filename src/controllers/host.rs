@@ -8,6 +8,7 @@ mod caller;
 mod claims;
 mod identities;
 mod notes;
+mod object;
 mod refused;
 mod remove;
 mod say;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::watcher::Event,
 };
@@ -202,14 +203,4 @@ async fn act(
     let again = [again, seen.next_look(Timestamp::now())].into_iter().flatten().min();
     ctx.host_notes.looked(&seen.key, seen.looked_at(status));
     Ok(Outcome::Done { again, reason: Reason::Enrolled, message, lane: Lane::Foreground })
-}
-
-/// Whether an object is being deleted.
-fn is_going(object: &ConjurHost) -> bool {
-    object.meta().deletion_timestamp.is_some()
-}
-
-/// The name of the Secret that a spec asks for.
-fn target_name(object: &ConjurHost) -> String {
-    object.spec.target().name.unwrap_or_else(|| object.name_any())
 }

@@ -7,38 +7,22 @@
 
 mod batch;
 mod look;
-
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+pub mod queue;
 
 use tokio::sync::oneshot;
 
+use self::queue::{LoadAnswer, WaitingWish};
 use super::branch_locks::Loader;
 use crate::{
     conjur::PolicyBranch,
     controllers::{Context, connection::pool::ReadyConnection},
-    limits::{VARIABLES_BYTES, VARIABLES_NODES, VARIABLES_PAUSE},
-    plan::{
-        Failure,
-        push::{decide::ShownVariable, documents::VariablesWish},
-    },
+    plan::{Failure, push::documents::VariablesWish},
 };
 
-pub use self::look::{each, shown, shown_in};
-
-/// What is to be done with variables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Statement {
-    /// They are made where they are missing.
-    Make,
-    /// Their annotations and permits are changed.
-    Change,
-    /// They are removed.
-    Remove,
-}
+pub use self::{
+    look::{each, shown, shown_in},
+    queue::{ShownVariables, Statement},
+};
 
 /// Whether variables may be made and changed in a branch now.
 ///
@@ -66,89 +50,6 @@ pub struct VariablesAsked<'a> {
     pub may: MayLoad,
 }
 
-/// Variables, as Conjur shows them; those that are missing are not there.
-pub type ShownVariables = HashMap<String, ShownVariable>;
-
-/// What came of it: how Conjur shows the variables afterwards, where they were to be made.
-type LoadAnswer = Result<ShownVariables, Failure>;
-
-/// A wish that waits.
-struct Waiting {
-    statement: Statement,
-    wish: VariablesWish,
-    alone: bool,
-    answer: oneshot::Sender<LoadAnswer>,
-}
-
-impl Waiting {
-    fn answer(self, answer: LoadAnswer) {
-        // Who gave up asks again.
-        drop(self.answer.send(answer));
-    }
-}
-
-/// What waits for each branch.
-#[derive(Default)]
-pub struct VariableLoads(Mutex<HashMap<Loader, Line>>);
-
-#[derive(Default)]
-struct Line {
-    waiting: VecDeque<Waiting>,
-    /// When the last load of variables was sent.
-    last: Option<Instant>,
-}
-
-impl VariableLoads {
-    fn lines(&self) -> MutexGuard<'_, HashMap<Loader, Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, loader: &Loader, waiting: Waiting) {
-        self.lines().entry(loader.clone()).or_default().waiting.push_back(waiting);
-    }
-
-    /// When the next load may be sent, as far as its pace says.
-    fn next(&self, loader: &Loader) -> Option<Instant> {
-        self.lines().get(loader).and_then(|line| line.last).map(|last| last + VARIABLES_PAUSE)
-    }
-
-    /// A load is sent now. Branches whose pace asks for nothing any more are forgotten.
-    fn sent(&self, loader: &Loader) {
-        let mut lines = self.lines();
-        lines.entry(loader.clone()).or_default().last = Some(Instant::now());
-        lines.retain(|_, line| {
-            !line.waiting.is_empty() || line.last.is_some_and(|last| last.elapsed() < VARIABLES_PAUSE)
-        });
-    }
-
-    /// What goes into one load: of the oldest that waits all others that ask for the same, as much as one document holds.
-    fn take(&self, loader: &Loader) -> Vec<Waiting> {
-        let mut lines = self.lines();
-        let Some(line) = lines.get_mut(loader) else { return Vec::new() };
-        line.waiting.retain(|waiting| !waiting.answer.is_closed());
-        let Some(first) = line.waiting.pop_front() else { return Vec::new() };
-        let (statement, alone) = (first.statement, first.alone);
-        let (mut nodes, mut bytes) = (first.wish.nodes(), first.wish.bytes());
-        let mut batch = vec![first];
-        if alone {
-            return batch;
-        }
-        let mut left = VecDeque::new();
-        for waiting in line.waiting.drain(..) {
-            let more = (waiting.wish.nodes(), waiting.wish.bytes());
-            let fits = nodes + more.0 <= VARIABLES_NODES && bytes + more.1 <= VARIABLES_BYTES;
-            if waiting.statement == statement && !waiting.alone && fits {
-                (nodes, bytes) = (nodes + more.0, bytes + more.1);
-                batch.push(waiting);
-            } else {
-                left.push_back(waiting);
-            }
-        }
-        line.waiting = left;
-        batch
-    }
-}
-
 /// Has variables made, changed or removed, with what others want in the branch. How Conjur shows them then, where they were to
 /// be made: one that another made meanwhile is not this object's.
 ///
@@ -157,7 +58,7 @@ impl VariableLoads {
 pub async fn load(asked: VariablesAsked<'_>, ctx: &Context) -> LoadAnswer {
     let VariablesAsked { through, branch, loader, namespace, statement, wish, alone, may } = asked;
     let (answer, mut answered) = oneshot::channel();
-    ctx.variable_loads.push(loader, Waiting { statement, wish, alone, answer });
+    ctx.variable_loads.push(loader, WaitingWish { statement, wish, alone, answer });
     loop {
         let turn = tokio::select! {
             biased;

@@ -75,7 +75,9 @@ fn what_kinds_share_names_none_of_those_that_use_a_connection() {
         if path.ends_with("tests.rs") {
             continue;
         }
-        for kind in ["ConjurSecret", "ConjurPolic", "kinds.secrets", "kinds.policies"] {
+        let kinds = ["ConjurSecret", "ConjurPolic", "ConjurHost", "ConjurPush"];
+        let stores = ["kinds.secrets", "kinds.policies", "kinds.hosts", "kinds.pushes"];
+        for kind in kinds.into_iter().chain(stores) {
             let line = code.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(kind));
             assert!(line.is_none(), "{} must not know {kind}: {}", path.display(), line.unwrap_or_default());
         }

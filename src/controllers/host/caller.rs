@@ -32,7 +32,7 @@ use crate::{
         connection::access::Verb,
         host::{
             document::{self, HostAttributes, HostDocument},
-            owner::{KIND, Ownership},
+            owner::{HostOwnership, KIND},
             step::{AttributeLoad, Attributes, EnrolmentWay, HostRecord, HostRequest, Maker, TargetLook},
         },
         policy::branch_claims::BranchPlace,
@@ -235,7 +235,7 @@ impl HostCaller for Host<'_> {
 
     fn maker(&self, resource: &Resource) -> Maker {
         let is_cluster = self.through.connection.kind == ConnectionKind::ClusterConjurConnection;
-        let ownership = Ownership {
+        let ownership = HostOwnership {
             mine: self.mine,
             is_gone: &|owner| self.is_gone(owner),
             takes_marked: self.object.spec.adopts() && !is_cluster,

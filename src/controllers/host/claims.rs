@@ -6,7 +6,8 @@
 use kube::{Resource, ResourceExt};
 
 use super::{
-    identities, is_going,
+    identities,
+    object::is_going,
     seen::{ObservedHost, server_of},
 };
 use crate::{

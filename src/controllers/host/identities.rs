@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
+    object::target_name,
     seen::{ObservedHost, server_of},
-    target_name,
 };
 use crate::{
     api::{

@@ -7,8 +7,33 @@ use std::{
 
 use kube::{core::DeserializeGuard, runtime::watcher::Event};
 
-use super::refused::RefusedHost;
-use crate::{api::ConjurHost, runtime::Key};
+use crate::{api::ConjurHost, plan::Failure, runtime::Key};
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedRequest {
+    /// A policy document.
+    Load,
+    /// A rotation.
+    Rotation,
+}
+
+/// What was refused, and what was seen then.
+#[derive(Clone, Debug)]
+pub struct RefusedHost {
+    pub uid: Option<String>,
+    pub asked_for: String,
+    pub request: RefusedRequest,
+    pub seen: String,
+    pub failure: Failure,
+}
+
+impl RefusedHost {
+    /// Whether the same is asked for.
+    pub fn is_of(&self, uid: Option<&str>, asked_for: &str, request: RefusedRequest) -> bool {
+        self.uid.as_deref() == uid && self.asked_for == asked_for && self.request == request
+    }
+}
 
 /// By object, and by the id of the host that objects ask for.
 #[derive(Default)]

@@ -3,7 +3,10 @@
 
 use kube::ResourceExt;
 
-use super::caller::{Host, announces_load, branches};
+use super::{
+    caller::{Host, announces_load, branches},
+    notes::{RefusedHost, RefusedRequest},
+};
 use crate::{
     api::{
         ROTATE_NOW_ANNOTATION, Reason, SYNC_NOW_ANNOTATION,
@@ -12,32 +15,6 @@ use crate::{
     conjur::{Error, PolicyBranch, RoleId},
     plan::{Class, Failure, hash, host::document::role_parts},
 };
-
-/// What was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusedRequest {
-    /// A policy document.
-    Load,
-    /// A rotation.
-    Rotation,
-}
-
-/// What was refused, and what was seen then.
-#[derive(Clone, Debug)]
-pub struct RefusedHost {
-    uid: Option<String>,
-    asked_for: String,
-    request: RefusedRequest,
-    seen: String,
-    failure: Failure,
-}
-
-impl RefusedHost {
-    /// Whether the same is asked for.
-    fn is_of(&self, uid: Option<&str>, asked_for: &str, request: RefusedRequest) -> bool {
-        self.uid.as_deref() == uid && self.asked_for == asked_for && self.request == request
-    }
-}
 
 /// Which request a failure says that Conjur refused; none where it says nothing of one, or it may pass by itself.
 fn refuses(failure: &Failure) -> Option<RefusedRequest> {

@@ -13,7 +13,7 @@ use kube::{
 use tokio::time::timeout;
 
 use self::announced::{enrols_for, own_pending, says_of};
-use super::{caller, claims, identities, is_going, seen, target, target_name};
+use super::{caller, claims, identities, object::is_going, object::target_name, seen, target};
 use crate::{
     api::{
         ConjurHost, ConjurHostStatus, HOST_FINALIZER, Reason, SERVER_ANNOTATION,
@@ -40,7 +40,7 @@ use crate::{
         effect::evidence::Origin,
         host::{
             document::{self, parent},
-            owner::Ownership as Ownerships,
+            owner::HostOwnership,
             step::{HostFact, HostLook, HostQuestion, HostRequest, Maker},
             view::HostView,
         },
@@ -92,7 +92,7 @@ pub async fn reconcile(
     }
     match remove(object, status, ctx).await {
         Ok(None) => Ok(Outcome::NotDue(None)),
-        Ok(Some(Removal::Gone { removed })) => {
+        Ok(Some(HostRemoval::Gone { removed })) => {
             if removed {
                 let note = format!("host/{} was removed from Conjur", object.spec.id);
                 ctx.events.publish(object, EventType::Normal, Reason::Removed, "Delete", note);
@@ -100,7 +100,7 @@ pub async fn reconcile(
             set_finalizer(object, false, ctx).await?;
             Ok(Outcome::NotDue(None))
         }
-        Ok(Some(Removal::Left(why))) => {
+        Ok(Some(HostRemoval::Left(why))) => {
             let note = format!("host/{} stays in Conjur, and its key in its Secret: {why}", object.spec.id);
             ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Delete", note);
             set_finalizer(object, false, ctx).await?;
@@ -118,7 +118,7 @@ pub async fn reconcile(
 }
 
 /// What came of a removal.
-enum Removal {
+enum HostRemoval {
     /// The host is not there any more, nor is its Secret.
     Gone {
         /// It was removed just now.
@@ -133,15 +133,15 @@ async fn remove(
     object: &ConjurHost,
     status: &ConjurHostStatus,
     ctx: &Context,
-) -> Result<Option<Removal>, Failure> {
+) -> Result<Option<HostRemoval>, Failure> {
     let key = Key::of(object);
     if status.applied.is_none() && status.pending.is_none() {
-        return Ok(Some(Removal::Left("this object never enrolled it".to_owned())));
+        return Ok(Some(HostRemoval::Left("this object never enrolled it".to_owned())));
     }
     let named = match access::named(&object.spec.connection_ref, &key, ctx) {
         Ok(named) => named,
         Err(failure) if failure.reason == Reason::ConnectionNotFound => {
-            return Ok(Some(Removal::Left(failure.message)));
+            return Ok(Some(HostRemoval::Left(failure.message)));
         }
         Err(failure) => return Err(failure),
     };
@@ -154,7 +154,7 @@ async fn remove(
             let failure = access::not_ready(&named.facts, why);
             return if going {
                 let why = format!("namespace {} is going, and {}", key.namespace, failure.message);
-                Ok(Some(Removal::Left(why)))
+                Ok(Some(HostRemoval::Left(why)))
             } else {
                 Err(failure)
             };
@@ -163,7 +163,7 @@ async fn remove(
     };
     let server = seen::server_of(&named);
     if !says_of(status, &server) {
-        return Ok(Some(Removal::Left(
+        return Ok(Some(HostRemoval::Left(
             "it was enrolled on another server than the connection leads to now".to_owned(),
         )));
     }
@@ -248,7 +248,7 @@ impl RemovalOfHost<'_> {
         Ok(match shown.map_err(|e| self.failed(e))? {
             None => HostLook::Absent,
             Some(shown) => {
-                let ownership = Ownerships { mine: &mine, is_gone: &|_| false, takes_marked: false };
+                let ownership = HostOwnership { mine: &mine, is_gone: &|_| false, takes_marked: false };
                 let annotations: Vec<(&str, &str)> =
                     shown.annotations.iter().map(|a| (a.name.as_str(), a.value.as_str())).collect();
                 HostLook::There {
@@ -259,7 +259,7 @@ impl RemovalOfHost<'_> {
         })
     }
 
-    async fn remove(&self) -> Result<Removal, Failure> {
+    async fn remove(&self) -> Result<HostRemoval, Failure> {
         let branch = self.branch()?;
         let found = self.look().await?;
         self.named.check_access(Verb::Load, &[branch.as_str()], self.key, self.ctx)?;
@@ -267,7 +267,7 @@ impl RemovalOfHost<'_> {
             Ownership::Owner => {}
             // To others what is there looks absent.
             Ownership::NoBranch if found == HostLook::Absent => {
-                return Ok(Removal::Left(format!("branch {branch} is gone, or not visible any more")));
+                return Ok(HostRemoval::Left(format!("branch {branch} is gone, or not visible any more")));
             }
             Ownership::NoBranch | Ownership::NotOwner => {
                 let message = format!(
@@ -281,7 +281,7 @@ impl RemovalOfHost<'_> {
             return self.gone_already().await;
         }
         if !self.is_made_by_the_object(found).await? {
-            return Ok(Removal::Left("this object did not make it".to_owned()));
+            return Ok(HostRemoval::Left("this object did not make it".to_owned()));
         }
         self.delete(&branch).await?;
         if self.look().await? != HostLook::Absent {
@@ -289,11 +289,11 @@ impl RemovalOfHost<'_> {
             return Err(Failure::transient(Reason::ConjurUnavailable, message));
         }
         self.delete_secret().await?;
-        Ok(Removal::Gone { removed: true })
+        Ok(HostRemoval::Gone { removed: true })
     }
 
     /// A load that was announced may still make it.
-    async fn gone_already(&self) -> Result<Removal, Failure> {
+    async fn gone_already(&self) -> Result<HostRemoval, Failure> {
         let may_come = self.pending.as_ref().filter(|pending| pending.load.is_some());
         let longest = i64::try_from(LONGEST_LOAD.as_secs()).unwrap_or(i64::MAX);
         let now = Timestamp::now().as_second();
@@ -305,7 +305,7 @@ impl RemovalOfHost<'_> {
             return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(rest.min(30)), message));
         }
         self.delete_secret().await?;
-        Ok(Removal::Gone { removed: false })
+        Ok(HostRemoval::Gone { removed: false })
     }
 
     /// By its annotations, or, where it has none yet, by what was announced of the load that makes it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
-use super::{claims, notes::HostLooked, target_name};
+use super::{claims, notes::HostLooked, object::target_name};
 use crate::{
     api::{
         ADOPT_CLUSTER_ANNOTATION, ConjurHost, ConjurHostStatus, ROTATE_NOW_ANNOTATION, Reason,

@@ -17,13 +17,13 @@ pub type ValueMark = [u8; 16];
 /// By object.
 #[derive(Default)]
 pub struct PushNotes {
-    objects: Mutex<HashMap<Key, Noted>>,
+    objects: Mutex<HashMap<Key, NotedPush>>,
     claims: Mutex<PushClaims<Key>>,
 }
 
 /// What is remembered of one object.
 #[derive(Default)]
-struct Noted {
+struct NotedPush {
     /// Its uid: what was noted of an earlier one of its name is not its own.
     uid: String,
     /// The slot of its grid that was last handled.
@@ -39,15 +39,15 @@ struct Noted {
 }
 
 impl PushNotes {
-    fn objects(&self) -> MutexGuard<'_, HashMap<Key, Noted>> {
+    fn objects(&self) -> MutexGuard<'_, HashMap<Key, NotedPush>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, key: &Key, uid: &str, change: impl FnOnce(&mut Noted) -> T) -> T {
+    fn change<T>(&self, key: &Key, uid: &str, change: impl FnOnce(&mut NotedPush) -> T) -> T {
         let mut all = self.objects();
         let noted = all.entry(key.clone()).or_default();
         if noted.uid != uid {
-            *noted = Noted { uid: uid.to_owned(), ..Noted::default() };
+            *noted = NotedPush { uid: uid.to_owned(), ..NotedPush::default() };
         }
         change(noted)
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{MayLoad, ShownVariables, Statement, Waiting, look};
+use super::{
+    MayLoad, look,
+    queue::{ShownVariables, Statement, WaitingWish},
+};
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
@@ -30,7 +33,7 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// Loads for all of them, and answers each. One whose statements Conjur refuses is found by halves.
-    pub async fn run(&self, batch: Vec<Waiting>) {
+    pub async fn run(&self, batch: Vec<WaitingWish>) {
         let mut groups = vec![batch];
         while let Some(mut group) = groups.pop() {
             if group.is_empty() {
@@ -61,7 +64,7 @@ impl Batch<'_> {
     }
 
     /// Makes what is missing. What is there by now is not touched: whose it is is each object's to decide.
-    async fn make(&self, group: &[Waiting]) -> Result<ShownVariables, Failure> {
+    async fn make(&self, group: &[WaitingWish]) -> Result<ShownVariables, Failure> {
         (self.may)(self.loader, Statement::Make, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
         let before = look::shown(&ids, self.through, self.ctx).await?;
@@ -122,7 +125,7 @@ impl Batch<'_> {
     }
 
     /// Changes or removes what is still whose it was when that was decided.
-    async fn send(&self, group: &[Waiting], statement: Statement) -> Result<(), Failure> {
+    async fn send(&self, group: &[WaitingWish], statement: Statement) -> Result<(), Failure> {
         (self.may)(self.loader, statement, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
         let now = look::shown(&ids, self.through, self.ctx).await?;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Instant};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::ShownVariables;
+use super::queue::ShownVariables;
 use crate::{
     api::{ADOPT_ANNOTATION, CREATED_ANNOTATION, OWNER_ANNOTATION},
     conjur::{Catalogue, Freshness, Lane, Listed, Listing, Page},

@@ -24,10 +24,10 @@ use crate::{
 const TOKEN_LIFE: i64 = crate::limits::FACTORY_TOKEN_LIFE.as_secs().cast_signed();
 
 /// Looks at what it needs: it passes, asks for what is not known, or says what is to be done.
-type Rule = fn(&HostView) -> Option<HostStep>;
+type HostRule = fn(&HostView) -> Option<HostStep>;
 
 /// The order. The first rule that does not pass decides.
-pub const ORDER: &[Rule] = &[
+pub const ORDER: &[HostRule] = &[
     // What can be lost goes before all else.
     a_key_in_hand_is_stored,
     a_token_in_hand_is_revoked,

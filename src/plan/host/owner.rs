@@ -20,7 +20,7 @@ pub fn owner_of(cluster: &str, namespace: &str, name: &str) -> RecordOwner {
 }
 
 /// How the makers of hosts are told apart for an object.
-pub struct Ownership<'a> {
+pub struct HostOwnership<'a> {
     /// Texts of the owner annotation that name the object: of this cluster, and of the one that it was before.
     pub mine: &'a [String],
     /// Whether the object that an owner annotation names is gone: then it names none.
@@ -29,7 +29,7 @@ pub struct Ownership<'a> {
     pub takes_marked: bool,
 }
 
-impl Ownership<'_> {
+impl HostOwnership<'_> {
     /// Whose a host with these annotations is.
     pub fn maker(&self, annotations: &[(&str, &str)]) -> Maker {
         let find =
@@ -95,7 +95,7 @@ mod tests {
                 another("c2/x/ConjurHost/y"),
             ),
         ] {
-            let ownership = Ownership { mine: &mine, is_gone: &is_gone, takes_marked };
+            let ownership = HostOwnership { mine: &mine, is_gone: &is_gone, takes_marked };
             assert_eq!(ownership.maker(&annotations), expected, "{annotations:?}");
         }
     }
