@@ -14,6 +14,7 @@
 mod cache;
 mod claims;
 mod fill;
+mod object;
 mod remove;
 mod run;
 mod seen;
@@ -26,7 +27,7 @@ use jiff::Timestamp;
 use kube::{Api, core::DeserializeGuard, runtime::watcher::Event};
 
 use self::seen::ObservedPush;
-use super::{Context, dependencies::Dependent, handle::Listed};
+use super::{Context, handle::Listed};
 use crate::{
     api::{ConjurPush, ConjurPushSpec, ConjurPushStatus, ConnectionId, ConnectionRef, SYNC_NOW_ANNOTATION},
     conjur::Lane,
@@ -74,7 +75,7 @@ impl Reconcile for ConjurPush {
         status: &mut ConjurPushStatus,
         ctx: &Context,
     ) -> Result<Outcome, ReconcileError> {
-        if remove::is_due(self) {
+        if object::is_due(self) {
             return Box::pin(remove::reconcile(self, status, ctx)).await;
         }
         if !remove::ensure_finalizer(self, ctx).await? {
@@ -123,16 +124,12 @@ impl Reconcile for ConjurPush {
         ctx.heavy.forget(Self::KIND.as_str(), &key.namespace, &key.name);
         claims::give_up(key, ctx);
         ctx.push_notes.forget(key);
-        ctx.inputs.want(&user(key), &[]);
+        ctx.inputs.want(&object::user(key), &[]);
         ctx.inputs.unselect(key);
     }
 }
 
 impl Listed for ConjurPush {}
-
-fn user(key: &Key) -> Dependent {
-    Dependent::Object(ConjurPush::KIND, key.clone())
-}
 
 impl ObservedPush<'_> {
     fn mark_handled(&self, trouble: &ReconcileError, status: &mut ConjurPushStatus) {

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, runtime::events::EventType};
 
 use super::{
-    identities,
+    claims, identities,
     seen::{ObservedHost, not_found},
     target::HostSecret,
 };
@@ -211,7 +211,7 @@ impl HostCaller for Host<'_> {
     }
 
     fn check_access(&self) -> Result<(), Failure> {
-        self.seen.check_access(self.object, self.ctx)?;
+        claims::check(self.seen, self.object, self.ctx)?;
         identities::refuse_own(self.through, self.object)
     }
 

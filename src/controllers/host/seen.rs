@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
-use super::{claims, notes::HostLooked, object::target_name};
+use super::{notes::HostLooked, object::target_name};
 use crate::{
     api::{
         ADOPT_CLUSTER_ANNOTATION, ConjurHost, ConjurHostStatus, ROTATE_NOW_ANNOTATION, Reason,
@@ -226,14 +226,6 @@ impl ObservedHost {
             inputs: self.inputs.clone(),
             target: written.or_else(|| self.stored.clone()),
         }
-    }
-
-    /// Refuses, once more with the rules as they are now, what the connection does not let the object do.
-    ///
-    /// # Errors
-    /// `AccessDenied`, `HostTaken`, `InvalidSpec`.
-    pub fn check_access(&self, object: &ConjurHost, ctx: &Context) -> Result<(), Failure> {
-        claims::check(self, object, ctx)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Which object has a variable, over all connections and namespaces (`plan::push::claims` decides).
 
-use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
+use kube::{core::DeserializeGuard, runtime::watcher::Event};
 
 use super::{
-    remove::is_due,
+    object::has_given_up,
     seen::{ObservedPush, age, server_of},
 };
 use crate::{
@@ -25,11 +25,6 @@ pub fn shown(event: &Event<DeserializeGuard<ConjurPush>>, ctx: &Context) {
     if let Some(status) = object.status.as_ref().filter(|_| is_new) {
         keep_pushed(object, status, ctx);
     }
-}
-
-/// Whether an object is being deleted and removes nothing from Conjur, or not any more.
-pub fn has_given_up(object: &ConjurPush) -> bool {
-    object.meta().deletion_timestamp.is_some() && !is_due(object)
 }
 
 /// An object keeps what it pushed, and claims nothing else.

@@ -23,11 +23,6 @@ use crate::{
     runtime::{Key, Object, Outcome, ReconcileError},
 };
 
-/// Whether the object is being deleted and waits for the operator.
-pub fn is_due(object: &ConjurPush) -> bool {
-    object.meta().deletion_timestamp.is_some() && object.finalizers().iter().any(|f| f == PUSH_FINALIZER)
-}
-
 /// Sets the finalizer, or takes it off, as the spec says. Says whether the reconcile goes on.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{claims::has_given_up, user};
+use super::object::{has_given_up, user};
 use crate::{
     api::{
         ADOPT_CLUSTER_ANNOTATION, ConjurPush, ConjurPushStatus, SYNC_NOW_ANNOTATION,
