@@ -27,8 +27,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::client::Client;
-use super::error::Error;
 use crate::lock::lock;
 
 /// What a server may have or lack.
@@ -121,7 +119,7 @@ impl Capability {
     }
 
     /// That the server at `url` does without, as a sentence.
-    pub(crate) fn refused(self, url: &str, version: Option<&str>) -> Error {
+    pub(crate) fn refused(self, url: &str, version: Option<&str>) -> String {
         let Row { name, why, .. } = self.row();
         let server = match version {
             Some(version) => format!("the server at {url} (version {version})"),
@@ -132,7 +130,7 @@ impl Capability {
             (Support::Unsaid, Self::DryRun) => "may have no",
             _ => "has no",
         };
-        Error::Unsupported { what: self, message: format!("{server} {has} {name}: {why}") }
+        format!("{server} {has} {name}: {why}")
     }
 }
 
@@ -173,20 +171,6 @@ impl SaidVersion {
     fn at(&self, now: Instant) -> Option<Front> {
         let said = lock(&self.0);
         said.as_ref().filter(|(at, _)| now.duration_since(*at) < REMEMBERED).map(|(_, front)| front.clone())
-    }
-}
-
-impl Client {
-    /// What the server's version has; it is [asked for](Client::server_version) where it was not within ten minutes.
-    ///
-    /// # Errors
-    /// Those of [`server_version`](Client::server_version).
-    pub async fn supports(&self, what: Capability) -> Result<Support, Error> {
-        let version = match self.session().version.recent() {
-            Some(front) => front.version,
-            None => self.server_version().await?,
-        };
-        Ok(what.on(version.as_deref()))
     }
 }
 
@@ -232,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_server_and_its_version_and_what_to_do() {
-        let said = |what: Capability, version| what.refused("https://conjur.example", version).to_string();
+        let said = |what: Capability, version| what.refused("https://conjur.example", version);
         let keys = said(Capability::PublicKeys, Some("1.27.0"));
         assert!(
             keys.starts_with(

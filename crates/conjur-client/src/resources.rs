@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::authn::methods::read_key;
+use super::capabilities::{Capability, Support};
 use super::catalogue::Mark;
 use super::client::Client;
 use super::error::Error;
@@ -208,6 +209,18 @@ impl Client {
                 Err(response::from_answer(&answer, session.about("the server's version", "the right to ask")))
             }
         }
+    }
+
+    /// What the server's version has; it is [asked for](Client::server_version) where it was not within ten minutes.
+    ///
+    /// # Errors
+    /// Those of [`server_version`](Client::server_version).
+    pub async fn supports(&self, what: Capability) -> Result<Support, Error> {
+        let version = match self.session().version.recent() {
+            Some(front) => front.version,
+            None => self.server_version().await?,
+        };
+        Ok(what.on(version.as_deref()))
     }
 
     /// A resource: `GET resources/{account}/{kind}/{id}`. `None` where it is missing or invisible. A variable comes with

@@ -170,7 +170,10 @@ impl Client {
         if let Some(front) = session.version.recent()
             && Capability::PublicKeys.on(front.version.as_deref()) == Support::Lacks
         {
-            return Err(Capability::PublicKeys.refused(url, front.version.as_deref()));
+            return Err(Error::Unsupported {
+                what: Capability::PublicKeys,
+                message: Capability::PublicKeys.refused(url, front.version.as_deref()),
+            });
         }
         let account = id::segment(&session.account);
         let path = format!("public_keys/{account}/{}/{}", id::segment(kind), id::segment(id));
@@ -182,7 +185,10 @@ impl Client {
         if matches!(answer.status, 401 | 404 | 405) && !answer.is_conjur_404() {
             let version = self.server_version().await?;
             if Capability::PublicKeys.on(version.as_deref()) != Support::Has {
-                return Err(Capability::PublicKeys.refused(url, version.as_deref()));
+                return Err(Error::Unsupported {
+                    what: Capability::PublicKeys,
+                    message: Capability::PublicKeys.refused(url, version.as_deref()),
+                });
             }
         }
         if !answer.is_success() {

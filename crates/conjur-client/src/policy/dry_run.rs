@@ -163,9 +163,10 @@ impl Client {
         let version = self.server_version().await?;
         match Capability::DryRun.on(version.as_deref()) {
             Support::Has => Ok(()),
-            Support::Lacks | Support::Unsaid => {
-                Err(Capability::DryRun.refused(self.session().transport.url(), version.as_deref()))
-            }
+            Support::Lacks | Support::Unsaid => Err(Error::Unsupported {
+                what: Capability::DryRun,
+                message: Capability::DryRun.refused(self.session().transport.url(), version.as_deref()),
+            }),
         }
     }
 }
