@@ -140,6 +140,7 @@ fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ct
 
 /// An older object for the same host of the same server, through a connection that works and lets it.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 struct Rival<'a> {
     /// It lies in the namespace of the object that asks.
     is_neighbour: bool,

@@ -107,7 +107,7 @@ impl HostView {
         let applied = applied.filter(|applied| applied.server == request.server);
         let created = created.filter(|_| applied.is_some());
         let (before, standing) = (pending.clone(), pending.clone());
-        Self { before, standing, request, pending, applied, created, ..Self::default() }
+        Self { request, pending, before, standing, applied, created, ..Self::default() }
     }
 
     /// What an earlier run announced, and this one has not announced anew.
