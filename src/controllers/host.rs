@@ -112,7 +112,9 @@ impl Reconcile for ConjurHost {
     }
 
     fn shown(event: &Event<DeserializeGuard<Self>>, ctx: &Context) {
-        ctx.host_notes.hosts_show(event);
+        for other in ctx.host_notes.hosts_show(event) {
+            ctx.kinds.hosts.wake(other);
+        }
     }
 
     fn on_deleted(key: &Key, ctx: &Context) {
@@ -196,6 +198,7 @@ async fn act(
     ctx.host_notes.note_refused(&seen.key, None);
     let (left, mut secret) = (std::mem::take(&mut host.left), host.secret);
     say::tell_left(object, &left, ctx);
+    say::tell_rekeyed(object, &verdict, ctx);
     let again = say::verdict(object, &verdict, &seen.target_name, &cluster)?;
     let written = if object.spec.keeps_key() { Some(secret.ensure(ctx).await?) } else { None };
     let message = say::done(object, &through, written.as_ref());

@@ -11,7 +11,7 @@ pub mod queue;
 
 use tokio::sync::oneshot;
 
-use self::queue::{LoadAnswer, WaitingWish};
+use self::queue::{Company, LoadAnswer, WaitingWish};
 use super::branch_locks::Loader;
 use crate::{
     conjur::PolicyBranch,
@@ -58,7 +58,9 @@ pub struct VariablesAsked<'a> {
 pub async fn load(asked: VariablesAsked<'_>, ctx: &Context) -> LoadAnswer {
     let VariablesAsked { through, branch, loader, namespace, statement, wish, alone, may } = asked;
     let (answer, mut answered) = oneshot::channel();
-    ctx.variable_loads.push(loader, WaitingWish { statement, wish, alone, answer });
+    let company = if alone { Company::Alone } else { Company::All };
+    let waiting = WaitingWish { namespace: namespace.to_owned(), statement, wish, company, answer };
+    ctx.variable_loads.push(loader, waiting);
     loop {
         let turn = tokio::select! {
             biased;
@@ -72,8 +74,8 @@ pub async fn load(asked: VariablesAsked<'_>, ctx: &Context) -> LoadAnswer {
         if let Some(next) = ctx.variable_loads.next(loader) {
             tokio::time::sleep_until(next.into()).await;
         }
-        let batch = ctx.variable_loads.take(loader);
-        batch::Batch { through, branch, loader, may, ctx }.run(batch).await;
+        let batch = ctx.variable_loads.take(loader, namespace);
+        batch::Batch { through, branch, loader, namespace, may, ctx }.run(batch).await;
         drop(turn);
     }
 }

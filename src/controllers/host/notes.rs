@@ -47,6 +47,8 @@ struct State {
     refused: HashMap<Key, RefusedHost>,
     ids: HashMap<Key, String>,
     by_id: HashMap<String, HashSet<Key>>,
+    /// The id that an object asked for which the watch showed to be gone: until those who wait for it are woken.
+    freed: HashMap<Key, String>,
     /// What a list under way has shown: of what it does not show, the watch tells nothing.
     listed: HashSet<Key>,
 }
@@ -116,8 +118,9 @@ impl HostNotes {
         self.lock().by_id.get(id).into_iter().flatten().cloned().collect()
     }
 
-    /// Takes note of what the watch shows, before the store does.
-    pub fn hosts_show(&self, event: &Event<DeserializeGuard<ConjurHost>>) {
+    /// Takes note of what the watch shows, before the store does. Gives those that ask for a host whose object went and came
+    /// again meanwhile: it is the younger now.
+    pub fn hosts_show(&self, event: &Event<DeserializeGuard<ConjurHost>>) -> Vec<Key> {
         let mut state = self.lock();
         let id =
             |guard: &DeserializeGuard<ConjurHost>| guard.0.as_ref().ok().map(|host| host.spec.id.clone());
@@ -126,8 +129,12 @@ impl HostNotes {
             Event::InitApply(guard) => {
                 state.listed.insert(Key::of(guard));
                 state.set(&Key::of(guard), id(guard));
+                return state.waiting_for_freed(&Key::of(guard));
             }
-            Event::Apply(guard) => state.set(&Key::of(guard), id(guard)),
+            Event::Apply(guard) => {
+                state.set(&Key::of(guard), id(guard));
+                return state.waiting_for_freed(&Key::of(guard));
+            }
             Event::Delete(guard) => state.set(&Key::of(guard), None),
             Event::InitDone => {
                 let listed = std::mem::take(&mut state.listed);
@@ -137,6 +144,7 @@ impl HostNotes {
                 }
             }
         }
+        vec![]
     }
 
     /// Forgets an object that is gone. Gives those that ask for the host that it had.
@@ -145,14 +153,7 @@ impl HostNotes {
         state.looked.remove(key);
         state.rotating.remove(key);
         state.refused.remove(key);
-        // The watch may have shown another of the name since, whose id it is then.
-        let id = state.ids.get(key).cloned();
-        id.and_then(|id| state.by_id.get(&id))
-            .into_iter()
-            .flatten()
-            .filter(|other| *other != key)
-            .cloned()
-            .collect()
+        state.waiting_for_freed(key)
     }
 }
 
@@ -168,11 +169,21 @@ impl State {
             if all.is_empty() {
                 self.by_id.remove(&before);
             }
+            if id.is_none() {
+                self.freed.insert(key.clone(), before);
+            }
         }
         if let Some(id) = id {
             self.by_id.entry(id.clone()).or_default().insert(key.clone());
             self.ids.insert(key.clone(), id);
         }
+    }
+
+    /// Those that ask for the host that an object had which is gone: once.
+    fn waiting_for_freed(&mut self, key: &Key) -> Vec<Key> {
+        let freed = self.freed.remove(key);
+        let all = freed.and_then(|id| self.by_id.get(&id)).into_iter().flatten();
+        all.filter(|other| *other != key).cloned().collect()
     }
 }
 
@@ -212,5 +223,23 @@ mod tests {
         assert_eq!((asking(&notes, "x"), asking(&notes, "y")), (vec!["b".into()], vec![]));
         notes.hosts_show(&Event::Delete(host("b", "x")));
         assert!(notes.lock().by_id.is_empty() && notes.lock().ids.is_empty());
+    }
+
+    #[test]
+    fn those_who_wait_for_a_host_are_woken_once_its_object_is_gone() {
+        let notes = HostNotes::default();
+        let key = |name: &str| Key { namespace: "n".into(), name: name.into() };
+        let names = |keys: Vec<Key>| keys.into_iter().map(|key| key.name).collect::<Vec<_>>();
+        for (name, id) in [("older", "x"), ("younger", "x"), ("other", "y")] {
+            assert_eq!(notes.hosts_show(&Event::Apply(host(name, id))), []);
+        }
+        assert_eq!(notes.hosts_show(&Event::Delete(host("older", "x"))), []);
+        assert_eq!(names(notes.forget(&key("older"))), ["younger"]);
+        assert_eq!(notes.forget(&key("older")), []);
+        // It comes again before it is forgotten.
+        notes.hosts_show(&Event::Apply(host("older", "x")));
+        notes.hosts_show(&Event::Delete(host("older", "x")));
+        assert_eq!(names(notes.hosts_show(&Event::Apply(host("older", "z")))), ["younger"]);
+        assert_eq!(notes.forget(&key("older")), []);
     }
 }

@@ -171,6 +171,19 @@ pub fn tell_left(object: &ConjurHost, left: &[String], ctx: &Context) {
     ctx.events.publish(object, EventType::Warning, Reason::LeftInConjur, "Load", note);
 }
 
+/// An enrolment that ran into the host of another ended its key: the next look only finds that it is another's.
+pub fn tell_rekeyed(object: &ConjurHost, verdict: &HostVerdict, ctx: &Context) {
+    if !matches!(verdict, HostVerdict::Foreign { rekeyed: true, .. }) {
+        return;
+    }
+    let note = format!(
+        "host/{} was made by another at the same time, and the host factory gave it a new API key, which is thrown away: its former \
+         key no longer works. Whoever keeps it needs a new one, by a rotation",
+        object.spec.id
+    );
+    ctx.events.publish(object, EventType::Warning, Reason::ForeignHost, "Enrol", note);
+}
+
 /// When it is looked at again that is not done: what keeps it may be mended in Conjur, which tells no one.
 pub fn look_again(failure: &Failure) -> Option<Duration> {
     (failure.class == Class::Stalled).then_some(REFUSED_AGAIN)

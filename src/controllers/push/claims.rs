@@ -86,10 +86,10 @@ impl ObservedPush<'_> {
     }
 }
 
-/// Whether another object goes to the same server, and may push there.
+/// Whether another object goes to the same server, which lets it in, and may push there.
 fn is_rival(other: &Key, id: &str, server: &str, ctx: &Context) -> bool {
     let Some(found) = ctx.kinds.pushes.store.get(&other.reference()) else { return false };
     let Ok(object) = &found.0 else { return false };
     let Ok(named) = access::named(&object.spec.connection_ref, other, ctx) else { return false };
-    server_of(&named) == server && named.check_access(Verb::Push, &[id], other, ctx).is_ok()
+    server_of(&named) == server && named.is_let_in(ctx) && named.may_access(Verb::Push, &[id], other, ctx)
 }

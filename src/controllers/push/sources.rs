@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::seen::ObservedPush;
+use futures::{StreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::seen::ObservedPush;
 use crate::{
     api::{ConjurPush, Reason, push::PushedSource},
     controllers::Context,
     heavy::Whose,
     limits::{PUSHED_BYTES, REGEX_OBJECT_BYTES, SELECTED_SECRETS},
-    memory_budget::room_for_secret,
+    memory_budget::{SecretRoom, room_for_secret},
     metrics::Kind,
     plan::{
         Failure, LOOK_AGAIN,
@@ -23,6 +24,9 @@ use crate::{
     runtime::failure::no_room,
     sensitive::Sensitive,
 };
+
+/// Secrets of one object that are read at once.
+const SECRETS_AT_ONCE: usize = 4;
 
 /// The Secrets, as they were read.
 #[derive(Default)]
@@ -83,10 +87,9 @@ pub async fn read(seen: &ObservedPush<'_>, ctx: &Context) -> Result<ReadSources,
     }
     let mut read = ReadSources { is_selected: source.secret_ref.is_none(), ..ReadSources::default() };
     let mut length = 0;
-    for name in names {
-        // Before it is read: thousands may read at once, a megabyte each.
-        let room = room_for_secret(namespace).await.ok_or_else(|| no_room("what the Secret holds"))?;
-        let secret = ctx.cluster.read_secret(namespace, &name).await?;
+    let mut reads = stream::iter(names).map(|name| read_one(name, namespace, ctx)).buffered(SECRETS_AT_ONCE);
+    while let Some(answer) = reads.next().await {
+        let (name, room, secret) = answer?;
         let data = secret.iter().flat_map(|secret| secret.data.iter().flatten());
         let bytes = data.map(|(key, value)| key.len() + value.0.len()).sum::<usize>();
         room.keep(bytes);
@@ -121,6 +124,18 @@ pub async fn read(seen: &ObservedPush<'_>, ctx: &Context) -> Result<ReadSources,
         read.secrets.push(secret);
     }
     Ok(read)
+}
+
+/// Reads one, with room for it.
+async fn read_one(
+    name: String,
+    namespace: &str,
+    ctx: &Context,
+) -> Result<(String, SecretRoom, Option<SecretRead>), Failure> {
+    // Before it is read: thousands may read at once, a megabyte each.
+    let room = room_for_secret(namespace).await.ok_or_else(|| no_room("what the Secret holds"))?;
+    let secret = ctx.cluster.read_secret(namespace, &name).await?;
+    Ok((name, room, secret))
 }
 
 impl ReadSources {

@@ -1,17 +1,17 @@
 //! One load for all objects that want something in a branch.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     MayLoad, look,
-    queue::{ShownVariables, Statement, WaitingWish},
+    queue::{ShownVariables, Statement, WaitingWish, is_of_one, part},
 };
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
     controllers::{Context, connection::pool::ReadyConnection},
     effect::{branch_locks::Loader, perform},
-    limits::{BRANCH_AGAIN, REFUSED_AGAIN, VARIABLES_PAUSE, VARIABLES_TRIES},
+    limits::{BRANCH_AGAIN, HEAVY_BYTES, REFUSED_AGAIN, VARIABLES_PAUSE, VARIABLES_TRIES},
     plan::{
         Failure,
         policy::statements::{NotAsPlanned, RecordName},
@@ -21,25 +21,27 @@ use crate::{
 
 /// A branch that Conjur says is busy is left alone for this long at most, before it is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// What the tree costs that a document is read back as, by its text.
+const TREE_COST: usize = 8;
 
 /// Where, and through which connection.
 pub struct Batch<'a> {
     pub through: &'a ReadyConnection,
     pub branch: &'a PolicyBranch,
     pub loader: &'a Loader,
+    /// Whose turn it is.
+    pub namespace: &'a str,
     pub may: MayLoad,
     pub ctx: &'a Context,
 }
 
 impl Batch<'_> {
-    /// Loads for all of them, and answers each. One whose statements Conjur refuses is found by halves.
+    /// Loads for all of them, and answers each. One whose statements Conjur refuses is found by parts: first those of other
+    /// namespaces are set apart from it, then it is looked for in turns of its own.
     pub async fn run(&self, batch: Vec<WaitingWish>) {
-        let mut groups = vec![batch];
-        while let Some(mut group) = groups.pop() {
-            if group.is_empty() {
-                continue;
-            }
-            let statement = group[0].statement;
+        let mut groups = VecDeque::from([batch]);
+        while let Some(group) = groups.pop_front() {
+            let Some(statement) = group.first().map(|waiting| waiting.statement) else { continue };
             let done = match statement {
                 Statement::Make => self.make(&group).await,
                 Statement::Change | Statement::Remove => {
@@ -54,11 +56,19 @@ impl Batch<'_> {
                     waiting.answer(Ok(own));
                 }),
                 Err(failure) if failure.reason == Reason::PolicyInvalid && group.len() > 1 => {
-                    let half = group.split_off(group.len() / 2);
-                    groups.extend([half, group]);
-                    tokio::time::sleep(VARIABLES_PAUSE).await;
+                    let is_of_one = is_of_one(&group);
+                    let (first, second) = part(group);
+                    if is_of_one {
+                        self.ctx.variable_loads.push_back(self.loader, second);
+                        self.ctx.variable_loads.push_back(self.loader, first);
+                    } else {
+                        groups.extend([first, second]);
+                    }
                 }
                 Err(failure) => group.into_iter().for_each(|waiting| waiting.answer(Err(failure.clone()))),
+            }
+            if let Some(next) = self.ctx.variable_loads.next(self.loader).filter(|_| !groups.is_empty()) {
+                tokio::time::sleep_until(next.into()).await;
             }
         }
     }
@@ -80,9 +90,11 @@ impl Batch<'_> {
         let owns = self.through.client.owns_branch(self.branch).await;
         match owns.map_err(|error| self.failed(error))? {
             Ownership::Owner => {
-                let document = self.document(|branch, account| {
-                    documents::make(branch, account, &wishes, MakingPass::Owner)
-                })?;
+                let document = self
+                    .document(&wishes, |branch, account| {
+                        documents::make(branch, account, &wishes, MakingPass::Owner)
+                    })
+                    .await?;
                 self.load(LoadMode::Append, &document).await?;
             }
             Ownership::NotOwner => self.make_without_owning(&wishes).await?,
@@ -99,7 +111,10 @@ impl Batch<'_> {
     async fn make_without_owning(&self, wishes: &[&VariablesWish]) -> Result<(), Failure> {
         let own = RecordName::of_login(&self.through.identity);
         let bare = self
-            .document(|branch, account| documents::make(branch, account, wishes, MakingPass::Bare(&own)))?;
+            .document(wishes, |branch, account| {
+                documents::make(branch, account, wishes, MakingPass::Bare(&own))
+            })
+            .await?;
         self.load(LoadMode::Append, &bare).await?;
         let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
         let shown = look::shown(&made, self.through, self.ctx).await?;
@@ -118,8 +133,9 @@ impl Batch<'_> {
             return Ok(());
         }
         let ours: Vec<&VariablesWish> = ours.iter().collect();
-        let owned =
-            self.document(|branch, account| documents::make(branch, account, &ours, MakingPass::Owner))?;
+        let owned = self
+            .document(&ours, |branch, account| documents::make(branch, account, &ours, MakingPass::Owner))
+            .await?;
         tokio::time::sleep(VARIABLES_PAUSE).await;
         self.load(LoadMode::Append, &owned).await
     }
@@ -142,22 +158,28 @@ impl Batch<'_> {
             return Ok(());
         }
         let wishes: Vec<&VariablesWish> = wishes.iter().collect();
-        let document = self.document(|branch, account| match statement {
+        let write = |branch: &str, account: &str| match statement {
             Statement::Make | Statement::Change => documents::change(branch, account, &wishes),
             Statement::Remove => {
                 let ids: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
                 documents::remove(branch, account, &ids)
             }
-        })?;
+        };
+        let document = self.document(&wishes, write).await?;
         self.load(LoadMode::Update, &document).await
     }
 
-    fn document(
+    /// Writes a document, off the workers where it is a large one.
+    async fn document(
         &self,
-        write: impl FnOnce(&str, &str) -> Result<String, NotAsPlanned>,
+        wishes: &[&VariablesWish],
+        write: impl FnOnce(&str, &str) -> Result<String, NotAsPlanned> + Send,
     ) -> Result<String, Failure> {
-        write(self.branch.as_str(), &self.through.account)
-            .map_err(|error| Failure::stalled(Reason::PolicyInvalid, error.to_string()))
+        let bytes = wishes.iter().map(|wish| wish.bytes()).sum::<usize>().saturating_mul(TREE_COST);
+        let written = self.ctx.heavy.run(self.namespace, bytes.min(HEAVY_BYTES), || {
+            write(self.branch.as_str(), &self.through.account)
+        });
+        written.await.map_err(|error| Failure::stalled(Reason::PolicyInvalid, error.to_string()))
     }
 
     /// Sends a document; while another load of the branch is under way, again.

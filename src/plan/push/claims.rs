@@ -23,6 +23,8 @@ pub struct PushClaims<K> {
     by_variable: HashMap<u64, HashSet<K>>,
     /// Who waits for a variable of another.
     waiting: HashMap<K, BTreeSet<u64>>,
+    /// The same, by variable.
+    awaited: HashMap<u64, HashSet<K>>,
 }
 
 #[derive(Default)]
@@ -38,6 +40,7 @@ impl<K> Default for PushClaims<K> {
             of: HashMap::new(),
             by_variable: HashMap::new(),
             waiting: HashMap::new(),
+            awaited: HashMap::new(),
         }
     }
 }
@@ -50,9 +53,9 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
         let before = self.of.remove(key).unwrap_or_default().variables;
         let gone: Vec<u64> = before.difference(&variables).copied().collect();
         for id in &gone {
-            self.take_out(*id, key);
+            take_out(&mut self.by_variable, *id, key);
         }
-        let mut told = self.waiters(&gone);
+        let mut told: Vec<K> = gone.iter().filter_map(|id| self.awaited.get(id)).flatten().cloned().collect();
         for id in variables.difference(&before) {
             let all = self.by_variable.entry(*id).or_default();
             let younger = |other: &&K| self.of.get(*other).is_some_and(|other| age < other.age);
@@ -69,7 +72,7 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
 
     /// An object is gone. Gives those who waited for one of its variables.
     pub fn forget(&mut self, key: &K) -> Vec<K> {
-        self.waiting.remove(key);
+        self.wait(key, std::iter::empty());
         self.set(key, Age::default(), std::iter::empty())
     }
 
@@ -98,27 +101,23 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
     /// From now on an object waits for these variables of others, and for no more.
     pub fn wait<'i>(&mut self, key: &K, ids: impl Iterator<Item = &'i str>) {
         let ids: BTreeSet<u64> = ids.map(|id| self.hasher.hash_one(id)).collect();
-        if ids.is_empty() {
-            self.waiting.remove(key);
-        } else {
+        for id in self.waiting.remove(key).unwrap_or_default() {
+            take_out(&mut self.awaited, id, key);
+        }
+        for id in &ids {
+            self.awaited.entry(*id).or_default().insert(key.clone());
+        }
+        if !ids.is_empty() {
             self.waiting.insert(key.clone(), ids);
         }
     }
+}
 
-    fn waiters(&self, ids: &[u64]) -> Vec<K> {
-        if ids.is_empty() {
-            return Vec::new();
-        }
-        let waits = self.waiting.iter().filter(|(_, waits)| ids.iter().any(|id| waits.contains(id)));
-        waits.map(|(key, _)| key.clone()).collect()
-    }
-
-    fn take_out(&mut self, id: u64, key: &K) {
-        if let Some(all) = self.by_variable.get_mut(&id) {
-            all.remove(key);
-            if all.is_empty() {
-                self.by_variable.remove(&id);
-            }
+fn take_out<K: Eq + Hash>(all: &mut HashMap<u64, HashSet<K>>, id: u64, key: &K) {
+    if let Some(of_id) = all.get_mut(&id) {
+        of_id.remove(key);
+        if of_id.is_empty() {
+            all.remove(&id);
         }
     }
 }
@@ -169,6 +168,11 @@ mod tests {
         claims.wait(&"b", ids(&["w"]));
         assert_eq!(claims.forget(&"a"), ["b"]);
         claims.forget(&"b");
-        assert!(claims.of.is_empty() && claims.by_variable.is_empty() && claims.waiting.is_empty());
+        assert!(
+            claims.of.is_empty()
+                && claims.by_variable.is_empty()
+                && claims.waiting.is_empty()
+                && claims.awaited.is_empty()
+        );
     }
 }

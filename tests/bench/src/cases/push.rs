@@ -230,8 +230,9 @@ impl Pushes {
         let mut running = world.operator(&[]).await?;
         let done = ("conjur_operator_reconciles_total", "kind=\"ConjurPush\",outcome=\"done\"");
         running.reaches(done.0, done.1, self.objects, Duration::from_secs(600)).await?;
-        let ready = self.ready(world).await?;
-        anyhow::ensure!(ready == self.objects, "{ready} pushes of {} are Ready", self.objects);
+        // A reconcile is counted before its status is written.
+        let all_ready = async || (self.ready(world).await.ok()? == self.objects).then_some(());
+        wait_for("every push is Ready", Duration::from_secs(60), all_ready).await?;
         let of_push = |r: &testbed::ApiRequest| r.resource == "conjurpushes" && r.subresource == "status";
         let last = running.answered(self.objects, of_push).await?;
         let took = Duration::try_from(last.duration_since(running.started))?;

@@ -71,8 +71,6 @@ fn of_two_objects_for_one_host_the_older_has_it_and_the_other_waits() {
         assert!(message.contains("/web"), "{message}");
         assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0));
         bench.kubectl(&["delete", "conjurhost", "web"]).await;
-        // At the latest within the hour by itself.
-        super::annotate(&bench, "younger", "sync-now", "x").await;
         bench.ready::<ConjurHost>("younger").await;
         works(&bench, "younger", "host/billing/web").await;
     });
