@@ -92,13 +92,14 @@ impl Reconcile for ConjurPush {
                 return Ok(Outcome::NotDue(Some(wait)));
             }
             Due::WhenWoken => return Ok(Outcome::NotDue(None)),
-            Due::Now(cause) => Box::pin(seen.act(cause, status, ctx)).await,
+            Due::Now(cause) => {
+                // What a run that was cut off was about to take is given up.
+                claims::keep_pushed(self, status, ctx);
+                Box::pin(seen.act(cause, status, ctx)).await
+            }
         };
         if let Err(trouble) = &result {
             seen.mark_handled(trouble, status);
-            if !claims::is_held_in_spite_of(trouble.failure.reason) {
-                claims::keep_pushed(self, status, ctx);
-            }
         }
         result
     }
@@ -111,7 +112,8 @@ impl Reconcile for ConjurPush {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let status = self.status.as_ref();
         let sync_now = self.metadata.annotations.as_ref().and_then(|all| all.get(SYNC_NOW_ANNOTATION));
-        // A changed Secret shows in nothing that is known here, and must not wait behind looks that are due by time.
+        // A changed Secret shows in nothing that is known here: it waits with the looks that are due by time, of which each is
+        // short.
         let is_settled = status.is_some_and(|status| {
             status.observed_generation == self.metadata.generation
                 && sync_now == status.last_handled_sync_now.as_ref()

@@ -35,12 +35,16 @@ fn version(meta: &ObjectMeta) -> u64 {
 }
 
 impl Selection {
-    /// Whether what it has was changed by this.
+    /// Whether what it has was changed by this. News that is older than what it has is none: its own list may have been newer
+    /// than the watch.
     fn show(&mut self, name: &str, is_match: bool, version: u64) -> bool {
         if let Some(listing) = self.listing.as_mut().filter(|listing| listing.len() <= SELECTED_SECRETS)
             && is_match
         {
             listing.insert(name.to_owned(), version);
+        }
+        if self.matches.get(name).is_some_and(|standing| *standing > version) {
+            return false;
         }
         if is_match {
             if self.matches.len() > SELECTED_SECRETS && !self.matches.contains_key(name) {
@@ -57,7 +61,8 @@ impl Selection {
         if !self.listed && self.gone.len() <= SELECTED_SECRETS {
             self.gone.insert(name.to_owned(), version);
         }
-        self.matches.remove(name).is_some()
+        let is_older = self.matches.get(name).is_some_and(|standing| *standing > version);
+        !is_older && self.matches.remove(name).is_some()
     }
 }
 
@@ -200,6 +205,9 @@ mod tests {
         assert_eq!(all.show(&meta("c", None, 3)), []);
         assert_eq!(all.show(&meta("a", Some("yes"), 4)), [key("o")]);
         assert_eq!(names(&all), ["a@4", "b@2"]);
+        assert_eq!(all.show(&meta("a", Some("no"), 3)), [], "it had no label before");
+        assert_eq!(all.show(&meta("a", Some("yes"), 3)), []);
+        assert_eq!(all.gone(&meta("a", Some("yes"), 3)), [], "another of its name was deleted before");
         assert_eq!(all.show(&meta("a", Some("no"), 5)), [key("o")]);
         assert_eq!(all.gone(&meta("b", Some("yes"), 6)), [key("o")]);
         assert_eq!(names(&all), [""; 0]);

@@ -68,7 +68,7 @@ pub fn forget(key: &Key, ctx: &Context) {
     }
 }
 
-/// Whether others may add records to a branch now.
+/// Whether others may add records to a branch now. Whose ConjurPolicy it is is not told: it may be of another namespace.
 ///
 /// # Errors
 /// `BranchTaken` where a ConjurPolicy Replaces it: its next load would remove them. `LoadInProgress` where one announced a load
@@ -79,8 +79,8 @@ pub fn may_add_to(place: &BranchPlace, ctx: &Context) -> Result<(), Failure> {
         let Some(claim) = claim_of(object, ctx).filter(|claim| claim.place == *place) else { continue };
         if claim.mode == LoadMode::Replace && !is_void(object, ctx) {
             let message = format!(
-                "ConjurPolicy {} Replaces policy branch {}, and its next load would remove what others make there; use a branch below it, or give that ConjurPolicy mode Update",
-                claim.name,
+                "a ConjurPolicy Replaces policy branch {}, and its next load would remove what others make there; use a branch below \
+                 it, or give that ConjurPolicy mode Update",
                 place.branch()
             );
             return Err(Failure::stalled(Reason::BranchTaken, message));
@@ -88,8 +88,7 @@ pub fn may_add_to(place: &BranchPlace, ctx: &Context) -> Result<(), Failure> {
         let pending = object.status.as_ref().is_some_and(|status| status.pending.is_some());
         if pending || ctx.policy_notes.is_announced(&Key::of(policy.as_ref())) {
             let message = format!(
-                "a load of ConjurPolicy {} into branch {} is not resolved yet; this continues when it is",
-                claim.name,
+                "a load of a ConjurPolicy into branch {} is not resolved yet; this continues when it is",
                 place.branch()
             );
             return Err(Failure::waiting(Reason::LoadInProgress, UNRESOLVED_AGAIN, message));

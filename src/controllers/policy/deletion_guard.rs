@@ -57,17 +57,27 @@ impl Run<'_> {
     /// Where no one tells what a Replace would delete, refuses what is known here to be in the branch.
     fn refuse_what_others_push(&self) -> Result<(), Failure> {
         let (branch, server) = (self.seen.branch.as_str(), &self.seen.server);
+        let refused = |what: &str| {
+            let message = format!(
+                "to Replace branch {branch} by this document would delete {what} in it, which nothing permits. Use mode Update, or let \
+                 those objects use a branch below {branch}"
+            );
+            Err(Failure::stalled(Reason::DeletionsNotAllowed, message))
+        };
         for push in self.ctx.kinds.pushes.store.state() {
-            let Ok(other) = &push.0 else { continue };
-            let status = other.status.clone().unwrap_or_default();
+            let Some(status) = push.0.as_ref().ok().and_then(|object| object.status.as_ref()) else { continue };
             let is_here = status.applied.as_ref().is_some_and(|applied| applied.server == *server);
             let mut made = status.variables.iter().flatten().filter(|variable| variable.created);
             if is_here && made.any(|variable| path_in(&variable.id, branch).is_some()) {
-                let message = format!(
-                    "to Replace branch {branch} by this document would delete variables that ConjurPushes keep in it, which nothing \
-                     permits. Use mode Update, or let those objects use a branch below {branch}"
-                );
-                return Err(Failure::stalled(Reason::DeletionsNotAllowed, message));
+                return refused("variables that ConjurPushes keep");
+            }
+        }
+        for host in self.ctx.kinds.hosts.store.state() {
+            let Ok(object) = &host.0 else { continue };
+            let Some(status) = &object.status else { continue };
+            let is_here = status.applied.as_ref().is_some_and(|applied| applied.server == *server);
+            if is_here && status.created == Some(true) && path_in(&object.spec.id, branch).is_some() {
+                return refused("hosts that ConjurHosts keep");
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    effect::variables::Statement,
     plan::{Failure, push::claims::PushClaims},
     runtime::Key,
 };
@@ -35,7 +36,7 @@ struct NotedPush {
     /// What was last told of Secrets that are left out.
     skipped: Vec<String>,
     /// Why statements of it were refused, when, and what was asked for then.
-    refused: Option<(String, Failure, Instant)>,
+    refused: HashMap<Statement, (String, Failure, Instant)>,
 }
 
 impl PushNotes {
@@ -77,6 +78,11 @@ impl PushNotes {
         self.change(key, uid, |noted| noted.pushed.get(id).map(|pushed| pushed == mark))
     }
 
+    /// A value is about to be pushed: until its answer comes it is not known which one Conjur holds.
+    pub fn unsure(&self, key: &Key, uid: &str, id: &str) {
+        self.change(key, uid, |noted| noted.pushed.remove(id));
+    }
+
     /// A value was pushed.
     pub fn pushed(&self, key: &Key, uid: &str, id: &str, mark: ValueMark) {
         self.change(key, uid, |noted| {
@@ -100,17 +106,25 @@ impl PushNotes {
     }
 
     /// Why statements of an object were refused when it asked for the same, and how long ago.
-    pub fn refused(&self, key: &Key, uid: &str, asked_for: &str) -> Option<(Failure, Duration)> {
+    pub fn refused(
+        &self,
+        key: &Key,
+        uid: &str,
+        what: Statement,
+        asked_for: &str,
+    ) -> Option<(Failure, Duration)> {
         self.change(key, uid, |noted| {
-            let (of, failure, at) = noted.refused.as_ref()?;
+            let (of, failure, at) = noted.refused.get(&what)?;
             (of == asked_for).then(|| (failure.clone(), at.elapsed()))
         })
     }
 
     /// Statements of an object were refused, or not any more.
-    pub fn note_refused(&self, key: &Key, uid: &str, refused: Option<(String, Failure)>) {
-        let refused = refused.map(|(of, failure)| (of, failure, Instant::now()));
-        self.change(key, uid, |noted| noted.refused = refused);
+    pub fn note_refused(&self, key: &Key, uid: &str, what: Statement, refused: Option<(String, Failure)>) {
+        self.change(key, uid, |noted| match refused {
+            Some((of, failure)) => _ = noted.refused.insert(what, (of, failure, Instant::now())),
+            None => _ = noted.refused.remove(&what),
+        });
     }
 
     /// An object is gone.

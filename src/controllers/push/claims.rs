@@ -4,12 +4,16 @@ use kube::{core::DeserializeGuard, runtime::watcher::Event};
 
 use super::{
     object::has_given_up,
+    run::Push,
     seen::{ObservedPush, age, server_of},
 };
 use crate::{
-    api::{ConjurPush, ConjurPushStatus, Reason},
+    api::{ConjurPush, ConjurPushStatus},
     controllers::{Context, connection::access},
-    plan::connection::access::Verb,
+    plan::{
+        connection::access::Verb,
+        push::{claims::ClaimedVariable, decide::PushStep},
+    },
     runtime::Key,
 };
 
@@ -27,11 +31,11 @@ pub fn shown(event: &Event<DeserializeGuard<ConjurPush>>, ctx: &Context) {
     }
 }
 
-/// An object keeps what it pushed, and claims nothing else.
+/// An object claims what its status says that it has, and nothing else.
 pub fn keep_pushed(object: &ConjurPush, status: &ConjurPushStatus, ctx: &Context) {
-    let ids = status.variables.iter().flatten().map(|variable| variable.id.as_str());
+    let server = status.applied.as_ref().map_or("", |applied| applied.server.as_str());
     let key = Key::of(object);
-    let waiting = ctx.push_notes.claims(|claims| claims.set(&key, age(object), ids));
+    let waiting = ctx.push_notes.claims(|claims| claims.set(&key, age(object), server, in_status(status)));
     wake(waiting, ctx);
 }
 
@@ -41,22 +45,9 @@ pub fn give_up(key: &Key, ctx: &Context) {
     wake(waiting, ctx);
 }
 
-/// Whether an object that is not done still keeps others out: what it waits for is the variable itself, or is wrong with others of
-/// its variables.
-pub fn is_held_in_spite_of(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::AccessDenied
-            | Reason::SourceNotFound
-            | Reason::InvalidSpec
-            | Reason::ConnectionNotFound
-            | Reason::ConnectionNotReady
-            | Reason::TemplateInvalid
-            | Reason::PolicyForbidden
-            | Reason::PolicyInvalid
-            | Reason::BranchNotFound
-            | Reason::BranchTaken
-    )
+fn in_status(status: &ConjurPushStatus) -> impl Iterator<Item = ClaimedVariable<'_>> {
+    let all = status.variables.iter().flatten();
+    all.map(|variable| ClaimedVariable { id: &variable.id, firm: variable.made.is_some() })
 }
 
 fn wake(those: Vec<Key>, ctx: &Context) {
@@ -65,24 +56,53 @@ fn wake(those: Vec<Key>, ctx: &Context) {
     }
 }
 
-impl ObservedPush<'_> {
-    /// Claims these variables, and what was pushed before.
-    pub fn claim<'i>(&self, ids: impl Iterator<Item = &'i str>, status: &'i ConjurPushStatus, ctx: &Context) {
-        let pushed = status.variables.iter().flatten().map(|variable| variable.id.as_str());
-        let all: Vec<&str> = ids.chain(pushed).collect();
-        let waiting = ctx.push_notes.claims(|claims| claims.set(&self.key, self.age(), all.into_iter()));
-        wake(waiting, ctx);
+impl Push<'_> {
+    /// Claims what the status says that the object has, and what it is about to fill; not what it can't push.
+    pub fn claim_to_push(&self, status: &ConjurPushStatus) {
+        let may_be_filled = |step: &PushStep| match step {
+            PushStep::Fill { takes_over, .. } => !takes_over,
+            PushStep::Settled(_) => true,
+            PushStep::Leave { mine } => *mine,
+            _ => false,
+        };
+        let about_to = self.steps.iter().filter(|(_, step)| may_be_filled(step));
+        self.claim(status, about_to.map(|(id, _)| ClaimedVariable { id, firm: true }));
     }
 
+    /// The same, when that is done.
+    pub fn claim_pushed(&self, status: &ConjurPushStatus) {
+        self.claim(status, std::iter::empty());
+    }
+
+    fn claim<'i>(&'i self, status: &'i ConjurPushStatus, more: impl Iterator<Item = ClaimedVariable<'i>>) {
+        let can_not_be = |variable: &ClaimedVariable| {
+            matches!(
+                self.steps.get(variable.id),
+                Some(
+                    PushStep::Foreign { .. }
+                        | PushStep::Taken(_)
+                        | PushStep::NotFound { .. }
+                        | PushStep::Leave { mine: false }
+                )
+            )
+        };
+        let all = in_status(status).filter(|variable| !can_not_be(variable)).chain(more);
+        let (key, age) = (&self.seen.key, self.seen.age());
+        let waiting = self.ctx.push_notes.claims(|claims| claims.set(key, age, &self.server, all));
+        wake(waiting, self.ctx);
+    }
+}
+
+impl ObservedPush<'_> {
     /// Who has a variable, where that is another, older object.
     pub fn taken_by(&self, id: &str, server: &str, ctx: &Context) -> Option<Key> {
-        let others = ctx.push_notes.claims(|claims| claims.older(&self.key, &self.age(), id));
+        let others = ctx.push_notes.claims(|claims| claims.older(&self.key, &self.age(), server, id));
         others.into_iter().find(|other| is_rival(other, id, server, ctx))
     }
 
     /// From now on the object is woken when one of these is given up.
-    pub fn wait_for<'i>(&self, ids: impl Iterator<Item = &'i str>, ctx: &Context) {
-        ctx.push_notes.claims(|claims| claims.wait(&self.key, ids));
+    pub fn wait_for<'i>(&self, server: &str, ids: impl Iterator<Item = &'i str>, ctx: &Context) {
+        ctx.push_notes.claims(|claims| claims.wait(&self.key, server, ids));
     }
 }
 

@@ -1,6 +1,9 @@
 //! Variables get their values: announced in the status before the first one goes out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
 use kube::runtime::events::EventType;
@@ -60,6 +63,8 @@ impl Push<'_> {
         self.announce(&due, status).await?;
         let mut sends = Vec::with_capacity(due.len());
         for id in due {
+            // If its answer is lost, what Conjur holds is not known.
+            self.ctx.push_notes.unsure(&self.seen.key, &self.seen.uid, id);
             if let Some(value) = values.by_id.get(id) {
                 sends.push(send(self.through, id, value));
             }
@@ -107,14 +112,12 @@ impl Push<'_> {
 
     /// An id stands in the status before its first value goes out: whatever is lost afterwards, what stands there is the object's.
     async fn announce(&self, due: &[&String], status: &mut ConjurPushStatus) -> Result<(), Failure> {
-        let stands = |id: &String| {
-            let mut all = status.variables.iter().flatten();
-            all.any(|variable| variable.id == *id && variable.made.is_some())
-        };
+        let standing = status.variables.iter().flatten().filter(|variable| variable.made.is_some());
+        let standing: HashSet<&str> = standing.map(|variable| variable.id.as_str()).collect();
         let me = self.seen.me.to_string();
         let new: Vec<PushedVariable> = due
             .iter()
-            .filter(|id| !stands(id))
+            .filter(|id| !standing.contains(id.as_str()))
             .map(|id| {
                 let shown = self.shown.get(*id);
                 let is_mine = shown.is_some_and(|shown| shown.owner.as_deref() == Some(&me));
@@ -145,13 +148,16 @@ impl Push<'_> {
                 (status.variables, status.applied) = (None, None);
             }
             let all = status.variables.get_or_insert_with(Vec::new);
-            all.retain(|variable| new.iter().all(|new| new.id != variable.id));
+            let is_new: HashSet<&str> = new.iter().map(|new| new.id.as_str()).collect();
+            all.retain(|variable| !is_new.contains(variable.id.as_str()));
             all.extend(new.iter().cloned());
             all.sort_by(|a, b| a.id.cmp(&b.id));
             status.variable_count = i32::try_from(all.len()).ok();
             status.applied.get_or_insert_default().server.clone_from(&server);
         };
-        Ok(report::write_edit(self.seen.object, status, edit, Lane::Foreground, self.ctx).await?)
+        report::write_announcement(self.seen.object, status, edit, Lane::Foreground, self.ctx).await?;
+        self.claim_to_push(status);
+        Ok(())
     }
 
     /// Of those that are to be filled the ones that hold the value already. Asked only where the server may make a new version
@@ -194,11 +200,6 @@ impl Push<'_> {
                 format!(
                     "{identity} may see variable {id}, and not fill it: permit it `update` on the variable"
                 ),
-            ),
-            // It was not looked at before, for only its Secret changed: the next try does.
-            Error::NotFound { .. } if self.is_assumed => Failure::transient(
-                Reason::VariableNotFound,
-                format!("variable {id} is gone, or not visible to {identity}; it is looked for"),
             ),
             Error::NotFound { .. } => Failure::waiting(
                 Reason::VariableNotFound,

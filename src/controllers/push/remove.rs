@@ -18,7 +18,7 @@ use crate::{
         connection::removal::{NoWay, connect},
     },
     effect::variables::{ShownVariables, Statement, each, shown},
-    limits::REFUSED_AGAIN,
+    limits::{REFUSED_AGAIN, SELECTED_SECRETS},
     plan::{Failure, LOOK_AGAIN, policy::statements::path_in, push::documents::VariablesWish},
     runtime::{Key, Object, Outcome, ReconcileError},
 };
@@ -152,6 +152,7 @@ impl Push<'_> {
             let made: Vec<PushedVariable> = orphans.into_iter().filter(|variable| variable.created).collect();
             let branch = status.applied.as_ref().and_then(|applied| applied.branch.clone());
             if !made.is_empty() {
+                self.see_that_nothing_came(sources).await?;
                 self.remove(&made, branch.as_deref()).await?;
             }
         }
@@ -159,6 +160,21 @@ impl Push<'_> {
             all.retain(|variable| values.named.contains(&variable.id));
         }
         Ok(())
+    }
+
+    /// What the watch shows of labels may be old: before something is removed, the selector is asked once more.
+    async fn see_that_nothing_came(&self, sources: &ReadSources) -> Result<(), Failure> {
+        let Some(selector) = &self.seen.object.spec.source.selector else { return Ok(()) };
+        let namespace = &self.seen.key.namespace;
+        let found = self.ctx.cluster.list_selected(namespace, selector, SELECTED_SECRETS).await?;
+        let read: BTreeSet<&str> = sources.versions.iter().map(|source| source.name.as_str()).collect();
+        let mut names = found.iter().filter_map(|found| found.metadata.name.as_deref());
+        if names.all(|name| read.contains(name)) {
+            return Ok(());
+        }
+        let message = "the Secrets that spec.source.selector names are changing; before they are read again, nothing is removed from \
+                       Conjur";
+        Err(Failure::transient(Reason::SourceNotFound, message))
     }
 
     /// Removes variables: those of them that carry both annotations of the object. `branch`: where they were made, as far as that
@@ -197,8 +213,7 @@ impl Push<'_> {
         ids: Vec<String>,
         standing: &ShownVariables,
     ) -> Result<(), Failure> {
-        let goes = ids.clone();
-        let goes: Vec<&str> = goes.iter().map(String::as_str).collect();
+        let mut goes = ids.clone();
         let wish = VariablesWish {
             owner: self.seen.me.clone(),
             owners: owners(&ids, standing),
@@ -207,13 +222,16 @@ impl Push<'_> {
             permit: Vec::new(),
             deny: Vec::new(),
             adopted: BTreeSet::new(),
+            bare: BTreeSet::new(),
         };
-        self.load(branch, Statement::Remove, wish).await?;
+        let of_others = self.load(branch, Statement::Remove, wish).await?;
+        goes.retain(|id| !of_others.contains_key(id));
+        let goes: Vec<&str> = goes.iter().map(String::as_str).collect();
         self.tell_of(EventType::Normal, Reason::Removed, "these variables were removed from Conjur", &goes);
         Ok(())
     }
 
     fn is_made_by_me(&self, standing: &ShownVariables, id: &str) -> bool {
-        standing.get(id).is_some_and(|shown| shown.created && self.seen.is_own(shown))
+        standing.get(id).is_some_and(|shown| shown.created && self.is_own(shown))
     }
 }

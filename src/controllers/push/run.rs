@@ -60,14 +60,14 @@ pub struct Push<'a> {
     pub shown: ShownVariables,
     /// What is to be done with each.
     pub steps: BTreeMap<String, PushStep>,
-    /// The variables that the object has were taken to be as the status knows them.
-    pub is_assumed: bool,
     /// Those that were missing, and were made just now as the spec says.
     pub made: BTreeSet<String>,
     /// The numbers of Secrets of which a value is not in Conjur.
     pub not_pushed: BTreeSet<usize>,
     /// What the status said of each variable when this began.
     pub known: HashMap<String, PushedVariable>,
+    /// Those of them that the spec still names, and that the object may push to.
+    pub kept: BTreeSet<String>,
 }
 
 impl ObservedPush<'_> {
@@ -132,8 +132,8 @@ impl<'a> Push<'a> {
             steps: BTreeMap::new(),
             made: BTreeSet::new(),
             not_pushed: BTreeSet::new(),
-            is_assumed: false,
             known: HashMap::new(),
+            kept: BTreeSet::new(),
         }
     }
 }
@@ -212,22 +212,33 @@ impl Push<'_> {
         self.problems.append(&mut values.problems);
         self.tell_left_out(std::mem::take(&mut values.left_out));
         self.leave_another_server(status);
+        self.not_pushed.append(&mut values.dropped);
         self.refuse_what_is_not_granted(&mut values);
-        self.seen.claim(values.by_id.keys().map(String::as_str), status, self.ctx);
-        let mut taken = self.refuse_what_is_taken(&mut values);
-        let ids: Vec<String> = values.by_id.keys().cloned().collect();
-        let looked = self.look_at(cause, &ids).await?;
-        let terms = self.seen.terms(self.named, looked, self.ctx);
+        let mut ids: BTreeSet<String> = values.by_id.keys().cloned().collect();
+        if self.differs(status) {
+            // Also what gets no value now is given what the spec says.
+            ids.extend(self.kept.iter().cloned());
+        }
+        let ids: Vec<String> = ids.into_iter().collect();
         let changed = self.changed(&sources.versions, &values, status);
-        self.look_again_at_what_is_refused(&ids, looked < began, &terms).await?;
+        let looked = self.look_at(cause, &ids, &changed).await?;
+        let terms = self.seen.terms(self.named, looked, self.ctx);
+        self.look_again(&ids, looked < began, &terms).await?;
         for id in &ids {
             let step = self.decide(id, changed.contains(id), &terms);
-            taken.extend(matches!(step, PushStep::Taken(_)).then(|| id.clone()));
-            self.steps.insert(id.clone(), step);
+            let needs_value = matches!(step, PushStep::Make { .. } | PushStep::Fill { .. });
+            if !needs_value || values.by_id.contains_key(id) {
+                self.steps.insert(id.clone(), step);
+            }
         }
-        self.seen.wait_for(taken.iter().map(String::as_str), self.ctx);
+        // First what it can push is claimed, then it is asked who else has that: of two that do so at once one sees the other.
+        self.claim_to_push(status);
+        let mut taken = self.leave_what_is_taken(&mut values);
+        let is_taken = |(id, step): (&String, &PushStep)| matches!(step, PushStep::Taken(_)).then(|| id.clone());
+        taken.extend(self.steps.iter().filter_map(is_taken));
+        self.seen.wait_for(&self.server, taken.iter().map(String::as_str), self.ctx);
         let mut filled = BTreeMap::new();
-        if self.steps.values().any(|step| matches!(step, PushStep::Make { .. })) {
+        if !self.to_make().is_empty() {
             // What is there does not wait for the branch's turn.
             let at_once = |id: &String, step: &PushStep| {
                 matches!(step, PushStep::Fill { takes_over: false, .. }) && !self.is_bare(id)
@@ -253,8 +264,13 @@ impl Push<'_> {
         };
         let not_pushed = values.by_id.iter().filter(|(id, _)| !is_done(id)).map(|(_, value)| value.source);
         self.not_pushed.extend(not_pushed);
-        let removed = self.remove_unnamed(&values, sources, status).await;
-        self.problems.extend(removed.err());
+        // What is there goes only when all that comes in its place has its value.
+        let is_new = |id: &&String| !self.known.contains_key(*id) && !is_done(id);
+        if !values.named.iter().any(|id| is_new(&id)) {
+            let removed = self.remove_unnamed(&values, sources, status).await;
+            self.problems.extend(removed.err());
+        }
+        self.claim_pushed(status);
         self.finish(sources, status)
     }
 
@@ -279,18 +295,22 @@ impl Push<'_> {
             Some((id.clone(), denied))
         });
         for (id, failure) in denied.collect::<Vec<_>>() {
-            values.by_id.remove(&id);
+            self.leave_out(&id, values);
             self.problems.push(failure);
         }
+        let may = |id: &&String| named.may_access(Verb::Push, &[id.as_str()], key, self.ctx);
+        let kept = values.named.iter().filter(|id| self.known.contains_key(*id)).filter(may);
+        self.kept = kept.cloned().collect();
     }
 
-    /// The variables that an older object claims, which are left to it.
-    fn refuse_what_is_taken(&mut self, values: &mut Values) -> Vec<String> {
+    /// Leaves the variables that an older object has to it.
+    fn leave_what_is_taken(&mut self, values: &mut Values) -> Vec<String> {
         let older = |id: &str| self.seen.taken_by(id, &self.server, self.ctx);
         let all: Vec<(String, Key)> =
             values.by_id.keys().filter_map(|id| Some((id.clone(), older(id)?))).collect();
         for (id, other) in &all {
-            values.by_id.remove(id);
+            self.leave_out(id, values);
+            self.steps.remove(id);
             let other = RecordOwner {
                 namespace: other.namespace.clone(),
                 name: other.name.clone(),
@@ -301,15 +321,29 @@ impl Push<'_> {
         all.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// Finds out how Conjur shows the variables. Those that the object is known to have need no look where only a Secret changed.
-    async fn look_at(&mut self, cause: Cause, ids: &[String]) -> Result<Instant, Failure> {
+    /// A value is not pushed now, and its Secret is not said to be in Conjur.
+    fn leave_out(&mut self, id: &str, values: &mut Values) {
+        let value = values.by_id.remove(id);
+        self.not_pushed.extend(value.map(|value| value.source));
+    }
+
+    /// Finds out how Conjur shows the variables. Where only a Secret changed, those whose values did not need no look.
+    async fn look_at(
+        &mut self,
+        cause: Cause,
+        ids: &[String],
+        changed: &BTreeSet<String>,
+    ) -> Result<Instant, Failure> {
         let freshness = match cause {
             Cause::Drift => {
                 let is_known = |id: &&String| {
-                    self.known.get(*id).is_some_and(|known| matches!(known.version, PushedVersion::Number(_)))
+                    !changed.contains(*id)
+                        && self
+                            .known
+                            .get(*id)
+                            .is_some_and(|known| matches!(known.version, PushedVersion::Number(_)))
                 };
                 let (known, new): (Vec<_>, Vec<_>) = ids.iter().partition(is_known);
-                self.is_assumed = !known.is_empty();
                 let me = self.seen.me.to_string();
                 for id in known {
                     let as_known = self.known.get(id).map(|known| as_known(known, &me));
@@ -334,26 +368,31 @@ impl Push<'_> {
         self.list(ids, freshness, lane).await
     }
 
-    /// A list that others asked for a moment ago may not show yet what made this object go on. `is_older`: than the reconcile.
-    async fn look_again_at_what_is_refused(
-        &mut self,
-        ids: &[String],
-        is_older: bool,
-        terms: &PushTerms,
-    ) -> Result<(), Failure> {
-        let is_refused = |id: &&String| {
-            let step = self.decide(id, false, terms);
-            matches!(step, PushStep::Foreign { .. } | PushStep::Taken(_) | PushStep::NotFound { .. })
+    /// A list that others asked for a moment ago may not show yet what made this object go on, nor what another filled since.
+    /// `is_older`: than the reconcile.
+    async fn look_again(&mut self, ids: &[String], is_older: bool, terms: &PushTerms) -> Result<(), Failure> {
+        if !is_older {
+            return Ok(());
+        }
+        let is_unsure = |id: &&String| match self.decide(id, false, terms) {
+            PushStep::Foreign { .. } | PushStep::Taken(_) | PushStep::NotFound { .. } => true,
+            PushStep::Fill { .. } => !self.shown.get(*id).is_some_and(|shown| terms.is_own(shown)),
+            _ => false,
         };
-        let refused: Vec<String> = ids.iter().filter(|_| is_older).filter(is_refused).cloned().collect();
-        if !refused.is_empty() {
-            let now = shown(&refused, self.through, self.ctx).await?;
-            for id in &refused {
+        let unsure: Vec<String> = ids.iter().filter(is_unsure).cloned().collect();
+        if !unsure.is_empty() {
+            let now = shown(&unsure, self.through, self.ctx).await?;
+            for id in &unsure {
                 self.shown.remove(id);
             }
             self.shown.extend(now);
         }
         Ok(())
+    }
+
+    /// Whether a variable says that it is the object's.
+    pub fn is_own(&self, shown: &ShownVariable) -> bool {
+        self.seen.terms(self.named, Instant::now(), self.ctx).is_own(shown)
     }
 
     /// Those of the variables whose values may be others than what was pushed.
@@ -497,7 +536,7 @@ impl Push<'_> {
         let takes_over = matches!(self.steps.get(id), Some(PushStep::Fill { takes_over: true, .. }));
         PushedVariable {
             id: id.to_owned(),
-            created: !takes_over && (was_created || shown.created && self.seen.is_own(shown)),
+            created: !takes_over && (was_created || shown.created && self.is_own(shown)),
             version: PushedVersion::Number(version),
             made: Some(shown.made.clone()),
         }

@@ -27,7 +27,7 @@ use crate::{
         policy::branch_claims::{BranchPlace, server},
         push::{
             claims::Age,
-            decide::{OwnerNow, PushTerms, ShownVariable},
+            decide::{OwnerNow, PushTerms},
         },
         record_owner::RecordOwner,
         schedule::{Due, Observed, Slots, TargetSeen, VERSION_OFFSETS, due},
@@ -208,15 +208,9 @@ impl ObservedPush<'_> {
     }
 
     /// The object in the cluster that this one was restored from, where an annotation names that.
-    pub fn former(&self) -> Option<RecordOwner> {
+    fn former(&self) -> Option<RecordOwner> {
         let cluster = self.object.annotations().get(ADOPT_CLUSTER_ANNOTATION)?;
         Some(RecordOwner { cluster: cluster.clone(), ..self.me.clone() })
-    }
-
-    /// Whether a variable says that it is the object's.
-    pub fn is_own(&self, shown: &ShownVariable) -> bool {
-        let own = [Some(self.me.to_string()), self.former().map(|former| former.to_string())];
-        shown.owner.is_some() && own.contains(&shown.owner)
     }
 
     /// What is asked for: an edit or a new `sync-now` is another try of what was refused.
@@ -253,15 +247,18 @@ pub fn loader(named: &BoundConnection, through: &ReadyConnection, branch: &str) 
 }
 
 impl ObservedPush<'_> {
+    fn claims(&self, other: &Key, id: &str, ctx: &Context) -> bool {
+        let server = self.named.as_ref().map(server_of).unwrap_or_default();
+        ctx.push_notes.claims(|all| all.claims(other, &server, id))
+    }
+
     /// What has become of an object of this cluster that a variable names as its owner.
     pub fn owner_now(&self, owner: &RecordOwner, id: &str, ctx: &Context) -> OwnerNow {
         let key = Key { namespace: owner.namespace.clone(), name: owner.name.clone() };
         if owner.kind == self.me.kind {
             let Some(found) = ctx.kinds.pushes.store.get(&key.reference()) else { return OwnerNow::Gone };
             return match &found.0 {
-                Ok(other) if has_given_up(other) || !ctx.push_notes.claims(|all| all.claims(&key, id)) => {
-                    OwnerNow::Gone
-                }
+                Ok(other) if has_given_up(other) || !self.claims(&key, id, ctx) => OwnerNow::Gone,
                 Ok(other) if self.age() < age(other) => OwnerNow::Yields,
                 _ => OwnerNow::Keeps,
             };

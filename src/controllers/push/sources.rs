@@ -52,6 +52,8 @@ pub struct Values {
     pub problems: Vec<Failure>,
     /// Secrets of the selector that are left out, in words.
     pub left_out: Vec<String>,
+    /// The numbers of Secrets of which a value can't be pushed for a reason that may pass without another version of them.
+    pub dropped: BTreeSet<usize>,
 }
 
 /// One value.
@@ -178,7 +180,13 @@ impl ReadSources {
         left_out: Vec<String>,
         ctx: &Context,
     ) -> Result<Values, Failure> {
-        let mut values = Values { named: plan.named, problems: plan.problems, left_out, ..Values::default() };
+        let mut values = Values {
+            named: plan.named,
+            problems: plan.problems,
+            dropped: plan.dropped,
+            left_out,
+            ..Values::default()
+        };
         let mut rendered = self.rendered(object, &plan.values, &mut values.problems, ctx).await;
         for (id, planned) in plan.values {
             let data = self.secrets[planned.source].data.iter().flatten();
@@ -188,7 +196,10 @@ impl ReadSources {
                 }
                 ValueFrom::Template(_) => rendered.remove(&id),
             };
-            let Some(value) = value else { continue };
+            let Some(value) = value else {
+                values.dropped.insert(planned.source);
+                continue;
+            };
             if value.expose().iter().all(u8::is_ascii_whitespace) {
                 let name = &self.versions[planned.source].name;
                 let what = match planned.from {

@@ -53,9 +53,7 @@ impl Push<'_> {
         terms: &PushTerms,
         status: &mut ConjurPushStatus,
     ) -> Result<(), Failure> {
-        let missing = |step: &PushStep| matches!(step, PushStep::Make { .. });
-        let ids: Vec<String> =
-            self.steps.iter().filter(|(_, step)| missing(step)).map(|(id, _)| id.clone()).collect();
+        let ids = self.to_make();
         let Some(creates) = self.creates().cloned().filter(|_| !ids.is_empty()) else { return Ok(()) };
         let gone: Vec<&str> = self
             .steps
@@ -65,7 +63,9 @@ impl Push<'_> {
             .collect();
         let what = "variables of this object were removed from Conjur, and are made and filled again";
         self.tell_of(EventType::Warning, Reason::VariableOverwritten, what, &gone);
-        let wish = self.wish(&creates, ids.clone(), Vec::new(), BTreeSet::new());
+        let bare = ids.iter().filter(|id| self.is_bare(id)).cloned().collect();
+        let wish =
+            VariablesWish { bare, ..self.wish(&creates, ids.clone(), Vec::new(), BTreeSet::new()) };
         let said = match self.say_what_is_given(&creates, status).await {
             Ok(()) => self.announce_making(&ids, status).await,
             Err(failure) => Err(failure),
@@ -81,8 +81,7 @@ impl Push<'_> {
             }
             Err(failure) => {
                 if failure.class != Class::Connection && failure.class != Class::Transient {
-                    // Nothing was loaded. What is made there now is not this object's.
-                    forget_making(&ids, status);
+                    self.forget_what_was_not_made(&ids, status).await?;
                 }
                 self.problems.push(failure);
                 for id in &ids {
@@ -109,6 +108,39 @@ impl Push<'_> {
         Ok(())
     }
 
+    /// What was refused may have been made all the same, without its annotations. What is made from now on of the rest is not this
+    /// object's.
+    async fn forget_what_was_not_made(
+        &self,
+        ids: &[String],
+        status: &mut ConjurPushStatus,
+    ) -> Result<(), Failure> {
+        let now = shown(ids, self.through, self.ctx).await?;
+        let missing: BTreeSet<&String> = ids.iter().filter(|id| !now.contains_key(*id)).collect();
+        if let Some(variables) = &mut status.variables {
+            variables.retain(|variable| !(is_being_made(variable) && missing.contains(&variable.id)));
+        }
+        Ok(())
+    }
+
+    /// What is to be made, and what was and does not say yet whose it is.
+    pub fn to_make(&self) -> Vec<String> {
+        let is_missing = |(id, step): &(&String, &PushStep)| match step {
+            PushStep::Make { .. } => true,
+            PushStep::Fill { .. } => self.is_bare(id),
+            _ => false,
+        };
+        self.steps.iter().filter(is_missing).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether the annotations and permits of the spec are others than those that were given.
+    pub fn differs(&self, status: &ConjurPushStatus) -> bool {
+        let Some(creates) = self.creates() else { return false };
+        let applied = status.applied.clone().unwrap_or_default();
+        applied.annotations.unwrap_or_default() != creates.annotations.clone().unwrap_or_default()
+            || applied.permit.unwrap_or_default() != creates.permit.clone().unwrap_or_default()
+    }
+
     /// Gives what is the object's by annotation the annotations and permits of the spec, where they were others before, and what
     /// it takes over its owner annotation.
     ///
@@ -117,18 +149,14 @@ impl Push<'_> {
     pub async fn change_what_differs(&mut self, status: &mut ConjurPushStatus) -> Result<(), Failure> {
         let Some(creates) = self.creates().cloned() else { return Ok(()) };
         let applied = status.applied.clone().unwrap_or_default();
-        let differs = applied.annotations.clone().unwrap_or_default()
-            != creates.annotations.clone().unwrap_or_default()
-            || applied.permit.clone().unwrap_or_default() != creates.permit.clone().unwrap_or_default();
+        let differs = self.differs(status);
         let me = self.seen.me.to_string();
         let ids = self.steps.keys().filter(|id| {
             let Some(shown) = self.shown.get(*id) else { return false };
             let is_mine = shown.owner.as_deref() == Some(&me);
-            let former = !is_mine && self.seen.is_own(shown);
             path_in(id, &creates.branch).is_some()
                 && (self.takes_over(id)
-                    || former
-                    || self.is_bare(id)
+                    || !is_mine && self.is_own(shown)
                     || differs && is_mine && !self.made.contains(*id))
         });
         let ids: Vec<String> = ids.cloned().collect();
@@ -136,7 +164,7 @@ impl Push<'_> {
             self.write_applied(&creates, status);
             return Ok(());
         }
-        let is_made = |id: &String| self.shown.get(id).is_some_and(|shown| shown.created) || self.is_bare(id);
+        let is_made = |id: &String| self.shown.get(id).is_some_and(|shown| shown.created);
         let adopted = ids.iter().filter(|id| self.takes_over(id) || !is_made(id)).cloned().collect();
         let deny = taken_back(
             applied.permit.as_deref().unwrap_or_default(),
@@ -148,15 +176,18 @@ impl Push<'_> {
             Err(failure) => Err(failure),
         };
         match changed {
-            Ok(_) => {
+            Ok(of_others) => {
                 self.tell_what_stays(&applied, &creates);
                 self.write_applied(&creates, status);
-                self.see_what_was_taken_over(&me).await?;
+                for (id, shown) in of_others {
+                    self.steps.insert(id, PushStep::Foreign { owner: shown.owner });
+                }
+                self.see_what_was_taken_over(ids, &me).await?;
             }
             Err(failure) => {
                 // What is to say whose it is gets no value before it does.
                 let held: Vec<String> =
-                    ids.into_iter().filter(|id| self.takes_over(id) || self.is_bare(id)).collect();
+                    ids.into_iter().filter(|id| self.takes_over(id) || !self.names(id, &me)).collect();
                 for id in &held {
                     self.steps.remove(id);
                 }
@@ -174,15 +205,21 @@ impl Push<'_> {
 
     /// The ids of variables that are about to be made stand in the status: one that is found bare then is this object's.
     async fn announce_making(&self, ids: &[String], status: &mut ConjurPushStatus) -> Result<(), Failure> {
-        let stands = |id: &String| status.variables.iter().flatten().any(|variable| variable.id == *id);
-        let new: Vec<PushedVariable> = ids.iter().filter(|id| !stands(id)).map(|id| being_made(id)).collect();
+        let standing: BTreeSet<&str> =
+            status.variables.iter().flatten().map(|variable| variable.id.as_str()).collect();
+        let new = ids.iter().filter(|id| !standing.contains(id.as_str())).map(|id| being_made(id));
+        let new: Vec<PushedVariable> = new.collect();
         self.announce_variables(new, status).await
     }
 
     /// Only what carries the object's annotation by now was taken over: one that another branch gave stays as it is (recordings 82
     /// to 85).
-    async fn see_what_was_taken_over(&mut self, me: &str) -> Result<(), Failure> {
-        let ids: Vec<String> = self.steps.keys().filter(|id| self.takes_over(id)).cloned().collect();
+    async fn see_what_was_taken_over(&mut self, ids: Vec<String>, me: &str) -> Result<(), Failure> {
+        let is_unsure = |id: &String| {
+            let is_foreign = matches!(self.steps.get(id), Some(PushStep::Foreign { .. }));
+            !is_foreign && (self.takes_over(id) || !self.names(id, me))
+        };
+        let ids: Vec<String> = ids.into_iter().filter(is_unsure).collect();
         let now = shown(&ids, self.through, self.ctx).await?;
         for id in ids {
             let owner = now.get(&id).and_then(|shown| shown.owner.clone());
@@ -192,6 +229,11 @@ impl Push<'_> {
         }
         self.shown.extend(now);
         Ok(())
+    }
+
+    /// Whether a variable names the object as its owner, as it was looked at.
+    fn names(&self, id: &str, me: &str) -> bool {
+        self.shown.get(id).is_some_and(|shown| shown.owner.as_deref() == Some(me))
     }
 
     /// Whether a variable is another's by its annotation, or nobody's, and is to become the object's.
@@ -211,7 +253,7 @@ impl Push<'_> {
     fn write_applied(&self, creates: &CreateVariables, status: &mut ConjurPushStatus) {
         let before = status.applied.clone().unwrap_or_default();
         // What could not be looked at now may still have what was given before: it is taken back later.
-        let is_covered = self.known.keys().all(|id| self.steps.contains_key(id));
+        let is_covered = self.kept.iter().all(|id| self.steps.contains_key(id));
         let now = creates.permit.clone().unwrap_or_default();
         let permit =
             if is_covered { now } else { all_given(before.permit.as_deref().unwrap_or_default(), &now) };
@@ -242,7 +284,7 @@ impl Push<'_> {
             ..applied
         };
         let edit = |status: &mut ConjurPushStatus| status.applied = Some(applied.clone());
-        Ok(report::write_edit(self.seen.object, status, edit, Lane::Foreground, self.ctx).await?)
+        Ok(report::write_announcement(self.seen.object, status, edit, Lane::Foreground, self.ctx).await?)
     }
 
     fn wish(
@@ -260,6 +302,7 @@ impl Push<'_> {
             permit: creates.permit.clone().unwrap_or_default(),
             deny,
             adopted,
+            bare: BTreeSet::new(),
         }
     }
 
@@ -281,7 +324,7 @@ impl Push<'_> {
         })?;
         // Refused before, and not changed since: it is not sent again before something could have mended it, and then alone.
         let asked_for = seen.asked_for();
-        let refused = ctx.push_notes.refused(&seen.key, &seen.uid, &asked_for);
+        let refused = ctx.push_notes.refused(&seen.key, &seen.uid, statement, &asked_for);
         if let Some((failure, age)) = &refused
             && statement != Statement::Remove
             && *age < REFUSED_AGAIN
@@ -308,11 +351,8 @@ impl Push<'_> {
             matches!(failure.reason, Reason::PolicyInvalid | Reason::PolicyForbidden)
                 && statement != Statement::Remove
         });
-        ctx.push_notes.note_refused(
-            &seen.key,
-            &seen.uid,
-            failure.map(|failure| (asked_for, failure.clone())),
-        );
+        let refused = failure.map(|failure| (asked_for, failure.clone()));
+        ctx.push_notes.note_refused(&seen.key, &seen.uid, statement, refused);
         answer
     }
 }
@@ -324,14 +364,6 @@ fn being_made(id: &str) -> PushedVariable {
 
 fn is_being_made(variable: &PushedVariable) -> bool {
     *variable == being_made(&variable.id)
-}
-
-/// Takes back what was announced to be made and was not.
-fn forget_making(ids: &[String], status: &mut ConjurPushStatus) {
-    let is_new = |variable: &PushedVariable| is_being_made(variable) && ids.contains(&variable.id);
-    if let Some(variables) = &mut status.variables {
-        variables.retain(|variable| !is_new(variable));
-    }
 }
 
 /// The owner annotation of each variable, as it was looked at.

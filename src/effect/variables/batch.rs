@@ -1,6 +1,9 @@
 //! One load for all objects that want something in a branch.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use super::{
     MayLoad, look,
@@ -15,7 +18,10 @@ use crate::{
     plan::{
         Failure,
         policy::statements::{NotAsPlanned, RecordName},
-        push::documents::{self, MakingPass, VariablesWish},
+        push::{
+            decide::ShownVariable,
+            documents::{self, MakingPass, VariablesWish},
+        },
     },
 };
 
@@ -40,13 +46,11 @@ impl Batch<'_> {
     /// namespaces are set apart from it, then it is looked for in turns of its own.
     pub async fn run(&self, batch: Vec<WaitingWish>) {
         let mut groups = VecDeque::from([batch]);
-        while let Some(group) = groups.pop_front() {
+        while let Some(mut group) = groups.pop_front() {
             let Some(statement) = group.first().map(|waiting| waiting.statement) else { continue };
             let done = match statement {
-                Statement::Make => self.make(&group).await,
-                Statement::Change | Statement::Remove => {
-                    self.send(&group, statement).await.map(|()| ShownVariables::new())
-                }
+                Statement::Make => self.make(&mut group).await,
+                Statement::Change | Statement::Remove => self.send(&group, statement).await,
             };
             match done {
                 Ok(shown) => group.into_iter().for_each(|waiting| {
@@ -74,88 +78,78 @@ impl Batch<'_> {
     }
 
     /// Makes what is missing. What is there by now is not touched: whose it is is each object's to decide.
-    async fn make(&self, group: &[WaitingWish]) -> Result<ShownVariables, Failure> {
+    async fn make(&self, group: &mut [WaitingWish]) -> Result<ShownVariables, Failure> {
         (self.may)(self.loader, Statement::Make, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
-        let before = look::shown(&ids, self.through, self.ctx).await?;
-        let missing = |wish: &VariablesWish| VariablesWish {
-            ids: wish.ids.iter().filter(|id| !before.contains_key(*id)).cloned().collect(),
-            ..wish.clone()
-        };
-        let wishes: Vec<VariablesWish> = group.iter().map(|waiting| missing(&waiting.wish)).collect();
-        let wishes: Vec<&VariablesWish> = wishes.iter().filter(|wish| !wish.ids.is_empty()).collect();
+        let mut all = look::shown(&ids, self.through, self.ctx).await?;
+        let wishes = wanted(group, |wish, id| {
+            all.get(id).is_none_or(|shown| wish.bare.contains(id) && is_free(shown))
+        });
         if wishes.is_empty() {
-            return Ok(before);
+            return Ok(all);
         }
         let owns = self.through.client.owns_branch(self.branch).await;
         match owns.map_err(|error| self.failed(error))? {
-            Ownership::Owner => {
-                let document = self
-                    .document(&wishes, |branch, account| {
-                        documents::make(branch, account, &wishes, MakingPass::Owner)
-                    })
-                    .await?;
-                self.load(LoadMode::Append, &document).await?;
+            Ownership::Owner => self.say_whose_they_are(&wishes).await?,
+            Ownership::NotOwner => {
+                let missing = wanted(group, |_, id| !all.contains_key(id));
+                if !missing.is_empty() {
+                    self.make_bare(&missing).await?;
+                    for waiting in group.iter_mut() {
+                        let made = waiting.wish.ids.iter().filter(|id| !all.contains_key(*id)).cloned();
+                        waiting.wish.bare.extend(made.collect::<Vec<_>>());
+                    }
+                    tokio::time::sleep(VARIABLES_PAUSE).await;
+                }
+                let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
+                let now = look::shown(&made, self.through, self.ctx).await?;
+                let free = wanted(group, |wish, id| wish.bare.contains(id) && now.get(id).is_some_and(is_free));
+                if !free.is_empty() {
+                    self.say_whose_they_are(&free).await?;
+                }
             }
-            Ownership::NotOwner => self.make_without_owning(&wishes).await?,
             Ownership::NoBranch => return Err(self.no_branch()),
         }
         let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
-        let mut shown = look::shown(&made, self.through, self.ctx).await?;
-        shown.extend(before);
-        Ok(shown)
+        all.extend(look::shown(&made, self.through, self.ctx).await?);
+        Ok(all)
     }
 
     /// Who merely may load the branch sees nothing of what it makes: first the variables with a permit for itself, then, of those
     /// that have neither an owner nor a value, that they are the objects' (recordings 755 to 762).
-    async fn make_without_owning(&self, wishes: &[&VariablesWish]) -> Result<(), Failure> {
+    async fn make_bare(&self, wishes: &[VariablesWish]) -> Result<(), Failure> {
         let own = RecordName::of_login(&self.through.identity);
-        let bare = self
-            .document(wishes, |branch, account| {
-                documents::make(branch, account, wishes, MakingPass::Bare(&own))
+        let wishes: Vec<&VariablesWish> = wishes.iter().collect();
+        let document = self
+            .document(&wishes, |branch, account| {
+                documents::make(branch, account, &wishes, MakingPass::Bare(&own))
             })
             .await?;
-        self.load(LoadMode::Append, &bare).await?;
-        let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
-        let shown = look::shown(&made, self.through, self.ctx).await?;
-        let is_free = |id: &&String| {
-            shown.get(*id).is_some_and(|shown| shown.owner.is_none() && shown.version.is_none())
-        };
-        let ours: Vec<VariablesWish> = wishes
-            .iter()
-            .map(|wish| VariablesWish {
-                ids: wish.ids.iter().filter(is_free).cloned().collect(),
-                ..(*wish).clone()
-            })
-            .filter(|wish| !wish.ids.is_empty())
-            .collect();
-        if ours.is_empty() {
-            return Ok(());
-        }
-        let ours: Vec<&VariablesWish> = ours.iter().collect();
-        let owned = self
-            .document(&ours, |branch, account| documents::make(branch, account, &ours, MakingPass::Owner))
-            .await?;
-        tokio::time::sleep(VARIABLES_PAUSE).await;
-        self.load(LoadMode::Append, &owned).await
+        self.load(LoadMode::Append, &document).await
     }
 
-    /// Changes or removes what is still whose it was when that was decided.
-    async fn send(&self, group: &[WaitingWish], statement: Statement) -> Result<(), Failure> {
+    async fn say_whose_they_are(&self, wishes: &[VariablesWish]) -> Result<(), Failure> {
+        let wishes: Vec<&VariablesWish> = wishes.iter().collect();
+        let document = self
+            .document(&wishes, |branch, account| {
+                documents::make(branch, account, &wishes, MakingPass::Owner)
+            })
+            .await?;
+        self.load(LoadMode::Append, &document).await
+    }
+
+    /// Changes or removes what is still whose it was when that was decided. Gives the rest, as it is now.
+    async fn send(&self, group: &[WaitingWish], statement: Statement) -> Result<ShownVariables, Failure> {
         (self.may)(self.loader, statement, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
-        let now = look::shown(&ids, self.through, self.ctx).await?;
-        let wishes: Vec<VariablesWish> = group
-            .iter()
-            .map(|waiting| {
-                let wish = &waiting.wish;
-                let is_same = |id: &&String| now.get(*id).map(|now| &now.owner) == wish.owners.get(*id);
-                VariablesWish { ids: wish.ids.iter().filter(is_same).cloned().collect(), ..wish.clone() }
-            })
-            .filter(|wish| !wish.ids.is_empty())
-            .collect();
+        let mut now = look::shown(&ids, self.through, self.ctx).await?;
+        let is_same =
+            |wish: &VariablesWish, id: &String| now.get(id).map(|now| &now.owner) == wish.owners.get(id);
+        let wishes = wanted(group, is_same);
+        let same: HashSet<&String> = wishes.iter().flat_map(|wish| &wish.ids).collect();
+        now.retain(|id, _| !same.contains(id));
         if wishes.is_empty() {
-            return Ok(());
+            return Ok(now);
         }
         let wishes: Vec<&VariablesWish> = wishes.iter().collect();
         let write = |branch: &str, account: &str| match statement {
@@ -166,7 +160,8 @@ impl Batch<'_> {
             }
         };
         let document = self.document(&wishes, write).await?;
-        self.load(LoadMode::Update, &document).await
+        self.load(LoadMode::Update, &document).await?;
+        Ok(now)
     }
 
     /// Writes a document, off the workers where it is a large one.
@@ -251,6 +246,20 @@ impl Batch<'_> {
     fn failed(&self, error: Error) -> Failure {
         self.ctx.clients.failure(self.through, error)
     }
+}
+
+/// Of each wish the ids that are meant; wishes of which none is are left out.
+fn wanted(group: &[WaitingWish], which: impl Fn(&VariablesWish, &String) -> bool) -> Vec<VariablesWish> {
+    let wishes = group.iter().map(|waiting| {
+        let wish = &waiting.wish;
+        VariablesWish { ids: wish.ids.iter().filter(|id| which(wish, id)).cloned().collect(), ..wish.clone() }
+    });
+    wishes.filter(|wish| !wish.ids.is_empty()).collect()
+}
+
+/// Whether a variable has neither an owner nor a value.
+fn is_free(shown: &ShownVariable) -> bool {
+    shown.owner.is_none() && shown.version.is_none()
 }
 
 /// A login, as the root policy names its role.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What is to be done with variables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Statement {
     /// They are made where they are missing.
     Make,
@@ -34,7 +34,8 @@ pub enum Statement {
 /// Variables, as Conjur shows them; those that are missing are not there.
 pub type ShownVariables = HashMap<String, ShownVariable>;
 
-/// What came of it: how Conjur shows the variables afterwards, where they were to be made.
+/// What came of it: how Conjur shows variables that were to be made afterwards; of others those that are not touched, for they
+/// are no more whose they were.
 pub type LoadAnswer = Result<ShownVariables, Failure>;
 
 /// A wish that waits.
@@ -188,6 +189,7 @@ mod tests {
             permit: vec![],
             deny: vec![],
             adopted: BTreeSet::new(),
+            bare: BTreeSet::new(),
         };
         let (answer, answered) = oneshot::channel();
         answers.push(answered);

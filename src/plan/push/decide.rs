@@ -42,6 +42,25 @@ pub struct PushTerms {
     pub look_is_newer: bool,
 }
 
+impl PushTerms {
+    /// Whether a variable of this owner is the object's own of before its cluster was restored. Through a ClusterConjurConnection
+    /// the variable itself must say so: there the cluster of that name may be another that lives.
+    fn is_former(&self, owner: &RecordOwner, shown: &ShownVariable) -> bool {
+        self.former.as_ref() == Some(owner) && (!self.is_tenant || self.is_permitted(shown))
+    }
+
+    /// Whether the variable names this object as the one that may take it over.
+    fn is_permitted(&self, shown: &ShownVariable) -> bool {
+        shown.adopt.as_deref() == Some(&self.me.to_string())
+    }
+
+    /// Whether a variable says that it is the object's.
+    pub fn is_own(&self, shown: &ShownVariable) -> bool {
+        let owner = shown.owner.as_deref().and_then(RecordOwner::parse);
+        owner.is_some_and(|owner| owner == self.me || self.is_former(&owner, shown))
+    }
+}
+
 /// What has become of the object of this cluster that a variable says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerNow {
@@ -138,15 +157,16 @@ pub fn decide(
         // What was taken over before, and could not be told so, is not taken over at each look.
         Holder::Younger if is_same => of_mine(),
         Holder::Younger => PushStep::Fill { overwritten: false, takes_over: true },
+        // One that still names an object that is gone is given this one's name.
         Holder::Nobody | Holder::Me if shown.version.is_none() => {
-            PushStep::Fill { overwritten: false, takes_over: false }
+            PushStep::Fill { overwritten: false, takes_over: shown.owner.is_some() }
         }
         Holder::Nobody | Holder::Me if terms.adopts => {
             PushStep::Fill { overwritten: false, takes_over: true }
         }
         Holder::Nobody | Holder::Me => PushStep::Foreign { owner: None },
         Holder::Other(owner) => {
-            let permitted = !terms.is_tenant || shown.adopt.as_deref() == Some(&terms.me.to_string());
+            let permitted = !terms.is_tenant || terms.is_permitted(shown);
             if terms.adopts && permitted && is_same {
                 of_mine()
             } else if terms.adopts && permitted {
@@ -161,7 +181,7 @@ pub fn decide(
 fn holder(shown: &ShownVariable, terms: &PushTerms, now: impl Fn(&RecordOwner) -> OwnerNow) -> Holder {
     let Some(text) = &shown.owner else { return Holder::Nobody };
     match RecordOwner::parse(text) {
-        Some(owner) if owner == terms.me || terms.former.as_ref() == Some(&owner) => Holder::Me,
+        Some(owner) if owner == terms.me || terms.is_former(&owner, shown) => Holder::Me,
         Some(owner) if owner.cluster == terms.me.cluster => match now(&owner) {
             OwnerNow::Gone => Holder::Nobody,
             OwnerNow::Keeps => Holder::Here(owner),
@@ -269,7 +289,7 @@ mod tests {
             (Some("c1/x/ConjurPush/b"), None, taken.clone(), taken),
             (Some("c1/x/ConjurPush/younger"), Some(1), TAKE_OVER, TAKE_OVER),
             (Some("c1/x/ConjurPush/younger"), None, TAKE_OVER, TAKE_OVER),
-            (Some("c1/x/ConjurPush/gone"), None, FILL, FILL),
+            (Some("c1/x/ConjurPush/gone"), None, TAKE_OVER, TAKE_OVER),
             (Some("c1/x/ConjurPush/gone"), Some(1), foreign(None), TAKE_OVER),
         ] {
             let shown = shown(owner, version);
@@ -373,5 +393,13 @@ mod tests {
         assert!(matches!(step(Some(&former), None, &terms()), PushStep::Foreign { .. }));
         let restored = PushTerms { former: RecordOwner::parse("c0/ns/ConjurPush/a"), ..terms() };
         assert_eq!(step(Some(&former), None, &restored), FILL);
+        assert!(restored.is_own(&former));
+        // Who only says so may mean a cluster that lives: through a ClusterConjurConnection the variable has to name the object.
+        let tenant = PushTerms { is_tenant: true, ..restored };
+        assert!(matches!(step(Some(&former), None, &tenant), PushStep::Foreign { .. }));
+        assert!(!tenant.is_own(&former));
+        let permitted = ShownVariable { adopt: Some(ME.into()), ..former };
+        assert_eq!(step(Some(&permitted), None, &tenant), FILL);
+        assert!(tenant.is_own(&permitted));
     }
 }

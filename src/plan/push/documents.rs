@@ -25,6 +25,8 @@ pub struct VariablesWish {
     pub deny: Vec<PushPermit>,
     /// Ids of variables that become the object's, though it did not make them.
     pub adopted: BTreeSet<String>,
+    /// Ids of variables that were made for the object and do not say so yet.
+    pub bare: BTreeSet<String>,
     /// The owner annotation that each has, where it is there: one that has another by then is left alone.
     pub owners: BTreeMap<String, Option<String>>,
 }
@@ -182,6 +184,7 @@ mod tests {
             permit: vec![permit("host/litellm/proxy", &["read", "execute"])],
             deny: vec![permit("user/alice", &["read"])],
             adopted: BTreeSet::new(),
+            bare: BTreeSet::new(),
             owners: BTreeMap::new(),
         }
     }

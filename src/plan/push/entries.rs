@@ -59,6 +59,8 @@ pub struct PlannedPush {
     pub problems: Vec<Failure>,
     /// Secrets of a selector that lack a key, and are left out: the number of each, and the key.
     pub lacking: Vec<(usize, String)>,
+    /// The numbers of Secrets of which a value stands in the way of another's: when that goes, they are as they were.
+    pub dropped: BTreeSet<usize>,
 }
 
 /// Finds out which variables an object pushes to. `is_selected`: the Secrets were found by a selector.
@@ -122,10 +124,13 @@ pub fn entries(
         match (check(&id, spec), places.len()) {
             (Err(why), _) => plan.problems.push(invalid(format!("{}: {why}", places[0].1))),
             (Ok(()), 1) => plan.values.extend(places.pop().map(|(value, _)| (id, value))),
-            (Ok(()), _) => plan.problems.push(invalid(format!(
-                "{} and {} both push to variable {id}, so neither is pushed; give one of them another id",
-                places[0].1, places[1].1
-            ))),
+            (Ok(()), _) => {
+                plan.dropped.extend(places.iter().map(|(value, _)| value.source));
+                plan.problems.push(invalid(format!(
+                    "{} and {} both push to variable {id}, so neither is pushed; give one of them another id",
+                    places[0].1, places[1].1
+                )));
+            }
         }
     }
     Ok(plan)
