@@ -48,6 +48,13 @@ pub async fn change(client: &Client, object: &Value, change: &Value) -> Result<(
     Ok(())
 }
 
+/// Changes an object's status by a merge patch.
+pub async fn change_status(client: &Client, object: &Value, change: &Value) -> Result<()> {
+    let (api, patch) = (api_of(client, object)?, Patch::Merge(change));
+    api.patch_status(name_of(object), &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
 /// Removes an object.
 pub async fn remove(client: &Client, object: &Value) -> Result<()> {
     api_of(client, object)?.delete(name_of(object), &DeleteParams::default()).await?;

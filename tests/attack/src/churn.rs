@@ -1,4 +1,5 @@
-//! What attackers do with their objects: they make them, edit, ask for a sync at once, remove and make anew.
+//! What attackers do with their objects: they make them, edit, ask for a sync at once, remove and make anew, and forge
+//! statuses.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use rand::Rng as _;
 use serde_json::{Value, json};
 
 use crate::apply;
-use crate::kinds::Kind;
+use crate::kinds::{Kind, forged};
 use crate::victims::hurry;
 use crate::world::World;
 
@@ -66,34 +67,51 @@ async fn change(world: &World, objects: &[(usize, &Value)], begun: &AtomicUsize,
         }
         let (which, what) = {
             let mut random = rand::rng();
-            (random.random_range(0..there), random.random_range(0..20))
+            (random.random_range(0..there), random.random_range(0..21))
         };
         let outcome = act(world, objects[which].1, what).await;
         done += 1;
         refused += usize::from(outcome.is_err());
     }
-    format!("{done} edits, sync-nows, removals and new objects; {refused} refused")
+    format!("{done} edits, sync-nows, removals, new objects and forged statuses; {refused} refused")
 }
 
 async fn act(world: &World, object: &Value, what: u32) -> Result<()> {
     match what {
         0..12 => hurry(&world.client, object).await,
-        12..18 => {
-            let seconds = u32::try_from(jiff::Timestamp::now().as_second() % 3000).unwrap_or_default() + 10;
-            let field =
-                if object["kind"] == "ConjurSecret" { "refreshInterval" } else { "driftCheckInterval" };
-            let spec = match object["kind"].as_str() {
-                Some("ConjurConnection") => {
-                    json!({ "spec": { "tokenRefreshInterval": format!("{seconds}s") } })
-                }
-                Some("ConjurSecret" | "ConjurPolicy") => json!({ "spec": { field: format!("{seconds}s") } }),
-                _ => json!({ "metadata": { "annotations": { "edited": format!("{seconds}") } } }),
-            };
-            apply::change(&world.client, object, &spec).await
-        }
-        _ => {
+        12..18 => apply::change(&world.client, object, &edit(object)).await,
+        18..20 => {
             apply::remove(&world.client, object).await.ok();
             apply::make(&world.client, object).await
         }
+        _ => forge(world, object).await,
+    }
+}
+
+/// An edit after which the operator has something to do.
+fn edit(object: &Value) -> Value {
+    let seconds = u32::try_from(jiff::Timestamp::now().as_second() % 3000).unwrap_or_default() + 10;
+    let text = format!("{seconds}s");
+    match object["kind"].as_str() {
+        Some("ConjurConnection") => json!({ "spec": { "tokenRefreshInterval": text } }),
+        Some("ConjurSecret") => json!({ "spec": { "refreshInterval": text } }),
+        Some("ConjurPolicy" | "ConjurPush") => json!({ "spec": { "driftCheckInterval": text } }),
+        Some("ConjurHost") => {
+            json!({ "metadata": { "annotations": { "conjur-operator.io/rotate-now": text } } })
+        }
+        Some("Secret") => {
+            json!({ "metadata": { "annotations": { "edited": text } }, "stringData": { "edited": text } })
+        }
+        _ => json!({ "metadata": { "annotations": { "edited": text } } }),
+    }
+}
+
+/// Writes into a status what is not so. The operator's roles let no tenant do that; another role may.
+async fn forge(world: &World, object: &Value) -> Result<()> {
+    let there = apply::api_of(&world.client, object)?.get(apply::name_of(object)).await?;
+    let server = there.data.pointer("/status/applied/server").and_then(Value::as_str).unwrap_or_default();
+    match forged(object["kind"].as_str().unwrap_or_default(), server) {
+        Some(status) => apply::change_status(&world.client, object, &status).await,
+        None => hurry(&world.client, object).await,
     }
 }

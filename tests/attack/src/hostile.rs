@@ -1,6 +1,7 @@
 //! A server that lets everybody in and then does what no Conjur does. The first segment of a path says what.
 
 mod answers;
+mod lies;
 
 use std::net::SocketAddr;
 
@@ -10,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 pub use answers::Mode;
+pub use lies::LIED;
 
 /// A running one; it ends when this is dropped.
 pub struct Hostile {

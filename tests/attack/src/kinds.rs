@@ -1,5 +1,6 @@
 //! What attackers do: the objects of each kind of attack, and what these need.
 
+mod back;
 mod heavy;
 mod loose;
 mod servers;
@@ -12,6 +13,8 @@ use serde_json::Value;
 
 use crate::apply::{make, make_all, namespace};
 use crate::world::World;
+
+pub use back::forged;
 
 /// A kind of attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -48,6 +51,12 @@ pub enum Kind {
     Many,
     /// One attacker with twenty namespaces
     Spread,
+    /// Pushes of the same hundreds of Secrets, of large ones, and to the ids of others
+    Pushes,
+    /// Hosts that are rotated all the time, several for one id, and those of others
+    Hosts,
+    /// Pushes to a hostile server, and hosts of one
+    Written,
 }
 
 impl Kind {
@@ -62,6 +71,8 @@ impl Kind {
 pub struct Plan {
     /// Namespaces.
     pub namespaces: Vec<String>,
+    /// What else is loaded into the root policy of the shared Conjur.
+    pub policy: String,
     /// Variables at the shared Conjur, with their values.
     pub variables: Vec<(String, String)>,
     /// What the objects refer to.
@@ -90,6 +101,9 @@ fn plan(kind: Kind, world: &World, count: usize) -> Plan {
         Kind::Policies => servers::policies(&namespace, &world.hostile, count),
         Kind::Values => servers::values(&namespace, &world.hostile, count),
         Kind::Loose => loose::objects(&namespace, &world.hostile, count),
+        Kind::Pushes => back::pushes(&namespace, count),
+        Kind::Hosts => back::hosts(&namespace, count),
+        Kind::Written => back::written(&namespace, &world.hostile, count),
     };
     if plan.namespaces.is_empty() {
         plan.namespaces.push(namespace);
@@ -107,6 +121,7 @@ pub async fn prepare(world: &World, kinds: &[Kind], count: usize) -> Result<Vec<
             make(&world.client, &namespace(name, "attacker")).await?;
             writeln!(policy, "- !policy attack/{name}")?;
         }
+        policy.push_str(&plan.policy);
         for (id, _) in &plan.variables {
             writeln!(policy, "- !variable {id}")?;
         }

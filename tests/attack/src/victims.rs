@@ -171,10 +171,11 @@ fn settings(conjur: &DevConjur, namespace: Option<&str>) -> Value {
 fn shared_connection(conjur: &DevConjur, namespace: &str) -> Value {
     let mut spec = settings(conjur, Some(namespace));
     let rule = |role: &str, read: &str, branches: &[&str]| json!({ "namespaces": { "selector": { "matchLabels": { "role": role } } }, "read": [read], "branches": branches });
-    spec["access"] = json!([
-        rule("victim", "victims/{namespace}/**", &[]),
-        rule("attacker", "attack/{namespace}/**", &["attack/{namespace}", "attack/{namespace}/**"]),
-    ]);
+    let mut attacker =
+        rule("attacker", "attack/{namespace}/**", &["attack/{namespace}", "attack/{namespace}/**"]);
+    attacker["write"] = json!(["attack/{namespace}/**"]);
+    attacker["identities"] = true.into();
+    spec["access"] = json!([rule("victim", "victims/{namespace}/**", &[]), attacker]);
     json!({
         "apiVersion": "conjur-operator.io/v1alpha1", "kind": "ClusterConjurConnection", "metadata": { "name": SHARED },
         "spec": spec,

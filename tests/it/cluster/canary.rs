@@ -1,8 +1,12 @@
 //! No value in any message: a canary in every field that can come from a Secret, a ConfigMap or a server, in right and in
 //! wrong shapes, and a look at everything that somebody without rights on Secrets may read.
 
+mod back;
+mod cases;
 mod look;
 mod server;
+mod texts;
+mod usual;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -14,11 +18,12 @@ use k8s_openapi::{
 };
 use kube::{
     ResourceExt as _,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
 use testbed::wait_for;
 
+use self::server::Server;
 use super::{
     Bench, SOON,
     setup::{connection, put, untyped, variables},
@@ -55,10 +60,17 @@ impl Canaries {
         }
         canary
     }
+
+    /// One that was made elsewhere, such as a key.
+    fn known(&mut self, place: impl Into<String>, canary: String) {
+        self.0.push((place.into(), canary));
+    }
 }
 
+/// Bytes that are no text, with a canary behind them.
+const BINARY: &str = "binary";
 /// A text that a field takes, and texts that it does not, around a canary.
-const SHAPES: [&str; 10] = [
+const SHAPES: [&str; 11] = [
     "%",
     "host/%",
     "%\n",
@@ -69,9 +81,13 @@ const SHAPES: [&str; 10] = [
     "-----BEGIN %-----\n%\n-----END %-----",
     "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n",
     "-----BEGIN PRIVATE KEY-----\n%%\n-----END PRIVATE KEY-----\n",
+    BINARY,
 ];
 
 fn shaped(shape: &str, canary: &str) -> Vec<u8> {
+    if shape == BINARY {
+        return [b"\xff\xfe\x00".as_slice(), canary.as_bytes()].concat();
+    }
     shape.replace('%', canary).into_bytes()
 }
 
@@ -105,10 +121,8 @@ fn policy_of(name: &str, connection: &str, branch: &str, more: &Value) -> Value 
 /// Connections whose credentials and certificates lie in Secrets and ConfigMaps, of which each is wrong in its way.
 async fn credentials(bench: &Bench, canaries: &mut Canaries) -> Vec<Value> {
     let mut objects = Vec::new();
-    let binary = |canary: &str| [b"\xff\xfe\x00".as_slice(), canary.as_bytes()].concat();
-    for (at, shape) in SHAPES.iter().chain(&["binary"]).enumerate() {
-        let bytes = |canary: &str| if *shape == "binary" { binary(canary) } else { shaped(shape, canary) };
-        let mut value = |field: &str| bytes(&canaries.put(format!("{field} as {shape:?}")));
+    for (at, shape) in SHAPES.iter().enumerate() {
+        let mut value = |field: &str| shaped(shape, &canaries.put(format!("{field} as {shape:?}")));
         let name = |field: &str| format!("{field}-{at}");
         let of = |field: &str| json!({ "name": name(field), "key": "k" });
         let key = json!({ "name": "conjur-login", "key": "api-key" });
@@ -144,7 +158,7 @@ async fn credentials(bench: &Bench, canaries: &mut Canaries) -> Vec<Value> {
             &format!("tls-{at}"),
             &json!({ "url": "https://127.0.0.1:1", "tls": tls }),
         ));
-        if *shape != "binary" {
+        if *shape != BINARY {
             let text = shape.replace('%', &canaries.put(format!("CA bundle of a ConfigMap as {shape:?}")));
             config_map(bench, &name("bundle"), "k", &text).await;
             let tls = json!({ "caBundleFrom": { "kind": "ConfigMap", "name": name("bundle"), "key": "k" } });
@@ -153,155 +167,6 @@ async fn credentials(bench: &Bench, canaries: &mut Canaries) -> Vec<Value> {
                 &format!("map-{at}"),
                 &json!({ "url": "https://127.0.0.1:1", "tls": tls }),
             ));
-        }
-    }
-    objects
-}
-
-/// Values in Conjur that are not what a spec takes them for.
-fn values(bench: &Bench, canaries: &mut Canaries) -> Vec<Value> {
-    const VALUES: [&str; 7] = [
-        "%",
-        "{\"a\": \"%\", \"b\": {\"c\": \"%\"}}",
-        "{\"a\": \"%",
-        "[\"%\"]",
-        "\"%\"",
-        "%=%",
-        "{\"a\": null, \"b\": \"%\"}",
-    ];
-    let template = |text: &str| json!({ "target": { "template": { "data": { "t": text } } } });
-    let entry = |more: Value| {
-        let mut entry = json!({ "key": "v", "variable": "" });
-        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        json!({ "data": [entry] })
-    };
-    let uses: Vec<Value> = [
-        entry(json!({ "property": "a" })),
-        entry(json!({ "property": "/b/c/d" })),
-        entry(json!({ "decode": "Base64" })),
-        json!({ "data": null, "dataFrom": [{ "extract": { "variable": "" } }] }),
-        json!({ "data": null, "dataFrom": [{ "extract": { "variable": "", "property": "a" } }] }),
-    ]
-    .into_iter()
-    .chain(
-        [
-            "{{ (v|fromjson).a.b }}",
-            "{{ v|fromjson|fromjson }}",
-            "{{ v|b64decode }}",
-            "{{ v + 1 }}",
-            "{{ v|int }}",
-            "{{ v() }}",
-            "{{ v.x.y }}",
-            "{{ data[v] }}",
-            "{{ data[v].x }}",
-            "{% include v %}",
-            "{{ v is sameas }}",
-            "{% for x in v %}{{ x.y.z }}{% endfor %}",
-            "{{ range(v) }}",
-            "{{ v|join(1, 2, 3) }}",
-            "{{ [][v] }}{{ {}[v].x }}",
-            "{{ namespace(v) }}",
-            "{{ v|round }}",
-            "{{ v|sort(attribute=v)|map(v)|list }}",
-        ]
-        .map(template),
-    )
-    .chain(
-        ["kubernetes.io/tls", "kubernetes.io/dockerconfigjson", "kubernetes.io/basic-auth", "kubernetes.io/ssh-auth"]
-            .map(|type_| json!({ "target": { "type": type_ } })),
-    )
-    .chain([json!({ "target": { "type": "kubernetes.io/dockerconfigjson", "template": { "data": { ".dockerconfigjson": "{\"auths\": {{ v }}}" } } } })])
-    .collect();
-    let mut objects = Vec::new();
-    for (at, value) in VALUES.iter().enumerate() {
-        let canary = canaries.put(format!("a value as {value:?}"));
-        let variable = format!("apps/value-{at}");
-        assert!(bench.conjur.set_variable(&variable, &shaped(value, &canary)));
-        for (way, more) in uses.iter().enumerate() {
-            let text = more.to_string().replace("\"variable\":\"\"", &format!("\"variable\":\"{variable}\""));
-            let mut more: Value = serde_json::from_str(&text).unwrap();
-            if more.get("data").is_none() {
-                more["data"] = json!([{ "key": "v", "variable": variable }]);
-            }
-            objects.push(secret_of(&format!("value-{at}-{way}"), "conjur", &more));
-        }
-    }
-    objects
-}
-
-/// Templates and documents that lie in Secrets and ConfigMaps.
-async fn texts(bench: &Bench, canaries: &mut Canaries) -> Vec<Value> {
-    const TEMPLATES: [&str; 14] = [
-        "{{ % }}",
-        "{{ %",
-        "{% % %}",
-        "{{ v|% }}",
-        "{{ v is % }}",
-        "{{ v.% }}{{ v.%.x }}",
-        "{{ %() }}",
-        "{{ v.%() }}",
-        "{{ '%'|fromjson }}",
-        "{{ '%' + 1 }}",
-        "{% include '%' %}",
-        "{% extends '%' %}",
-        "{% import '%' as x %}",
-        "{% macro %() %}{{ %.x }}{% endmacro %}{{ %() }}{# %",
-    ];
-    const DOCUMENTS: [&str; 14] = [
-        "%",
-        "- !% x\n",
-        "- !variable [%\n",
-        "%: %\n",
-        "- !host {id: %, %: %}\n",
-        "- !grant {role: !group %, member: !host %}\n",
-        "- *%\n",
-        "- &% !variable a\n- *b\n",
-        "- !delete {record: !host %}\n",
-        "- \"%\n",
-        "- !permit {role: !host %, privileges: [%], resource: !variable %}\n",
-        "%YAML %\n---\n",
-        "- !host {id: a, restricted_to: %}\n",
-        "- !policy {id: %, body: %}\n",
-    ];
-    let mut objects = Vec::new();
-    for kind in ["Secret", "ConfigMap"] {
-        let lower = kind.to_lowercase();
-        for (at, text) in TEMPLATES.iter().enumerate() {
-            let name = format!("template-{at}");
-            // The signs of a template stay: only a `%` that stands for itself is the canary.
-            let what = if kind == "ConfigMap" && !text.contains('\'') { "name" } else { "template" };
-            let place = format!("{what} in a {kind}: {text:?}");
-            let text = text.replace("{%", "{\u{1}").replace("%}", "\u{1}}");
-            let text = text.replace('%', &format!("c{}", canaries.put(place)));
-            let text = text.replace('\u{1}', "%");
-            if kind == "Secret" {
-                secret(bench, &name, &[("t", text.into_bytes())]).await;
-            } else {
-                config_map(bench, &name, "t", &text).await;
-            }
-            let template = json!({ "dataFrom": [{ "kind": kind, "name": name, "key": "t" }] });
-            objects.push(secret_of(
-                &format!("{lower}-{name}"),
-                "conjur",
-                &json!({ "target": { "template": template } }),
-            ));
-        }
-        for (at, text) in DOCUMENTS.iter().enumerate() {
-            // What a document that may be read asks for, a server may name in its refusal.
-            if kind == "ConfigMap" && at > 3 && at != 9 {
-                continue;
-            }
-            let name = format!("document-{at}");
-            let what = if kind == "ConfigMap" && text.starts_with("- !") { "name" } else { "document" };
-            let text = text.replace('%', &canaries.put(format!("{what} in a {kind}: {text:?}")));
-            if kind == "Secret" {
-                secret(bench, &name, &[("d", text.into_bytes())]).await;
-            } else {
-                config_map(bench, &name, "d", &text).await;
-            }
-            let more =
-                json!({ "documentFrom": [{ "kind": kind, "name": name, "key": "d" }], "mode": "Update" });
-            objects.push(policy_of(&format!("{lower}-{name}"), "loader", "work", &more));
         }
     }
     objects
@@ -349,33 +214,79 @@ async fn remembered(bench: &Bench, canaries: &mut Canaries) -> Vec<String> {
     names
 }
 
-/// Objects on a server that says canaries wherever it can.
-async fn served(bench: &Bench, canaries: &mut Canaries) -> (server::Server, Vec<Value>) {
-    let server = server::Server::start(canaries).await;
-    let mut objects = Vec::new();
-    for case in server.cases() {
-        objects.push(connection(bench, &format!("served-{case}"), &json!({ "url": server.url(&case) })));
-        let data = |ids: &[&str]| -> Value {
-            ids.iter()
-                .enumerate()
-                .map(|(at, id)| json!({ "key": format!("k{at}"), "variable": id }))
-                .collect()
-        };
-        let pinned = json!([{ "key": "k", "variable": "apps/a", "version": 2 }]);
-        let keys = json!([{ "publicKeys": { "kind": "user", "id": "alice", "key": "k" } }]);
-        for (way, more) in [
-            ("batch", json!({ "data": data(&["apps/a", "apps/b", "apps/c"]) })),
-            ("single", json!({ "data": pinned })),
-            ("find", json!({ "data": null, "dataFrom": [{ "find": { "prefix": "apps/" } }] })),
-            ("keys", json!({ "data": null, "dataFrom": keys })),
-        ] {
-            objects.push(secret_of(&format!("served-{case}-{way}"), &format!("served-{case}"), &more));
-        }
-        let roles = format!("served-{case}-roles");
-        let more = json!({ "document": "- !host h\n", "createdRoles": { "secretName": roles }, "deletionPolicy": "Delete" });
-        objects.push(policy_of(&format!("served-{case}"), &format!("served-{case}"), "apps", &more));
+/// A connection to a server that says canaries, and objects that ask it for whatever there is.
+fn on_server(bench: &Bench, server: &Server, case: &str) -> Vec<Value> {
+    let name = format!("served-{case}");
+    let mut objects = vec![connection(bench, &name, &json!({ "url": server.url(case) }))];
+    let data = |ids: &[&str]| -> Value {
+        ids.iter().enumerate().map(|(at, id)| json!({ "key": format!("k{at}"), "variable": id })).collect()
+    };
+    let pinned = json!([{ "key": "k", "variable": "apps/a", "version": 2 }]);
+    let keys = json!([{ "publicKeys": { "kind": "user", "id": "alice", "key": "k" } }]);
+    for (way, more) in [
+        ("batch", json!({ "data": data(&["apps/a", "apps/b", "apps/c"]) })),
+        ("single", json!({ "data": pinned })),
+        ("find", json!({ "data": null, "dataFrom": [{ "find": { "prefix": "apps/" } }] })),
+        ("keys", json!({ "data": null, "dataFrom": keys })),
+    ] {
+        objects.push(secret_of(&format!("{name}-{way}"), &name, &more));
     }
-    (server, objects)
+    let roles = json!({ "secretName": format!("{name}-roles") });
+    let more = json!({ "document": "- !host h\n", "createdRoles": roles, "deletionPolicy": "Delete" });
+    objects.push(policy_of(&name, &name, "apps", &more));
+    objects
+}
+
+/// Objects on a server that says canaries wherever it can; what was to be seen of them.
+async fn served(bench: &Bench, canaries: &mut Canaries) -> Vec<(String, String)> {
+    let cases = server::cases(canaries);
+    let server = Server::start(cases, canaries.put("an API key that a server gives")).await;
+    let mut seen = Vec::new();
+    for some in server.cases().chunks(AT_ONCE) {
+        let objects: Vec<Value> = some.iter().flat_map(|case| on_server(bench, &server, case)).collect();
+        seen.extend(in_turn(bench, &objects, || server.unsaid(some)).await);
+    }
+    seen
+}
+
+/// Connections that have clients of Conjur at once, beside the test's own: a namespace may have 16, and the others wait for a
+/// minute in which one of them is not used.
+const AT_ONCE: usize = 12;
+
+/// Makes connections and what uses them, waits until all say something and nothing is unsaid, and takes the connections away.
+/// What was to be seen of all of it.
+async fn in_turn(
+    bench: &Bench,
+    objects: &[Value],
+    unsaid: impl Fn() -> Vec<String>,
+) -> Vec<(String, String)> {
+    let (connections, users): (Vec<&Value>, Vec<&Value>) =
+        objects.iter().partition(|object| object["kind"] == "ConjurConnection");
+    for all in [&connections, &users] {
+        for object in all {
+            put(bench, object).await;
+        }
+        told(bench, all.iter().copied()).await;
+    }
+    // What was never said could not be seen.
+    wait_for("all of it is said", SOON, || async { unsaid().is_empty().then_some(()) })
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}: {:?}", unsaid()));
+    let mut seen = Vec::new();
+    for object in objects {
+        let (kind, name) = kind_and_name(object);
+        let now = untyped(bench, kind).get(name).await.unwrap();
+        seen.push((format!("{kind} {name}"), now.data["status"].to_string()));
+    }
+    for connection in connections {
+        let (kind, name) = kind_and_name(connection);
+        untyped(bench, kind).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    seen
+}
+
+fn kind_and_name(object: &Value) -> (&str, &str) {
+    (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
 }
 
 #[test]
@@ -398,11 +309,13 @@ fn no_canary_of_any_secret_config_map_or_server_is_seen_anywhere() {
         put(&bench, &connection(&bench, "loader", &json!({ "auth": auth }))).await;
         bench.ready::<ConjurConnection>("loader").await;
 
-        let mut objects = credentials(&bench, &mut canaries).await;
-        objects.extend(values(&bench, &mut canaries));
-        objects.extend(texts(&bench, &mut canaries).await);
-        let (_server, more) = served(&bench, &mut canaries).await;
-        objects.extend(more);
+        let mut seen = served(&bench, &mut canaries).await;
+        let connections = credentials(&bench, &mut canaries).await;
+        for some in connections.chunks(AT_ONCE) {
+            seen.extend(in_turn(&bench, some, Vec::new).await);
+        }
+        let mut objects = texts::values(&bench, &mut canaries);
+        objects.extend(texts::texts(&bench, &mut canaries).await);
         for object in &objects {
             put(&bench, object).await;
         }
@@ -415,14 +328,14 @@ fn no_canary_of_any_secret_config_map_or_server_is_seen_anywhere() {
             }
         }
         told(&bench, &objects).await;
-        look::for_them(&bench, &canaries.0).await;
+        look::for_them(&bench, &canaries.0, seen).await;
     });
 }
 
 /// Waits until each object says something of its generation or is tried again.
-async fn told(bench: &Bench, objects: &[Value]) {
+async fn told<'v>(bench: &Bench, objects: impl IntoIterator<Item = &'v Value>) {
     for object in objects {
-        let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        let (kind, name) = kind_and_name(object);
         let api = untyped(bench, kind);
         wait_for(&format!("{kind} {name} says something"), SOON, || async {
             let object = api.get(name).await.ok()?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::Request;
+use super::{Request, lies};
 
 /// What it does once it has let somebody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +50,13 @@ pub enum Mode {
     Life,
     /// `409` to each load, with a date in the far future.
     Conflict,
+    /// All that is asked for is there, and another each time.
+    Lies,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Endless,
         Self::Fresh,
         Self::Flood,
@@ -73,6 +75,7 @@ impl Mode {
         Self::Token,
         Self::Life,
         Self::Conflict,
+        Self::Lies,
     ];
 
     /// Its name in an address, and in names of objects.
@@ -94,6 +97,11 @@ pub async fn answer(request: &Request, to: &mut OwnedWriteHalf) -> Done {
     let turn = ASKED.fetch_add(1, Ordering::Relaxed);
     let login = request.path.starts_with("authn");
     let mode = request.mode;
+    if mode == Mode::Lies
+        && let Some((status, body)) = lies::answer(request, turn)
+    {
+        return json_answer(to, status, &body).await;
+    }
     if login && mode == Mode::WordsAtLogin {
         return words(to, 422).await;
     }
@@ -151,7 +159,7 @@ pub async fn answer(request: &Request, to: &mut OwnedWriteHalf) -> Done {
         Mode::Deep => {
             json_answer(to, if turn.is_multiple_of(2) { 200 } else { 422 }, &deep(request, turn)).await
         }
-        Mode::Token | Mode::Life => json_answer(to, 200, b"[]").await,
+        Mode::Token | Mode::Life | Mode::Lies => json_answer(to, 200, b"[]").await,
     }
 }
 

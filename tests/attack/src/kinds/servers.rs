@@ -24,13 +24,14 @@ fn login(namespace: &str) -> Value {
 }
 
 /// One connection for each mode, and the login.
-fn one_of_each(namespace: &str, hostile: &Hostile) -> Vec<Value> {
+pub fn one_of_each(namespace: &str, hostile: &Hostile) -> Vec<Value> {
     let connection =
         |mode: Mode| ours("ConjurConnection", namespace, &mode.name(), settings(hostile, mode, ""));
     Mode::ALL.into_iter().map(connection).chain([login(namespace)]).collect()
 }
 
-fn mode(at: usize) -> Mode {
+/// Each mode in turn.
+pub fn mode(at: usize) -> Mode {
     Mode::ALL[at % Mode::ALL.len()]
 }
 

@@ -12,16 +12,19 @@ const WINDOW: usize = 8;
 /// Of digits alone it takes more, for uids and hashes are full of them.
 const HEX_WINDOW: usize = 20;
 
-/// Looks for all of them in the log, Events, conditions, statuses, metadata and metrics.
-pub async fn for_them(bench: &Bench, canaries: &[(String, String)]) {
+/// Looks for all of them in the log, Events, conditions, statuses, metadata and metrics, and in what was there `before`.
+pub async fn for_them(bench: &Bench, canaries: &[(String, String)], before: Vec<(String, String)>) {
     let mut places: Vec<(String, String)> = Vec::new();
     places.push(("the log".into(), std::fs::read_to_string(&bench.world.log).unwrap()));
     let metrics = reqwest::get(format!("http://{}/metrics", bench.world.metrics)).await.unwrap();
     places.push(("/metrics".into(), metrics.text().await.unwrap()));
+    places.extend(before);
     for kind in [
         "events.events.k8s.io",
         "conjursecrets",
         "conjurpolicies",
+        "conjurpushes",
+        "conjurhosts",
         "conjurconnections",
         "clusterconjurconnections",
         "secrets",

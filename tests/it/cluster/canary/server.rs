@@ -1,22 +1,37 @@
 //! A server that says canaries: in bodies, of every status, and in heads.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 
-use super::Canaries;
+use super::{
+    Canaries,
+    usual::{VERSION, answer, token, usual},
+};
 
-/// What a case answers: to requests whose method and path hold the first text, the second as a whole.
-type Case = Vec<(&'static str, String)>;
+/// What a case answers: to requests whose method and path hold the first text, or are it where it ends with `$`, the second
+/// as a whole.
+pub type Case = Vec<(&'static str, String)>;
+
+/// What is answered to whom.
+struct Answers {
+    cases: BTreeMap<String, Case>,
+    /// Where no case says another thing.
+    key: String,
+    /// The cases that were asked for what they say.
+    said: Mutex<BTreeSet<String>>,
+}
 
 pub struct Server {
     url: String,
-    cases: Arc<BTreeMap<String, Case>>,
+    answers: Arc<Answers>,
     task: JoinHandle<()>,
 }
 
@@ -24,17 +39,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// An answer with a body, and a line of its head.
-fn answer(status: u16, line: &str, body: &str) -> String {
-    let line = if line.is_empty() { String::new() } else { format!("{line}\r\n") };
-    format!("HTTP/1.1 {status} X\r\n{line}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
-}
-
-fn token(subject: &str) -> String {
-    let payload = URL_SAFE.encode(format!(r#"{{"iat":1,"exp":481,"sub":"{subject}"}}"#));
-    answer(200, "", &format!(r#"{{"protected":"e30=","payload":"{payload}","signature":"c2ln"}}"#))
 }
 
 /// Errors as Conjur and as proxies make them, and answers that are no answers.
@@ -70,8 +74,6 @@ const BODIES: [(u16, &str); 15] = [
 
 /// What is asked for: the version, the login, who one is, values, lists, keys.
 const ASKED: [&str; 6] = [VERSION, "/authenticate", "/whoami", "/secrets", "/resources", "/public_keys"];
-/// The root alone, and not whatever is got.
-const VERSION: &str = "GET /";
 
 const LINES: [&str; 7] = [
     "Location: http://%.example/%",
@@ -83,51 +85,63 @@ const LINES: [&str; 7] = [
     "Set-Cookie: %=%",
 ];
 
+/// Answers to what a ConjurSecret, a policy and a connection ask for.
+pub fn cases(canaries: &mut Canaries) -> BTreeMap<String, Case> {
+    let mut cases: BTreeMap<String, Case> = BTreeMap::new();
+    for (what, asked) in ASKED.into_iter().enumerate() {
+        for (at, (status, body)) in BODIES.into_iter().enumerate() {
+            let canary = canaries.put(format!("{asked} answered with {status} {body:?}"));
+            cases.insert(
+                format!("b{what}-{at}"),
+                vec![(asked, answer(status, "", &body.replace('%', &canary)))],
+            );
+        }
+    }
+    for (at, line) in LINES.into_iter().enumerate() {
+        let canary = canaries.put(format!("a head with {line:?}"));
+        let status = if line.starts_with("Location") { 307 } else { 503 };
+        let said = answer(status, &line.replace('%', &canary), "");
+        cases.insert(format!("h{at}"), vec![("/secrets", said.clone()), ("/resources", said)]);
+    }
+    // Loads of a document that all may read: what the server says of the document may be told, its keys may not.
+    let key = canaries.put("the API key in an answer to a load that is cut off");
+    let cut =
+        format!(r#"{{"created_roles":{{"demo:host:apps/h":{{"id":"demo:host:apps/h","api_key":"{key}"}}"#);
+    cases.insert(
+        "load".into(),
+        vec![("POST /policies", answer(201, "", &cut)), ("PATCH /policies", answer(201, "", &cut))],
+    );
+    // A token says who it is for; as long as whoami does not, nothing else does.
+    let subject = canaries.put("the subject of a token");
+    cases
+        .insert("subject".into(), vec![("/authenticate", token(&subject)), ("/whoami", answer(500, "", ""))]);
+    cases
+}
+
 impl Server {
-    pub async fn start(canaries: &mut Canaries) -> Self {
-        let mut cases: BTreeMap<String, Case> = BTreeMap::new();
-        for (what, asked) in ASKED.into_iter().enumerate() {
-            for (at, (status, body)) in BODIES.into_iter().enumerate() {
-                let canary = canaries.put(format!("{asked} answered with {status} {body:?}"));
-                cases.insert(
-                    format!("b{what}-{at}"),
-                    vec![(asked, answer(status, "", &body.replace('%', &canary)))],
-                );
-            }
-        }
-        for (at, line) in LINES.into_iter().enumerate() {
-            let canary = canaries.put(format!("a head with {line:?}"));
-            let status = if line.starts_with("Location") { 307 } else { 503 };
-            let said = answer(status, &line.replace('%', &canary), "");
-            cases.insert(format!("h{at}"), vec![("/secrets", said.clone()), ("/resources", said)]);
-        }
-        // Loads of a document that all may read: what the server says of the document may be told, its keys may not.
-        let key = canaries.put("the API key in an answer to a load that is cut off");
-        let cut = format!(
-            r#"{{"created_roles":{{"demo:host:apps/h":{{"id":"demo:host:apps/h","api_key":"{key}"}}"#
-        );
-        cases.insert("load".into(), vec![("POST", answer(201, "", &cut)), ("PATCH", answer(201, "", &cut))]);
-        // A token says who it is for; as long as whoami does not, nothing else does.
-        let subject = canaries.put("the subject of a token");
-        cases.insert(
-            "subject".into(),
-            vec![("/authenticate", token(&subject)), ("/whoami", answer(500, "", ""))],
-        );
-        let cases = Arc::new(cases);
+    /// With these cases, each below a path of its own name, and a key for whoever asks for one.
+    pub async fn start(cases: BTreeMap<String, Case>, key: String) -> Self {
+        let answers = Arc::new(Answers { cases, key, said: Mutex::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let known = Arc::clone(&cases);
+        let known = Arc::clone(&answers);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let cases = Arc::clone(&known);
-                tokio::spawn(async move { serve(stream, &cases).await });
+                let answers = Arc::clone(&known);
+                tokio::spawn(async move { serve(stream, &answers).await });
             }
         });
-        Self { url, cases, task }
+        Self { url, answers, task }
     }
 
     pub fn cases(&self) -> Vec<String> {
-        self.cases.keys().cloned().collect()
+        self.answers.cases.keys().cloned().collect()
+    }
+
+    /// Those of some cases that were not asked for what they say.
+    pub fn unsaid(&self, of: &[String]) -> Vec<String> {
+        let said = self.answers.said.lock().unwrap();
+        of.iter().filter(|case| !said.contains(*case)).cloned().collect()
     }
 
     pub fn url(&self, case: &str) -> String {
@@ -135,7 +149,7 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, cases: &BTreeMap<String, Case>) -> Option<()> {
+async fn serve(stream: TcpStream, answers: &Answers) -> Option<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let (mut first, mut length) = (String::new(), 0);
@@ -153,23 +167,15 @@ async fn serve(stream: TcpStream, cases: &BTreeMap<String, Case>) -> Option<()> 
         }
     }
     read.read_exact(&mut vec![0; length]).await.ok()?;
-    let (method, path) = first.split_once(" /")?;
-    let (case, path) = path.split_once('/').unwrap_or((path, ""));
-    let asked = format!("{method} /{}", path.split_whitespace().next().unwrap_or_default());
-    let case = cases.get(case.split_whitespace().next().unwrap_or_default());
-    let is_it = |text: &str| if text == VERSION { asked == text } else { asked.contains(text) };
-    let said = case.into_iter().flatten().find(|(text, _)| is_it(text)).map(|(_, said)| said.clone());
-    let said = said.unwrap_or_else(|| usual(&asked));
-    write.write_all(said.as_bytes()).await.ok()
-}
-
-fn usual(asked: &str) -> String {
-    match asked {
-        _ if asked.contains("/authenticate") => token("host/apps/app"),
-        _ if asked.contains("/whoami") => answer(200, "", r#"{"account":"demo","username":"host/apps/app"}"#),
-        _ if asked.contains("check=true") => answer(204, "", ""),
-        _ if asked.contains("/resources") => answer(200, "", "[]"),
-        VERSION => answer(200, "", r#"{"version":"1.24.0"}"#),
-        _ => answer(404, "", ""),
+    let mut words = first.split_whitespace();
+    let (method, target) = (words.next()?, words.next()?.trim_start_matches('/'));
+    let (case, path) = target.split_once('/').unwrap_or((target, ""));
+    let asked = format!("{method} /{path}");
+    let is_it = |text: &str| text.strip_suffix('$').map_or_else(|| asked.contains(text), |it| asked == it);
+    let of_case = answers.cases.get(case).into_iter().flatten().find(|(text, _)| is_it(text));
+    if of_case.is_some() {
+        answers.said.lock().unwrap().insert(case.to_owned());
     }
+    let said = of_case.map_or_else(|| usual(&asked, &answers.key), |(_, said)| said.clone());
+    write.write_all(said.as_bytes()).await.ok()
 }
