@@ -65,7 +65,9 @@ impl Run<'_> {
             Err(Failure::stalled(Reason::DeletionsNotAllowed, message))
         };
         for push in self.ctx.kinds.pushes.store.state() {
-            let Some(status) = push.0.as_ref().ok().and_then(|object| object.status.as_ref()) else { continue };
+            let Some(status) = push.0.as_ref().ok().and_then(|object| object.status.as_ref()) else {
+                continue;
+            };
             let is_here = status.applied.as_ref().is_some_and(|applied| applied.server == *server);
             let mut made = status.variables.iter().flatten().filter(|variable| variable.created);
             if is_here && made.any(|variable| path_in(&variable.id, branch).is_some()) {

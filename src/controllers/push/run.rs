@@ -234,7 +234,8 @@ impl Push<'_> {
         // First what it can push is claimed, then it is asked who else has that: of two that do so at once one sees the other.
         self.claim_to_push(status);
         let mut taken = self.leave_what_is_taken(&mut values);
-        let is_taken = |(id, step): (&String, &PushStep)| matches!(step, PushStep::Taken(_)).then(|| id.clone());
+        let is_taken =
+            |(id, step): (&String, &PushStep)| matches!(step, PushStep::Taken(_)).then(|| id.clone());
         taken.extend(self.steps.iter().filter_map(is_taken));
         self.seen.wait_for(&self.server, taken.iter().map(String::as_str), self.ctx);
         let mut filled = BTreeMap::new();

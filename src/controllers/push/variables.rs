@@ -64,8 +64,7 @@ impl Push<'_> {
         let what = "variables of this object were removed from Conjur, and are made and filled again";
         self.tell_of(EventType::Warning, Reason::VariableOverwritten, what, &gone);
         let bare = ids.iter().filter(|id| self.is_bare(id)).cloned().collect();
-        let wish =
-            VariablesWish { bare, ..self.wish(&creates, ids.clone(), Vec::new(), BTreeSet::new()) };
+        let wish = VariablesWish { bare, ..self.wish(&creates, ids.clone(), Vec::new(), BTreeSet::new()) };
         let said = match self.say_what_is_given(&creates, status).await {
             Ok(()) => self.announce_making(&ids, status).await,
             Err(failure) => Err(failure),

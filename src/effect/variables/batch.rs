@@ -103,7 +103,8 @@ impl Batch<'_> {
                 }
                 let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
                 let now = look::shown(&made, self.through, self.ctx).await?;
-                let free = wanted(group, |wish, id| wish.bare.contains(id) && now.get(id).is_some_and(is_free));
+                let free =
+                    wanted(group, |wish, id| wish.bare.contains(id) && now.get(id).is_some_and(is_free));
                 if !free.is_empty() {
                     self.say_whose_they_are(&free).await?;
                 }
@@ -131,9 +132,7 @@ impl Batch<'_> {
     async fn say_whose_they_are(&self, wishes: &[VariablesWish]) -> Result<(), Failure> {
         let wishes: Vec<&VariablesWish> = wishes.iter().collect();
         let document = self
-            .document(&wishes, |branch, account| {
-                documents::make(branch, account, &wishes, MakingPass::Owner)
-            })
+            .document(&wishes, |branch, account| documents::make(branch, account, &wishes, MakingPass::Owner))
             .await?;
         self.load(LoadMode::Append, &document).await
     }

@@ -156,6 +156,77 @@ fn who_may_load_a_branch_and_not_own_it_makes_variables_with_two_loads() {
     });
 }
 
+/// Who merely may load the branch has made the variables when what says whose they are is refused.
+#[test]
+fn what_was_made_bare_is_filled_only_when_it_says_whose_it_is() {
+    test(|bench| async move {
+        bench
+            .root(
+                "- !host ops\n- !host reader\n- !policy litellm\n\
+                 - !permit {role: !host ops, privileges: [read, create, update], resource: !policy litellm}\n",
+            )
+            .await;
+        bench.connect("host/ops").await;
+        let path = "/policies/demo/policy/litellm".to_owned();
+        let _held = bench.conjur.hold(Hold { method: None, path, at: Point::BeforeCommit, count: Some(1) });
+        secret(&bench, "first", &["first"]).await;
+        put(&bench, &push("first", "first", &json!({}))).await;
+        let mut held = bench.conjur.held_changes();
+        tokio::time::timeout(SOON, held.wait_for(|held| *held == 1)).await.unwrap().unwrap();
+        let with = |role: &str| json!({ "createVariables": { "branch": "litellm", "permit": reads(role) }, "deletionPolicy": "Delete" });
+        let mut values = Vec::new();
+        for (name, role) in [("good", "host/reader"), ("guilty", "host/nobody"), ("also", "host/reader")] {
+            values.push(secret(&bench, name, &[name]).await.remove(0));
+            put(&bench, &push(name, name, &with(role))).await;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        bench.conjur.release_all();
+        for (name, value) in [("good", &values[0]), ("also", &values[2])] {
+            pushed(&bench, name).await;
+            let id = format!("litellm/{name}");
+            filled(&bench, &id, value).await;
+            assert_eq!(annotation(&bench, &id, OWNER), Some(owner(&bench, name).await));
+            assert_eq!(may(&bench, "host:reader", &id), ["execute", "read"]);
+        }
+        told(&bench, "guilty", "PolicyInvalid", "nobody").await;
+        synced(&bench, "guilty", "again").await;
+        assert_eq!(bench.conjur.variable("litellm/guilty"), None, "a value before it says whose it is");
+        put(&bench, &push("guilty", "guilty", &with("host/reader"))).await;
+        let p = pushed(&bench, "guilty").await;
+        filled(&bench, "litellm/guilty", &values[1]).await;
+        assert_eq!(variables(&p), ["litellm/guilty true 1"]);
+        assert_eq!(annotation(&bench, "litellm/guilty", CREATED).as_deref(), Some("true"));
+        assert_eq!(may(&bench, "host:reader", "litellm/guilty"), ["execute", "read"]);
+        delete(&bench, "guilty").await;
+        assert!(!bench.conjur.exists("variable", "litellm/guilty"));
+    });
+}
+
+#[test]
+fn a_permit_reaches_also_what_gets_no_value_now() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let values = secret(&bench, "keys", &["a", "b"]).await;
+        put(&bench, &push("p", "keys", &json!({}))).await;
+        pushed(&bench, "p").await;
+        put_data(&bench, "keys", &[], &json!({ "a": values[0], "b": " " })).await;
+        told(&bench, "p", "EmptyValue", "'b'").await;
+        let more = json!({ "createVariables": { "branch": "litellm", "permit": reads("host/reader") } });
+        put(&bench, &push("p", "keys", &more)).await;
+        for id in ["litellm/a", "litellm/b"] {
+            eventually(id, || may(&bench, "host:reader", id) == ["execute", "read"]).await;
+        }
+        let loaded = loads(&bench);
+        put(&bench, &push("p", "keys", &json!({}))).await;
+        for id in ["litellm/a", "litellm/b"] {
+            eventually(id, || may(&bench, "host:reader", id).is_empty()).await;
+        }
+        synced(&bench, "p", "again").await;
+        assert_eq!(loads(&bench), loaded + 1);
+        assert_eq!(bench.conjur.variable("litellm/b").as_deref(), Some(values[1].as_bytes()));
+    });
+}
+
 #[test]
 fn a_branch_that_is_missing_is_named_and_waited_for() {
     test(|bench| async move {

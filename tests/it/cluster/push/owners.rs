@@ -167,6 +167,112 @@ fn who_cannot_push_a_variable_keeps_nobody_out_of_it() {
 }
 
 #[test]
+fn an_older_object_that_has_not_got_a_variable_keeps_nobody_out_of_it() {
+    test(|bench| async move {
+        owned(&bench).await;
+        declared(&bench, "theirs", &[]).await;
+        declared(&bench, "left", &[]).await;
+        let left = bench.set("litellm/left");
+        secret(&bench, "old", &["missing", "left", "theirs"]).await;
+        let one = |key: &str| json!([{ "key": key, "variable": key }]);
+        // It makes nothing.
+        put(&bench, &push("old-missing", "old", &json!({ "createVariables": null, "data": one("missing") })))
+            .await;
+        told(&bench, "old-missing", "VariableNotFound", "litellm/missing").await;
+        // It leaves what holds a value.
+        put(&bench, &push("old-left", "old", &json!({ "updatePolicy": "IfNotExists", "data": one("left") })))
+            .await;
+        pushed(&bench, "old-left").await;
+        // It is not let have what another filled.
+        bench.set("litellm/theirs");
+        put(&bench, &push("old-theirs", "old", &json!({ "data": one("theirs") }))).await;
+        told(&bench, "old-theirs", "ForeignVariable", "litellm/theirs").await;
+        later().await;
+        let values = secret(&bench, "keys", &["missing", "left", "theirs"]).await;
+        put(&bench, &push("p", "keys", &json!({ "conflictPolicy": "Adopt" }))).await;
+        pushed(&bench, "p").await;
+        for (id, value) in ["missing", "left", "theirs"].iter().zip(&values) {
+            filled(&bench, &format!("litellm/{id}"), value).await;
+        }
+        for name in ["old-missing", "old-left", "old-theirs"] {
+            synced(&bench, name, "again").await;
+        }
+        assert_ne!(bench.conjur.variable("litellm/left").as_deref(), Some(left.as_bytes()));
+        synced(&bench, "p", "again").await;
+        assert_eq!(pushed(&bench, "p").await.status.unwrap().variable_count, Some(3));
+    });
+}
+
+#[test]
+fn what_an_older_object_names_no_more_goes_to_the_other_at_once() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let values = secret(&bench, "keys", &["a", "b"]).await;
+        put(&bench, &push("older", "keys", &json!({ "deletionPolicy": "Delete" }))).await;
+        pushed(&bench, "older").await;
+        later().await;
+        let others = secret(&bench, "others", &["a"]).await;
+        put(&bench, &push("younger", "others", &json!({}))).await;
+        told(&bench, "younger", "VariableTaken", "litellm/a").await;
+        put_data(&bench, "keys", &[], &json!({ "b": values[1] })).await;
+        filled(&bench, "litellm/a", &others[0]).await;
+        pushed(&bench, "younger").await;
+    });
+}
+
+#[test]
+fn a_changed_secret_overwrites_nothing_that_became_anothers_meanwhile() {
+    test(|bench| async move {
+        owned(&bench).await;
+        secret(&bench, "keys", &["a", "b"]).await;
+        put(&bench, &push("p", "keys", &json!({ "driftCheckInterval": "0s" }))).await;
+        pushed(&bench, "p").await;
+        let other = "11111111-2222-3333-4444-555555555555/team/ConjurPush/keys";
+        let document = format!("- !variable {{id: a, annotations: {{{OWNER}: {other}}}}}\n");
+        super::super::setup::change_branch(&bench, "litellm", &document).await;
+        let theirs = bench.set("litellm/a");
+        let values = secret(&bench, "keys", &["a", "b"]).await;
+        filled(&bench, "litellm/b", &values[1]).await;
+        told(&bench, "p", "ForeignVariable", "litellm/a").await;
+        assert_eq!(bench.conjur.variable("litellm/a").as_deref(), Some(theirs.as_bytes()));
+    });
+}
+
+#[test]
+fn through_a_shared_connection_a_former_cluster_is_believed_only_where_the_variable_says_so() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let key = bench.conjur.api_key_of("host/ops").unwrap();
+        bench.keep_secret(key);
+        let login = json!({ "namespace": bench.namespace, "name": "conjur-login", "key": "api-key" });
+        let auth = json!({ "apiKey": { "login": "host/ops", "apiKeySecretRef": login } });
+        let access = json!([{ "namespaces": { "names": [bench.namespace] }, "write": ["litellm/**"], "branches": ["litellm"] }]);
+        let name = shared(&bench, &auth, &access).await;
+        let lives = "aaaaaaaa-2222-3333-4444-555555555555";
+        let theirs = format!("{lives}/{}/ConjurPush/p", bench.namespace);
+        declared(&bench, "a", &[(OWNER, &theirs), (CREATED, "true")]).await;
+        let standing = bench.set("litellm/a");
+        let values = secret(&bench, "keys", &["a"]).await;
+        let more = json!({
+            "connectionRef": { "name": name, "kind": "ClusterConjurConnection" }, "deletionPolicy": "Delete",
+        });
+        let mut manifest = push("p", "keys", &more);
+        manifest["metadata"]["annotations"] = json!({ "conjur-operator.io/adopt-cluster": lives });
+        put(&bench, &manifest).await;
+        told(&bench, "p", "ForeignVariable", "litellm/a").await;
+        stays(&bench, "p", "litellm/a", &standing).await;
+        let me = owner(&bench, "p").await;
+        let document =
+            format!("- !variable {{id: litellm/a, annotations: {{conjur-operator.io/adopt: {me}}}}}\n");
+        change_policy(&bench, &document).await;
+        synced(&bench, "p", "adopt").await;
+        pushed(&bench, "p").await;
+        filled(&bench, "litellm/a", &values[0]).await;
+        end(&bench, &name).await;
+    });
+}
+
+#[test]
 fn across_namespaces_the_message_names_no_object() {
     test(|bench| async move {
         owned(&bench).await;

@@ -89,6 +89,25 @@ fn what_a_changed_key_or_prefix_leaves_behind_goes_with_delete() {
 }
 
 #[test]
+fn nothing_is_removed_before_what_comes_in_its_place_has_its_value() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let values = secret(&bench, "keys", &["a"]).await;
+        put(&bench, &deletes(&json!({}))).await;
+        pushed(&bench, "p").await;
+        let missing = json!({ "prefix": "missing/", "createVariables": { "branch": "missing" } });
+        put(&bench, &deletes(&missing)).await;
+        told(&bench, "p", "BranchNotFound", "missing").await;
+        synced(&bench, "p", "again").await;
+        assert_eq!(bench.conjur.variable("litellm/a").as_deref(), Some(values[0].as_bytes()));
+        bench.root("- !policy {id: missing, owner: !host ops}\n").await;
+        synced(&bench, "p", "once more").await;
+        filled(&bench, "missing/a", &values[0]).await;
+        eventually("the former one goes", || there(&bench) == ["missing/a"]).await;
+    });
+}
+
+#[test]
 fn what_could_not_be_removed_from_a_former_branch_goes_when_it_can() {
     test(|bench| async move {
         owned(&bench).await;
