@@ -111,10 +111,16 @@ impl Push<'_> {
     }
 
     /// An id stands in the status before its first value goes out: whatever is lost afterwards, what stands there is the object's.
+    /// One that does not say so itself stands there with the time that it was made: made anew by another, it is not the object's.
     async fn announce(&self, due: &[&String], status: &mut ConjurPushStatus) -> Result<(), Failure> {
-        let standing = status.variables.iter().flatten().filter(|variable| variable.made.is_some());
-        let standing: HashSet<&str> = standing.map(|variable| variable.id.as_str()).collect();
         let me = self.seen.me.to_string();
+        let standing: HashSet<&str> = status
+            .variables
+            .iter()
+            .flatten()
+            .filter(|variable| variable.made.is_some() || self.names(&variable.id, &me))
+            .map(|variable| variable.id.as_str())
+            .collect();
         let new: Vec<PushedVariable> = due
             .iter()
             .filter(|id| !standing.contains(id.as_str()))

@@ -256,6 +256,7 @@ impl Push<'_> {
             }
         }
         self.make_missing(&terms, status).await?;
+        self.claim_to_push(status);
         self.change_what_differs(status).await?;
         filled.extend(self.fill(&values, |_| true, status).await?);
         self.record(&values, &filled, &taken, status);

@@ -231,7 +231,7 @@ impl Push<'_> {
     }
 
     /// Whether a variable names the object as its owner, as it was looked at.
-    fn names(&self, id: &str, me: &str) -> bool {
+    pub fn names(&self, id: &str, me: &str) -> bool {
         self.shown.get(id).is_some_and(|shown| shown.owner.as_deref() == Some(me))
     }
 
