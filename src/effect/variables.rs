@@ -9,6 +9,8 @@ mod batch;
 mod look;
 pub mod queue;
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::oneshot;
 
 use self::queue::{Company, LoadAnswer, WaitingWish};
@@ -23,6 +25,11 @@ pub use self::{
     look::{each, shown, shown_in},
     queue::{ShownVariables, Statement},
 };
+
+/// Another wish that comes within this time goes into the same load.
+const GATHERING: Duration = Duration::from_millis(50);
+/// The first wish waits at most this long for others.
+const LONGEST_GATHERING: Duration = Duration::from_millis(400);
 
 /// Whether variables may be made and changed in a branch now.
 ///
@@ -71,12 +78,28 @@ pub async fn load(asked: VariablesAsked<'_>, ctx: &Context) -> LoadAnswer {
         if let Ok(answer) = answered.try_recv() {
             return answer;
         }
-        if let Some(next) = ctx.variable_loads.next(loader) {
-            tokio::time::sleep_until(next.into()).await;
+        match ctx.variable_loads.next(loader) {
+            Some(next) => tokio::time::sleep_until(next.into()).await,
+            // Those that come together go together, also into the first load.
+            None => gather(loader, ctx).await,
         }
         let batch = ctx.variable_loads.take(loader, namespace);
         batch::Batch { through, branch, loader, namespace, may, ctx }.run(batch).await;
         drop(turn);
+    }
+}
+
+/// Waits until no more wishes come, for a moment.
+async fn gather(loader: &Loader, ctx: &Context) {
+    let began = Instant::now();
+    let mut waiting = 0;
+    while began.elapsed() < LONGEST_GATHERING {
+        let now = ctx.variable_loads.waiting(loader);
+        if now == waiting {
+            return;
+        }
+        waiting = now;
+        tokio::time::sleep(GATHERING).await;
     }
 }
 

@@ -81,7 +81,7 @@ impl Batch<'_> {
     async fn make(&self, group: &mut [WaitingWish]) -> Result<ShownVariables, Failure> {
         (self.may)(self.loader, Statement::Make, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
-        let mut all = look::shown(&ids, self.through, self.ctx).await?;
+        let mut all = look::shown_lately(&ids, self.through, self.ctx).await?;
         let wishes = wanted(group, |wish, id| {
             all.get(id).is_none_or(|shown| wish.bare.contains(id) && is_free(shown))
         });

@@ -1,6 +1,9 @@
 //! How Conjur shows variables: by the pages of the list, which all objects of an identity share, or one by one where they are few.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -15,6 +18,8 @@ use crate::{
 
 /// So many shown one by one take as long as a page of the list (1,000 records).
 const AS_LONG_AS_A_PAGE: u64 = 20;
+/// How long ago the list may have begun that tells what is missing: as long as for the objects that miss it.
+const LATELY: Duration = Duration::from_secs(5);
 /// So many are shown at once.
 const AT_ONCE: usize = 4;
 
@@ -32,6 +37,27 @@ pub async fn shown(
     through: &ReadyConnection,
     ctx: &Context,
 ) -> Result<ShownVariables, Failure> {
+    look(ids, Freshness::Since(Instant::now()), through, ctx).await
+}
+
+/// The same, or as the list showed them that was walked through a moment ago, where they are many.
+///
+/// # Errors
+/// The connection's, or the list's.
+pub async fn shown_lately(
+    ids: &[String],
+    through: &ReadyConnection,
+    ctx: &Context,
+) -> Result<ShownVariables, Failure> {
+    look(ids, Freshness::NoOlderThan(LATELY), through, ctx).await
+}
+
+async fn look(
+    ids: &[String],
+    freshness: Freshness,
+    through: &ReadyConnection,
+    ctx: &Context,
+) -> Result<ShownVariables, Failure> {
     let failed = |error| ctx.clients.failure(through, error);
     let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
     let few = asked <= AS_LONG_AS_A_PAGE || {
@@ -41,8 +67,7 @@ pub async fn shown(
     if few {
         return each(ids, through, ctx).await;
     }
-    let since = Freshness::Since(Instant::now());
-    let list = through.client.list_variables(None, Lane::Foreground, since).await.map_err(failed)?;
+    let list = through.client.list_variables(None, Lane::Foreground, freshness).await.map_err(failed)?;
     Ok(shown_in(&list, ids.iter()))
 }
 

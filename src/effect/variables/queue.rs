@@ -101,6 +101,11 @@ impl VariableLoads {
         self.lines().entry(loader.clone()).or_default().waiting.push_back(waiting);
     }
 
+    /// How many wishes wait.
+    pub fn waiting(&self, loader: &Loader) -> usize {
+        self.lines().get(loader).map_or(0, |line| line.waiting.len())
+    }
+
     /// When the next load may be sent, as far as its pace says.
     pub fn next(&self, loader: &Loader) -> Option<Instant> {
         self.lines().get(loader).and_then(|line| line.last).map(|last| last + VARIABLES_PAUSE)

@@ -23,8 +23,8 @@ use crate::{Options, say};
 
 /// What is done in preparation, at once.
 const AT_ONCE: usize = 16;
-/// Both may ask as often: some more than a real server answers.
-const PER_SECOND: u32 = 500;
+/// Both may ask as often: more than twice as much as a real server answers.
+const PER_SECOND: u32 = 200;
 /// A look that never falls due.
 const NEVER: &str = "1000h";
 
@@ -109,7 +109,8 @@ fn tell(figures: &Figures, size: Size, report: &mut Report) {
     );
     report.row(
         &format!("unchanged look at {n} pushes, pages of the list"),
-        40.0,
+        // A quarter of the interval is looked at together.
+        4.0 * figure((2 * n * size.each).div_ceil(1000) + 1),
         Unit::Requests,
         &figures.look_pages,
     );

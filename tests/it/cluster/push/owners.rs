@@ -60,7 +60,11 @@ fn one_that_another_filled_is_left_alone_until_it_may_be_adopted() {
         let p = pushed(&bench, "p").await;
         filled(&bench, "litellm/theirs", &values[1]).await;
         assert_eq!(annotation(&bench, "litellm/theirs", OWNER), Some(owner(&bench, "p").await));
-        assert_ne!(annotation(&bench, "litellm/theirs", CREATED).as_deref(), Some("true"), "it did not make it");
+        assert_ne!(
+            annotation(&bench, "litellm/theirs", CREATED).as_deref(),
+            Some("true"),
+            "it did not make it"
+        );
         assert_eq!(variables(&p), ["litellm/own true 1", "litellm/theirs false 2"]);
         put(&bench, &push("p", "keys", &json!({ "deletionPolicy": "Delete" }))).await;
         pushed(&bench, "p").await;
