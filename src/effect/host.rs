@@ -225,6 +225,9 @@ impl<C: HostCaller> Keeper<'_, C> {
             HostQuestion::Ownership(branch) => {
                 self.require_ownership(branch).await.map(|()| HostFact::Yes)?
             }
+            HostQuestion::FactoryOwnership(factory) => {
+                self.require_factory(factory).await.map(|()| HostFact::Yes)?
+            }
             HostQuestion::Versions(branch) => HostFact::Versions(self.versions(branch).await?),
             HostQuestion::Memberships => HostFact::Memberships(self.memberships().await?),
             HostQuestion::Factory(factory) => HostFact::Factory(self.look_at_factory(factory).await?),

@@ -109,6 +109,23 @@ impl<C: HostCaller> Keeper<'_, C> {
         Ok(memberships.into_iter().filter_map(|grant| text(grant.role.to_string())).collect())
     }
 
+    /// Who does not own a factory sees none of the hosts that it made: it would be asked for a new key of another's.
+    pub(super) async fn require_factory(&self, factory: &str) -> Result<(), Failure> {
+        match self.asked.through.client.owns_host_factory(factory).await.map_err(|e| self.failed(e))? {
+            Ownership::Owner => Ok(()),
+            Ownership::NoBranch => Err(self.no_factory(factory)),
+            Ownership::NotOwner => {
+                let identity = &self.asked.through.identity;
+                let message = format!(
+                    "{identity} may use host factory {factory}, but does not own it: the hosts that it makes would be invisible to \
+                     {identity}, and their keys could not be rotated. Let {identity} own it, as in - !host-factory {{id: …, owner: !host …}}, \
+                     or correct spec.via.hostFactory.id"
+                );
+                Err(Failure::stalled(Reason::NotBranchOwner, message))
+            }
+        }
+    }
+
     /// The factory's tokens by when they end, and the server's clock.
     pub(super) async fn look_at_factory(&self, factory: &str) -> Result<FactoryLook, Failure> {
         self.find_factory(factory).await?.ok_or_else(|| self.no_factory(factory))

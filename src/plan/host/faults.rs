@@ -55,6 +55,8 @@ pub enum HostFault {
     LoadGoesBeforeTheKey,
     TokenOutlivesItsFactory,
     LostKeyIsNotTold,
+    AnyFactoryIsUsed,
+    StoredIsEnrolledAgain,
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ fn finish(world: &mut World, ask: &Ask) -> Result<HostVerdict, String> {
                 quiet = 0;
                 world.pass(*seconds);
             }
-            HostVerdict::Refused => {
+            HostVerdict::Refused | HostVerdict::Vanished => {
                 quiet = 0;
                 world.pass(150);
             }

@@ -200,7 +200,7 @@ fn it_is_made(view: &HostView) -> Option<HostStep> {
             return Some(HostStep::Finish(HostVerdict::Foreign { of: None, unclear: false, rekeyed: false }));
         }
         // It was made, and is gone again.
-        Some(true) => return Some(HostStep::Finish(HostVerdict::Wait(1))),
+        Some(true) => return Some(HostStep::Finish(HostVerdict::Vanished)),
         None => {}
     }
     if let Some(step) = is_prepared(view, Some(branch)) {
@@ -252,7 +252,16 @@ fn it_is_enrolled_by_a_factory(view: &HostView) -> Option<HostStep> {
         return None;
     }
     if view.enrolled.is_some() {
-        return Some(HostStep::Finish(HostVerdict::Wait(1)));
+        return Some(HostStep::Finish(HostVerdict::Vanished));
+    }
+    // Its key is stored, and the host is not to be seen: to enrol it again would end that key, unless a person asks for it.
+    let is_stored = view.is_announced_key_stored() && view.request.rotation.text.is_none();
+    if is_stored && !fault!(StoredIsEnrolledAgain) {
+        return Some(HostStep::Finish(HostVerdict::NotFound));
+    }
+    // To others the hosts that it made look absent, and a factory gives them a new key.
+    if !view.owns_factory && !fault!(AnyFactoryIsUsed) {
+        return Some(HostStep::Learn(HostQuestion::FactoryOwnership(factory.clone())));
     }
     if let Some(step) = is_prepared(view, None) {
         return Some(step);

@@ -121,6 +121,8 @@ pub enum HostQuestion {
     HostAgain,
     /// Does the identity own the branch, so that it sees the hosts in it and can recover their keys?
     Ownership(String),
+    /// Does the identity own the host factory, so that it sees the hosts that it makes and can recover their keys?
+    FactoryOwnership(String),
     /// The versions of a branch.
     Versions(String),
     /// What the host is a member of.
@@ -282,6 +284,8 @@ pub enum HostVerdict {
     KeyGone,
     /// Conjur refuses the stored key.
     KeyInvalid,
+    /// It was made, and is not to be seen: deleted a moment later, or out of a replica that lags behind.
+    Vanished,
     /// An earlier request may still come through for so many seconds.
     Wait(i64),
     /// It was refused, and nothing of it is announced any more.

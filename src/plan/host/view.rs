@@ -57,6 +57,8 @@ pub struct HostView {
     pub looked_again: bool,
     /// Branches that the identity owns.
     pub owned: BTreeSet<String>,
+    /// The identity owns the factory.
+    pub owns_factory: bool,
     /// The versions of the branch.
     pub versions: Option<Vec<BranchVersion>>,
     /// What the host is a member of.
@@ -264,6 +266,7 @@ impl HostView {
                 self.host = Some(host);
             }
             (HostQuestion::Ownership(branch), _) => _ = self.owned.insert(branch.clone()),
+            (HostQuestion::FactoryOwnership(_), _) => self.owns_factory = true,
             (HostQuestion::Versions(_), HostFact::Versions(versions)) => self.versions = Some(versions),
             (HostQuestion::Memberships, HostFact::Memberships(all)) => self.memberships = Some(all),
             (HostQuestion::Factory(_) | HostQuestion::TokensOf(_), HostFact::Factory(factory)) => {

@@ -211,3 +211,27 @@ fn an_enrolment_that_ended_the_key_of_another_is_told() {
         verdict_for(Some(false)) == foreign(true) && verdict_for(None) == foreign(false)
     });
 }
+
+#[test]
+fn a_factory_that_the_identity_does_not_own_is_not_asked_for_a_key() {
+    by_rule(HostFault::AnyFactoryIsUsed, || {
+        let ask = ask(EnrolmentWay::Factory("app/hf".into()));
+        let mut view = world(&[]).view(&ask);
+        view.learned(&HostQuestion::Target, HostFact::Target(TargetLook::default()));
+        view.learned(&HostQuestion::Host, HostFact::Host(HostLook::Absent));
+        next(&view) == HostStep::Learn(HostQuestion::FactoryOwnership("app/hf".into()))
+    });
+}
+
+#[test]
+fn a_host_whose_key_is_stored_is_not_enrolled_again_where_it_can_not_be_seen() {
+    by_rule(HostFault::StoredIsEnrolledAgain, || {
+        let ask = ask(EnrolmentWay::Factory("app/hf".into()));
+        let mut view = world(&[]).view(&ask);
+        view.pending = Some(announced(PendingStep::Enrol));
+        let stored = TargetLook { key: true, number: Some(1) };
+        view.learned(&HostQuestion::Target, HostFact::Target(stored));
+        view.learned(&HostQuestion::Host, HostFact::Host(HostLook::Absent));
+        next(&view) == HostStep::Finish(HostVerdict::NotFound)
+    });
+}

@@ -223,7 +223,9 @@ impl World {
                     maker: if host.marked { Maker::Ours { created: host.created } } else { Maker::Unmarked },
                 }))
             }
-            HostQuestion::Ownership(_) | HostQuestion::Room => HostFact::Yes,
+            HostQuestion::Ownership(_) | HostQuestion::FactoryOwnership(_) | HostQuestion::Room => {
+                HostFact::Yes
+            }
             HostQuestion::Versions(_) => {
                 let from = self.versions.len().saturating_sub(self.listed);
                 HostFact::Versions(self.versions[from..].to_vec())

@@ -1,6 +1,6 @@
 //! Hosts that a host factory enrols: a token is made, used once and revoked, also after a crash; and tokens that were given.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use conjur_client::{Client, Config, Credentials, sensitive::Sensitive};
 use conjur_dev::{Effect, Kind, When};
@@ -68,16 +68,33 @@ fn a_host_that_the_factory_made_for_another_is_left_alone() {
         let admin = admin(&bench);
         let later = Timestamp::now() + Duration::from_secs(600);
         let made = admin.create_host_factory_tokens("billing/factory", later, &[], 1).await.unwrap();
-        let theirs = admin
-            .create_host(&made[0].token, "billing/web", &std::collections::BTreeMap::new())
-            .await
-            .unwrap();
+        let theirs = admin.create_host(&made[0].token, "billing/web", &BTreeMap::new()).await.unwrap();
         bench.keep_secret(theirs.api_key.expose().clone());
         put(&bench, &by_factory("web")).await;
         let message = bench.says::<ConjurHost>("web", "ForeignHost").await;
         assert!(message.contains("host/billing/web"), "{message}");
         assert_eq!(bench.conjur.api_key_of("host/billing/web").as_ref(), Some(theirs.api_key.expose()));
         assert_eq!(bench.conjur.count(Kind::Enrol), 1, "no enrolment was even tried");
+    });
+}
+
+#[test]
+fn a_factory_that_is_visible_and_not_owned_enrols_nothing() {
+    test(|bench| async move {
+        bench
+            .root("- !host ops\n- !policy\n  id: billing\n  body:\n  - !layer web\n  - !host-factory {id: factory, layers: [!layer web]}\n- !permit {role: !host ops, privileges: [read, execute], resource: !host-factory billing/factory}\n")
+            .await;
+        bench.connect("host/ops").await;
+        let admin = admin(&bench);
+        let later = Timestamp::now() + Duration::from_secs(600);
+        let made = admin.create_host_factory_tokens("billing/factory", later, &[], 1).await.unwrap();
+        let theirs = admin.create_host(&made[0].token, "billing/web", &BTreeMap::new()).await.unwrap();
+        bench.keep_secret(theirs.api_key.expose().clone());
+        put(&bench, &by_factory("web")).await;
+        let message = bench.says::<ConjurHost>("web", "NotBranchOwner").await;
+        assert!(message.contains("host/ops") && message.contains("billing/factory"), "{message}");
+        assert_eq!(bench.conjur.api_key_of("host/billing/web").as_ref(), Some(theirs.api_key.expose()));
+        assert_eq!((tokens(&bench), bench.conjur.count(Kind::MakeTokens)), (1, 1), "none is even made");
     });
 }
 
