@@ -57,6 +57,7 @@ pub enum HostFault {
     LostKeyIsNotTold,
     AnyFactoryIsUsed,
     StoredIsEnrolledAgain,
+    SlotIsNotTried,
 }
 
 #[cfg(test)]
@@ -86,6 +87,7 @@ impl HostFault {
         (Self::InvalidIsRotated, "stranger's key died"),
         (Self::RefusalForgetsWhatWasDone, "foreign"),
         (Self::PartsAreForgotten, "not revoked"),
+        (Self::SlotIsNotTried, "stranger's key died|settled"),
     ];
 }
 

@@ -46,6 +46,7 @@ fn flies(effect: &HostEffect) -> bool {
 
 /// One life of the process: how it ended, if it got to an end.
 fn live(world: &mut World, ask: &Ask, death: At, effects: &mut Vec<HostEffect>) -> Option<HostVerdict> {
+    world.tried = false;
     world.pass(1);
     let mut view = world.view(ask);
     let mut hand = None;
@@ -217,6 +218,7 @@ fn run(scenario: &Scenario) -> Result<u64, String> {
             if lived
                 && tampered
                 && three.rotate.is_none()
+                && !world.raced
                 && !three.adopts
                 && verdict != HostVerdict::KeyInvalid
                 && world.host.as_ref().is_some_and(|host| {
@@ -242,6 +244,7 @@ fn scenarios() -> Vec<Scenario> {
         adopts: false,
         member_of: &[],
         rotate: None,
+        slot: None,
     };
     let factory = Ask { way: EnrolmentWay::Factory("app/hf".into()), ..branch.clone() };
     let token = Ask { way: EnrolmentWay::Token, adopts: true, ..branch.clone() };
@@ -268,6 +271,8 @@ fn scenarios() -> Vec<Scenario> {
     };
     add("by branch", [&branch; 3], &[]);
     add("by branch, rotated", [&branch, &rotated(&branch, "1"), &rotated(&branch, "1")], &[]);
+    let slot = Ask { slot: Some(1_030), ..branch.clone() };
+    add("by branch, at a slot", [&branch, &slot, &slot], &[]);
     add("rotated twice", [&rotated(&branch, "1"), &rotated(&branch, "2"), &rotated(&branch, "3")], &[]);
     add("by factory", [&factory; 3], &[]);
     add("by factory, rotated", [&factory, &rotated(&factory, "1"), &rotated(&factory, "2")], &[]);
@@ -296,7 +301,10 @@ fn scenarios() -> Vec<Scenario> {
             if scenario.before.is_empty() && scenario.name != "by a given token" {
                 with(Deed::Makes);
             }
-            if matches!(scenario.name, "by branch" | "by factory" | "by branch, rotated") {
+            if matches!(
+                scenario.name,
+                "by branch" | "by factory" | "by branch, rotated" | "by branch, at a slot"
+            ) {
                 with(Deed::Rotates);
                 with(Deed::Deletes);
             }

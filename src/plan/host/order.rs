@@ -335,12 +335,12 @@ fn the_key_is_thrown_away(view: &HostView) -> Option<HostStep> {
 fn an_owed_key_is_made_before_the_load(view: &HostView) -> Option<HostStep> {
     let is_loaded_later = matches!(view.request.way, EnrolmentWay::Branch(_)) && !view.loaded;
     let may_have_a_key = view.applied.as_ref().is_none_or(|applied| applied.api_key != Some(false));
-    let is_asked = view.is_key_owed() || is_rotation_asked(view);
+    let is_asked = view.is_key_owed() || is_asked_by_a_person(view) || is_slot_due(view);
     let is_first = is_loaded_later && view.is_marked() && view.has_kept_key() && may_have_a_key && is_asked;
     if !is_first || fault!(LoadGoesBeforeTheKey) {
         return None;
     }
-    the_key_is_rotated(view)
+    the_stored_key_is_tried(view).or_else(|| the_key_is_rotated(view))
 }
 
 /// Annotations, restrictions and memberships, in one load, when it is known whose the host is.
@@ -428,10 +428,10 @@ fn wanted(view: &HostView, before: AppliedHost) -> AppliedHost {
     }
 }
 
-/// A stored key is tried when nothing of it is under way any more: once after a start and at each check, and where what was
-/// lost may have come through late.
+/// A stored key is tried when nothing of it is under way any more: once after a start, at each check and before a slot has it
+/// rotated, and where what was lost may have come through late.
 fn the_stored_key_is_tried(view: &HostView) -> Option<HostStep> {
-    if !view.request.keeps_key || view.works.is_some() || view.is_key_owed() || is_rotation_asked(view) {
+    if !view.request.keeps_key || view.works.is_some() || view.is_key_owed() || is_asked_by_a_person(view) {
         return None;
     }
     if !view.target.is_some_and(|target| target.key) {
@@ -439,22 +439,32 @@ fn the_stored_key_is_tried(view: &HostView) -> Option<HostStep> {
     }
     let due = match view.pending.as_ref().and_then(|pending| pending.until) {
         Some(until) => until <= view.now,
-        None => (view.request.tries || view.before.is_some()) && !view.stored,
+        None => (view.request.tries || view.before.is_some() || is_slot_due(view)) && !view.stored,
     };
-    let is_skipped = fault!(OvertakenKeyIsNotTried) && view.before.is_some();
+    let is_skipped = fault!(OvertakenKeyIsNotTried) && view.before.is_some()
+        || fault!(SlotIsNotTried) && is_slot_due(view);
     (due && !is_skipped).then_some(HostStep::Learn(HostQuestion::Works))
 }
 
-/// Whether the spec or a person asks for another key, and none was stored since.
-fn is_rotation_asked(view: &HostView) -> bool {
-    let asked = &view.request.rotation;
-    if view.stored {
-        return false;
-    }
+/// Whether a person asks for another key, and none was stored since: also in place of one that is gone, or that another rotated.
+fn is_asked_by_a_person(view: &HostView) -> bool {
+    let asked = &view.request.rotation.text;
     let stored = view.pending.as_ref().filter(|_| view.is_announced_key_stored());
-    let is_new = asked.text.is_some() && stored.is_none_or(|pending| pending.asked != asked.text);
-    let is_due = asked.since.is_some_and(|since| stored.is_none_or(|pending| pending.at < since));
-    is_new || is_due
+    !view.stored && asked.is_some() && stored.is_none_or(|pending| pending.asked != *asked)
+}
+
+/// Whether a slot began, and the stored key is from before it.
+fn is_slot_due(view: &HostView) -> bool {
+    let stored = view.pending.as_ref().filter(|_| view.is_announced_key_stored());
+    let since = view.request.rotation.since;
+    !view.stored && since.is_some_and(|since| stored.is_none_or(|pending| pending.at < since))
+}
+
+/// Whether the spec or a person asks for another key. A slot rotates only a key that works: who has the present one else, because it
+/// was rotated by another or taken out of the Secret, would lose it.
+fn is_rotation_asked(view: &HostView) -> bool {
+    let is_kept = view.target.is_some_and(|target| target.key) && view.works == Some(true);
+    is_asked_by_a_person(view) || is_slot_due(view) && (is_kept || fault!(SlotIsNotTried))
 }
 
 /// Whether a key is to be made by rotation.

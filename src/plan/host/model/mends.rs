@@ -28,7 +28,7 @@ fn by_rule(rule: HostFault, holds: impl Fn() -> bool) {
 }
 
 fn ask(way: EnrolmentWay) -> Ask {
-    Ask { way, keeps_key: true, adopts: false, member_of: &[], rotate: None }
+    Ask { way, keeps_key: true, adopts: false, member_of: &[], rotate: None, slot: None }
 }
 
 fn by_branch() -> Ask {

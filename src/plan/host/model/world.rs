@@ -29,6 +29,8 @@ pub struct Ask {
     pub adopts: bool,
     pub member_of: &'static [&'static str],
     pub rotate: Option<&'static str>,
+    /// A slot of the grid began at this second.
+    pub slot: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,12 @@ pub struct World {
     pub applied: Option<AppliedHost>,
     pub created: Option<bool>,
     pub handled: Option<String>,
+    /// When the stored key was announced, by the status.
+    pub rotated: Option<i64>,
+    /// The present life of the process tried the stored key.
+    pub tried: bool,
+    /// A stranger rotated the key after that, which no try can tell.
+    pub raced: bool,
     pub last_key: u32,
     pub looked_at: i64,
     pub wrong: Option<String>,
@@ -163,7 +171,10 @@ impl World {
                     origin,
                 });
             }
-            (Deed::Rotates, Some(host)) => (host.key, host.strangers) = (key, Some(key)),
+            (Deed::Rotates, Some(host)) => {
+                (host.key, host.strangers) = (key, Some(key));
+                self.raced |= self.tried;
+            }
             (Deed::Grants(role), Some(_)) => {
                 self.memberships.entry(role).or_insert(By::Stranger);
                 self.unlooked.insert(role);
@@ -202,7 +213,9 @@ impl World {
             },
             rotation: RotationAsked {
                 text: ask.rotate.filter(|text| self.handled.as_deref() != Some(text)).map(str::to_owned),
-                since: None,
+                since: ask
+                    .slot
+                    .filter(|slot| *slot <= self.now && self.rotated.is_some_and(|rotated| rotated < *slot)),
             },
             tries: true,
         };
@@ -242,6 +255,7 @@ impl World {
                 HostFact::Factory(FactoryLook { now: self.now, expiries })
             }
             HostQuestion::Works => {
+                self.tried = true;
                 let works = self
                     .secret
                     .is_some_and(|(key, _)| self.host.as_ref().is_some_and(|host| host.key == key));
@@ -377,8 +391,9 @@ impl World {
             HostEffect::Record(record) => {
                 (self.applied, self.created) = (Some(record.applied.clone()), record.created);
                 self.pending.clone_from(&record.pending);
-                if let Some((_, Some(asked))) = &record.rotated {
-                    self.handled = Some(asked.clone());
+                if let Some((at, asked)) = &record.rotated {
+                    self.rotated = Some(*at);
+                    self.handled = asked.clone().or(self.handled.take());
                 }
             }
             effect => return self.conjur(effect, ask, hand),
