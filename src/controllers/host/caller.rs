@@ -338,9 +338,8 @@ impl HostCaller for Host<'_> {
         let applied = self.status.applied.as_ref();
         let mut annotations = spec.annotations.clone().unwrap_or_default();
         annotations.extend(self.mine.first().map(|mine| (OWNER_ANNOTATION.to_owned(), mine.clone())));
-        if change.created {
-            annotations.insert(CREATED_ANNOTATION.to_owned(), "true".to_owned());
-        }
+        // A host that is taken over may carry what an object that is gone wrote: it was not made by this one.
+        annotations.insert(CREATED_ANNOTATION.to_owned(), change.created.to_string());
         if !spec.keeps_key() {
             annotations.insert(API_KEY_ANNOTATION.to_owned(), "false".to_owned());
         } else if !change.created || applied.is_some_and(|applied| applied.api_key == Some(false)) {

@@ -167,6 +167,9 @@ fn judge(world: &World, ask: &Ask, verdict: &HostVerdict, tampered: bool) -> Res
     } else if world.secret.is_some() {
         return Err("a key is kept".into());
     }
+    if host.by == By::Stranger && host.marked && host.created {
+        return Err("a host that was taken over counts as made, and goes with the object".into());
+    }
     if matches!(ask.way, EnrolmentWay::Branch(_)) && !(host.marked && host.loaded) {
         return Err("the host lacks what the spec says".into());
     }

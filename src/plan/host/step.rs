@@ -159,7 +159,7 @@ pub enum HostFact {
 /// A load of what a spec says of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttributeLoad {
-    /// The object made the host.
+    /// The object made the host: its annotation says that, or that it did not.
     pub created: bool,
     /// Memberships that are granted.
     pub grants: BTreeSet<String>,

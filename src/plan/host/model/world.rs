@@ -166,7 +166,8 @@ impl World {
                     key,
                     strangers: Some(key),
                     marked: false,
-                    created: false,
+                    // As the host of an object that is gone.
+                    created: true,
                     loaded: false,
                     origin,
                 });
@@ -362,7 +363,7 @@ impl World {
             self.wrong.get_or_insert("a stranger's host carries what the object says".into());
         }
         (host.marked, host.loaded) = (true, true);
-        host.created |= change.created;
+        host.created = change.created;
         for role in ask.member_of.iter().filter(|role| change.grants.contains(**role)) {
             let by = self.memberships.entry(role).or_insert(By::Us);
             if self.unlooked.contains(role) {
