@@ -159,6 +159,10 @@ pub async fn finish(
         ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
     }
     status.target = Some(written.target);
+    if status.last_rotation_time.is_none() {
+        // A key that was found again, in the Secret of an earlier object or status: its age counts from now.
+        status.last_rotation_time = Timestamp::from_second(Timestamp::now().as_second()).ok().map(Time);
+    }
     let Some(revision) = written.revision else {
         (status.revision, status.rolled_out) = (None, None);
         return Ok(message);

@@ -151,9 +151,10 @@ fn an_object_of_the_same_name_finds_its_host_and_its_secret_again() {
         assert_eq!(bench.data("web").await.as_ref(), Some(&before), "the Secret is the only copy, and stays");
         let secret = super::super::setup::secret(&bench, "web").await;
         assert!(secret.metadata.owner_references.is_none(), "no owner takes it along");
-        put(&bench, &host("web", &json!({}))).await;
-        bench.ready::<ConjurHost>("web").await;
+        put(&bench, &host("web", &json!({ "rotation": { "interval": "1h" } }))).await;
+        let object = bench.ready::<ConjurHost>("web").await;
         works(&bench, "web", "host/billing/web").await;
         is_owned(&bench, "billing/web", "web").await;
+        assert!(status(&object).last_rotation_time.is_some(), "else no slot would ever rotate it");
     });
 }
