@@ -132,14 +132,15 @@ pub fn rotating(secrets: &[Key], login: Option<&str>, server: &str, ctx: &Contex
         let host = ctx.statuses.freshest(&key, store)?.ok()?;
         let status = host.status.as_ref()?;
         let pending = status.pending.as_ref().filter(|pending| pending.server == server)?;
-        if !is_under_way(pending, now) || host.spec.suspend == Some(true) {
+        // What this process announced is known to be under way, however long it waits for its turn.
+        let is_own = ctx.host_notes.is_rotating(&key, host.uid().as_deref());
+        if !(is_own || is_under_way(pending, now)) || host.spec.suspend == Some(true) {
             return None;
         }
         let target = Key { namespace: key.namespace.clone(), name: target_name(&host) };
         let has_secret = secrets.contains(&target);
         // By the name alone only what this process announced: who may write a status may name anyone's host.
-        let has_name = login == Some(&format!("host/{}", host.spec.id))
-            && ctx.host_notes.is_rotating(&key, host.uid().as_deref());
+        let has_name = is_own && login == Some(&format!("host/{}", host.spec.id));
         if !has_secret && !has_name {
             return None;
         }

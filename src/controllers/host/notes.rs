@@ -45,6 +45,8 @@ struct State {
     /// Objects (their uid) that announced that they make or rotate a key, since the process began.
     rotating: HashMap<Key, Option<String>>,
     refused: HashMap<Key, RefusedHost>,
+    /// Announcements, by when they were made, that the removal of an object found, and when it did.
+    found: HashMap<Key, (i64, i64)>,
     ids: HashMap<Key, String>,
     by_id: HashMap<String, HashSet<Key>>,
     /// The id that an object asked for which the watch showed to be gone: until those who wait for it are woken.
@@ -113,6 +115,16 @@ impl HostNotes {
         };
     }
 
+    /// Since when the removal of an object knows of what was announced then: now, where it did not before.
+    pub fn removal_found(&self, key: &Key, announced: i64, now: i64) -> i64 {
+        let mut state = self.lock();
+        let found = state.found.entry(key.clone()).or_insert((announced, now));
+        if found.0 != announced {
+            *found = (announced, now);
+        }
+        found.1
+    }
+
     /// The objects that ask for a host with this id, on whatever server.
     pub fn asking_for(&self, id: &str) -> Vec<Key> {
         self.lock().by_id.get(id).into_iter().flatten().cloned().collect()
@@ -153,6 +165,7 @@ impl HostNotes {
         state.looked.remove(key);
         state.rotating.remove(key);
         state.refused.remove(key);
+        state.found.remove(key);
         state.waiting_for_freed(key)
     }
 }
@@ -223,6 +236,16 @@ mod tests {
         assert_eq!((asking(&notes, "x"), asking(&notes, "y")), (vec!["b".into()], vec![]));
         notes.hosts_show(&Event::Delete(host("b", "x")));
         assert!(notes.lock().by_id.is_empty() && notes.lock().ids.is_empty());
+    }
+
+    #[test]
+    fn a_removal_remembers_since_when_it_knows_of_an_announcement() {
+        let notes = HostNotes::default();
+        let key = Key { namespace: "n".into(), name: "a".into() };
+        assert_eq!((notes.removal_found(&key, 1, 100), notes.removal_found(&key, 1, 150)), (100, 100));
+        assert_eq!(notes.removal_found(&key, 2, 160), 160, "another one");
+        notes.forget(&key);
+        assert_eq!(notes.removal_found(&key, 2, 170), 170);
     }
 
     #[test]

@@ -173,10 +173,13 @@ async fn remove(
     let bare = enrolment.as_ref().and_then(|way| caller::bare(object, way, &through.account).ok().flatten());
     let pending =
         status.pending.as_ref().and_then(|it| own_pending(it, &server, enrolment.as_ref(), bare.as_ref()));
+    let now = Timestamp::now().as_second();
+    let since = pending.as_ref().map_or(now, |pending| ctx.host_notes.removal_found(&key, pending.at, now));
     let run = RemovalOfHost {
         object,
         status,
         pending,
+        since,
         document: AskedHost::document(bare.as_ref()),
         named: &named,
         through: &through,
@@ -185,7 +188,8 @@ async fn remove(
         ctx,
     };
     run.revoke_token().await?;
-    if let Some(rest) = run.pending.as_ref().and_then(|it| enrols_for(it, Timestamp::now().as_second())) {
+    let rest = run.pending.as_ref().and_then(|it| enrols_for(it, run.since, Timestamp::now().as_second()));
+    if let Some(rest) = rest {
         let message = format!("its enrolment was announced, and may still come through for {rest} s");
         return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(rest.min(30)), message));
     }
@@ -197,6 +201,8 @@ struct RemovalOfHost<'a> {
     status: &'a ConjurHostStatus,
     /// What was announced and may be left.
     pending: Option<PendingHost>,
+    /// Since when the removal knows of it: nothing is sent for it any more.
+    since: i64,
     /// Hex SHA-256 of the document that makes the host.
     document: String,
     named: &'a BoundConnection,
@@ -297,8 +303,7 @@ impl RemovalOfHost<'_> {
         let may_come = self.pending.as_ref().filter(|pending| pending.load.is_some());
         let longest = i64::try_from(LONGEST_LOAD.as_secs()).unwrap_or(i64::MAX);
         let now = Timestamp::now().as_second();
-        let rest =
-            may_come.map(|pending| pending.at.saturating_add(longest).saturating_sub(now).min(longest));
+        let rest = may_come.map(|_| self.since.saturating_add(longest).saturating_sub(now));
         if let Some(rest) = rest.and_then(|rest| u64::try_from(rest).ok()).filter(|rest| *rest > 0) {
             let message =
                 format!("a load that makes it was announced, and may still come through for {rest} s");

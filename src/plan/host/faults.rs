@@ -58,6 +58,7 @@ pub enum HostFault {
     AnyFactoryIsUsed,
     StoredIsEnrolledAgain,
     SlotIsNotTried,
+    LateOnesCountFromTheirAnnouncement,
 }
 
 #[cfg(test)]

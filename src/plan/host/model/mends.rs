@@ -2,7 +2,7 @@
 //! broken.
 
 use super::{
-    Ask, At, Death, live,
+    Ask, At, Death, finish, live,
     world::{Deed, World},
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
             EnrolmentWay, HostEffect, HostFact, HostLook, HostQuestion, HostStep, HostVerdict, Maker,
             TargetLook,
         },
+        view::LANDS_WITHIN,
     },
 };
 
@@ -233,5 +234,21 @@ fn a_host_whose_key_is_stored_is_not_enrolled_again_where_it_can_not_be_seen() {
         view.learned(&HostQuestion::Target, HostFact::Target(stored));
         view.learned(&HostQuestion::Host, HostFact::Host(HostLook::Absent));
         next(&view) == HostStep::Finish(HostVerdict::NotFound)
+    });
+}
+
+#[test]
+fn a_rotation_that_was_sent_long_after_its_announcement_kills_no_stored_key() {
+    by_rule(HostFault::LateOnesCountFromTheirAnnouncement, || {
+        let ask = by_branch();
+        let mut world = settled(&ask);
+        let number = world.secret.unwrap().1.unwrap() + 1;
+        world.pending = Some(PendingHost { at: world.now, number, ..announced(PendingStep::Rotate) });
+        // It had its turn only then; the operator dies, and the next one is there before it has ended.
+        world.pass(LANDS_WITHIN + 5);
+        world.leave(&HostEffect::Rotate, &ask, 60);
+        let verdict = finish(&mut world, &ask);
+        verdict == Ok(HostVerdict::Done { again: None })
+            && world.secret.map(|(key, _)| key) == world.host.map(|host| host.key)
     });
 }
