@@ -100,15 +100,12 @@ fn all(ctx: &Context) -> impl Iterator<Item = ConnectionView> {
 /// Whom a connection logs in as.
 fn logins(facts: &ConnectionView, ctx: &Context) -> BTreeSet<String> {
     let mut logins = said_logins(facts);
-    logins.extend(ctx.clients.confirmed(facts));
-    for tenant in ctx.clients.tenants(facts) {
-        logins.extend(ctx.clients.confirmed(&facts.clone().for_user(&tenant)));
-    }
+    logins.extend(ctx.clients.identities(facts));
     logins
 }
 
 /// Whom a connection logs in as by what it says. Who may make a ConjurConnection may name anyone there, and in its status: of
-/// those only what the server confirms counts.
+/// those only what the server confirmed counts, and until it does, after a start, what the status says that it did.
 fn said_logins(facts: &ConnectionView) -> BTreeSet<String> {
     let mut logins = BTreeSet::new();
     if facts.access.is_none() {
