@@ -290,9 +290,14 @@ impl<C: HostCaller> Keeper<'_, C> {
 
     async fn load_attributes(&mut self, change: &AttributeLoad) -> Result<HostPerformed, Failure> {
         let role = self.role();
-        let (mut refused, mut is_begun) = (None, false);
+        let mut is_begun = false;
         for document in self.caller.documents(change)? {
-            match self.load(&document, LoadMode::Update).await? {
+            let loaded = match self.load(&document, LoadMode::Update).await {
+                // Whether this one was loaded no one knows; the key that came of one before it goes into the Secret first.
+                Err(failure) if self.hand.is_some() => Err(failure),
+                loaded => loaded?,
+            };
+            match loaded {
                 // One that was deleted a moment before is made by it.
                 Ok(loaded) => {
                     let made = loaded.created_roles.into_iter().find(|(made, _)| *made == role);
@@ -300,14 +305,11 @@ impl<C: HostCaller> Keeper<'_, C> {
                     is_begun = true;
                 }
                 Err(failure) => {
-                    refused = Some(failure);
-                    break;
+                    let refused = self.refuse(failure);
+                    let made = self.hand.is_some();
+                    return Ok(if is_begun { HostPerformed::Partly { made } } else { refused });
                 }
             }
-        }
-        if let Some(failure) = refused.filter(|_| self.hand.is_none()) {
-            let refused = self.refuse(failure);
-            return Ok(if is_begun { HostPerformed::Partly } else { refused });
         }
         self.caller.note_loaded();
         Ok(HostPerformed::Made(self.hand.is_some()))

@@ -59,6 +59,7 @@ pub enum HostFault {
     StoredIsEnrolledAgain,
     SlotIsNotTried,
     LateOnesCountFromTheirAnnouncement,
+    KeyOfAPartIsForgotten,
 }
 
 #[cfg(test)]

@@ -245,8 +245,11 @@ pub enum HostPerformed {
     Enrolled(bool),
     /// It was certainly not done.
     Refused,
-    /// A part of it was done, and the rest certainly not.
-    Partly,
+    /// A part of it was done, and the rest was not.
+    Partly {
+        /// The part made the host, and its key is in hand.
+        made: bool,
+    },
 }
 
 /// What is to be done next.

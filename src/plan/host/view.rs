@@ -290,9 +290,10 @@ impl HostView {
             self.refused = true;
             return;
         }
-        if result == HostPerformed::Partly {
-            // What it granted must be known, so that it is revoked.
-            self.refused = true;
+        if let HostPerformed::Partly { made } = result {
+            // What it granted must be known, so that it is revoked; and a key is stored before the refusal is told.
+            (self.refused, self.host) = (true, None);
+            self.in_hand |= made && !fault!(KeyOfAPartIsForgotten);
             if !fault!(PartsAreForgotten) {
                 self.standing.clone_from(&self.pending);
             }

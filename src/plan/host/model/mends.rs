@@ -252,3 +252,35 @@ fn a_rotation_that_was_sent_long_after_its_announcement_kills_no_stored_key() {
             && world.secret.map(|(key, _)| key) == world.host.map(|host| host.key)
     });
 }
+
+#[test]
+fn the_key_of_a_host_that_a_part_of_a_load_made_is_stored_and_the_refusal_told() {
+    by_rule(HostFault::KeyOfAPartIsForgotten, || {
+        let ask = Ask { member_of: &["layer/a", "layer/b"], ..by_branch() };
+        let mut world = settled(&by_branch());
+        (world.refusals, world.partly) = (1, true);
+        let mut view = world.view(&ask);
+        let mut hand = None;
+        let verdict = loop {
+            view.now = world.now;
+            match next(&view) {
+                HostStep::Learn(question) => view.learned(&question, world.learn(&question)),
+                HostStep::Do(effect) => {
+                    if matches!(effect, HostEffect::Load(_)) {
+                        do_now(&mut world, &[Deed::Deletes]);
+                    }
+                    let performed = world.perform(&effect, &ask, &mut hand);
+                    view.done(&effect, performed);
+                }
+                HostStep::Finish(verdict) => break verdict,
+            }
+        };
+        let is_stored = world.secret.map(|(key, _)| key) == world.host.as_ref().map(|host| host.key);
+        let is_loaded = |world: &World| world.memberships.len() == 2;
+        verdict == HostVerdict::Refused
+            && is_stored
+            && !is_loaded(&world)
+            && finish(&mut world, &ask) == Ok(HostVerdict::Done { again: None })
+            && is_loaded(&world)
+    });
+}

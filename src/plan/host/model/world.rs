@@ -291,11 +291,11 @@ impl World {
         }
         if self.refusals > 0 && matches!(effect, HostEffect::Load(_)) {
             self.refusals -= 1;
-            if let (true, HostEffect::Load(change)) = (self.partly && self.host.is_some(), effect) {
+            if let (true, HostEffect::Load(change)) = (self.partly, effect) {
                 let grants = change.grants.iter().take(1).cloned().collect();
                 let part = AttributeLoad { grants, revokes: BTreeSet::new(), ..change.clone() };
-                self.load(&part, ask, hand);
-                return HostPerformed::Partly;
+                let made = self.load(&part, ask, hand);
+                return HostPerformed::Partly { made };
             }
             return HostPerformed::Refused;
         }
