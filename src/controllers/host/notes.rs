@@ -131,7 +131,7 @@ impl HostNotes {
     }
 
     /// Takes note of what the watch shows, before the store does. Gives those that ask for a host whose object went and came
-    /// again meanwhile: it is the younger now.
+    /// again meanwhile, so that it is the younger now, or went while the watch was broken; and those that went then.
     pub fn hosts_show(&self, event: &Event<DeserializeGuard<ConjurHost>>) -> Vec<Key> {
         let mut state = self.lock();
         let id =
@@ -151,9 +151,12 @@ impl HostNotes {
             Event::InitDone => {
                 let listed = std::mem::take(&mut state.listed);
                 let gone: Vec<Key> = state.ids.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-                for key in gone {
-                    state.set(&key, None);
+                for key in &gone {
+                    state.set(key, None);
                 }
+                let waiting: Vec<Key> = gone.iter().flat_map(|key| state.waiting_for_freed(key)).collect();
+                // No watch tells of those that went, which are to be forgotten, too.
+                return waiting.into_iter().chain(gone).collect();
             }
         }
         vec![]
@@ -232,7 +235,10 @@ mod tests {
         );
         notes.hosts_show(&Event::Init);
         notes.hosts_show(&Event::InitApply(host("b", "x")));
-        notes.hosts_show(&Event::InitDone);
+        let mut woken: Vec<_> = notes.hosts_show(&Event::InitDone).into_iter().map(|key| key.name).collect();
+        woken.sort();
+        assert_eq!(woken, ["a", "b", "c"], "who waits for what went with the watch, and what went");
+        assert!(notes.lock().freed.is_empty());
         assert_eq!((asking(&notes, "x"), asking(&notes, "y")), (vec!["b".into()], vec![]));
         notes.hosts_show(&Event::Delete(host("b", "x")));
         assert!(notes.lock().by_id.is_empty() && notes.lock().ids.is_empty());
