@@ -2,6 +2,7 @@
 //! ([`crate::plan::host`]). What is to be done next [`crate::plan::host::order`] decides; here is the IO.
 
 mod look;
+pub mod tokens;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -43,6 +44,13 @@ pub trait HostCaller: Send + Sync {
     /// # Errors
     /// `AccessDenied`, `HostTaken`, `InvalidSpec`.
     fn check_access(&self) -> Result<(), Failure>;
+
+    /// Refuses what the rules of the connection do not let the object do, whoever else keeps the host: a token that was announced is
+    /// revoked all the same.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    fn check_rules(&self) -> Result<(), Failure>;
 
     /// Refuses a branch that the object may not load a host into.
     ///

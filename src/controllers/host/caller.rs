@@ -215,6 +215,11 @@ impl HostCaller for Host<'_> {
         identities::refuse_own(self.through, self.object)
     }
 
+    fn check_rules(&self) -> Result<(), Failure> {
+        let named = access::named(&self.object.spec.connection_ref, &self.seen.key, self.ctx)?;
+        claims::check_access(&named, self.object, &self.seen.key, self.ctx)
+    }
+
     fn check_branch(&self, branch: &str) -> Result<(), Failure> {
         let named = access::named(&self.object.spec.connection_ref, &self.seen.key, self.ctx)?;
         named.check_access(Verb::Load, &[branch], &self.seen.key, self.ctx)?;

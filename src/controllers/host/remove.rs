@@ -12,7 +12,8 @@ use kube::{
 };
 use tokio::time::timeout;
 
-use self::announced::{enrols_for, own_pending, says_of};
+pub use self::announced::own_pending;
+use self::announced::{enrols_for, says_of};
 use super::{caller, claims, identities, object::is_going, object::target_name, seen, target};
 use crate::{
     api::{
@@ -30,7 +31,7 @@ use crate::{
     effect::{
         branch_locks::{Loader, Turn},
         evidence,
-        host::AskedHost,
+        host::{AskedHost, tokens},
         perform,
     },
     limits::{LONGEST_LOAD, REFUSED_AGAIN, TURN_WAIT},
@@ -234,17 +235,7 @@ impl RemovalOfHost<'_> {
         let Some(token) = self.pending.as_ref().and_then(|pending| pending.token.as_ref()) else {
             return Ok(());
         };
-        let client = &self.through.client;
-        let shown = client.show_host_factory(&token.factory).await.map_err(|e| self.failed(e))?;
-        for own in shown.into_iter().flat_map(|shown| shown.tokens) {
-            if own.expiration.as_second() == token.expires {
-                match client.revoke_host_factory_token(&own.token).await {
-                    Ok(()) | Err(Error::NotFound { .. }) => {}
-                    Err(error) => return Err(self.failed(error)),
-                }
-            }
-        }
-        Ok(())
+        tokens::revoke_announced(&self.through.client, token).await.map_err(|e| self.failed(e))
     }
 
     async fn look(&self) -> Result<HostLook, Failure> {

@@ -60,6 +60,7 @@ pub enum HostFault {
     SlotIsNotTried,
     LateOnesCountFromTheirAnnouncement,
     KeyOfAPartIsForgotten,
+    AnyTokenIsRevoked,
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{
         AttributeLoad, EnrolmentWay, HostEffect, HostLook, HostQuestion, HostRecord, HostStep, HostVerdict,
         Maker,
     },
+    tokens::{a_token_that_may_come_is_waited_for, a_token_that_was_announced_is_revoked},
     view::{Evidence, HostView},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// A factory's token lives so long, in seconds.
-const TOKEN_LIFE: i64 = crate::limits::FACTORY_TOKEN_LIFE.as_secs().cast_signed();
+pub const TOKEN_LIFE: i64 = crate::limits::FACTORY_TOKEN_LIFE.as_secs().cast_signed();
 
 /// Looks at what it needs: it passes, asks for what is not known, or says what is to be done.
 type HostRule = fn(&HostView) -> Option<HostStep>;
@@ -33,8 +34,9 @@ pub const ORDER: &[HostRule] = &[
     a_token_in_hand_is_revoked,
     what_was_refused_is_withdrawn,
     // What an earlier run left, and what there is.
-    the_secret_is_looked_at,
     a_token_that_was_announced_is_revoked,
+    the_secret_is_looked_at,
+    a_token_that_may_come_is_waited_for,
     the_host_is_looked_at,
     who_made_it_is_found_out,
     a_host_of_another_is_left_alone,
@@ -110,24 +112,6 @@ fn the_secret_is_looked_at(view: &HostView) -> Option<HostStep> {
         || view.pending.is_some()
         || view.applied.as_ref().is_some_and(|applied| applied.key.is_some());
     (is_needed && view.target.is_none()).then_some(HostStep::Learn(HostQuestion::Target))
-}
-
-/// A token that an earlier run made, or may have made, is known by its expiry.
-fn a_token_that_was_announced_is_revoked(view: &HostView) -> Option<HostStep> {
-    let token = view.earlier()?.token.as_ref()?;
-    if view.token_gone || fault!(TokenOfACrashIsLeft) {
-        return None;
-    }
-    let Some(seen) = &view.factory else {
-        return Some(HostStep::Learn(HostQuestion::TokensOf(token.factory.clone())));
-    };
-    if seen.expiries.contains(&token.expires) {
-        let (factory, expires) = (token.factory.clone(), token.expires);
-        return Some(HostStep::Do(HostEffect::Revoke { factory, expires }));
-    }
-    // It was used and revoked, or may still be made: no one would know of that one but its factory, for two minutes.
-    let may_come = !view.is_announced_key_stored() && seen.now < token.expires;
-    may_come.then(|| HostStep::Finish(HostVerdict::Wait((token.expires - seen.now).clamp(1, TOKEN_LIFE))))
 }
 
 fn is_absent(view: &HostView) -> bool {

@@ -118,11 +118,11 @@ fn a_token_of_a_factory_that_the_spec_does_not_name_is_left_alone() {
     by_rule(HostFault::AnyFactorysTokenIsRevoked, || {
         [by_branch(), ask(EnrolmentWay::Factory("app/hf".into()))].iter().all(|ask| {
             let mut world = world(&[]);
-            world.tokens.insert(9_000, true);
-            let token = Some(PendingEnrolment { factory: "other/hf".into(), expires: 9_000 });
+            world.tokens.insert(1_100, true);
+            let token = Some(PendingEnrolment { factory: "other/hf".into(), expires: 1_100 });
             world.pending = Some(PendingHost { token, ..announced(PendingStep::Enrol) });
             run(&mut world, ask, None);
-            world.tokens.contains_key(&9_000)
+            world.tokens.contains_key(&1_100)
         })
     });
 }
@@ -282,5 +282,35 @@ fn the_key_of_a_host_that_a_part_of_a_load_made_is_stored_and_the_refusal_told()
             && !is_loaded(&world)
             && finish(&mut world, &ask) == Ok(HostVerdict::Done { again: None })
             && is_loaded(&world)
+    });
+}
+
+#[test]
+fn a_token_that_was_given_to_another_is_left_alone_whatever_the_status_says() {
+    by_rule(HostFault::AnyTokenIsRevoked, || {
+        let mut world = world(&[]);
+        world.tokens.insert(9_000, true);
+        let token = Some(PendingEnrolment { factory: "app/hf".into(), expires: 9_000 });
+        world.pending = Some(PendingHost { token, ..announced(PendingStep::Enrol) });
+        run(&mut world, &ask(EnrolmentWay::Factory("app/hf".into())), None);
+        world.tokens.contains_key(&9_000)
+    });
+}
+
+#[test]
+fn a_token_of_a_crash_is_revoked_before_the_secret_is_looked_at() {
+    by_rule(HostFault::TokenOfACrashIsLeft, || {
+        let ask = ask(EnrolmentWay::Factory("app/hf".into()));
+        let mut world = world(&[]);
+        world.tokens.insert(1_100, true);
+        let token = Some(PendingEnrolment { factory: "app/hf".into(), expires: 1_100 });
+        world.pending = Some(PendingHost { token, ..announced(PendingStep::Enrol) });
+        let mut view = world.view(&ask);
+        while let HostStep::Learn(question) = next(&view)
+            && question != HostQuestion::Target
+        {
+            view.learned(&question, world.learn(&question));
+        }
+        next(&view) == HostStep::Do(HostEffect::Revoke { factory: "app/hf".into(), expires: 1_100 })
     });
 }

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use conjur_client::{Client, Config, Credentials, sensitive::Sensitive};
 use conjur_dev::{Effect, Kind, When};
-use conjur_operator::api::ConjurHost;
+use conjur_operator::{api::ConjurHost, seams::hash};
 use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testbed::wait_for;
 
@@ -130,6 +131,57 @@ fn a_crash_between_making_a_token_and_revoking_it_leaves_none() {
             is_owned(&bench, &format!("billing/{name}"), &name).await;
             assert_eq!(tokens(&bench), 0, "a token is left after a crash at {path} {when:?}");
         }
+    });
+}
+
+#[test]
+fn a_token_of_a_crash_is_revoked_whatever_then_keeps_the_object_from_its_host() {
+    alone(|bench, mut operator| async move {
+        with_factory(&bench).await;
+        for (name, reason) in [("foreign", "ForeignSecret"), ("template", "TemplateNotFound")] {
+            bench.conjur.clear_requests();
+            strike(&bench, "/host_factory_tokens", 1, When::After, Effect::Stall);
+            put(&bench, &by_factory(name)).await;
+            wait_for("the token", SOON, || async { (tokens(&bench) > 0).then_some(()) }).await.unwrap();
+            operator.kill9().await.unwrap();
+            bench.conjur.clear_faults();
+            if reason == "ForeignSecret" {
+                bench.put_secret(name, &[("login", "theirs")]).await;
+            } else {
+                let from = json!({ "kind": "ConfigMap", "name": "none", "key": "t" });
+                let target = json!({ "template": { "dataFrom": [from] } });
+                super::change(&bench, name, json!({ "spec": { "target": target } })).await;
+            }
+            operator.restart().await.unwrap();
+            bench.says::<ConjurHost>(name, reason).await;
+            wait_for("it is revoked", SOON, || async { (tokens(&bench) == 0).then_some(()) }).await.unwrap();
+            assert!(!bench.conjur.exists("host", &format!("billing/{name}")));
+        }
+    });
+}
+
+#[test]
+fn a_token_that_was_given_to_people_is_not_revoked_for_what_a_status_says() {
+    test(|bench| async move {
+        with_factory(&bench).await;
+        given(&bench, 600, &[]).await;
+        let token = bench.conjur.factory_tokens("billing/factory");
+        let seen = admin(&bench).show_host_factory("billing/factory").await.unwrap().unwrap();
+        let expires = seen.tokens[0].expiration.as_second();
+        let mut object = by_factory("web");
+        object["spec"]["suspend"] = true.into();
+        put(&bench, &object).await;
+        let server = hash([bench.conjur.url().trim_end_matches('/'), "demo"]);
+        let forged = json!({ "status": { "pending": {
+            "step": "Enrol", "at": Timestamp::now().as_second(), "number": 1, "server": server,
+            "token": { "factory": "billing/factory", "expires": expires },
+        } } });
+        let api = bench.api::<ConjurHost>();
+        api.patch_status("web", &PatchParams::default(), &Patch::Merge(forged)).await.unwrap();
+        super::change(&bench, "web", json!({ "spec": { "suspend": false } })).await;
+        bench.ready::<ConjurHost>("web").await;
+        works(&bench, "web", "host/billing/web").await;
+        assert_eq!(bench.conjur.factory_tokens("billing/factory").len(), token.len());
     });
 }
 
