@@ -242,6 +242,7 @@ impl HostCaller for Host<'_> {
         let is_cluster = self.through.connection.kind == ConnectionKind::ClusterConjurConnection;
         let ownership = HostOwnership {
             mine: self.mine,
+            is_former_believed: !is_cluster,
             is_gone: &|owner| self.is_gone(owner),
             takes_marked: self.object.spec.adopts() && !is_cluster,
         };

@@ -245,7 +245,13 @@ impl RemovalOfHost<'_> {
         Ok(match shown.map_err(|e| self.failed(e))? {
             None => HostLook::Absent,
             Some(shown) => {
-                let ownership = HostOwnership { mine: &mine, is_gone: &|_| false, takes_marked: false };
+                let is_former_believed = self.named.facts.access.is_none();
+                let ownership = HostOwnership {
+                    mine: &mine,
+                    is_former_believed,
+                    is_gone: &|_| false,
+                    takes_marked: false,
+                };
                 let annotations: Vec<(&str, &str)> =
                     shown.annotations.iter().map(|a| (a.name.as_str(), a.value.as_str())).collect();
                 HostLook::There {
