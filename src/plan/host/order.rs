@@ -425,9 +425,9 @@ fn the_stored_key_is_tried(view: &HostView) -> Option<HostStep> {
         Some(until) => until <= view.now,
         None => (view.request.tries || view.before.is_some() || is_slot_due(view)) && !view.stored,
     };
-    let is_skipped = fault!(OvertakenKeyIsNotTried) && view.before.is_some()
-        || fault!(SlotIsNotTried) && is_slot_due(view);
-    (due && !is_skipped).then_some(HostStep::Learn(HostQuestion::Works))
+    let is_overtaken = fault!(OvertakenKeyIsNotTried) && view.before.is_some();
+    let is_for_a_slot = fault!(SlotIsNotTried) && is_slot_due(view);
+    (due && !is_overtaken && !is_for_a_slot).then_some(HostStep::Learn(HostQuestion::Works))
 }
 
 /// Whether a person asks for another key, and none was stored since: also in place of one that is gone, or that another rotated.

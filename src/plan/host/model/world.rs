@@ -75,6 +75,7 @@ pub struct Flying {
 }
 
 /// All that there is outside of the process.
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub now: i64,

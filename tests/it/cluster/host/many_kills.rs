@@ -39,7 +39,7 @@ async fn set_up(bench: &Bench) -> Vec<Asked> {
     bench
         .root(
             "- !host ops\n- !policy\n  id: billing\n  owner: !host ops\n  body:\n  - !layer web\n  - !host-factory {id: factory, \
-             layers: [!layer web]}\n  - !host x6\n  - !host x7\n  - !host x8\n- !host stranger\n",
+             layers: [!layer web]}\n  - !host x6\n  - !host x7\n  - !host x8\n  - !host stranger\n",
         )
         .await;
     bench.connect("host/ops").await;
@@ -94,7 +94,7 @@ async fn all_done(bench: &Bench, asked: &[Asked], seed: u64) {
         super::works(bench, &object.name, &format!("host/{}", object.id)).await;
     }
     assert_eq!(bench.conjur.factory_tokens("billing/factory").len(), 0, "a token is left, seed {seed}");
-    assert_eq!(bench.conjur.key_generation("host/stranger"), Some(0));
+    assert_eq!(bench.conjur.key_generation("host/billing/stranger"), Some(0), "seed {seed}");
 }
 
 #[test]
@@ -108,6 +108,10 @@ fn two_hundred_kills_leave_every_stored_key_working_and_no_token_or_strangers_ke
         for object in &asked {
             try_put(&bench, &host(&object.name, &object.more)).await.unwrap();
         }
+        // It asks for what another made, and for its rotation, and never gets it.
+        let mut in_vain = host("stranger", &json!({ "id": "billing/stranger" }));
+        in_vain["metadata"]["annotations"] = json!({ "conjur-operator.io/rotate-now": "1" });
+        try_put(&bench, &in_vain).await.unwrap();
         let slow = Effect::Latency { millis: 4 };
         bench.conjur.fault(Fault {
             method: None,
