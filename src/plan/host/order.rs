@@ -13,16 +13,13 @@ use super::{
         AttributeLoad, EnrolmentWay, HostEffect, HostLook, HostQuestion, HostRecord, HostStep, HostVerdict,
         Maker,
     },
-    tokens::{a_token_that_may_come_is_waited_for, a_token_that_was_announced_is_revoked},
+    tokens::{TOKEN_LIFE, a_token_that_may_come_is_waited_for, a_token_that_was_announced_is_revoked},
     view::{Evidence, HostView},
 };
 use crate::{
     api::host::{AppliedHost, PendingEnrolment, PendingHost, PendingLoadOfHost, PendingStep},
     plan::effect::evidence::newest,
 };
-
-/// A factory's token lives so long, in seconds.
-pub const TOKEN_LIFE: i64 = crate::limits::FACTORY_TOKEN_LIFE.as_secs().cast_signed();
 
 /// Looks at what it needs: it passes, asks for what is not known, or says what is to be done.
 type HostRule = fn(&HostView) -> Option<HostStep>;

@@ -2,12 +2,13 @@
 
 use super::{
     faults::fault,
-    order::TOKEN_LIFE,
     step::{FactoryLook, HostEffect, HostQuestion, HostStep, HostVerdict},
     view::HostView,
 };
 use crate::api::host::PendingEnrolment;
 
+/// A factory's token lives so long, in seconds.
+pub const TOKEN_LIFE: i64 = crate::limits::FACTORY_TOKEN_LIFE.as_secs().cast_signed();
 /// Tokens of a factory that may have gone since one was announced, whose seconds it had to leave out.
 const GONE_SINCE: i64 = 60;
 
