@@ -9,6 +9,7 @@ use kube::{
     runtime::reflector::{self, Store, store::Writer},
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::users::Users;
 use crate::{
@@ -73,13 +74,18 @@ pub struct HandleEnd<K: Object> {
     pub writer: Writer<DeserializeGuard<K>>,
     /// Where those arrive that the handle wakes.
     pub woken: Woken,
+    /// Ends when the API server has no such kind, or does not show it: no one waits for its list then.
+    pub unserved: CancellationToken,
 }
 
 /// Both ends.
 pub fn handle<K: Object>() -> (Handle<K>, HandleEnd<K>) {
     let (store, writer) = reflector::store();
     let (waker, woken) = pending();
-    (Handle { store: store.clone(), waker }, HandleEnd { store, writer, woken })
+    (
+        Handle { store: store.clone(), waker },
+        HandleEnd { store, writer, woken, unserved: CancellationToken::new() },
+    )
 }
 
 impl<K: Object> Handle<K> {

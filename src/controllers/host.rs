@@ -14,6 +14,7 @@ mod remove;
 mod say;
 mod seen;
 mod target;
+mod tokens;
 
 use std::time::Duration;
 
@@ -99,10 +100,14 @@ impl Reconcile for ConjurHost {
             return Ok(Outcome::NotDue((wait < Duration::MAX).then_some(wait)));
         }
         let unanswered = seen.is_asked();
-        let done = Box::pin(act(self, &seen, status, ctx)).await;
+        let mut is_let = false;
+        let done = Box::pin(act(self, &seen, status, &mut is_let, ctx)).await;
         let done = match done {
             Ok(outcome) => outcome,
             Err(failure) => {
+                if !is_let {
+                    tokens::revoke_left(self, &seen, status, ctx).await;
+                }
                 let again = say::look_again(&failure);
                 ctx.host_notes.fails(&key);
                 return Err(ReconcileError { failure, asked: unanswered, again });
@@ -138,10 +143,12 @@ impl Listed for ConjurHost {
     }
 }
 
+/// `is_let`: nothing kept the object from its host before Conjur was looked at.
 async fn act(
     object: &ConjurHost,
     seen: &ObservedHost,
     status: &mut ConjurHostStatus,
+    is_let: &mut bool,
     ctx: &Context,
 ) -> Result<Outcome, Failure> {
     let named = seen.named.as_ref().map_err(Clone::clone)?;
@@ -188,6 +195,7 @@ async fn act(
         bare: bare.as_ref(),
         annotations: &annotations,
     };
+    *is_let = true;
     let verdict = match keep(view, asked, &mut host, ctx).await {
         Ok(verdict) => verdict,
         Err(failure) => {

@@ -57,9 +57,9 @@ macro_rules! kinds {
         }
 
         impl Ends {
-            /// Runs the objects of all kinds, until told to stop and what runs has ended. Those that use a connection
-            /// begin when all connections are listed, and `others` are: what they look up must be there before the first
-            /// of them looks it up, or it would say "not found". Where `others` come to false, they never begin.
+            /// Runs the objects of all kinds, until told to stop and what runs has ended. They begin when all kinds are
+            /// listed, and `others` are: what is looked up must be there before the first of them looks it up, or it would
+            /// say "not found", or take for free what is another's. Where `others` come to false, they never begin.
             pub async fn run(
                 self,
                 client: Client,
@@ -114,10 +114,17 @@ impl Kinds {
     }
 }
 
-/// Waits until a kind that others look up is listed, which all are that use no connection. False where it never will be.
+/// Waits until a kind is listed, which others look up. False where it never will be. One that is not served has no objects, and
+/// keeps none of the others back; without connections nothing goes.
 fn looked_up<K: Reconcile>(end: &HandleEnd<K>) -> BoxFuture<'static, bool> {
-    let store = end.store.clone();
-    async move { K::CONNECTION.is_some() || store.wait_until_ready().await.is_ok() }.boxed()
+    let (store, unserved) = (end.store.clone(), end.unserved.clone());
+    async move {
+        tokio::select! {
+            listed = store.wait_until_ready() => listed.is_ok(),
+            () = unserved.cancelled(), if K::CONNECTION.is_some() => true,
+        }
+    }
+    .boxed()
 }
 
 /// Runs the objects of one kind.
@@ -128,14 +135,8 @@ async fn run_kind<K: Reconcile>(
     ready: Shared<BoxFuture<'static, bool>>,
     stop: CancellationToken,
 ) {
-    let woken = watches::wakes(client, end.writer, end.woken, ctx.clone());
-    if K::CONNECTION.is_some() {
-        tokio::select! {
-            ready = ready => if !ready { return },
-            () = stop.cancelled() => return,
-        }
-    }
-    Box::pin(runner::run::<K>(woken, end.store, ctx, stop)).await;
+    let woken = watches::wakes(client, end.writer, end.woken, end.unserved, ctx.clone());
+    Box::pin(runner::run::<K>(woken, end.store, ready, ctx, stop)).await;
 }
 
 #[cfg(test)]
@@ -200,6 +201,20 @@ mod tests {
             ends.hosts.woken.waiting(),
         ];
         assert_eq!(waiting, [0; 6]);
+    }
+
+    #[test]
+    fn all_wait_for_every_kind_that_is_served() {
+        let (_kinds, mut ends) = Kinds::new();
+        let (hosts, policies) = (looked_up(&ends.hosts).shared(), looked_up(&ends.policies).shared());
+        let connections = looked_up(&ends.connections).shared();
+        assert_eq!((hosts.clone().now_or_never(), policies.clone().now_or_never()), (None, None));
+        ends.hosts.writer.apply_watcher_event(&Event::Init);
+        ends.hosts.writer.apply_watcher_event(&Event::InitDone);
+        ends.policies.unserved.cancel();
+        ends.connections.unserved.cancel();
+        assert_eq!((hosts.now_or_never(), policies.now_or_never()), (Some(true), Some(true)));
+        assert_eq!(connections.now_or_never(), None, "without them nothing goes");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use kube::{
     },
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     limits::LIST_PAGE,
@@ -27,6 +28,7 @@ pub fn wakes<K>(
     client: Client,
     writer: reflector::store::Writer<DeserializeGuard<K>>,
     woken: wake::Woken,
+    unserved: CancellationToken,
     ctx: Arc<K::Context>,
 ) -> BoxStream<'static, (Key, Instant)>
 where
@@ -37,6 +39,11 @@ where
     let (specs, first) = (ctx.specs.clone(), ctx.clone());
     let main =
         watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default().page_size(LIST_PAGE))
+            .inspect_err(move |error| {
+                if is_unserved(error) {
+                    unserved.cancel();
+                }
+            })
             .default_backoff()
             .modify(move |object| slim_down(object, &specs))
             .inspect_ok(move |event| K::shown(event, &first))
@@ -62,6 +69,14 @@ where
     futures::stream::select(main, futures::stream::select(woken, deleted)).boxed()
 }
 
+/// Whether a watch failed because there is no such kind, its CRD not being installed, or because the operator may not list it.
+fn is_unserved(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => matches!(status.code, 403 | 404),
+        _ => false,
+    }
+}
+
 /// Leaves out of an object that goes into the store what need not lie there.
 fn slim_down<K: Object>(guarded: &mut DeserializeGuard<K>, specs: &Specs) {
     let object = match guarded.0.as_mut() {
@@ -83,6 +98,28 @@ pub fn isolated<T, E: std::fmt::Display>(kind: &str, result: Result<T, E>) -> Op
         Err(error) => {
             tracing::warn!(kind, "a watch failed; retrying: {error}");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_without_a_crd_is_not_waited_for() {
+        let failed = |code: u16| {
+            let status = kube::core::Status::failure("", "").with_code(code);
+            watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()))
+        };
+        for (error, expected) in [
+            (failed(404), true),
+            (failed(403), true),
+            (failed(500), false),
+            (failed(429), false),
+            (watcher::Error::NoResourceVersion, false),
+        ] {
+            assert_eq!(is_unserved(&error), expected, "{error:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! ([`crate::plan::host`]). What is to be done next [`crate::plan::host::order`] decides; here is the IO.
 
 mod look;
+pub mod tokens;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -43,6 +44,13 @@ pub trait HostCaller: Send + Sync {
     /// # Errors
     /// `AccessDenied`, `HostTaken`, `InvalidSpec`.
     fn check_access(&self) -> Result<(), Failure>;
+
+    /// Refuses what the rules of the connection do not let the object do, whoever else keeps the host: a token that was announced is
+    /// revoked all the same.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    fn check_rules(&self) -> Result<(), Failure>;
 
     /// Refuses a branch that the object may not load a host into.
     ///
@@ -225,6 +233,9 @@ impl<C: HostCaller> Keeper<'_, C> {
             HostQuestion::Ownership(branch) => {
                 self.require_ownership(branch).await.map(|()| HostFact::Yes)?
             }
+            HostQuestion::FactoryOwnership(factory) => {
+                self.require_factory(factory).await.map(|()| HostFact::Yes)?
+            }
             HostQuestion::Versions(branch) => HostFact::Versions(self.versions(branch).await?),
             HostQuestion::Memberships => HostFact::Memberships(self.memberships().await?),
             HostQuestion::Factory(factory) => HostFact::Factory(self.look_at_factory(factory).await?),
@@ -287,9 +298,14 @@ impl<C: HostCaller> Keeper<'_, C> {
 
     async fn load_attributes(&mut self, change: &AttributeLoad) -> Result<HostPerformed, Failure> {
         let role = self.role();
-        let (mut refused, mut is_begun) = (None, false);
+        let mut is_begun = false;
         for document in self.caller.documents(change)? {
-            match self.load(&document, LoadMode::Update).await? {
+            let loaded = match self.load(&document, LoadMode::Update).await {
+                // Whether this one was loaded no one knows; the key that came of one before it goes into the Secret first.
+                Err(failure) if self.hand.is_some() => Err(failure),
+                loaded => loaded?,
+            };
+            match loaded {
                 // One that was deleted a moment before is made by it.
                 Ok(loaded) => {
                     let made = loaded.created_roles.into_iter().find(|(made, _)| *made == role);
@@ -297,14 +313,11 @@ impl<C: HostCaller> Keeper<'_, C> {
                     is_begun = true;
                 }
                 Err(failure) => {
-                    refused = Some(failure);
-                    break;
+                    let refused = self.refuse(failure);
+                    let made = self.hand.is_some();
+                    return Ok(if is_begun { HostPerformed::Partly { made } } else { refused });
                 }
             }
-        }
-        if let Some(failure) = refused.filter(|_| self.hand.is_none()) {
-            let refused = self.refuse(failure);
-            return Ok(if is_begun { HostPerformed::Partly } else { refused });
         }
         self.caller.note_loaded();
         Ok(HostPerformed::Made(self.hand.is_some()))

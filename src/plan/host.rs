@@ -22,7 +22,7 @@
 //!
 //! # Assumptions
 //! - One process acts (the Lease), one run of an object at a time.
-//! - A request has ended in Conjur [`LANDS_WITHIN`](view::LANDS_WITHIN) after it was announced.
+//! - A request has ended in Conjur [`LANDS_WITHIN`](view::LANDS_WITHIN) after who sent it is gone.
 //! - A host carries the time of the load that made it (recordings 701, 702).
 //!
 //! # Caveats
@@ -43,4 +43,5 @@ mod model;
 pub mod order;
 pub mod owner;
 pub mod step;
+pub mod tokens;
 pub mod view;

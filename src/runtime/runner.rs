@@ -1,7 +1,7 @@
 //! Runs the objects of a kind: what wakes them comes in, each has its [turn](super::concurrency), and a task of its own.
 //!
 //! - An object never runs twice at once; what wakes it meanwhile runs it again afterwards.
-//! - Nothing runs before the store has listed: what is looked up is there.
+//! - Nothing runs before the store has listed, and what else is looked up is there.
 //! - An object that is not in the store any more is gone, and what is remembered of it is forgotten.
 //! - Told to stop, nothing new is begun, and what runs is waited for.
 
@@ -44,15 +44,18 @@ struct Runner<K: Reconcile> {
     running: HashMap<Id, Arc<Key>>,
 }
 
-/// Runs the objects of a store that are named by `woken`, until told to stop and what runs has ended.
+/// Runs the objects of a store that are named by `woken`, until told to stop and what runs has ended. `others`: what they look up
+/// beside it is listed; where that comes to false, none begins.
 pub async fn run<K: Reconcile>(
     woken: impl Stream<Item = (Key, Instant)> + Send,
     store: Store<DeserializeGuard<K>>,
+    others: impl Future<Output = bool> + Send,
     ctx: Arc<K::Context>,
     stop: CancellationToken,
 ) {
     let mut woken = std::pin::pin!(woken);
-    let mut listed = std::pin::pin!(store.wait_until_ready());
+    let listed = async { store.wait_until_ready().await.is_ok() && others.await };
+    let mut listed = std::pin::pin!(listed);
     let mut runner = Runner::<K> {
         store: store.clone(),
         ctx,
@@ -85,10 +88,9 @@ pub async fn run<K: Reconcile>(
                 None => stopping = true,
             },
             () = tokio::time::sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
-            result = &mut listed, if !ready => match result {
-                Ok(()) => ready = true,
-                Err(_) => stopping = true,
-            },
+            listed = &mut listed, if !ready => {
+                (ready, stopping) = (listed, stopping || !listed);
+            }
             () = stop.cancelled(), if !stopping => stopping = true,
         }
     }

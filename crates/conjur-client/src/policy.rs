@@ -77,7 +77,7 @@ pub struct Loaded {
     pub version: u64,
 }
 
-/// What the caller is to a branch.
+/// What the caller is to a branch, or to a host factory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
     /// Owns it, directly or through a group: sees and may rotate what a load makes.
@@ -151,7 +151,17 @@ impl Client {
     /// Whether the caller owns `branch`: a check for a privilege that no one grants, which owners pass. 204 is the
     /// owner, a 404 without a body someone who sees the branch, one with JSON (recordings 463 to 470) no one.
     pub async fn owns_branch(&self, branch: &PolicyBranch) -> Result<Ownership, Error> {
-        match self.check_permission("policy", branch.as_str(), NOBODYS_PRIVILEGE, None).await? {
+        self.owns("policy", branch.as_str()).await
+    }
+
+    /// The same of a host factory: who owns it sees the hosts that it makes, and may rotate their keys. Who only may
+    /// `execute` it sees none of them.
+    pub async fn owns_host_factory(&self, factory: &str) -> Result<Ownership, Error> {
+        self.owns("host_factory", factory).await
+    }
+
+    async fn owns(&self, kind: &str, id: &str) -> Result<Ownership, Error> {
+        match self.check_permission(kind, id, NOBODYS_PRIVILEGE, None).await? {
             Check::Granted => Ok(Ownership::Owner),
             Check::Denied => Ok(Ownership::NotOwner),
             Check::NoResource => Ok(Ownership::NoBranch),

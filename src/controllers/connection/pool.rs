@@ -113,6 +113,30 @@ struct Pool {
     of: HashMap<ConnectionId, HashSet<Slot>>,
     /// Clients that are being made, each for a party: they have their places before there is something to put there.
     making: HashMap<Slot, String>,
+    /// As whom the server let each connection in last.
+    confirmed: HashMap<ConnectionId, Confirmed>,
+}
+
+/// As whom a server let a connection in last, since the process began: also as it was before an edit, or while it can't be made.
+struct Confirmed {
+    uid: String,
+    url: String,
+    account: String,
+    /// By tenant.
+    identities: HashMap<Option<String>, Arc<str>>,
+}
+
+impl Confirmed {
+    /// Nothing of it.
+    fn none(facts: &ConnectionView) -> Self {
+        let (url, account) = (facts.settings.url.clone(), facts.settings.account.clone());
+        Self { uid: facts.uid.clone(), url, account, identities: HashMap::new() }
+    }
+
+    /// Whether it is of this connection and its server. Who may make connections may have led it to any server before.
+    fn is_of(&self, facts: &ConnectionView) -> bool {
+        self.uid == facts.uid && self.url == facts.settings.url && self.account == facts.settings.account
+    }
 }
 
 impl Pool {
@@ -305,6 +329,18 @@ impl Clients {
         })
     }
 
+    /// All as whom the server let a connection in, each as of the last time; while it let in none since the process began, whom the
+    /// status names that tells of the connection as it is.
+    pub fn identities(&self, facts: &ConnectionView) -> Vec<String> {
+        self.with(|pool| match pool.confirmed.get(&facts.id).filter(|confirmed| confirmed.uid == facts.uid) {
+            Some(confirmed) if confirmed.is_of(facts) => {
+                confirmed.identities.values().map(ToString::to_string).collect()
+            }
+            Some(_) => Vec::new(),
+            None => facts.status.identity.clone().filter(|_| facts.is_observed()).into_iter().collect(),
+        })
+    }
+
     /// The namespaces that use a connection with an identity of their own.
     pub fn tenants(&self, facts: &ConnectionView) -> Vec<String> {
         self.with(|pool| {
@@ -368,10 +404,17 @@ impl Clients {
     /// The connection works, as that identity; none where only its tenants have one. What its users are to be told;
     /// none where it is no news.
     pub fn works(&self, facts: &ConnectionView, identity: Option<&str>) -> Option<ConnectionEvent> {
-        self.entry(facts, |entry| {
+        self.with(|pool| {
             // It was changed while it was checked: what was found out is of the connection as it was.
-            if entry.generation != facts.generation {
-                return None;
+            let entry =
+                pool.entries.get_mut(&Slot::of(facts)).filter(|e| e.generation == facts.generation)?;
+            if let Some(identity) = identity {
+                let confirmed =
+                    pool.confirmed.entry(facts.id.clone()).or_insert_with(|| Confirmed::none(facts));
+                if !confirmed.is_of(facts) {
+                    *confirmed = Confirmed::none(facts);
+                }
+                confirmed.identities.insert(facts.tenant.clone(), identity.into());
             }
             let another = entry.identity.as_deref() != identity;
             entry.identity = identity.map(Into::into);
@@ -440,7 +483,12 @@ impl Clients {
 
     /// Lets go of a connection that is gone; of another of its name, whose uid is given, nothing.
     pub fn forget(&self, id: &ConnectionId, there: Option<&str>) {
-        self.with(|pool| pool.remove(id, |slot| there != Some(slot.uid.as_str())));
+        self.with(|pool| {
+            pool.remove(id, |slot| there != Some(slot.uid.as_str()));
+            if pool.confirmed.get(id).is_some_and(|confirmed| there != Some(confirmed.uid.as_str())) {
+                pool.confirmed.remove(id);
+            }
+        });
     }
 }
 
@@ -668,6 +716,29 @@ mod tests {
         let again = ConnectionView { uid: "new".into(), ..all[0].clone() };
         clients.put(&again, "i".into(), client());
         assert_eq!((clients.with(left), clients.tenants(&all[0])), ((3, 2), vec![]));
+    }
+
+    #[test]
+    fn whom_a_server_let_in_is_remembered_over_edits_and_before_that_the_status_tells() {
+        let clients = Clients::new(Kinds::new().0);
+        let mut one = facts("c");
+        let known = |facts: &ConnectionView| clients.identities(facts);
+        one.status.identity = Some("host/told".into());
+        assert_eq!(known(&one), Vec::<String>::new(), "the status is of another generation");
+        one.status.observed_generation = one.generation;
+        assert_eq!(known(&one), ["host/told"], "after a start");
+        clients.put(&one, "i".into(), client());
+        clients.works(&one, Some("host/me"));
+        assert_eq!(known(&one), ["host/me"]);
+        let edited = ConnectionView { generation: Some(2), ..one.clone() };
+        clients.fails(&edited, &Failure::transient(Reason::CredentialsNotFound, "gone"));
+        assert_eq!((known(&edited), clients.confirmed(&edited)), (vec!["host/me".to_owned()], None));
+        // To another server: who it is there no one knows.
+        let mut elsewhere = edited.clone();
+        elsewhere.settings.url = "http://elsewhere".into();
+        assert_eq!(known(&elsewhere), Vec::<String>::new());
+        clients.forget(&one.id, None);
+        assert_eq!(known(&one), ["host/told"]);
     }
 
     #[test]

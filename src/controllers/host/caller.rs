@@ -215,6 +215,11 @@ impl HostCaller for Host<'_> {
         identities::refuse_own(self.through, self.object)
     }
 
+    fn check_rules(&self) -> Result<(), Failure> {
+        let named = access::named(&self.object.spec.connection_ref, &self.seen.key, self.ctx)?;
+        claims::check_access(&named, self.object, &self.seen.key, self.ctx)
+    }
+
     fn check_branch(&self, branch: &str) -> Result<(), Failure> {
         let named = access::named(&self.object.spec.connection_ref, &self.seen.key, self.ctx)?;
         named.check_access(Verb::Load, &[branch], &self.seen.key, self.ctx)?;
@@ -237,6 +242,7 @@ impl HostCaller for Host<'_> {
         let is_cluster = self.through.connection.kind == ConnectionKind::ClusterConjurConnection;
         let ownership = HostOwnership {
             mine: self.mine,
+            is_former_believed: !is_cluster,
             is_gone: &|owner| self.is_gone(owner),
             takes_marked: self.object.spec.adopts() && !is_cluster,
         };
@@ -338,9 +344,8 @@ impl HostCaller for Host<'_> {
         let applied = self.status.applied.as_ref();
         let mut annotations = spec.annotations.clone().unwrap_or_default();
         annotations.extend(self.mine.first().map(|mine| (OWNER_ANNOTATION.to_owned(), mine.clone())));
-        if change.created {
-            annotations.insert(CREATED_ANNOTATION.to_owned(), "true".to_owned());
-        }
+        // A host that is taken over may carry what an object that is gone wrote: it was not made by this one.
+        annotations.insert(CREATED_ANNOTATION.to_owned(), change.created.to_string());
         if !spec.keeps_key() {
             annotations.insert(API_KEY_ANNOTATION.to_owned(), "false".to_owned());
         } else if !change.created || applied.is_some_and(|applied| applied.api_key == Some(false)) {

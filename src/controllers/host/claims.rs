@@ -3,16 +3,16 @@
 //! One host, one object: the older wins. An object counts that would keep the host: one whose connection does not let it, or
 //! that was refused before it ever had the host, keeps no one out.
 
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     identities,
-    object::is_going,
+    object::{is_going, target_name},
     seen::{ObservedHost, server_of},
 };
 use crate::{
     api::{
-        ConjurHost, Reason,
+        ConjurHost, Reason, SERVER_ANNOTATION,
         condition::{READY, STALLED, find, is_true},
         host::Enrolment,
     },
@@ -21,7 +21,11 @@ use crate::{
         connection::access::{self, BoundConnection},
         policy,
     },
-    plan::{Failure, host::document::role_parts},
+    plan::{
+        Failure,
+        host::document::role_parts,
+        secret::{Owner, is_written_for},
+    },
     runtime::{Key, Object},
 };
 
@@ -119,7 +123,7 @@ fn older(seen: &ObservedHost, object: &ConjurHost, ctx: &Context) -> Option<Key>
 
 fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ctx: &Context) -> bool {
     let Ok(named) = access::named(&host.spec.connection_ref, key, ctx) else { return false };
-    if server_of(&named) != server || !named.is_let_in(ctx) || !may_keep(&named, host, key, ctx) {
+    if server_of(&named) != server || !may_keep(&named, host, key, ctx) {
         return false;
     }
     let status = host.status.as_ref();
@@ -128,14 +132,32 @@ fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ct
             || status.pending.as_ref().is_some_and(|pending| pending.server == server)
     });
     let conditions = host.conditions().1;
+    let has_its_secret = has_secret(host, key, server, ctx);
+    // Who has it keeps it while the connection fails that it got it through.
+    let was_let_in = says_it_has_it && has_its_secret && !ctx.clients.identities(&named.facts).is_empty();
+    if !was_let_in && !named.is_let_in(ctx) {
+        return false;
+    }
     Rival {
         is_neighbour: key.namespace == asking.namespace,
         says_it_has_it,
+        has_its_secret,
         stalled: is_true(conditions, STALLED),
         reason: find(conditions, READY).map(|ready| ready.reason.as_str()),
         rests: is_going(host) || host.spec.suspend == Some(true),
     }
     .counts()
+}
+
+/// Whether there is a Secret that the operator wrote for the object, with a key of this server.
+fn has_secret(host: &ConjurHost, key: &Key, server: &str, ctx: &Context) -> bool {
+    let written = host.status.as_ref().and_then(|status| status.target.as_ref());
+    let name = written.map_or_else(|| target_name(host), |target| target.name.clone());
+    let secret = ctx.owned.get(&ObjectRef::new(&name).within(&key.namespace));
+    secret.is_some_and(|secret| {
+        let on = secret.annotations().get(SERVER_ANNOTATION);
+        is_written_for(&secret.metadata, &Owner::of(host)) && on.is_some_and(|on| on == server)
+    })
 }
 
 /// An older object for the same host of the same server, through a connection that works and lets it.
@@ -146,6 +168,8 @@ struct Rival<'a> {
     is_neighbour: bool,
     /// Its status says that it has the host.
     says_it_has_it: bool,
+    /// And its Secret is there.
+    has_its_secret: bool,
     /// It is Stalled.
     stalled: bool,
     /// The reason of its Ready condition.
@@ -155,36 +179,36 @@ struct Rival<'a> {
 }
 
 impl Rival<'_> {
-    /// In a namespace who may write a status may do the same to the other object, too: there it is believed. From another
-    /// namespace it keeps no one out where something else than the host is in its way.
+    /// Who has the host keeps it, whatever is wrong with its spec, and also suspended. In a namespace who may write a status may do
+    /// the same to the other object, too: there it is believed. From another namespace a status alone counts only as long as nothing
+    /// is wrong but the host's key; and who does not have the host counts only while it waits for what passes by itself.
     fn counts(self) -> bool {
-        if self.is_neighbour && self.says_it_has_it {
+        if self.says_it_has_it && (self.is_neighbour || self.has_its_secret) {
             return true;
         }
-        let is_kept_from_it =
-            self.reason.is_some_and(|reason| KEEP_FROM_IT.iter().any(|r| r.as_str() == reason));
-        !self.rests && !is_kept_from_it && (self.says_it_has_it || !self.stalled)
+        let is_one_of =
+            |all: &[Reason]| self.reason.is_none_or(|reason| all.iter().any(|one| one.as_str() == reason));
+        let has_it = self.says_it_has_it && is_one_of(&OF_ITS_KEY);
+        !self.rests && (has_it || !self.stalled && is_one_of(&PASSES))
     }
 }
 
-/// Why an object can't have its host: that it says so keeps no other object from it.
-const KEEP_FROM_IT: [Reason; 15] = [
-    Reason::AccessDenied,
-    Reason::BranchNotFound,
-    Reason::BranchTaken,
-    Reason::ConnectionNotFound,
-    Reason::CredentialsNotFound,
-    Reason::ForeignHost,
-    Reason::ForeignSecret,
-    Reason::HostNotFound,
-    Reason::HostTaken,
-    Reason::InvalidSpec,
-    Reason::NotBranchOwner,
-    Reason::PolicyForbidden,
-    Reason::PolicyInvalid,
-    Reason::SourceNotFound,
-    Reason::TemplateInvalid,
+/// What an object waits for that passes by itself, or does not wait for any more: it is about to have its host.
+const PASSES: [Reason; 10] = [
+    Reason::ConjurUnavailable,
+    Reason::ConnectionNotReady,
+    Reason::Enrolled,
+    Reason::KeyRotating,
+    Reason::LoadInProgress,
+    Reason::Loading,
+    Reason::OperatorBusy,
+    Reason::RateLimited,
+    Reason::Suspended,
+    Reason::TooManyClients,
 ];
+
+/// What is wrong with the key of an object that has its host.
+const OF_ITS_KEY: [Reason; 2] = [Reason::KeyInvalid, Reason::KeyNotStored];
 
 #[cfg(test)]
 mod tests {
@@ -193,25 +217,41 @@ mod tests {
     #[test]
     fn who_can_not_have_a_host_keeps_no_other_namespace_from_it() {
         let waits = Some("HostNotFound");
-        for (is_neighbour, says_it_has_it, stalled, reason, rests, expected) in [
-            // It has it.
-            (false, true, false, Some("Enrolled"), false, true),
-            (false, true, false, Some("ConjurUnavailable"), false, true),
-            (false, true, true, Some("KeyNotStored"), false, true),
-            (true, true, true, Some("InvalidSpec"), true, true),
+        let (has, none) = ((true, true), (false, false));
+        for (is_neighbour, (says_it_has_it, has_its_secret), stalled, reason, rests, expected) in [
+            // It has it, whatever else is wrong, or asked of it.
+            (false, has, false, Some("Enrolled"), false, true),
+            (false, has, true, Some("InvalidSpec"), false, true),
+            (false, has, true, Some("ForeignSecret"), false, true),
+            (false, has, false, Some("Suspended"), true, true),
+            (false, has, true, Some("KeyInvalid"), false, true),
+            (true, (true, false), true, Some("InvalidSpec"), true, true),
+            // So its status says.
+            (false, (true, false), false, Some("Enrolled"), false, true),
+            (false, (true, false), false, Some("ConjurUnavailable"), false, true),
+            (false, (true, false), true, Some("KeyNotStored"), false, true),
             // It is about to.
-            (false, false, false, None, false, true),
-            (false, false, false, Some("ConjurUnavailable"), false, true),
+            (false, none, false, None, false, true),
+            (false, none, false, Some("ConjurUnavailable"), false, true),
+            (false, none, false, Some("KeyRotating"), false, true),
+            (true, none, false, Some("LoadInProgress"), false, true),
             // It only says so, or can't.
-            (false, true, true, Some("ForeignHost"), false, false),
-            (false, true, false, waits, false, false),
-            (false, false, false, waits, false, false),
-            (true, false, false, waits, false, false),
-            (false, true, false, Some("Suspended"), true, false),
-            (false, false, true, Some("KeyInvalid"), false, false),
-            (false, false, false, Some("CredentialsNotFound"), false, false),
+            (false, (true, false), true, Some("ForeignHost"), false, false),
+            (false, (true, false), true, Some("TemplateNotFound"), false, false),
+            (false, (true, false), false, waits, false, false),
+            (false, (true, false), false, Some("Suspended"), true, false),
+            (false, (false, true), false, waits, false, false),
+            (false, none, false, waits, false, false),
+            (true, none, false, waits, false, false),
+            (false, none, true, Some("KeyInvalid"), false, false),
+            (false, none, false, Some("CredentialsNotFound"), false, false),
+            (false, none, false, Some("TemplateNotFound"), false, false),
+            (false, none, false, Some("TargetTerminating"), false, false),
+            (false, none, false, Some("ApiServerError"), false, false),
+            (false, none, false, Some("VariableNotFound"), false, false),
+            (false, none, false, Some("SecretTooLarge"), false, false),
         ] {
-            let rival = Rival { is_neighbour, says_it_has_it, stalled, reason, rests };
+            let rival = Rival { is_neighbour, says_it_has_it, has_its_secret, stalled, reason, rests };
             assert_eq!(rival.counts(), expected, "{rival:?}");
         }
     }

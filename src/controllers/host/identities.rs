@@ -1,6 +1,6 @@
 //! Hosts that connections log in as: which they are, whether their keys may be rotated, and which of them are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -72,10 +72,7 @@ pub fn check_on(
         return Ok(());
     }
     let login = format!("host/{}", object.spec.id);
-    if !all(ctx).any(|facts| {
-        let settings = &facts.settings;
-        server(&settings.url, &settings.account) == server_hash && logins(&facts, ctx).contains(&login)
-    }) {
+    if !all_on(server_hash, ctx).iter().any(|facts| logins(facts, ctx).contains(&login)) {
         return Ok(());
     }
     // Whose connection it is is not told.
@@ -87,28 +84,35 @@ pub fn check_on(
     Err(Failure::stalled(Reason::AccessDenied, message))
 }
 
-/// All connections that there are.
-fn all(ctx: &Context) -> impl Iterator<Item = ConnectionView> {
-    let own = ctx.kinds.connections.store.state();
-    let cluster = ctx.kinds.cluster_connections.store.state();
-    let own: Vec<_> = own.iter().filter_map(|c| c.0.as_ref().ok().map(ConnectionView::from)).collect();
-    let cluster: Vec<_> =
-        cluster.iter().filter_map(|c| c.0.as_ref().ok().map(ConnectionView::from)).collect();
-    own.into_iter().chain(cluster)
+/// All connections to a server. Only those are copied, and each address is hashed once.
+fn all_on(server_hash: &str, ctx: &Context) -> Vec<ConnectionView> {
+    let (own, cluster) = (ctx.kinds.connections.store.state(), ctx.kinds.cluster_connections.store.state());
+    let mut known: HashMap<(&str, &str), bool> = HashMap::new();
+    let mut is_there =
+        |url, account| *known.entry((url, account)).or_insert_with(|| server(url, account) == server_hash);
+    let mut all = Vec::new();
+    for connection in own.iter().filter_map(|connection| connection.0.as_ref().ok()) {
+        if is_there(&connection.spec.url, &connection.spec.account) {
+            all.push(ConnectionView::from(connection));
+        }
+    }
+    for connection in cluster.iter().filter_map(|connection| connection.0.as_ref().ok()) {
+        if is_there(&connection.spec.url, &connection.spec.account) {
+            all.push(ConnectionView::from(connection));
+        }
+    }
+    all
 }
 
 /// Whom a connection logs in as.
 fn logins(facts: &ConnectionView, ctx: &Context) -> BTreeSet<String> {
     let mut logins = said_logins(facts);
-    logins.extend(ctx.clients.confirmed(facts));
-    for tenant in ctx.clients.tenants(facts) {
-        logins.extend(ctx.clients.confirmed(&facts.clone().for_user(&tenant)));
-    }
+    logins.extend(ctx.clients.identities(facts));
     logins
 }
 
 /// Whom a connection logs in as by what it says. Who may make a ConjurConnection may name anyone there, and in its status: of
-/// those only what the server confirms counts.
+/// those only what the server confirmed counts, and until it does, after a start, what the status says that it did.
 fn said_logins(facts: &ConnectionView) -> BTreeSet<String> {
     let mut logins = BTreeSet::new();
     if facts.access.is_none() {
@@ -129,18 +133,21 @@ pub fn rotating(secrets: &[Key], login: Option<&str>, server: &str, ctx: &Contex
     let now = Timestamp::now().as_second();
     store.state().iter().find_map(|host| {
         let key = Key::of(host.as_ref());
+        // Of most their names say enough, without a copy.
+        let shown = host.0.as_ref().ok()?;
+        let target = Key { namespace: key.namespace.clone(), name: target_name(shown) };
+        let has_secret = secrets.contains(&target);
+        // What this process announced is known to be under way, however long it waits for its turn.
+        let is_own = ctx.host_notes.is_rotating(&key, shown.uid().as_deref());
+        // By the name alone only that: who may write a status may name anyone's host.
+        let has_name = is_own && login == Some(&format!("host/{}", shown.spec.id));
+        if !has_secret && !has_name {
+            return None;
+        }
         let host = ctx.statuses.freshest(&key, store)?.ok()?;
         let status = host.status.as_ref()?;
         let pending = status.pending.as_ref().filter(|pending| pending.server == server)?;
-        if !is_under_way(pending, now) || host.spec.suspend == Some(true) {
-            return None;
-        }
-        let target = Key { namespace: key.namespace.clone(), name: target_name(&host) };
-        let has_secret = secrets.contains(&target);
-        // By the name alone only what this process announced: who may write a status may name anyone's host.
-        let has_name = login == Some(&format!("host/{}", host.spec.id))
-            && ctx.host_notes.is_rotating(&key, host.uid().as_deref());
-        if !has_secret && !has_name {
+        if !(is_own || is_under_way(pending, now)) || host.spec.suspend == Some(true) {
             return None;
         }
         // Who can't rotate the host says nothing of it.

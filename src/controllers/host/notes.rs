@@ -45,6 +45,8 @@ struct State {
     /// Objects (their uid) that announced that they make or rotate a key, since the process began.
     rotating: HashMap<Key, Option<String>>,
     refused: HashMap<Key, RefusedHost>,
+    /// Announcements, by when they were made, that the removal of an object found, and when it did.
+    found: HashMap<Key, (i64, i64)>,
     ids: HashMap<Key, String>,
     by_id: HashMap<String, HashSet<Key>>,
     /// The id that an object asked for which the watch showed to be gone: until those who wait for it are woken.
@@ -113,13 +115,23 @@ impl HostNotes {
         };
     }
 
+    /// Since when the removal of an object knows of what was announced then: now, where it did not before.
+    pub fn removal_found(&self, key: &Key, announced: i64, now: i64) -> i64 {
+        let mut state = self.lock();
+        let found = state.found.entry(key.clone()).or_insert((announced, now));
+        if found.0 != announced {
+            *found = (announced, now);
+        }
+        found.1
+    }
+
     /// The objects that ask for a host with this id, on whatever server.
     pub fn asking_for(&self, id: &str) -> Vec<Key> {
         self.lock().by_id.get(id).into_iter().flatten().cloned().collect()
     }
 
     /// Takes note of what the watch shows, before the store does. Gives those that ask for a host whose object went and came
-    /// again meanwhile: it is the younger now.
+    /// again meanwhile, so that it is the younger now, or went while the watch was broken; and those that went then.
     pub fn hosts_show(&self, event: &Event<DeserializeGuard<ConjurHost>>) -> Vec<Key> {
         let mut state = self.lock();
         let id =
@@ -139,9 +151,12 @@ impl HostNotes {
             Event::InitDone => {
                 let listed = std::mem::take(&mut state.listed);
                 let gone: Vec<Key> = state.ids.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-                for key in gone {
-                    state.set(&key, None);
+                for key in &gone {
+                    state.set(key, None);
                 }
+                let waiting: Vec<Key> = gone.iter().flat_map(|key| state.waiting_for_freed(key)).collect();
+                // No watch tells of those that went, which are to be forgotten, too.
+                return waiting.into_iter().chain(gone).collect();
             }
         }
         vec![]
@@ -153,6 +168,7 @@ impl HostNotes {
         state.looked.remove(key);
         state.rotating.remove(key);
         state.refused.remove(key);
+        state.found.remove(key);
         state.waiting_for_freed(key)
     }
 }
@@ -219,10 +235,23 @@ mod tests {
         );
         notes.hosts_show(&Event::Init);
         notes.hosts_show(&Event::InitApply(host("b", "x")));
-        notes.hosts_show(&Event::InitDone);
+        let mut woken: Vec<_> = notes.hosts_show(&Event::InitDone).into_iter().map(|key| key.name).collect();
+        woken.sort();
+        assert_eq!(woken, ["a", "b", "c"], "who waits for what went with the watch, and what went");
+        assert!(notes.lock().freed.is_empty());
         assert_eq!((asking(&notes, "x"), asking(&notes, "y")), (vec!["b".into()], vec![]));
         notes.hosts_show(&Event::Delete(host("b", "x")));
         assert!(notes.lock().by_id.is_empty() && notes.lock().ids.is_empty());
+    }
+
+    #[test]
+    fn a_removal_remembers_since_when_it_knows_of_an_announcement() {
+        let notes = HostNotes::default();
+        let key = Key { namespace: "n".into(), name: "a".into() };
+        assert_eq!((notes.removal_found(&key, 1, 100), notes.removal_found(&key, 1, 150)), (100, 100));
+        assert_eq!(notes.removal_found(&key, 2, 160), 160, "another one");
+        notes.forget(&key);
+        assert_eq!(notes.removal_found(&key, 2, 170), 170);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use kube::{
 };
 use tokio::time::timeout;
 
-use self::announced::{enrols_for, own_pending, says_of};
+pub use self::announced::own_pending;
+use self::announced::{enrols_for, says_of};
 use super::{caller, claims, identities, object::is_going, object::target_name, seen, target};
 use crate::{
     api::{
@@ -30,7 +31,7 @@ use crate::{
     effect::{
         branch_locks::{Loader, Turn},
         evidence,
-        host::AskedHost,
+        host::{AskedHost, tokens},
         perform,
     },
     limits::{LONGEST_LOAD, REFUSED_AGAIN, TURN_WAIT},
@@ -173,10 +174,13 @@ async fn remove(
     let bare = enrolment.as_ref().and_then(|way| caller::bare(object, way, &through.account).ok().flatten());
     let pending =
         status.pending.as_ref().and_then(|it| own_pending(it, &server, enrolment.as_ref(), bare.as_ref()));
+    let now = Timestamp::now().as_second();
+    let since = pending.as_ref().map_or(now, |pending| ctx.host_notes.removal_found(&key, pending.at, now));
     let run = RemovalOfHost {
         object,
         status,
         pending,
+        since,
         document: AskedHost::document(bare.as_ref()),
         named: &named,
         through: &through,
@@ -185,7 +189,8 @@ async fn remove(
         ctx,
     };
     run.revoke_token().await?;
-    if let Some(rest) = run.pending.as_ref().and_then(|it| enrols_for(it, Timestamp::now().as_second())) {
+    let rest = run.pending.as_ref().and_then(|it| enrols_for(it, run.since, Timestamp::now().as_second()));
+    if let Some(rest) = rest {
         let message = format!("its enrolment was announced, and may still come through for {rest} s");
         return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(rest.min(30)), message));
     }
@@ -197,6 +202,8 @@ struct RemovalOfHost<'a> {
     status: &'a ConjurHostStatus,
     /// What was announced and may be left.
     pending: Option<PendingHost>,
+    /// Since when the removal knows of it: nothing is sent for it any more.
+    since: i64,
     /// Hex SHA-256 of the document that makes the host.
     document: String,
     named: &'a BoundConnection,
@@ -228,17 +235,7 @@ impl RemovalOfHost<'_> {
         let Some(token) = self.pending.as_ref().and_then(|pending| pending.token.as_ref()) else {
             return Ok(());
         };
-        let client = &self.through.client;
-        let shown = client.show_host_factory(&token.factory).await.map_err(|e| self.failed(e))?;
-        for own in shown.into_iter().flat_map(|shown| shown.tokens) {
-            if own.expiration.as_second() == token.expires {
-                match client.revoke_host_factory_token(&own.token).await {
-                    Ok(()) | Err(Error::NotFound { .. }) => {}
-                    Err(error) => return Err(self.failed(error)),
-                }
-            }
-        }
-        Ok(())
+        tokens::revoke_announced(&self.through.client, token).await.map_err(|e| self.failed(e))
     }
 
     async fn look(&self) -> Result<HostLook, Failure> {
@@ -248,7 +245,13 @@ impl RemovalOfHost<'_> {
         Ok(match shown.map_err(|e| self.failed(e))? {
             None => HostLook::Absent,
             Some(shown) => {
-                let ownership = HostOwnership { mine: &mine, is_gone: &|_| false, takes_marked: false };
+                let is_former_believed = self.named.facts.access.is_none();
+                let ownership = HostOwnership {
+                    mine: &mine,
+                    is_former_believed,
+                    is_gone: &|_| false,
+                    takes_marked: false,
+                };
                 let annotations: Vec<(&str, &str)> =
                     shown.annotations.iter().map(|a| (a.name.as_str(), a.value.as_str())).collect();
                 HostLook::There {
@@ -297,8 +300,7 @@ impl RemovalOfHost<'_> {
         let may_come = self.pending.as_ref().filter(|pending| pending.load.is_some());
         let longest = i64::try_from(LONGEST_LOAD.as_secs()).unwrap_or(i64::MAX);
         let now = Timestamp::now().as_second();
-        let rest =
-            may_come.map(|pending| pending.at.saturating_add(longest).saturating_sub(now).min(longest));
+        let rest = may_come.map(|_| self.since.saturating_add(longest).saturating_sub(now));
         if let Some(rest) = rest.and_then(|rest| u64::try_from(rest).ok()).filter(|rest| *rest > 0) {
             let message =
                 format!("a load that makes it was announced, and may still come through for {rest} s");

@@ -8,7 +8,7 @@ use kube::{ResourceExt, runtime::events::EventType};
 
 use super::{seen::ObservedHost, target::HostWritten};
 use crate::{
-    api::{ConjurHost, ConjurHostStatus, ROTATE_NOW_ANNOTATION, Reason},
+    api::{ConjurHost, ConjurHostStatus, ROTATE_NOW_ANNOTATION, Reason, host::Enrolment},
     conjur::Lane,
     controllers::{
         Context,
@@ -64,6 +64,16 @@ pub fn verdict(
                  its key, with conflictPolicy: Adopt"
             ),
         )),
+        HostVerdict::NotFound if matches!(object.spec.enrolment(), Some(Enrolment::Factory(_))) => {
+            Err(Failure::waiting(
+                Reason::HostNotFound,
+                LOOK_AGAIN,
+                format!(
+                    "the key of host/{id} is in Secret {namespace}/{secret}, but the host is not visible to the connection's identity: it \
+                     was deleted, or the identity does not own its host factory any more. Have it enrolled again: {rotate}"
+                ),
+            ))
+        }
         HostVerdict::NotFound => Err(Failure::waiting(
             Reason::HostNotFound,
             LOOK_AGAIN,
@@ -84,6 +94,13 @@ pub fn verdict(
             format!(
                 "Conjur refuses the API key of host/{id} in Secret {namespace}/{secret}: another rotated it, or the Secret was edited. \
                  Restore the Secret, or have a new key made, which ends the present one: {rotate}"
+            ),
+        )),
+        HostVerdict::Vanished => Err(Failure::transient(
+            Reason::HostNotFound,
+            format!(
+                "host/{id} was made a moment ago, and is not visible to the connection's identity: it was deleted again, or a read-only \
+                 replica answers. It is looked at again"
             ),
         )),
         HostVerdict::Wait(rest) => Err(Failure::waiting(
@@ -142,6 +159,10 @@ pub async fn finish(
         ctx.events.publish(object, EventType::Normal, Reason::DriftRepaired, "Repair", note);
     }
     status.target = Some(written.target);
+    if status.last_rotation_time.is_none() {
+        // A key that was found again, in the Secret of an earlier object or status: its age counts from now.
+        status.last_rotation_time = Timestamp::from_second(Timestamp::now().as_second()).ok().map(Time);
+    }
     let Some(revision) = written.revision else {
         (status.revision, status.rolled_out) = (None, None);
         return Ok(message);

@@ -32,6 +32,10 @@ pub fn keeper_of(role: &str, server: &str, ctx: &Context) -> Option<Key> {
         roles.is_some_and(|roles| roles.iter().any(|made| made == role))
     };
     store.state().iter().find_map(|policy| {
+        // Of most their branch says enough, without a copy.
+        if !policy.0.as_ref().is_ok_and(|policy| may_have_made(role, policy)) {
+            return None;
+        }
         let key = Key::of(policy.as_ref());
         let policy = ctx.statuses.freshest(&key, store)?.ok()?;
         if !named(&policy) || !may_have_made(role, &policy) {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{HostCaller, Keeper};
+use super::{HostCaller, Keeper, tokens};
 use crate::{
-    api::Reason,
+    api::{Reason, host::PendingEnrolment},
     conjur::{Error, Members, Ownership, PolicyBranch},
     effect::evidence,
     plan::{
@@ -109,6 +109,23 @@ impl<C: HostCaller> Keeper<'_, C> {
         Ok(memberships.into_iter().filter_map(|grant| text(grant.role.to_string())).collect())
     }
 
+    /// Who does not own a factory sees none of the hosts that it made: it would be asked for a new key of another's.
+    pub(super) async fn require_factory(&self, factory: &str) -> Result<(), Failure> {
+        match self.asked.through.client.owns_host_factory(factory).await.map_err(|e| self.failed(e))? {
+            Ownership::Owner => Ok(()),
+            Ownership::NoBranch => Err(self.no_factory(factory)),
+            Ownership::NotOwner => {
+                let identity = &self.asked.through.identity;
+                let message = format!(
+                    "{identity} may use host factory {factory}, but does not own it: the hosts that it makes would be invisible to \
+                     {identity}, and their keys could not be rotated. Let {identity} own it, as in - !host-factory {{id: …, owner: !host …}}, \
+                     or correct spec.via.hostFactory.id"
+                );
+                Err(Failure::stalled(Reason::NotBranchOwner, message))
+            }
+        }
+    }
+
     /// The factory's tokens by when they end, and the server's clock.
     pub(super) async fn look_at_factory(&self, factory: &str) -> Result<FactoryLook, Failure> {
         self.find_factory(factory).await?.ok_or_else(|| self.no_factory(factory))
@@ -116,32 +133,26 @@ impl<C: HostCaller> Keeper<'_, C> {
 
     /// The same; none where it does not exist, or can't be seen.
     pub(super) async fn find_factory(&self, factory: &str) -> Result<Option<FactoryLook>, Failure> {
-        let client = &self.asked.through.client;
-        let shown = client.show_host_factory(factory).await.map_err(|e| self.failed(e))?;
-        let Some(shown) = shown else { return Ok(None) };
-        let now = client.server_date().await.map_err(|e| self.failed(e))?;
-        let expiries = shown.tokens.iter().map(|token| token.expiration.as_second()).collect();
-        Ok(Some(FactoryLook { now: now.as_second(), expiries }))
+        let seen = tokens::look(&self.asked.through.client, factory).await.map_err(|e| self.failed(e))?;
+        Ok(seen.map(|(look, _)| look))
     }
 
     /// Revokes the token of a factory that ends then; that it is gone is none of its concern.
     pub(super) async fn revoke(&mut self, factory: &str, expires: i64) -> Result<(), Failure> {
         let client = &self.asked.through.client;
-        let tokens = if let Some(own) = self.token.take() {
-            vec![own]
+        let revoked = if let Some(own) = self.token.take() {
+            tokens::revoke(client, &own).await
         } else {
-            let shown = client.show_host_factory(factory).await.map_err(|e| self.failed(e))?;
-            let tokens = shown.map(|shown| shown.tokens).unwrap_or_default();
-            tokens.into_iter().filter(|token| token.expiration.as_second() == expires).collect()
+            // By the status alone: it grants nothing.
+            self.caller.check_rules()?;
+            let token = PendingEnrolment { factory: factory.to_owned(), expires };
+            tokens::revoke_announced(client, &token).await
         };
-        for token in tokens {
-            match client.revoke_host_factory_token(&token.token).await {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
-                Err(Error::Forbidden { .. }) => return Err(self.no_factory(factory)),
-                Err(error) => return Err(self.failed(error)),
-            }
+        match revoked {
+            Ok(()) => Ok(()),
+            Err(Error::Forbidden { .. }) => Err(self.no_factory(factory)),
+            Err(error) => Err(self.failed(error)),
         }
-        Ok(())
     }
 
     /// The factory that the spec names.

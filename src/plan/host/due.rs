@@ -57,9 +57,11 @@ pub fn rotation_asked(
     slots: Option<Slots>,
     now: Timestamp,
 ) -> RotationAsked {
+    // In one piece: a slot need not begin with a second, and two roundings would make two slots of one.
     let began = slots.map(|slots| {
-        let since = i64::try_from(slots.since(now).as_secs()).unwrap_or(i64::MAX);
-        now.as_second().saturating_sub(since)
+        let since = i128::try_from(slots.since(now).as_nanos()).unwrap_or(i128::MAX);
+        let began = now.as_nanosecond().saturating_sub(since).div_euclid(1_000_000_000);
+        i64::try_from(began).unwrap_or(i64::MIN)
     });
     RotationAsked {
         text: text.filter(|text| Some(*text) != handled).map(str::to_owned),
@@ -127,6 +129,20 @@ mod tests {
             assert_eq!(asked.since, asks.then_some(began), "{last:?}");
         }
         assert_eq!(rotation_asked(None, None, Some(0), None, now), RotationAsked::default());
+    }
+
+    #[test]
+    fn a_slot_that_begins_within_a_second_begins_once() {
+        // A sixteenth of the interval is no whole second.
+        let slots = (0..100).map(|nth| Slots::new(Duration::from_secs(3601), &format!("uid {nth}"), 16));
+        for slots in slots {
+            let start = at(1_800_000_000) + slots.next_in(at(1_800_000_000));
+            let all = (0..50_u64).map(|step| {
+                let now = start + Duration::from_millis(step * 97);
+                rotation_asked(None, None, Some(0), Some(slots), now).since
+            });
+            assert_eq!(all.collect::<std::collections::BTreeSet<_>>().len(), 1, "{slots:?}");
+        }
     }
 
     #[test]

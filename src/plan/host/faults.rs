@@ -55,6 +55,12 @@ pub enum HostFault {
     LoadGoesBeforeTheKey,
     TokenOutlivesItsFactory,
     LostKeyIsNotTold,
+    AnyFactoryIsUsed,
+    StoredIsEnrolledAgain,
+    SlotIsNotTried,
+    LateOnesCountFromTheirAnnouncement,
+    KeyOfAPartIsForgotten,
+    AnyTokenIsRevoked,
 }
 
 #[cfg(test)]
@@ -84,6 +90,7 @@ impl HostFault {
         (Self::InvalidIsRotated, "stranger's key died"),
         (Self::RefusalForgetsWhatWasDone, "foreign"),
         (Self::PartsAreForgotten, "not revoked"),
+        (Self::SlotIsNotTried, "stranger's key died|settled"),
     ];
 }
 

@@ -46,6 +46,7 @@ fn flies(effect: &HostEffect) -> bool {
 
 /// One life of the process: how it ended, if it got to an end.
 fn live(world: &mut World, ask: &Ask, death: At, effects: &mut Vec<HostEffect>) -> Option<HostVerdict> {
+    world.tried = false;
     world.pass(1);
     let mut view = world.view(ask);
     let mut hand = None;
@@ -112,7 +113,7 @@ fn finish(world: &mut World, ask: &Ask) -> Result<HostVerdict, String> {
                 quiet = 0;
                 world.pass(*seconds);
             }
-            HostVerdict::Refused => {
+            HostVerdict::Refused | HostVerdict::Vanished => {
                 quiet = 0;
                 world.pass(150);
             }
@@ -166,6 +167,9 @@ fn judge(world: &World, ask: &Ask, verdict: &HostVerdict, tampered: bool) -> Res
     } else if world.secret.is_some() {
         return Err("a key is kept".into());
     }
+    if host.by == By::Stranger && host.marked && host.created {
+        return Err("a host that was taken over counts as made, and goes with the object".into());
+    }
     if matches!(ask.way, EnrolmentWay::Branch(_)) && !(host.marked && host.loaded) {
         return Err("the host lacks what the spec says".into());
     }
@@ -217,6 +221,7 @@ fn run(scenario: &Scenario) -> Result<u64, String> {
             if lived
                 && tampered
                 && three.rotate.is_none()
+                && !world.raced
                 && !three.adopts
                 && verdict != HostVerdict::KeyInvalid
                 && world.host.as_ref().is_some_and(|host| {
@@ -242,6 +247,7 @@ fn scenarios() -> Vec<Scenario> {
         adopts: false,
         member_of: &[],
         rotate: None,
+        slot: None,
     };
     let factory = Ask { way: EnrolmentWay::Factory("app/hf".into()), ..branch.clone() };
     let token = Ask { way: EnrolmentWay::Token, adopts: true, ..branch.clone() };
@@ -268,6 +274,8 @@ fn scenarios() -> Vec<Scenario> {
     };
     add("by branch", [&branch; 3], &[]);
     add("by branch, rotated", [&branch, &rotated(&branch, "1"), &rotated(&branch, "1")], &[]);
+    let slot = Ask { slot: Some(1_030), ..branch.clone() };
+    add("by branch, at a slot", [&branch, &slot, &slot], &[]);
     add("rotated twice", [&rotated(&branch, "1"), &rotated(&branch, "2"), &rotated(&branch, "3")], &[]);
     add("by factory", [&factory; 3], &[]);
     add("by factory, rotated", [&factory, &rotated(&factory, "1"), &rotated(&factory, "2")], &[]);
@@ -296,7 +304,10 @@ fn scenarios() -> Vec<Scenario> {
             if scenario.before.is_empty() && scenario.name != "by a given token" {
                 with(Deed::Makes);
             }
-            if matches!(scenario.name, "by branch" | "by factory" | "by branch, rotated") {
+            if matches!(
+                scenario.name,
+                "by branch" | "by factory" | "by branch, rotated" | "by branch, at a slot"
+            ) {
                 with(Deed::Rotates);
                 with(Deed::Deletes);
             }

@@ -13,15 +13,13 @@ use super::{
         AttributeLoad, EnrolmentWay, HostEffect, HostLook, HostQuestion, HostRecord, HostStep, HostVerdict,
         Maker,
     },
+    tokens::{TOKEN_LIFE, a_token_that_may_come_is_waited_for, a_token_that_was_announced_is_revoked},
     view::{Evidence, HostView},
 };
 use crate::{
     api::host::{AppliedHost, PendingEnrolment, PendingHost, PendingLoadOfHost, PendingStep},
     plan::effect::evidence::newest,
 };
-
-/// A factory's token lives so long, in seconds.
-const TOKEN_LIFE: i64 = crate::limits::FACTORY_TOKEN_LIFE.as_secs().cast_signed();
 
 /// Looks at what it needs: it passes, asks for what is not known, or says what is to be done.
 type HostRule = fn(&HostView) -> Option<HostStep>;
@@ -33,8 +31,9 @@ pub const ORDER: &[HostRule] = &[
     a_token_in_hand_is_revoked,
     what_was_refused_is_withdrawn,
     // What an earlier run left, and what there is.
-    the_secret_is_looked_at,
     a_token_that_was_announced_is_revoked,
+    the_secret_is_looked_at,
+    a_token_that_may_come_is_waited_for,
     the_host_is_looked_at,
     who_made_it_is_found_out,
     a_host_of_another_is_left_alone,
@@ -112,24 +111,6 @@ fn the_secret_is_looked_at(view: &HostView) -> Option<HostStep> {
     (is_needed && view.target.is_none()).then_some(HostStep::Learn(HostQuestion::Target))
 }
 
-/// A token that an earlier run made, or may have made, is known by its expiry.
-fn a_token_that_was_announced_is_revoked(view: &HostView) -> Option<HostStep> {
-    let token = view.earlier()?.token.as_ref()?;
-    if view.token_gone || fault!(TokenOfACrashIsLeft) {
-        return None;
-    }
-    let Some(seen) = &view.factory else {
-        return Some(HostStep::Learn(HostQuestion::TokensOf(token.factory.clone())));
-    };
-    if seen.expiries.contains(&token.expires) {
-        let (factory, expires) = (token.factory.clone(), token.expires);
-        return Some(HostStep::Do(HostEffect::Revoke { factory, expires }));
-    }
-    // It was used and revoked, or may still be made: no one would know of that one but its factory, for two minutes.
-    let may_come = !view.is_announced_key_stored() && seen.now < token.expires;
-    may_come.then(|| HostStep::Finish(HostVerdict::Wait((token.expires - seen.now).clamp(1, TOKEN_LIFE))))
-}
-
 fn is_absent(view: &HostView) -> bool {
     view.host == Some(HostLook::Absent)
 }
@@ -200,7 +181,7 @@ fn it_is_made(view: &HostView) -> Option<HostStep> {
             return Some(HostStep::Finish(HostVerdict::Foreign { of: None, unclear: false, rekeyed: false }));
         }
         // It was made, and is gone again.
-        Some(true) => return Some(HostStep::Finish(HostVerdict::Wait(1))),
+        Some(true) => return Some(HostStep::Finish(HostVerdict::Vanished)),
         None => {}
     }
     if let Some(step) = is_prepared(view, Some(branch)) {
@@ -252,7 +233,16 @@ fn it_is_enrolled_by_a_factory(view: &HostView) -> Option<HostStep> {
         return None;
     }
     if view.enrolled.is_some() {
-        return Some(HostStep::Finish(HostVerdict::Wait(1)));
+        return Some(HostStep::Finish(HostVerdict::Vanished));
+    }
+    // Its key is stored, and the host is not to be seen: to enrol it again would end that key, unless a person asks for it.
+    let is_stored = view.is_announced_key_stored() && view.request.rotation.text.is_none();
+    if is_stored && !fault!(StoredIsEnrolledAgain) {
+        return Some(HostStep::Finish(HostVerdict::NotFound));
+    }
+    // To others the hosts that it made look absent, and a factory gives them a new key.
+    if !view.owns_factory && !fault!(AnyFactoryIsUsed) {
+        return Some(HostStep::Learn(HostQuestion::FactoryOwnership(factory.clone())));
     }
     if let Some(step) = is_prepared(view, None) {
         return Some(step);
@@ -326,12 +316,12 @@ fn the_key_is_thrown_away(view: &HostView) -> Option<HostStep> {
 fn an_owed_key_is_made_before_the_load(view: &HostView) -> Option<HostStep> {
     let is_loaded_later = matches!(view.request.way, EnrolmentWay::Branch(_)) && !view.loaded;
     let may_have_a_key = view.applied.as_ref().is_none_or(|applied| applied.api_key != Some(false));
-    let is_asked = view.is_key_owed() || is_rotation_asked(view);
+    let is_asked = view.is_key_owed() || is_asked_by_a_person(view) || is_slot_due(view);
     let is_first = is_loaded_later && view.is_marked() && view.has_kept_key() && may_have_a_key && is_asked;
     if !is_first || fault!(LoadGoesBeforeTheKey) {
         return None;
     }
-    the_key_is_rotated(view)
+    the_stored_key_is_tried(view).or_else(|| the_key_is_rotated(view))
 }
 
 /// Annotations, restrictions and memberships, in one load, when it is known whose the host is.
@@ -419,10 +409,10 @@ fn wanted(view: &HostView, before: AppliedHost) -> AppliedHost {
     }
 }
 
-/// A stored key is tried when nothing of it is under way any more: once after a start and at each check, and where what was
-/// lost may have come through late.
+/// A stored key is tried when nothing of it is under way any more: once after a start, at each check and before a slot has it
+/// rotated, and where what was lost may have come through late.
 fn the_stored_key_is_tried(view: &HostView) -> Option<HostStep> {
-    if !view.request.keeps_key || view.works.is_some() || view.is_key_owed() || is_rotation_asked(view) {
+    if !view.request.keeps_key || view.works.is_some() || view.is_key_owed() || is_asked_by_a_person(view) {
         return None;
     }
     if !view.target.is_some_and(|target| target.key) {
@@ -430,22 +420,32 @@ fn the_stored_key_is_tried(view: &HostView) -> Option<HostStep> {
     }
     let due = match view.pending.as_ref().and_then(|pending| pending.until) {
         Some(until) => until <= view.now,
-        None => (view.request.tries || view.before.is_some()) && !view.stored,
+        None => (view.request.tries || view.before.is_some() || is_slot_due(view)) && !view.stored,
     };
-    let is_skipped = fault!(OvertakenKeyIsNotTried) && view.before.is_some();
-    (due && !is_skipped).then_some(HostStep::Learn(HostQuestion::Works))
+    let is_overtaken = fault!(OvertakenKeyIsNotTried) && view.before.is_some();
+    let is_for_a_slot = fault!(SlotIsNotTried) && is_slot_due(view);
+    (due && !is_overtaken && !is_for_a_slot).then_some(HostStep::Learn(HostQuestion::Works))
 }
 
-/// Whether the spec or a person asks for another key, and none was stored since.
-fn is_rotation_asked(view: &HostView) -> bool {
-    let asked = &view.request.rotation;
-    if view.stored {
-        return false;
-    }
+/// Whether a person asks for another key, and none was stored since: also in place of one that is gone, or that another rotated.
+fn is_asked_by_a_person(view: &HostView) -> bool {
+    let asked = &view.request.rotation.text;
     let stored = view.pending.as_ref().filter(|_| view.is_announced_key_stored());
-    let is_new = asked.text.is_some() && stored.is_none_or(|pending| pending.asked != asked.text);
-    let is_due = asked.since.is_some_and(|since| stored.is_none_or(|pending| pending.at < since));
-    is_new || is_due
+    !view.stored && asked.is_some() && stored.is_none_or(|pending| pending.asked != *asked)
+}
+
+/// Whether a slot began, and the stored key is from before it.
+fn is_slot_due(view: &HostView) -> bool {
+    let stored = view.pending.as_ref().filter(|_| view.is_announced_key_stored());
+    let since = view.request.rotation.since;
+    !view.stored && since.is_some_and(|since| stored.is_none_or(|pending| pending.at < since))
+}
+
+/// Whether the spec or a person asks for another key. A slot rotates only a key that works: who has the present one else, because it
+/// was rotated by another or taken out of the Secret, would lose it.
+fn is_rotation_asked(view: &HostView) -> bool {
+    let is_kept = view.target.is_some_and(|target| target.key) && view.works == Some(true);
+    is_asked_by_a_person(view) || is_slot_due(view) && (is_kept || fault!(SlotIsNotTried))
 }
 
 /// Whether a key is to be made by rotation.

@@ -21,8 +21,11 @@ pub fn owner_of(cluster: &str, namespace: &str, name: &str) -> RecordOwner {
 
 /// How the makers of hosts are told apart for an object.
 pub struct HostOwnership<'a> {
-    /// Texts of the owner annotation that name the object: of this cluster, and of the one that it was before.
+    /// Texts of the owner annotation that name the object: of this cluster, and of the one that it says it was before.
     pub mine: &'a [String],
+    /// Whether it is believed of which cluster it was; else only a host whose annotation in Conjur gives it to the object is its own
+    /// from there.
+    pub is_former_believed: bool,
     /// Whether the object that an owner annotation names is gone: then it names none.
     pub is_gone: &'a dyn Fn(&RecordOwner) -> bool,
     /// What names another object may be taken over, too.
@@ -34,13 +37,17 @@ impl HostOwnership<'_> {
     pub fn maker(&self, annotations: &[(&str, &str)]) -> Maker {
         let find =
             |wanted: &str| annotations.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-        let is_mine = |text: &str| self.mine.iter().any(|mine| mine == text);
+        let believed =
+            if self.is_former_believed { self.mine } else { self.mine.get(..1).unwrap_or_default() };
+        let is_mine = |text: &str| believed.iter().any(|mine| mine == text);
+        let is_given = find(ADOPT_ANNOTATION).is_some_and(is_mine);
+        let is_former = |text: &str| is_given && self.mine.iter().any(|mine| mine == text);
         match find(OWNER_ANNOTATION) {
             None => Maker::Unmarked,
-            Some(owner) if is_mine(owner) => {
+            Some(owner) if is_mine(owner) || is_former(owner) => {
                 Maker::Ours { created: find(CREATED_ANNOTATION) == Some("true") }
             }
-            Some(_) if find(ADOPT_ANNOTATION).is_some_and(is_mine) => Maker::Unmarked,
+            Some(_) if is_given => Maker::Unmarked,
             Some(owner)
                 if self.takes_marked
                     || RecordOwner::parse(owner).is_some_and(|owner| (self.is_gone)(&owner)) =>
@@ -95,8 +102,51 @@ mod tests {
                 another("c2/x/ConjurHost/y"),
             ),
         ] {
-            let ownership = HostOwnership { mine: &mine, is_gone: &is_gone, takes_marked };
+            let ownership =
+                HostOwnership { mine: &mine, is_former_believed: true, is_gone: &is_gone, takes_marked };
             assert_eq!(ownership.maker(&annotations), expected, "{annotations:?}");
+        }
+    }
+
+    #[test]
+    fn of_which_cluster_an_object_was_is_believed_only_where_the_host_says_so_too() {
+        let mine = [owner_of("c1", "pay", "web").to_string(), owner_of("c0", "pay", "web").to_string()];
+        let former = (OWNER_ANNOTATION, "c0/pay/ConjurHost/web");
+        let made = (CREATED_ANNOTATION, "true");
+        let another = || Maker::Another("c0/pay/ConjurHost/web".to_owned());
+        for (annotations, believed, unbelieved) in [
+            (vec![former, made], Maker::Ours { created: true }, another()),
+            // Given to the object; or to the one of the other cluster, which may be there.
+            (
+                vec![former, made, (ADOPT_ANNOTATION, "c1/pay/ConjurHost/web")],
+                Maker::Ours { created: true },
+                Maker::Ours { created: true },
+            ),
+            (
+                vec![former, made, (ADOPT_ANNOTATION, "c0/pay/ConjurHost/web")],
+                Maker::Ours { created: true },
+                another(),
+            ),
+            (
+                vec![(OWNER_ANNOTATION, "c2/x/ConjurHost/y"), (ADOPT_ANNOTATION, "c0/pay/ConjurHost/web")],
+                Maker::Unmarked,
+                Maker::Another("c2/x/ConjurHost/y".to_owned()),
+            ),
+            (
+                vec![(OWNER_ANNOTATION, "c1/pay/ConjurHost/web")],
+                Maker::Ours { created: false },
+                Maker::Ours { created: false },
+            ),
+        ] {
+            for (is_former_believed, expected) in [(true, believed), (false, unbelieved)] {
+                let ownership = HostOwnership {
+                    mine: &mine,
+                    is_former_believed,
+                    is_gone: &|_| false,
+                    takes_marked: false,
+                };
+                assert_eq!(ownership.maker(&annotations), expected, "{annotations:?} {is_former_believed}");
+            }
         }
     }
 }

@@ -121,6 +121,8 @@ pub enum HostQuestion {
     HostAgain,
     /// Does the identity own the branch, so that it sees the hosts in it and can recover their keys?
     Ownership(String),
+    /// Does the identity own the host factory, so that it sees the hosts that it makes and can recover their keys?
+    FactoryOwnership(String),
     /// The versions of a branch.
     Versions(String),
     /// What the host is a member of.
@@ -157,7 +159,7 @@ pub enum HostFact {
 /// A load of what a spec says of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttributeLoad {
-    /// The object made the host.
+    /// The object made the host: its annotation says that, or that it did not.
     pub created: bool,
     /// Memberships that are granted.
     pub grants: BTreeSet<String>,
@@ -243,8 +245,11 @@ pub enum HostPerformed {
     Enrolled(bool),
     /// It was certainly not done.
     Refused,
-    /// A part of it was done, and the rest certainly not.
-    Partly,
+    /// A part of it was done, and the rest was not.
+    Partly {
+        /// The part made the host, and its key is in hand.
+        made: bool,
+    },
 }
 
 /// What is to be done next.
@@ -282,6 +287,8 @@ pub enum HostVerdict {
     KeyGone,
     /// Conjur refuses the stored key.
     KeyInvalid,
+    /// It was made, and is not to be seen: deleted a moment later, or out of a replica that lags behind.
+    Vanished,
     /// An earlier request may still come through for so many seconds.
     Wait(i64),
     /// It was refused, and nothing of it is announced any more.

@@ -14,7 +14,7 @@ use crate::{
     plan::effect::evidence::{BranchVersion, lists_all_after},
 };
 
-/// A request whose answer was lost has ended in Conjur so long after it was announced, in seconds: twice the longest timeout
+/// A request whose answer was lost has ended in Conjur so long after who sent it was gone, in seconds: twice the longest timeout
 /// of a call.
 pub const LANDS_WITHIN: i64 = crate::limits::LOST_REQUEST.as_secs().cast_signed();
 
@@ -57,6 +57,8 @@ pub struct HostView {
     pub looked_again: bool,
     /// Branches that the identity owns.
     pub owned: BTreeSet<String>,
+    /// The identity owns the factory.
+    pub owns_factory: bool,
     /// The versions of the branch.
     pub versions: Option<Vec<BranchVersion>>,
     /// What the host is a member of.
@@ -147,7 +149,8 @@ impl HostView {
         if fault!(NumberIsNotCounted) { last.max(1) } else { last.saturating_add(1) }
     }
 
-    /// Until when something whose answer was lost may still happen: of an earlier announcement that changes a key.
+    /// Until when something whose answer was lost may still happen: of an earlier announcement that changes a key. It counts from
+    /// now, for who announced it may have waited for its turn before it was sent.
     pub fn may_land_until(&self) -> Option<i64> {
         let pending = self.pending.as_ref()?;
         let carried = pending.until.filter(|_| !fault!(LateOnesAreForgotten));
@@ -156,7 +159,8 @@ impl HostView {
             && matches!(pending.step, PendingStep::Enrol | PendingStep::Rotate | PendingStep::Discard);
         // Who may write the status may have written any time.
         let latest = self.now.saturating_add(LANDS_WITHIN);
-        let lost = lost.then(|| pending.at.saturating_add(LANDS_WITHIN).min(latest));
+        let since = if fault!(LateOnesCountFromTheirAnnouncement) { pending.at } else { self.now };
+        let lost = lost.then(|| since.saturating_add(LANDS_WITHIN).min(latest));
         let lost = lost.filter(|_| !fault!(LateOnesAreNotWaitedFor));
         carried.map(|until| until.min(latest)).max(lost)
     }
@@ -264,6 +268,7 @@ impl HostView {
                 self.host = Some(host);
             }
             (HostQuestion::Ownership(branch), _) => _ = self.owned.insert(branch.clone()),
+            (HostQuestion::FactoryOwnership(_), _) => self.owns_factory = true,
             (HostQuestion::Versions(_), HostFact::Versions(versions)) => self.versions = Some(versions),
             (HostQuestion::Memberships, HostFact::Memberships(all)) => self.memberships = Some(all),
             (HostQuestion::Factory(_) | HostQuestion::TokensOf(_), HostFact::Factory(factory)) => {
@@ -285,9 +290,10 @@ impl HostView {
             self.refused = true;
             return;
         }
-        if result == HostPerformed::Partly {
-            // What it granted must be known, so that it is revoked.
-            self.refused = true;
+        if let HostPerformed::Partly { made } = result {
+            // What it granted must be known, so that it is revoked; and a key is stored before the refusal is told.
+            (self.refused, self.host) = (true, None);
+            self.in_hand |= made && !fault!(KeyOfAPartIsForgotten);
             if !fault!(PartsAreForgotten) {
                 self.standing.clone_from(&self.pending);
             }

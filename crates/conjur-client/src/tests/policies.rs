@@ -171,6 +171,14 @@ async fn ownership_is_told_by_a_check_that_nobody_else_passes() {
             expected
         );
     }
+    let server = server().await;
+    mount(&server, "GET", "^/resources/demo/host_factory/apps%2Ff$", |request: &Request| {
+        assert!(request.url.query().unwrap().starts_with("check=true&privilege="));
+        ResponseTemplate::new(404).insert_header("content-type", "text/html")
+    })
+    .await;
+    let owns = client(config(&server.uri())).owns_host_factory("apps/f").await.unwrap();
+    assert_eq!(owns, Ownership::NotOwner);
 }
 
 #[tokio::test]

@@ -99,6 +99,7 @@ async fn every_request_stays_below_its_route_whatever_its_fields_hold() {
         makes!(client.fetch_secret("variable", bad, Some(3)), "secrets", "demo", "variable", bad);
         makes!(client.set_secret(bad, bad, b"v"), "secrets", "demo", bad, bad);
         makes!(client.show_host_factory(bad), "resources", "demo", "host_factory", bad);
+        makes!(client.owns_host_factory(bad), "resources", "demo", "host_factory", bad);
         makes!(client.login(bad, &secret("p")), "authn", "demo", "login");
         let (key, refresh) = (secret("p"), Priority::Refresh);
         makes!(client.is_api_key_valid(&role, &key, refresh), "authn", bad, "login");

@@ -2,7 +2,7 @@
 //! broken.
 
 use super::{
-    Ask, At, Death, live,
+    Ask, At, Death, finish, live,
     world::{Deed, World},
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
             EnrolmentWay, HostEffect, HostFact, HostLook, HostQuestion, HostStep, HostVerdict, Maker,
             TargetLook,
         },
+        view::LANDS_WITHIN,
     },
 };
 
@@ -28,7 +29,7 @@ fn by_rule(rule: HostFault, holds: impl Fn() -> bool) {
 }
 
 fn ask(way: EnrolmentWay) -> Ask {
-    Ask { way, keeps_key: true, adopts: false, member_of: &[], rotate: None }
+    Ask { way, keeps_key: true, adopts: false, member_of: &[], rotate: None, slot: None }
 }
 
 fn by_branch() -> Ask {
@@ -117,11 +118,11 @@ fn a_token_of_a_factory_that_the_spec_does_not_name_is_left_alone() {
     by_rule(HostFault::AnyFactorysTokenIsRevoked, || {
         [by_branch(), ask(EnrolmentWay::Factory("app/hf".into()))].iter().all(|ask| {
             let mut world = world(&[]);
-            world.tokens.insert(9_000, true);
-            let token = Some(PendingEnrolment { factory: "other/hf".into(), expires: 9_000 });
+            world.tokens.insert(1_100, true);
+            let token = Some(PendingEnrolment { factory: "other/hf".into(), expires: 1_100 });
             world.pending = Some(PendingHost { token, ..announced(PendingStep::Enrol) });
             run(&mut world, ask, None);
-            world.tokens.contains_key(&9_000)
+            world.tokens.contains_key(&1_100)
         })
     });
 }
@@ -209,5 +210,107 @@ fn an_enrolment_that_ended_the_key_of_another_is_told() {
         };
         let foreign = |rekeyed| HostStep::Finish(HostVerdict::Foreign { of: None, unclear: false, rekeyed });
         verdict_for(Some(false)) == foreign(true) && verdict_for(None) == foreign(false)
+    });
+}
+
+#[test]
+fn a_factory_that_the_identity_does_not_own_is_not_asked_for_a_key() {
+    by_rule(HostFault::AnyFactoryIsUsed, || {
+        let ask = ask(EnrolmentWay::Factory("app/hf".into()));
+        let mut view = world(&[]).view(&ask);
+        view.learned(&HostQuestion::Target, HostFact::Target(TargetLook::default()));
+        view.learned(&HostQuestion::Host, HostFact::Host(HostLook::Absent));
+        next(&view) == HostStep::Learn(HostQuestion::FactoryOwnership("app/hf".into()))
+    });
+}
+
+#[test]
+fn a_host_whose_key_is_stored_is_not_enrolled_again_where_it_can_not_be_seen() {
+    by_rule(HostFault::StoredIsEnrolledAgain, || {
+        let ask = ask(EnrolmentWay::Factory("app/hf".into()));
+        let mut view = world(&[]).view(&ask);
+        view.pending = Some(announced(PendingStep::Enrol));
+        let stored = TargetLook { key: true, number: Some(1) };
+        view.learned(&HostQuestion::Target, HostFact::Target(stored));
+        view.learned(&HostQuestion::Host, HostFact::Host(HostLook::Absent));
+        next(&view) == HostStep::Finish(HostVerdict::NotFound)
+    });
+}
+
+#[test]
+fn a_rotation_that_was_sent_long_after_its_announcement_kills_no_stored_key() {
+    by_rule(HostFault::LateOnesCountFromTheirAnnouncement, || {
+        let ask = by_branch();
+        let mut world = settled(&ask);
+        let number = world.secret.unwrap().1.unwrap() + 1;
+        world.pending = Some(PendingHost { at: world.now, number, ..announced(PendingStep::Rotate) });
+        // It had its turn only then; the operator dies, and the next one is there before it has ended.
+        world.pass(LANDS_WITHIN + 5);
+        world.leave(&HostEffect::Rotate, &ask, 60);
+        let verdict = finish(&mut world, &ask);
+        verdict == Ok(HostVerdict::Done { again: None })
+            && world.secret.map(|(key, _)| key) == world.host.map(|host| host.key)
+    });
+}
+
+#[test]
+fn the_key_of_a_host_that_a_part_of_a_load_made_is_stored_and_the_refusal_told() {
+    by_rule(HostFault::KeyOfAPartIsForgotten, || {
+        let ask = Ask { member_of: &["layer/a", "layer/b"], ..by_branch() };
+        let mut world = settled(&by_branch());
+        (world.refusals, world.partly) = (1, true);
+        let mut view = world.view(&ask);
+        let mut hand = None;
+        let verdict = loop {
+            view.now = world.now;
+            match next(&view) {
+                HostStep::Learn(question) => view.learned(&question, world.learn(&question)),
+                HostStep::Do(effect) => {
+                    if matches!(effect, HostEffect::Load(_)) {
+                        do_now(&mut world, &[Deed::Deletes]);
+                    }
+                    let performed = world.perform(&effect, &ask, &mut hand);
+                    view.done(&effect, performed);
+                }
+                HostStep::Finish(verdict) => break verdict,
+            }
+        };
+        let is_stored = world.secret.map(|(key, _)| key) == world.host.as_ref().map(|host| host.key);
+        let is_loaded = |world: &World| world.memberships.len() == 2;
+        verdict == HostVerdict::Refused
+            && is_stored
+            && !is_loaded(&world)
+            && finish(&mut world, &ask) == Ok(HostVerdict::Done { again: None })
+            && is_loaded(&world)
+    });
+}
+
+#[test]
+fn a_token_that_was_given_to_another_is_left_alone_whatever_the_status_says() {
+    by_rule(HostFault::AnyTokenIsRevoked, || {
+        let mut world = world(&[]);
+        world.tokens.insert(9_000, true);
+        let token = Some(PendingEnrolment { factory: "app/hf".into(), expires: 9_000 });
+        world.pending = Some(PendingHost { token, ..announced(PendingStep::Enrol) });
+        run(&mut world, &ask(EnrolmentWay::Factory("app/hf".into())), None);
+        world.tokens.contains_key(&9_000)
+    });
+}
+
+#[test]
+fn a_token_of_a_crash_is_revoked_before_the_secret_is_looked_at() {
+    by_rule(HostFault::TokenOfACrashIsLeft, || {
+        let ask = ask(EnrolmentWay::Factory("app/hf".into()));
+        let mut world = world(&[]);
+        world.tokens.insert(1_100, true);
+        let token = Some(PendingEnrolment { factory: "app/hf".into(), expires: 1_100 });
+        world.pending = Some(PendingHost { token, ..announced(PendingStep::Enrol) });
+        let mut view = world.view(&ask);
+        while let HostStep::Learn(question) = next(&view)
+            && question != HostQuestion::Target
+        {
+            view.learned(&question, world.learn(&question));
+        }
+        next(&view) == HostStep::Do(HostEffect::Revoke { factory: "app/hf".into(), expires: 1_100 })
     });
 }

@@ -29,6 +29,8 @@ pub struct Ask {
     pub adopts: bool,
     pub member_of: &'static [&'static str],
     pub rotate: Option<&'static str>,
+    /// A slot of the grid began at this second.
+    pub slot: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ pub struct Flying {
 }
 
 /// All that there is outside of the process.
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub now: i64,
@@ -99,6 +102,12 @@ pub struct World {
     pub applied: Option<AppliedHost>,
     pub created: Option<bool>,
     pub handled: Option<String>,
+    /// When the stored key was announced, by the status.
+    pub rotated: Option<i64>,
+    /// The present life of the process tried the stored key.
+    pub tried: bool,
+    /// A stranger rotated the key after that, which no try can tell.
+    pub raced: bool,
     pub last_key: u32,
     pub looked_at: i64,
     pub wrong: Option<String>,
@@ -158,12 +167,16 @@ impl World {
                     key,
                     strangers: Some(key),
                     marked: false,
-                    created: false,
+                    // As the host of an object that is gone.
+                    created: true,
                     loaded: false,
                     origin,
                 });
             }
-            (Deed::Rotates, Some(host)) => (host.key, host.strangers) = (key, Some(key)),
+            (Deed::Rotates, Some(host)) => {
+                (host.key, host.strangers) = (key, Some(key));
+                self.raced |= self.tried;
+            }
             (Deed::Grants(role), Some(_)) => {
                 self.memberships.entry(role).or_insert(By::Stranger);
                 self.unlooked.insert(role);
@@ -202,7 +215,9 @@ impl World {
             },
             rotation: RotationAsked {
                 text: ask.rotate.filter(|text| self.handled.as_deref() != Some(text)).map(str::to_owned),
-                since: None,
+                since: ask
+                    .slot
+                    .filter(|slot| *slot <= self.now && self.rotated.is_some_and(|rotated| rotated < *slot)),
             },
             tries: true,
         };
@@ -223,7 +238,9 @@ impl World {
                     maker: if host.marked { Maker::Ours { created: host.created } } else { Maker::Unmarked },
                 }))
             }
-            HostQuestion::Ownership(_) | HostQuestion::Room => HostFact::Yes,
+            HostQuestion::Ownership(_) | HostQuestion::FactoryOwnership(_) | HostQuestion::Room => {
+                HostFact::Yes
+            }
             HostQuestion::Versions(_) => {
                 let from = self.versions.len().saturating_sub(self.listed);
                 HostFact::Versions(self.versions[from..].to_vec())
@@ -240,6 +257,7 @@ impl World {
                 HostFact::Factory(FactoryLook { now: self.now, expiries })
             }
             HostQuestion::Works => {
+                self.tried = true;
                 let works = self
                     .secret
                     .is_some_and(|(key, _)| self.host.as_ref().is_some_and(|host| host.key == key));
@@ -274,11 +292,11 @@ impl World {
         }
         if self.refusals > 0 && matches!(effect, HostEffect::Load(_)) {
             self.refusals -= 1;
-            if let (true, HostEffect::Load(change)) = (self.partly && self.host.is_some(), effect) {
+            if let (true, HostEffect::Load(change)) = (self.partly, effect) {
                 let grants = change.grants.iter().take(1).cloned().collect();
                 let part = AttributeLoad { grants, revokes: BTreeSet::new(), ..change.clone() };
-                self.load(&part, ask, hand);
-                return HostPerformed::Partly;
+                let made = self.load(&part, ask, hand);
+                return HostPerformed::Partly { made };
             }
             return HostPerformed::Refused;
         }
@@ -346,7 +364,7 @@ impl World {
             self.wrong.get_or_insert("a stranger's host carries what the object says".into());
         }
         (host.marked, host.loaded) = (true, true);
-        host.created |= change.created;
+        host.created = change.created;
         for role in ask.member_of.iter().filter(|role| change.grants.contains(**role)) {
             let by = self.memberships.entry(role).or_insert(By::Us);
             if self.unlooked.contains(role) {
@@ -375,8 +393,9 @@ impl World {
             HostEffect::Record(record) => {
                 (self.applied, self.created) = (Some(record.applied.clone()), record.created);
                 self.pending.clone_from(&record.pending);
-                if let Some((_, Some(asked))) = &record.rotated {
-                    self.handled = Some(asked.clone());
+                if let Some((at, asked)) = &record.rotated {
+                    self.rotated = Some(*at);
+                    self.handled = asked.clone().or(self.handled.take());
                 }
             }
             effect => return self.conjur(effect, ask, hand),

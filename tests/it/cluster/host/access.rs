@@ -220,6 +220,40 @@ fn adopt_takes_no_host_of_another_object_that_is_there() {
 }
 
 #[test]
+fn a_tenant_takes_no_host_of_another_cluster_by_its_uid() {
+    test(|bench| async move {
+        bench.may_delete();
+        let name = through(&bench, &["mine"]).await;
+        let theirs = format!(
+            "- !host\n  id: theirs\n  annotations:\n    conjur-operator.io/owner: other-cluster/{}/ConjurHost/web\n    \
+             conjur-operator.io/created: \"true\"\n",
+            bench.namespace
+        );
+        bench.conjur.load("mine", &theirs).await.unwrap();
+        let mut object = by(&name, "web", "mine/theirs", &json!({ "deletionPolicy": "Delete" }));
+        object["metadata"]["annotations"] = json!({ "conjur-operator.io/adopt-cluster": "other-cluster" });
+        put(&bench, &object).await;
+        bench.says::<ConjurHost>("web", "ForeignHost").await;
+        let api = bench.api::<ConjurHost>();
+        api.delete("web", &DeleteParams::default()).await.unwrap();
+        let gone = || async { api.get_opt("web").await.unwrap().is_none().then_some(()) };
+        testbed::wait_for("it is gone", super::SOON, gone).await.unwrap();
+        assert_eq!(bench.conjur.key_generation("host/mine/theirs"), Some(0));
+        let given = format!(
+            "- !host\n  id: theirs\n  annotations:\n    conjur-operator.io/adopt: {}\n",
+            super::owner(&bench, "web").await
+        );
+        bench.conjur.load("mine", &given).await.unwrap();
+        put(&bench, &object).await;
+        bench.ready::<ConjurHost>("web").await;
+        works(&bench, "web", "host/mine/theirs").await;
+        super::is_owned(&bench, "mine/theirs", "web").await;
+        change(&bench, "web", json!({ "spec": { "deletionPolicy": "Retain" } })).await;
+        end(&bench, &name).await;
+    });
+}
+
+#[test]
 fn the_identity_of_a_connection_is_rotated_only_where_a_rule_says_so() {
     test(|bench| async move {
         let name = through(&bench, &["mine"]).await;

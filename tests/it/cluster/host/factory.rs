@@ -1,11 +1,12 @@
 //! Hosts that a host factory enrols: a token is made, used once and revoked, also after a crash; and tokens that were given.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use conjur_client::{Client, Config, Credentials, sensitive::Sensitive};
 use conjur_dev::{Effect, Kind, When};
-use conjur_operator::api::ConjurHost;
+use conjur_operator::{api::ConjurHost, seams::hash};
 use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testbed::wait_for;
 
@@ -68,16 +69,33 @@ fn a_host_that_the_factory_made_for_another_is_left_alone() {
         let admin = admin(&bench);
         let later = Timestamp::now() + Duration::from_secs(600);
         let made = admin.create_host_factory_tokens("billing/factory", later, &[], 1).await.unwrap();
-        let theirs = admin
-            .create_host(&made[0].token, "billing/web", &std::collections::BTreeMap::new())
-            .await
-            .unwrap();
+        let theirs = admin.create_host(&made[0].token, "billing/web", &BTreeMap::new()).await.unwrap();
         bench.keep_secret(theirs.api_key.expose().clone());
         put(&bench, &by_factory("web")).await;
         let message = bench.says::<ConjurHost>("web", "ForeignHost").await;
         assert!(message.contains("host/billing/web"), "{message}");
         assert_eq!(bench.conjur.api_key_of("host/billing/web").as_ref(), Some(theirs.api_key.expose()));
         assert_eq!(bench.conjur.count(Kind::Enrol), 1, "no enrolment was even tried");
+    });
+}
+
+#[test]
+fn a_factory_that_is_visible_and_not_owned_enrols_nothing() {
+    test(|bench| async move {
+        bench
+            .root("- !host ops\n- !policy\n  id: billing\n  body:\n  - !layer web\n  - !host-factory {id: factory, layers: [!layer web]}\n- !permit {role: !host ops, privileges: [read, execute], resource: !host-factory billing/factory}\n")
+            .await;
+        bench.connect("host/ops").await;
+        let admin = admin(&bench);
+        let later = Timestamp::now() + Duration::from_secs(600);
+        let made = admin.create_host_factory_tokens("billing/factory", later, &[], 1).await.unwrap();
+        let theirs = admin.create_host(&made[0].token, "billing/web", &BTreeMap::new()).await.unwrap();
+        bench.keep_secret(theirs.api_key.expose().clone());
+        put(&bench, &by_factory("web")).await;
+        let message = bench.says::<ConjurHost>("web", "NotBranchOwner").await;
+        assert!(message.contains("host/ops") && message.contains("billing/factory"), "{message}");
+        assert_eq!(bench.conjur.api_key_of("host/billing/web").as_ref(), Some(theirs.api_key.expose()));
+        assert_eq!((tokens(&bench), bench.conjur.count(Kind::MakeTokens)), (1, 1), "none is even made");
     });
 }
 
@@ -113,6 +131,57 @@ fn a_crash_between_making_a_token_and_revoking_it_leaves_none() {
             is_owned(&bench, &format!("billing/{name}"), &name).await;
             assert_eq!(tokens(&bench), 0, "a token is left after a crash at {path} {when:?}");
         }
+    });
+}
+
+#[test]
+fn a_token_of_a_crash_is_revoked_whatever_then_keeps_the_object_from_its_host() {
+    alone(|bench, mut operator| async move {
+        with_factory(&bench).await;
+        for (name, reason) in [("foreign", "ForeignSecret"), ("template", "TemplateNotFound")] {
+            bench.conjur.clear_requests();
+            strike(&bench, "/host_factory_tokens", 1, When::After, Effect::Stall);
+            put(&bench, &by_factory(name)).await;
+            wait_for("the token", SOON, || async { (tokens(&bench) > 0).then_some(()) }).await.unwrap();
+            operator.kill9().await.unwrap();
+            bench.conjur.clear_faults();
+            if reason == "ForeignSecret" {
+                bench.put_secret(name, &[("login", "theirs")]).await;
+            } else {
+                let from = json!({ "kind": "ConfigMap", "name": "none", "key": "t" });
+                let target = json!({ "template": { "dataFrom": [from] } });
+                super::change(&bench, name, json!({ "spec": { "target": target } })).await;
+            }
+            operator.restart().await.unwrap();
+            bench.says::<ConjurHost>(name, reason).await;
+            wait_for("it is revoked", SOON, || async { (tokens(&bench) == 0).then_some(()) }).await.unwrap();
+            assert!(!bench.conjur.exists("host", &format!("billing/{name}")));
+        }
+    });
+}
+
+#[test]
+fn a_token_that_was_given_to_people_is_not_revoked_for_what_a_status_says() {
+    test(|bench| async move {
+        with_factory(&bench).await;
+        given(&bench, 600, &[]).await;
+        let token = bench.conjur.factory_tokens("billing/factory");
+        let seen = admin(&bench).show_host_factory("billing/factory").await.unwrap().unwrap();
+        let expires = seen.tokens[0].expiration.as_second();
+        let mut object = by_factory("web");
+        object["spec"]["suspend"] = true.into();
+        put(&bench, &object).await;
+        let server = hash([bench.conjur.url().trim_end_matches('/'), "demo"]);
+        let forged = json!({ "status": { "pending": {
+            "step": "Enrol", "at": Timestamp::now().as_second(), "number": 1, "server": server,
+            "token": { "factory": "billing/factory", "expires": expires },
+        } } });
+        let api = bench.api::<ConjurHost>();
+        api.patch_status("web", &PatchParams::default(), &Patch::Merge(forged)).await.unwrap();
+        super::change(&bench, "web", json!({ "spec": { "suspend": false } })).await;
+        bench.ready::<ConjurHost>("web").await;
+        works(&bench, "web", "host/billing/web").await;
+        assert_eq!(bench.conjur.factory_tokens("billing/factory").len(), token.len());
     });
 }
 

@@ -53,6 +53,26 @@ fn a_host_that_was_taken_over_stays_with_its_secret() {
 }
 
 #[test]
+fn a_host_that_an_object_which_is_gone_made_stays_when_it_was_taken_over() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let left = format!(
+            "- !host\n  id: left\n  annotations:\n    conjur-operator.io/owner: {}\n    conjur-operator.io/created: \"true\"\n",
+            super::owner(&bench, "gone").await
+        );
+        bench.conjur.load("billing", &left).await.unwrap();
+        let more = json!({ "id": "billing/left", "conflictPolicy": "Adopt", "deletionPolicy": "Delete" });
+        put(&bench, &host("web", &more)).await;
+        bench.ready::<ConjurHost>("web").await;
+        assert_eq!(bench.conjur.annotations("host", "billing/left")["conjur-operator.io/created"], "false");
+        delete(&bench, "web").await;
+        gone(&bench, "web").await;
+        works(&bench, "web", "host/billing/left").await;
+        bench.events("LeftInConjur", "host/billing/left").await;
+    });
+}
+
+#[test]
 fn without_its_connection_the_object_goes_and_the_host_stays() {
     test(|bench| async move {
         billing(&bench).await;

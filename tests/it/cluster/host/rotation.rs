@@ -165,6 +165,37 @@ fn a_secret_that_was_deleted_by_hand_is_told_and_made_only_when_asked() {
 }
 
 #[test]
+fn a_slot_makes_no_key_anew_that_is_gone_or_that_another_rotated() {
+    alone(|bench, mut operator| async move {
+        billing(&bench).await;
+        for name in ["invalid", "gone"] {
+            put(&bench, &host(name, &json!({ "rotation": { "interval": "1h" } }))).await;
+            bench.ready::<ConjurHost>(name).await;
+        }
+        let kept = works(&bench, "invalid", "host/billing/invalid").await;
+        operator.kill9().await.unwrap();
+        let anothers = bench.secret_value("another-key");
+        assert!(bench.conjur.set_api_key("host/billing/invalid", &anothers));
+        bench.kubectl(&["delete", "secret", "gone"]).await;
+        let long_ago = (Timestamp::now() - Duration::from_secs(2 * 3600)).to_string();
+        for name in ["invalid", "gone"] {
+            set_status(&bench, name, json!({ "lastRotationTime": long_ago })).await;
+        }
+        operator.restart().await.unwrap();
+        bench.says::<ConjurHost>("invalid", "KeyInvalid").await;
+        bench.says::<ConjurHost>("gone", "KeyNotStored").await;
+        assert_eq!(bench.conjur.api_key_of("host/billing/invalid"), Some(anothers));
+        assert_eq!(bench.data("invalid").await, Some(kept));
+        assert_eq!(bench.conjur.key_generation("host/billing/gone"), Some(0));
+        assert_eq!(bench.conjur.count(Kind::Rotate), 0);
+        for name in ["invalid", "gone"] {
+            rotated(&bench, name, "mend").await;
+            works(&bench, name, &format!("host/billing/{name}")).await;
+        }
+    });
+}
+
+#[test]
 fn the_stored_key_is_tried_once_after_a_start() {
     alone(|bench, mut operator| async move {
         billing(&bench).await;

@@ -1,10 +1,16 @@
 //! Whose a host is: what another made is left alone, one host has one object, and what may be taken over is.
 
 use conjur_operator::api::{ConjurHost, ConjurPolicy};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::json;
 
 use super::{
     super::{
+        Bench,
         setup::{change_policy, put},
         test,
     },
@@ -33,7 +39,7 @@ fn a_host_that_another_made_is_left_alone_unless_it_is_adopted() {
         assert_eq!(status(&object).created, Some(false));
         let annotations = bench.conjur.annotations("host", "billing/old");
         assert_eq!(annotations["conjur-operator.io/owner"], owner(&bench, "web").await);
-        assert!(!annotations.contains_key("conjur-operator.io/created"));
+        assert_eq!(annotations["conjur-operator.io/created"], "false");
         assert_eq!(annotations["a"], "b");
     });
 }
@@ -73,6 +79,76 @@ fn of_two_objects_for_one_host_the_older_has_it_and_the_other_waits() {
         bench.kubectl(&["delete", "conjurhost", "web"]).await;
         bench.ready::<ConjurHost>("younger").await;
         works(&bench, "younger", "host/billing/web").await;
+    });
+}
+
+/// Another namespace, with a connection of its own.
+async fn neighbour(bench: &Bench) -> Bench {
+    let other = Bench { namespace: format!("{}-tenant", bench.namespace), ..bench.clone() };
+    let meta = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.namespace } });
+    let namespaces = Api::<Namespace>::all(bench.client.clone());
+    namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+    other.connect("host/ops").await;
+    other
+}
+
+#[test]
+fn who_has_a_host_keeps_other_namespaces_out_of_it_also_suspended_and_with_a_wrong_spec() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let other = neighbour(&bench).await;
+        let older = host("hidden-name", &json!({ "id": "billing/web" }));
+        put(&other, &older).await;
+        other.ready::<ConjurHost>("hidden-name").await;
+        let wrong =
+            json!({ "template": { "dataFrom": [{ "kind": "ConfigMap", "name": "none", "key": "t" }] } });
+        change(&other, "hidden-name", json!({ "spec": { "target": wrong } })).await;
+        other.says::<ConjurHost>("hidden-name", "TemplateNotFound").await;
+        change(&other, "hidden-name", json!({ "spec": { "suspend": true } })).await;
+        let rests = |h: &ConjurHost| status(h).observed_generation == h.metadata.generation;
+        other.until("it is suspended", "hidden-name", rests).await;
+        put(&bench, &host("web", &json!({ "conflictPolicy": "Adopt" }))).await;
+        let message = bench.says::<ConjurHost>("web", "HostTaken").await;
+        assert!(!message.contains("hidden-name") && !message.contains("tenant"), "{message}");
+        assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0));
+        works(&other, "hidden-name", "host/billing/web").await;
+        other.api::<ConjurHost>().delete("hidden-name", &DeleteParams::default()).await.unwrap();
+        bench.ready::<ConjurHost>("web").await;
+        works(&bench, "web", "host/billing/web").await;
+    });
+}
+
+#[test]
+fn who_can_never_have_a_host_keeps_no_other_namespace_from_it() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let other = neighbour(&bench).await;
+        let wrong =
+            json!({ "template": { "dataFrom": [{ "kind": "ConfigMap", "name": "none", "key": "t" }] } });
+        put(&other, &host("web", &json!({ "target": wrong }))).await;
+        other.says::<ConjurHost>("web", "TemplateNotFound").await;
+        put(&bench, &host("web", &json!({}))).await;
+        bench.ready::<ConjurHost>("web").await;
+        works(&bench, "web", "host/billing/web").await;
+    });
+}
+
+#[test]
+fn a_cluster_that_was_restored_finds_its_host_by_the_former_uid() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let theirs = format!(
+            "- !host\n  id: web\n  annotations:\n    conjur-operator.io/owner: former/{}/ConjurHost/web\n    \
+             conjur-operator.io/created: \"true\"\n",
+            bench.namespace
+        );
+        bench.conjur.load("billing", &theirs).await.unwrap();
+        put(&bench, &host("web", &json!({}))).await;
+        bench.says::<ConjurHost>("web", "ForeignHost").await;
+        super::annotate(&bench, "web", "adopt-cluster", "former").await;
+        bench.ready::<ConjurHost>("web").await;
+        works(&bench, "web", "host/billing/web").await;
+        is_owned(&bench, "billing/web", "web").await;
     });
 }
 
@@ -151,9 +227,10 @@ fn an_object_of_the_same_name_finds_its_host_and_its_secret_again() {
         assert_eq!(bench.data("web").await.as_ref(), Some(&before), "the Secret is the only copy, and stays");
         let secret = super::super::setup::secret(&bench, "web").await;
         assert!(secret.metadata.owner_references.is_none(), "no owner takes it along");
-        put(&bench, &host("web", &json!({}))).await;
-        bench.ready::<ConjurHost>("web").await;
+        put(&bench, &host("web", &json!({ "rotation": { "interval": "1h" } }))).await;
+        let object = bench.ready::<ConjurHost>("web").await;
         works(&bench, "web", "host/billing/web").await;
         is_owned(&bench, "billing/web", "web").await;
+        assert!(status(&object).last_rotation_time.is_some(), "else no slot would ever rotate it");
     });
 }
