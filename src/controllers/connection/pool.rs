@@ -329,15 +329,12 @@ impl Clients {
         })
     }
 
-    /// All as whom the server let a connection in, each as of the last time; while it let in none since the process began, whom the
-    /// status names that tells of the connection as it is.
-    pub fn identities(&self, facts: &ConnectionView) -> Vec<String> {
-        self.with(|pool| match pool.confirmed.get(&facts.id).filter(|confirmed| confirmed.uid == facts.uid) {
-            Some(confirmed) if confirmed.is_of(facts) => {
-                confirmed.identities.values().map(ToString::to_string).collect()
-            }
-            Some(_) => Vec::new(),
-            None => facts.status.identity.clone().filter(|_| facts.is_observed()).into_iter().collect(),
+    /// All as whom the server let a connection in, each as of the last time; none while it let in no one since the process began.
+    pub fn identities(&self, facts: &ConnectionView) -> Option<Vec<String>> {
+        self.with(|pool| {
+            let confirmed = pool.confirmed.get(&facts.id).filter(|confirmed| confirmed.uid == facts.uid)?;
+            let all = confirmed.identities.values().filter(|_| confirmed.is_of(facts));
+            Some(all.map(ToString::to_string).collect())
         })
     }
 
@@ -719,26 +716,23 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_server_let_in_is_remembered_over_edits_and_before_that_the_status_tells() {
+    fn whom_a_server_let_in_is_remembered_over_edits() {
         let clients = Clients::new(Kinds::new().0);
-        let mut one = facts("c");
+        let one = facts("c");
         let known = |facts: &ConnectionView| clients.identities(facts);
-        one.status.identity = Some("host/told".into());
-        assert_eq!(known(&one), Vec::<String>::new(), "the status is of another generation");
-        one.status.observed_generation = one.generation;
-        assert_eq!(known(&one), ["host/told"], "after a start");
+        assert_eq!(known(&one), None, "after a start");
         clients.put(&one, "i".into(), client());
         clients.works(&one, Some("host/me"));
-        assert_eq!(known(&one), ["host/me"]);
+        assert_eq!(known(&one), Some(vec!["host/me".into()]));
         let edited = ConnectionView { generation: Some(2), ..one.clone() };
         clients.fails(&edited, &Failure::transient(Reason::CredentialsNotFound, "gone"));
-        assert_eq!((known(&edited), clients.confirmed(&edited)), (vec!["host/me".to_owned()], None));
+        assert_eq!((known(&edited), clients.confirmed(&edited)), (Some(vec!["host/me".to_owned()]), None));
         // To another server: who it is there no one knows.
         let mut elsewhere = edited.clone();
         elsewhere.settings.url = "http://elsewhere".into();
-        assert_eq!(known(&elsewhere), Vec::<String>::new());
+        assert_eq!(known(&elsewhere), Some(vec![]));
         clients.forget(&one.id, None);
-        assert_eq!(known(&one), ["host/told"]);
+        assert_eq!(known(&one), None);
     }
 
     #[test]

@@ -3,16 +3,16 @@
 //! One host, one object: the older wins. An object counts that would keep the host: one whose connection does not let it, or
 //! that was refused before it ever had the host, keeps no one out.
 
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt};
 
 use super::{
     identities,
-    object::{is_going, target_name},
+    object::is_going,
     seen::{ObservedHost, server_of},
 };
 use crate::{
     api::{
-        ConjurHost, Reason, SERVER_ANNOTATION,
+        ConjurHost, Reason,
         condition::{READY, STALLED, find, is_true},
         host::Enrolment,
     },
@@ -21,11 +21,7 @@ use crate::{
         connection::access::{self, BoundConnection},
         policy,
     },
-    plan::{
-        Failure,
-        host::document::role_parts,
-        secret::{Owner, is_written_for},
-    },
+    plan::{Failure, host::document::role_parts},
     runtime::{Key, Object},
 };
 
@@ -132,9 +128,11 @@ fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ct
             || status.pending.as_ref().is_some_and(|pending| pending.server == server)
     });
     let conditions = host.conditions().1;
-    let has_its_secret = has_secret(host, key, server, ctx);
+    let has_its_secret = identities::has_secret(host, key, server, ctx);
     // Who has it keeps it while the connection fails that it got it through.
-    let was_let_in = says_it_has_it && has_its_secret && !ctx.clients.identities(&named.facts).is_empty();
+    let was_let_in = says_it_has_it
+        && has_its_secret
+        && ctx.clients.identities(&named.facts).is_some_and(|all| !all.is_empty());
     if !was_let_in && !named.is_let_in(ctx) {
         return false;
     }
@@ -147,17 +145,6 @@ fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ct
         rests: is_going(host) || host.spec.suspend == Some(true),
     }
     .counts()
-}
-
-/// Whether there is a Secret that the operator wrote for the object, with a key of this server.
-fn has_secret(host: &ConjurHost, key: &Key, server: &str, ctx: &Context) -> bool {
-    let written = host.status.as_ref().and_then(|status| status.target.as_ref());
-    let name = written.map_or_else(|| target_name(host), |target| target.name.clone());
-    let secret = ctx.owned.get(&ObjectRef::new(&name).within(&key.namespace));
-    secret.is_some_and(|secret| {
-        let on = secret.annotations().get(SERVER_ANNOTATION);
-        is_written_for(&secret.metadata, &Owner::of(host)) && on.is_some_and(|on| on == server)
-    })
 }
 
 /// An older object for the same host of the same server, through a connection that works and lets it.

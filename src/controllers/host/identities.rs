@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     object::target_name,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        ConjurHost, Reason,
+        ConjurHost, Reason, SERVER_ANNOTATION,
         host::{PendingHost, PendingStep},
     },
     controllers::{
@@ -22,7 +22,12 @@ use crate::{
             view::ConnectionView,
         },
     },
-    plan::{Failure, host::view::LANDS_WITHIN, policy::branch_claims::server},
+    plan::{
+        Failure,
+        host::view::LANDS_WITHIN,
+        policy::branch_claims::server,
+        secret::{Owner, is_written_for},
+    },
     runtime::Key,
 };
 
@@ -72,7 +77,9 @@ pub fn check_on(
         return Ok(());
     }
     let login = format!("host/{}", object.spec.id);
-    if !all_on(server_hash, ctx).iter().any(|facts| logins(facts, ctx).contains(&login)) {
+    // Who may write the status of a connection may name anyone's host in it: who has the key is not kept from it by that.
+    let believed = !has_secret(object, key, server_hash, ctx);
+    if !all_on(server_hash, ctx).iter().any(|facts| logins(facts, believed, ctx).contains(&login)) {
         return Ok(());
     }
     // Whose connection it is is not told.
@@ -104,15 +111,31 @@ fn all_on(server_hash: &str, ctx: &Context) -> Vec<ConnectionView> {
     all
 }
 
-/// Whom a connection logs in as.
-fn logins(facts: &ConnectionView, ctx: &Context) -> BTreeSet<String> {
+/// Whether there is a Secret that the operator wrote for the object, with a key of this server.
+pub fn has_secret(host: &ConjurHost, key: &Key, server: &str, ctx: &Context) -> bool {
+    let written = host.status.as_ref().and_then(|status| status.target.as_ref());
+    let name = written.map_or_else(|| target_name(host), |target| target.name.clone());
+    let secret = ctx.owned.get(&ObjectRef::new(&name).within(&key.namespace));
+    secret.is_some_and(|secret| {
+        let on = secret.annotations().get(SERVER_ANNOTATION);
+        is_written_for(&secret.metadata, &Owner::of(host)) && on.is_some_and(|on| on == server)
+    })
+}
+
+/// Whom a connection logs in as: as the server confirmed, and until it does, after a start, as the status says that it did, where
+/// that is believed.
+fn logins(facts: &ConnectionView, believed: bool, ctx: &Context) -> BTreeSet<String> {
     let mut logins = said_logins(facts);
-    logins.extend(ctx.clients.identities(facts));
+    match ctx.clients.identities(facts) {
+        Some(confirmed) => logins.extend(confirmed),
+        None if believed && facts.is_observed() => logins.extend(facts.status.identity.clone()),
+        None => {}
+    }
     logins
 }
 
-/// Whom a connection logs in as by what it says. Who may make a ConjurConnection may name anyone there, and in its status: of
-/// those only what the server confirmed counts, and until it does, after a start, what the status says that it did.
+/// Whom a connection logs in as by what it says, where only an administrator says it: who may make a ConjurConnection may name
+/// anyone there.
 fn said_logins(facts: &ConnectionView) -> BTreeSet<String> {
     let mut logins = BTreeSet::new();
     if facts.access.is_none() {

@@ -12,6 +12,8 @@ use testbed::{
 };
 
 const NAMESPACE: &str = "billing";
+/// The ConjurHost of the examples, and its Secret.
+const HOST: &str = "billing-web";
 const PASSWORD: &str = "apps/billing/db/password";
 const GENERATED: &str = "apps/billing/generated/session-key";
 
@@ -140,7 +142,29 @@ async fn tell(cluster: &ControlPlane, conjur: &DevConjur) -> Result<()> {
         }
         Err(Error::msg(format!("Conjur refuses {login} with the key in the Secret billing-roles")))
     })
+    .await?;
+    step("The identity that a ConjurHost keeps gets another key, and the former one is dead", async {
+        let (login, former) = host_key(cluster).await?;
+        let now = "conjur-operator.io/rotate-now=now";
+        cluster.kubectl(&["annotate", "conjurhost", HOST, "--namespace", NAMESPACE, now]).await?;
+        let key = wait_for("the Secret has another key", Duration::from_secs(60), async || {
+            host_key(cluster).await.ok().map(|(_, key)| key).filter(|key| *key != former)
+        })
+        .await?;
+        let (new, old) = (conjur.lets_in(&login, &key).await?, conjur.lets_in(&login, &former).await?);
+        if new && !old {
+            return Ok(());
+        }
+        Err(Error::msg(format!("Conjur lets {login} in with the new key: {new}, with the former one: {old}")))
+    })
     .await
+}
+
+/// The login and the API key that the ConjurHost of the examples keeps.
+async fn host_key(cluster: &ControlPlane) -> Result<(String, String)> {
+    until_ready(cluster, &format!("conjurhost/{HOST}"), &[]).await?;
+    let keys = cluster.kubectl(&["get", "secret", HOST, "--namespace", NAMESPACE, "-o", "json"]).await?;
+    Ok((read_key(&keys, "login")?, read_key(&keys, "api-key")?))
 }
 
 /// Loads the root policy of the examples and gives the API key of the host that it makes.
@@ -165,7 +189,7 @@ async fn prepare(cluster: &ControlPlane, conjur: &DevConjur, api_key: &str) -> R
 
 /// Applies the examples as they are, with the address of the demo's Conjur for theirs.
 async fn apply_examples(cluster: &ControlPlane, url: &str) -> Result<()> {
-    for name in ["conjurconnection", "conjurpolicy", "conjurpush", "conjursecret"] {
+    for name in ["conjurconnection", "conjurhost", "conjurpolicy", "conjurpush", "conjursecret"] {
         let manifest = std::fs::read_to_string(example(&format!("{name}.yaml")))?;
         cluster.apply(&manifest.replace("https://conjur.example.com", url)).await?;
     }
