@@ -1,6 +1,6 @@
 //! The list of the kinds. What is done for each of them alike is made from it: its store, what wakes it, its runner.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
@@ -18,9 +18,16 @@ use crate::{
         ClusterConjurConnection, ConjurConnection, ConjurHost, ConjurPolicy, ConjurPush, ConjurSecret,
         ConnectionId, ConnectionKind,
     },
+    metrics::Kind,
     plan::secret::Owner,
-    runtime::{Key, Reconcile, runner},
+    runtime::{Key, Object, Reconcile, runner},
 };
+
+/// Comes to whether what is waited for is listed.
+type Listing = Shared<BoxFuture<'static, bool>>;
+
+/// How long kinds that take nothing in Conjur wait for the lists of those that do.
+const LONGEST_START: Duration = Duration::from_secs(30);
 
 /// What all reconcilers share, which the kinds say: here it is only handed on.
 type KindContext = <ConjurConnection as Reconcile>::Context;
@@ -59,7 +66,8 @@ macro_rules! kinds {
         impl Ends {
             /// Runs the objects of all kinds, until told to stop and what runs has ended. They begin when all kinds are
             /// listed, and `others` are: what is looked up must be there before the first of them looks it up, or it would
-            /// say "not found", or take for free what is another's. Where `others` come to false, they never begin.
+            /// say "not found", or take for free what is another's. Where `others` come to false, they never begin. Kinds that
+            /// take nothing in Conjur wait for the kinds that do only so long ([`LONGEST_START`]).
             pub async fn run(
                 self,
                 client: Client,
@@ -67,9 +75,18 @@ macro_rules! kinds {
                 others: impl Future<Output = bool> + Send + 'static,
                 stop: CancellationToken,
             ) {
-                let looked_up = vec![$(looked_up(&self.$field),)+ others.boxed()];
-                let ready = join_all(looked_up).map(|all| all.into_iter().all(|ready| ready)).boxed().shared();
-                tokio::join!($(run_kind(self.$field, client.clone(), ctx.clone(), ready.clone(), stop.clone())),+);
+                let looked_up = vec![$((<$kind as Object>::KIND, looked_up(&self.$field).shared())),+];
+                let (first, rest) = looked_up.into_iter().partition::<Vec<_>, _>(|(kind, _)| !takes(*kind));
+                let first = first.into_iter().map(|(_, listed)| listed).chain([others.boxed().shared()]);
+                let first = all(first.collect());
+                let rest = all(rest.into_iter().map(|(_, listed)| listed).collect());
+                let every = all(vec![first.clone(), rest.clone()]);
+                let soon = soon(first, rest);
+                $(let $field = {
+                    let ready = if takes(<$kind as Object>::KIND) { every.clone() } else { soon.clone() };
+                    run_kind(self.$field, client.clone(), ctx.clone(), ready, stop.clone())
+                };)+
+                tokio::join!($($field),+);
             }
         }
     };
@@ -114,14 +131,38 @@ impl Kinds {
     }
 }
 
+/// Whether a kind takes branches, variables or hosts in Conjur: it never begins before it is known what the others have.
+fn takes(kind: Kind) -> bool {
+    matches!(kind, Kind::Policy | Kind::Push | Kind::Host)
+}
+
+/// Whether all of these come to be.
+fn all(of: Vec<Listing>) -> Listing {
+    join_all(of).map(|all| all.into_iter().all(|ready| ready)).boxed().shared()
+}
+
+/// Begins when the first are listed, and the rest are, or have been waited for long enough.
+fn soon(first: Listing, rest: Listing) -> Listing {
+    async move {
+        let waited = tokio::time::timeout(LONGEST_START, rest);
+        let (first, rest) = tokio::join!(first, waited);
+        if rest.is_err() {
+            tracing::warn!("ConjurPolicies, ConjurPushes or ConjurHosts can't be listed; the other kinds begin without them");
+        }
+        first && rest.unwrap_or(true)
+    }
+    .boxed()
+    .shared()
+}
+
 /// Waits until a kind is listed, which others look up. False where it never will be. One that is not served has no objects, and
-/// keeps none of the others back; without connections nothing goes.
+/// keeps none of the others back; without ConjurConnections nothing goes.
 fn looked_up<K: Reconcile>(end: &HandleEnd<K>) -> BoxFuture<'static, bool> {
     let (store, unserved) = (end.store.clone(), end.unserved.clone());
     async move {
         tokio::select! {
             listed = store.wait_until_ready() => listed.is_ok(),
-            () = unserved.cancelled(), if K::CONNECTION.is_some() => true,
+            () = unserved.cancelled(), if K::KIND != Kind::Connection => true,
         }
     }
     .boxed()
@@ -132,7 +173,7 @@ async fn run_kind<K: Reconcile>(
     end: HandleEnd<K>,
     client: Client,
     ctx: Arc<K::Context>,
-    ready: Shared<BoxFuture<'static, bool>>,
+    ready: Listing,
     stop: CancellationToken,
 ) {
     let woken = watches::wakes(client, end.writer, end.woken, end.unserved, ctx.clone());
@@ -145,7 +186,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::runtime::Object;
 
     fn object<K: Object>(name: &str, connection: &str, ready: &str) -> Event<DeserializeGuard<K>> {
         let object = json!({

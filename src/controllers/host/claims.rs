@@ -18,7 +18,10 @@ use crate::{
     },
     controllers::{
         Context,
-        connection::access::{self, BoundConnection},
+        connection::{
+            access::{self, BoundConnection},
+            pool::ConnectionState,
+        },
         policy,
     },
     plan::{Failure, host::document::role_parts},
@@ -140,6 +143,7 @@ fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ct
         is_neighbour: key.namespace == asking.namespace,
         says_it_has_it,
         has_its_secret,
+        is_connected: matches!(named.standing, ConnectionState::Ready(_)),
         stalled: is_true(conditions, STALLED),
         reason: find(conditions, READY).map(|ready| ready.reason.as_str()),
         rests: is_going(host) || host.spec.suspend == Some(true),
@@ -157,6 +161,8 @@ struct Rival<'a> {
     says_it_has_it: bool,
     /// And its Secret is there.
     has_its_secret: bool,
+    /// Its connection works.
+    is_connected: bool,
     /// It is Stalled.
     stalled: bool,
     /// The reason of its Ready condition.
@@ -168,20 +174,32 @@ struct Rival<'a> {
 impl Rival<'_> {
     /// Who has the host keeps it, whatever is wrong with its spec, and also suspended. In a namespace who may write a status may do
     /// the same to the other object, too: there it is believed. From another namespace a status alone counts only as long as nothing
-    /// is wrong but the host's key; and who does not have the host counts only while it waits for what passes by itself.
+    /// is wrong but the host's key; and who does not have the host counts only through a connection that works, while it waits for
+    /// what passes by itself.
     fn counts(self) -> bool {
         if self.says_it_has_it && (self.is_neighbour || self.has_its_secret) {
             return true;
         }
         let is_one_of =
             |all: &[Reason]| self.reason.is_none_or(|reason| all.iter().any(|one| one.as_str() == reason));
-        let has_it = self.says_it_has_it && is_one_of(&OF_ITS_KEY);
-        !self.rests && (has_it || !self.stalled && is_one_of(&PASSES))
+        let has_it =
+            self.says_it_has_it && (is_one_of(&OF_ITS_KEY) || !self.stalled && is_one_of(&OF_WHO_HAS_IT));
+        !self.rests && (has_it || self.is_connected && !self.stalled && is_one_of(&PASSES))
     }
 }
 
-/// What an object waits for that passes by itself, or does not wait for any more: it is about to have its host.
-const PASSES: [Reason; 10] = [
+/// What an object waits for that passes by itself: it is about to have its host.
+const PASSES: [Reason; 6] = [
+    Reason::ConjurUnavailable,
+    Reason::KeyRotating,
+    Reason::LoadInProgress,
+    Reason::Loading,
+    Reason::OperatorBusy,
+    Reason::RateLimited,
+];
+
+/// What else an object says that has its host.
+const OF_WHO_HAS_IT: [Reason; 10] = [
     Reason::ConjurUnavailable,
     Reason::ConnectionNotReady,
     Reason::Enrolled,
@@ -238,8 +256,23 @@ mod tests {
             (false, none, false, Some("VariableNotFound"), false, false),
             (false, none, false, Some("SecretTooLarge"), false, false),
         ] {
-            let rival = Rival { is_neighbour, says_it_has_it, has_its_secret, stalled, reason, rests };
+            let is_connected = true;
+            let rival =
+                Rival { is_neighbour, says_it_has_it, has_its_secret, is_connected, stalled, reason, rests };
             assert_eq!(rival.counts(), expected, "{rival:?}");
+        }
+        // Who does not have it, and can't get at it.
+        for reason in [None, Some("ConnectionNotReady"), Some("Enrolled"), Some("ConjurUnavailable")] {
+            let rival = Rival {
+                is_neighbour: false,
+                says_it_has_it: false,
+                has_its_secret: false,
+                is_connected: false,
+                stalled: false,
+                reason,
+                rests: false,
+            };
+            assert!(!rival.counts(), "{rival:?}");
         }
     }
 

@@ -77,9 +77,7 @@ pub fn check_on(
         return Ok(());
     }
     let login = format!("host/{}", object.spec.id);
-    // Who may write the status of a connection may name anyone's host in it: who has the key is not kept from it by that.
-    let believed = !has_secret(object, key, server_hash, ctx);
-    if !all_on(server_hash, ctx).iter().any(|facts| logins(facts, believed, ctx).contains(&login)) {
+    if !all_on(server_hash, ctx).iter().any(|facts| logins(facts, ctx).contains(&login)) {
         return Ok(());
     }
     // Whose connection it is is not told.
@@ -122,13 +120,15 @@ pub fn has_secret(host: &ConjurHost, key: &Key, server: &str, ctx: &Context) -> 
     })
 }
 
-/// Whom a connection logs in as: as the server confirmed, and until it does, after a start, as the status says that it did, where
-/// that is believed.
-fn logins(facts: &ConnectionView, believed: bool, ctx: &Context) -> BTreeSet<String> {
+/// Whom a connection logs in as: as the server confirmed last, and before the connection was tried, after a start, as its status
+/// says. Who may write that may name anyone's host: once it was tried, it counts no more.
+fn logins(facts: &ConnectionView, ctx: &Context) -> BTreeSet<String> {
     let mut logins = said_logins(facts);
     match ctx.clients.identities(facts) {
         Some(confirmed) => logins.extend(confirmed),
-        None if believed && facts.is_observed() => logins.extend(facts.status.identity.clone()),
+        None if facts.is_observed() && matches!(ctx.clients.standing(facts), ConnectionState::Untried) => {
+            logins.extend(facts.status.identity.clone());
+        }
         None => {}
     }
     logins

@@ -7,13 +7,19 @@ use kube::ResourceExt;
 
 use super::{dry_run::Planned, run::Run};
 use crate::{
-    api::{ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, OWNER_ANNOTATION, Reason, policy::LoadMode},
+    api::{
+        ALLOW_DELETIONS_ANNOTATION, ConjurPolicyStatus, ConnectionRef, OWNER_ANNOTATION, Reason,
+        policy::LoadMode,
+    },
     conjur::{self, Error, Listing, Ownership, RoleId},
+    controllers::connection::access::{self, BoundConnection},
     effect::evidence,
     plan::{
         Failure,
+        connection::access::Verb,
         full_id::{has_key, kind_of},
         policy::{
+            branch_claims::server,
             cascade,
             change_set::{ChangeSet, Deletions, Losses, NamedObject, is_allowed},
             removal::Hangs,
@@ -21,6 +27,7 @@ use crate::{
         },
         record_owner::RecordOwner,
     },
+    runtime::Key,
 };
 
 /// So many variables are looked at one by one; more by the pages of the list.
@@ -65,12 +72,20 @@ impl Run<'_> {
             Err(Failure::stalled(Reason::DeletionsNotAllowed, message))
         };
         for push in self.ctx.kinds.pushes.store.state() {
-            let Some(status) = push.0.as_ref().ok().and_then(|object| object.status.as_ref()) else {
+            let Ok(object) = &push.0 else { continue };
+            let Some(status) = &object.status else { continue };
+            if status.applied.as_ref().is_none_or(|applied| applied.server != *server) {
                 continue;
-            };
-            let is_here = status.applied.as_ref().is_some_and(|applied| applied.server == *server);
-            let mut made = status.variables.iter().flatten().filter(|variable| variable.created);
-            if is_here && made.any(|variable| path_in(&variable.id, branch).is_some()) {
+            }
+            let made = status.variables.iter().flatten().filter(|variable| variable.created);
+            let mut here =
+                made.map(|variable| variable.id.as_str()).filter(|id| path_in(id, branch).is_some());
+            // Whose connection reaches it no more, or who only says so, keeps nothing.
+            if here.any(|id| {
+                self.reaches(&object.spec.connection_ref, &Key::of(push.as_ref()), |named, key| {
+                    named.may_access(Verb::Push, &[id], key, self.ctx)
+                })
+            }) {
                 return refused("variables that ConjurPushes keep");
             }
         }
@@ -78,11 +93,29 @@ impl Run<'_> {
             let Ok(object) = &host.0 else { continue };
             let Some(status) = &object.status else { continue };
             let is_here = status.applied.as_ref().is_some_and(|applied| applied.server == *server);
-            if is_here && status.created == Some(true) && path_in(&object.spec.id, branch).is_some() {
+            let id = object.spec.id.as_str();
+            let made = is_here && status.created == Some(true) && path_in(id, branch).is_some();
+            let ids = [(format!("host/{id}"), id)];
+            let may = |named: &BoundConnection, key: &Key| named.judge_hosts(&ids, key, self.ctx).is_ok();
+            if made && self.reaches(&object.spec.connection_ref, &Key::of(host.as_ref()), may) {
                 return refused("hosts that ConjurHosts keep");
             }
         }
         Ok(())
+    }
+
+    /// Whether the connection of an object leads to the same server, is let in, and lets the object do this.
+    fn reaches(
+        &self,
+        connection: &ConnectionRef,
+        key: &Key,
+        may: impl Fn(&BoundConnection, &Key) -> bool,
+    ) -> bool {
+        let Ok(named) = access::named(connection, key, self.ctx) else { return false };
+        let settings = &named.facts.settings;
+        server(&settings.url, &settings.account) == self.seen.server
+            && named.is_let_in(self.ctx)
+            && may(&named, key)
     }
 
     /// Why a Replace with these deletions needs the annotation; none where it doesn't.

@@ -8,7 +8,10 @@ use super::{
     seen::{ObservedPush, age, server_of},
 };
 use crate::{
-    api::{ConjurPush, ConjurPushStatus},
+    api::{
+        ConjurPush, ConjurPushStatus,
+        push::{PushedVariable, PushedVersion},
+    },
     controllers::{Context, connection::access},
     plan::{
         connection::access::Verb,
@@ -47,7 +50,9 @@ pub fn give_up(key: &Key, ctx: &Context) {
 
 fn in_status(status: &ConjurPushStatus) -> impl Iterator<Item = ClaimedVariable<'_>> {
     let all = status.variables.iter().flatten();
-    all.map(|variable| ClaimedVariable { id: &variable.id, firm: variable.made.is_some() })
+    // What is merely announced may never be filled.
+    let is_held = |variable: &PushedVariable| matches!(variable.version, PushedVersion::Number(_));
+    all.map(move |variable| ClaimedVariable { id: &variable.id, firm: is_held(variable) })
 }
 
 fn wake(those: Vec<Key>, ctx: &Context) {
@@ -57,7 +62,8 @@ fn wake(those: Vec<Key>, ctx: &Context) {
 }
 
 impl Push<'_> {
-    /// Claims what the status says that the object has, and what it is about to fill; not what it can't push.
+    /// Claims what the status says that the object has, and what it is about to fill; not what it can't push, or what an older
+    /// object has.
     pub fn claim_to_push(&self, status: &ConjurPushStatus) {
         let may_be_filled = |step: &PushStep| match step {
             PushStep::Fill { takes_over, .. } => !takes_over,
@@ -66,6 +72,7 @@ impl Push<'_> {
             _ => false,
         };
         let about_to = self.steps.iter().filter(|(_, step)| may_be_filled(step));
+        let about_to = about_to.filter(|(id, _)| self.seen.taken_by(id, &self.server, self.ctx).is_none());
         self.claim(status, about_to.map(|(id, _)| ClaimedVariable { id, firm: true }));
     }
 
@@ -104,6 +111,14 @@ impl ObservedPush<'_> {
     pub fn wait_for<'i>(&self, server: &str, ids: impl Iterator<Item = &'i str>, ctx: &Context) {
         ctx.push_notes.claims(|claims| claims.wait(&self.key, server, ids));
     }
+}
+
+/// Whether an object has filled a variable, by its status.
+pub fn has_filled(object: &Key, id: &str, ctx: &Context) -> bool {
+    let found = ctx.kinds.pushes.store.get(&object.reference());
+    let status = found.as_ref().and_then(|found| found.0.as_ref().ok()?.status.as_ref());
+    let mut variables = status.into_iter().flat_map(|status| status.variables.iter().flatten());
+    variables.any(|variable| variable.id == id && matches!(variable.version, PushedVersion::Number(_)))
 }
 
 /// Whether another object goes to the same server, which lets it in, and may push there.

@@ -185,7 +185,7 @@ impl Push<'_> {
         let (goes, mut left): (Vec<String>, Vec<String>) = ids
             .into_iter()
             .filter(|id| standing.contains_key(id))
-            .partition(|id| self.is_made_by_me(&standing, id));
+            .partition(|id| self.is_made_by_me(&standing, id) && !self.is_anothers_now(id));
         let below = |id: &str| branch.filter(|branch| path_in(id, branch).is_some()).map(str::to_owned);
         let elsewhere: Vec<String> = goes.iter().filter(|id| below(id).is_none()).cloned().collect();
         let elsewhere = each(&elsewhere, self.through, self.ctx).await?;
@@ -198,7 +198,7 @@ impl Push<'_> {
             }
         }
         let left: Vec<&str> = left.iter().map(String::as_str).collect();
-        let what = "these variables no longer say that this object made them, and stay in Conjur";
+        let what = "these variables no longer say that this object made them, or another pushes to them, and stay in Conjur";
         self.tell_of(EventType::Warning, Reason::LeftInConjur, what, &left);
         let mut failed = None;
         for (branch, ids) in by_branch {
@@ -229,6 +229,11 @@ impl Push<'_> {
         let goes: Vec<&str> = goes.iter().map(String::as_str).collect();
         self.tell_of(EventType::Normal, Reason::Removed, "these variables were removed from Conjur", &goes);
         Ok(())
+    }
+
+    /// Whether an older object pushes to it by now.
+    fn is_anothers_now(&self, id: &str) -> bool {
+        self.seen.taken_by(id, &self.server, self.ctx).is_some()
     }
 
     fn is_made_by_me(&self, standing: &ShownVariables, id: &str) -> bool {

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::EventType;
 
 use super::{
+    claims::has_filled,
     seen::{ObservedPush, server_of},
     sources::{self, ReadSources, Values},
 };
@@ -233,11 +234,16 @@ impl Push<'_> {
         }
         // First what it can push is claimed, then it is asked who else has that: of two that do so at once one sees the other.
         self.claim_to_push(status);
-        let mut taken = self.leave_what_is_taken(&mut values);
+        let waited_for = self.leave_what_is_taken(&mut values);
+        // What the other merely is about to fill it may not be let: until it has, this object has what it had.
+        let has_filled = |(id, other): &(String, Key)| has_filled(other, id, self.ctx);
+        let mut taken: Vec<String> =
+            waited_for.iter().filter(|one| has_filled(one)).map(|(id, _)| id.clone()).collect();
         let is_taken =
             |(id, step): (&String, &PushStep)| matches!(step, PushStep::Taken(_)).then(|| id.clone());
         taken.extend(self.steps.iter().filter_map(is_taken));
-        self.seen.wait_for(&self.server, taken.iter().map(String::as_str), self.ctx);
+        let waited_for = waited_for.iter().map(|(id, _)| id).chain(&taken).map(String::as_str);
+        self.seen.wait_for(&self.server, waited_for, self.ctx);
         let mut filled = BTreeMap::new();
         if !self.to_make().is_empty() {
             // What is there does not wait for the branch's turn.
@@ -306,7 +312,7 @@ impl Push<'_> {
     }
 
     /// Leaves the variables that an older object has to it.
-    fn leave_what_is_taken(&mut self, values: &mut Values) -> Vec<String> {
+    fn leave_what_is_taken(&mut self, values: &mut Values) -> Vec<(String, Key)> {
         let older = |id: &str| self.seen.taken_by(id, &self.server, self.ctx);
         let all: Vec<(String, Key)> =
             values.by_id.keys().filter_map(|id| Some((id.clone(), older(id)?))).collect();
@@ -320,7 +326,7 @@ impl Push<'_> {
             };
             self.problems.push(taken(id, &other, &self.seen.key.namespace));
         }
-        all.into_iter().map(|(id, _)| id).collect()
+        all
     }
 
     /// A value is not pushed now, and its Secret is not said to be in Conjur.

@@ -343,7 +343,7 @@ impl Push<'_> {
         let said = ready.is_some_and(|ready| ready.reason == Reason::PolicyInvalid.as_str());
         let alone =
             refused.is_some() || said && status.observed_generation == seen.object.metadata.generation;
-        let asked = VariablesAsked {
+        let asked = |wish| VariablesAsked {
             through: self.through,
             branch: &branch,
             loader: &loader,
@@ -353,7 +353,16 @@ impl Push<'_> {
             alone,
             may: may_load,
         };
-        let answer = load(asked, ctx).await;
+        let mut answer = Ok(ShownVariables::new());
+        for part in wish.parts() {
+            match load(asked(part), ctx).await {
+                Ok(shown) => answer.iter_mut().for_each(|all| all.extend(shown.clone())),
+                Err(failure) => {
+                    answer = Err(failure);
+                    break;
+                }
+            }
+        }
         let failure = answer.as_ref().err().filter(|failure| {
             matches!(failure.reason, Reason::PolicyInvalid | Reason::PolicyForbidden)
                 && statement != Statement::Remove

@@ -1,20 +1,21 @@
 //! One load for all objects that want something in a branch.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     MayLoad, look,
-    queue::{ShownVariables, Statement, WaitingWish, is_of_one, part},
+    queue::{ShownVariables, Statement, WaitingWish, part},
 };
 use crate::{
     api::Reason,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
     controllers::{Context, connection::pool::ReadyConnection},
     effect::{branch_locks::Loader, perform},
-    limits::{BRANCH_AGAIN, HEAVY_BYTES, REFUSED_AGAIN, VARIABLES_PAUSE, VARIABLES_TRIES},
+    limits::{
+        BRANCH_AGAIN, HEAVY_BYTES, REFUSED_AGAIN, TEXT_SMALL, VARIABLES_BYTES, VARIABLES_PAUSE,
+        VARIABLES_TRIES,
+    },
+    memory_budget::{Room, room},
     plan::{
         Failure,
         policy::statements::{NotAsPlanned, RecordName},
@@ -23,12 +24,19 @@ use crate::{
             documents::{self, MakingPass, VariablesWish},
         },
     },
+    runtime::failure::no_room,
 };
 
 /// A branch that Conjur says is busy is left alone for this long at most, before it is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// What the tree costs that a document is read back as, by its text.
 const TREE_COST: usize = 8;
+
+/// A document, and the room that it takes until it was sent.
+struct Document {
+    text: String,
+    _room: Option<Room>,
+}
 
 /// Where, and through which connection.
 pub struct Batch<'a> {
@@ -42,44 +50,38 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Loads for all of them, and answers each. One whose statements Conjur refuses is found by parts: first those of other
-    /// namespaces are set apart from it, then it is looked for in turns of its own.
-    pub async fn run(&self, batch: Vec<WaitingWish>) {
-        let mut groups = VecDeque::from([batch]);
-        while let Some(mut group) = groups.pop_front() {
-            let Some(statement) = group.first().map(|waiting| waiting.statement) else { continue };
-            let done = match statement {
-                Statement::Make => self.make(&mut group).await,
-                Statement::Change | Statement::Remove => self.send(&group, statement).await,
-            };
-            match done {
-                Ok(shown) => group.into_iter().for_each(|waiting| {
-                    let own =
-                        waiting.wish.ids.iter().filter_map(|id| Some((id.clone(), shown.get(id)?.clone())));
-                    let own = own.collect();
-                    waiting.answer(Ok(own));
-                }),
-                Err(failure) if failure.reason == Reason::PolicyInvalid && group.len() > 1 => {
-                    let is_of_one = is_of_one(&group);
+    /// Loads for all of them, and answers each. What Conjur refuses is parted, until the guilty one is alone, and its parts wait
+    /// for turns of their own: what others want there meanwhile goes on between them.
+    pub async fn run(&self, mut group: Vec<WaitingWish>) {
+        let Some(statement) = group.first().map(|waiting| waiting.statement) else { return };
+        let done = match statement {
+            Statement::Make => self.make(&mut group).await,
+            Statement::Change | Statement::Remove => self.send(&group, statement).await,
+        };
+        match done {
+            Ok(shown) => group.into_iter().for_each(|waiting| {
+                let own = waiting.wish.ids.iter().filter_map(|id| Some((id.clone(), shown.get(id)?.clone())));
+                let own = own.collect();
+                waiting.answer(Ok(own));
+            }),
+            Err(failure) if failure.reason == Reason::PolicyInvalid => {
+                if group.len() > 1 {
                     let (first, second) = part(group);
-                    if is_of_one {
-                        self.ctx.variable_loads.push_back(self.loader, second);
-                        self.ctx.variable_loads.push_back(self.loader, first);
-                    } else {
-                        groups.extend([first, second]);
-                    }
+                    self.ctx.variable_loads.push_back(self.loader, second);
+                    self.ctx.variable_loads.push_back(self.loader, first);
+                    return;
                 }
-                Err(failure) => group.into_iter().for_each(|waiting| waiting.answer(Err(failure.clone()))),
+                for waiting in group {
+                    self.ctx.variable_loads.refused(self.loader, &waiting.namespace);
+                    waiting.answer(Err(failure.clone()));
+                }
             }
-            if let Some(next) = self.ctx.variable_loads.next(self.loader).filter(|_| !groups.is_empty()) {
-                tokio::time::sleep_until(next.into()).await;
-            }
+            Err(failure) => group.into_iter().for_each(|waiting| waiting.answer(Err(failure.clone()))),
         }
     }
 
     /// Makes what is missing. What is there by now is not touched: whose it is is each object's to decide.
     async fn make(&self, group: &mut [WaitingWish]) -> Result<ShownVariables, Failure> {
-        (self.may)(self.loader, Statement::Make, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
         let mut all = look::shown_lately(&ids, self.through, self.ctx).await?;
         let wishes = wanted(group, |wish, id| {
@@ -126,7 +128,7 @@ impl Batch<'_> {
                 documents::make(branch, account, &wishes, MakingPass::Bare(&own))
             })
             .await?;
-        self.load(LoadMode::Append, &document).await
+        self.load(Statement::Make, LoadMode::Append, &document).await
     }
 
     async fn say_whose_they_are(&self, wishes: &[VariablesWish]) -> Result<(), Failure> {
@@ -134,12 +136,11 @@ impl Batch<'_> {
         let document = self
             .document(&wishes, |branch, account| documents::make(branch, account, &wishes, MakingPass::Owner))
             .await?;
-        self.load(LoadMode::Append, &document).await
+        self.load(Statement::Make, LoadMode::Append, &document).await
     }
 
     /// Changes or removes what is still whose it was when that was decided. Gives the rest, as it is now.
     async fn send(&self, group: &[WaitingWish], statement: Statement) -> Result<ShownVariables, Failure> {
-        (self.may)(self.loader, statement, self.ctx)?;
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
         let mut now = look::shown(&ids, self.through, self.ctx).await?;
         let is_same =
@@ -159,29 +160,40 @@ impl Batch<'_> {
             }
         };
         let document = self.document(&wishes, write).await?;
-        self.load(LoadMode::Update, &document).await?;
+        self.load(statement, LoadMode::Update, &document).await?;
         Ok(now)
     }
 
-    /// Writes a document, off the workers where it is a large one.
+    /// Writes a document, off the workers where it is a large one, with room for it and its copy in the request.
     async fn document(
         &self,
         wishes: &[&VariablesWish],
         write: impl FnOnce(&str, &str) -> Result<String, NotAsPlanned> + Send,
-    ) -> Result<String, Failure> {
-        let bytes = wishes.iter().map(|wish| wish.bytes()).sum::<usize>().saturating_mul(TREE_COST);
-        let written = self.ctx.heavy.run(self.namespace, bytes.min(HEAVY_BYTES), || {
-            write(self.branch.as_str(), &self.through.account)
-        });
-        written.await.map_err(|error| Failure::stalled(Reason::PolicyInvalid, error.to_string()))
+    ) -> Result<Document, Failure> {
+        let bytes = wishes.iter().map(|wish| wish.bytes()).sum::<usize>();
+        let room = if bytes > TEXT_SMALL {
+            let room = room(self.namespace, bytes.min(VARIABLES_BYTES)).await;
+            Some(room.ok_or_else(|| no_room("the policy that makes the variables"))?)
+        } else {
+            None
+        };
+        let tree = bytes.saturating_mul(TREE_COST).min(HEAVY_BYTES);
+        let written = self
+            .ctx
+            .heavy
+            .run(self.namespace, tree, || write(self.branch.as_str(), &self.through.account))
+            .await;
+        let text = written.map_err(|error| Failure::stalled(Reason::PolicyInvalid, error.to_string()))?;
+        Ok(Document { text, _room: room })
     }
 
     /// Sends a document; while another load of the branch is under way, again.
-    async fn load(&self, mode: LoadMode, document: &str) -> Result<(), Failure> {
+    async fn load(&self, statement: Statement, mode: LoadMode, document: &Document) -> Result<(), Failure> {
         let mut tries = 0;
         loop {
+            (self.may)(self.loader, statement, self.ctx)?;
             self.ctx.variable_loads.sent(self.loader);
-            match perform::load(self.through, self.branch, mode, document.as_bytes()).await {
+            match perform::load(self.through, self.branch, mode, document.text.as_bytes()).await {
                 Ok(_) => return Ok(()),
                 Err(LoadError::Refused(Error::Conflict { retry_after, .. })) if tries < VARIABLES_TRIES => {
                     tries += 1;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     effect::branch_locks::Loader,
-    limits::{VARIABLES_BYTES, VARIABLES_NODES, VARIABLES_PAUSE},
+    limits::{REFUSED_AGAIN, VARIABLES_BYTES, VARIABLES_NODES, VARIABLES_PAUSE},
     plan::{
         Failure,
         push::{decide::ShownVariable, documents::VariablesWish},
@@ -76,6 +76,8 @@ pub struct VariableLoads {
 #[derive(Default)]
 struct VariableLine {
     waiting: VecDeque<WaitingWish>,
+    /// Namespaces of which a wish was refused, until when: theirs go with no others.
+    refused: HashMap<String, Instant>,
     /// When the last load of variables was sent.
     last: Option<Instant>,
 }
@@ -85,7 +87,7 @@ impl VariableLoads {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits again, before all others: these are of one namespace, one of them was refused, and its next turn is to show which.
+    /// Waits again, before all others: one of these was refused, and their next turn is to show which.
     pub fn push_back(&self, loader: &Loader, mut bundle: Vec<WaitingWish>) {
         let is_one = bundle.len() == 1;
         let number = self.bundles.fetch_add(1, Ordering::Relaxed);
@@ -111,13 +113,23 @@ impl VariableLoads {
         self.lines().get(loader).and_then(|line| line.last).map(|last| last + VARIABLES_PAUSE)
     }
 
-    /// A load is sent now. Branches whose pace asks for nothing any more are forgotten.
+    /// A load is sent now. What no one waits for any more is forgotten, and branches whose pace asks for nothing.
     pub fn sent(&self, loader: &Loader) {
-        let mut lines = self.lines();
-        lines.entry(loader.clone()).or_default().last = Some(Instant::now());
+        let (mut lines, now) = (self.lines(), Instant::now());
+        lines.entry(loader.clone()).or_default().last = Some(now);
         lines.retain(|_, line| {
-            !line.waiting.is_empty() || line.last.is_some_and(|last| last.elapsed() < VARIABLES_PAUSE)
+            line.waiting.retain(|waiting| !waiting.answer.is_closed());
+            line.refused.retain(|_, until| *until > now);
+            let is_paced = line.last.is_some_and(|last| last + VARIABLES_PAUSE > now);
+            is_paced || !line.waiting.is_empty() || !line.refused.is_empty()
         });
+    }
+
+    /// A wish of a namespace was refused: what that asks for is loaded with no other's for a while.
+    pub fn refused(&self, loader: &Loader, namespace: &str) {
+        let mut lines = self.lines();
+        let line = lines.entry(loader.clone()).or_default();
+        line.refused.insert(namespace.to_owned(), Instant::now() + REFUSED_AGAIN);
     }
 
     /// What goes into one load: the oldest wish of the namespace whose turn it is, and all others that ask for the same, as much
@@ -130,15 +142,24 @@ impl VariableLoads {
         let Some(first) = line.waiting.remove(first) else { return Vec::new() };
         let (statement, company) = (first.statement, first.company);
         let (mut nodes, mut bytes) = (first.wish.nodes(), first.wish.bytes());
+        let now = Instant::now();
+        let is_refused = |namespace: &str| line.refused.get(namespace).is_some_and(|until| *until > now);
+        let is_among_refused = is_refused(&first.namespace);
+        let with = first.namespace.clone();
+        let goes_along = |waiting: &WaitingWish| {
+            waiting.statement == statement
+                && waiting.company == company
+                && (waiting.namespace == with || !is_among_refused && !is_refused(&waiting.namespace))
+        };
         let mut batch = vec![first];
         if company == Company::Alone {
             return batch;
         }
         let mut left = VecDeque::new();
-        for waiting in line.waiting.drain(..) {
+        for waiting in std::mem::take(&mut line.waiting) {
             let more = (waiting.wish.nodes(), waiting.wish.bytes());
             let fits = nodes + more.0 <= VARIABLES_NODES && bytes + more.1 <= VARIABLES_BYTES;
-            if waiting.statement == statement && waiting.company == company && fits {
+            if goes_along(&waiting) && fits {
                 (nodes, bytes) = (nodes + more.0, bytes + more.1);
                 batch.push(waiting);
             } else {
@@ -159,11 +180,6 @@ pub fn part(mut batch: Vec<WaitingWish>) -> (Vec<WaitingWish>, Vec<WaitingWish>)
     let at = borders.min_by_key(|at| at.abs_diff(middle)).unwrap_or(middle);
     let second = batch.split_off(at);
     (batch, second)
-}
-
-/// Whether all of these are of one namespace.
-pub fn is_of_one(batch: &[WaitingWish]) -> bool {
-    batch.windows(2).all(|two| two[0].namespace == two[1].namespace)
 }
 
 #[cfg(test)]
@@ -226,7 +242,6 @@ mod tests {
         }
         let (bad, good) = part(loads.take(&loader(), "a"));
         assert_eq!((ids(&bad), ids(&good)), (vec!["a1", "a2", "a3"], vec!["b1"]));
-        assert!(is_of_one(&bad) && is_of_one(&good));
         let (first, second) = part(bad);
         loads.push_back(&loader(), second);
         loads.push_back(&loader(), first);
@@ -238,5 +253,20 @@ mod tests {
         waits(&loads, "a", "a4", &mut answers);
         answers.clear();
         assert!(loads.take(&loader(), "a").is_empty());
+    }
+
+    #[test]
+    fn who_was_refused_goes_with_no_others_for_a_while() {
+        let (loads, mut answers) = (VariableLoads::default(), Vec::new());
+        loads.refused(&loader(), "a");
+        for (namespace, id) in [("b", "b1"), ("a", "a1"), ("c", "c1"), ("a", "a2")] {
+            waits(&loads, namespace, id, &mut answers);
+        }
+        assert_eq!(ids(&loads.take(&loader(), "c")), ["c1", "b1"]);
+        assert_eq!(ids(&loads.take(&loader(), "c")), ["a1", "a2"]);
+        waits(&loads, "a", "a3", &mut answers);
+        answers.clear();
+        loads.sent(&loader());
+        assert_eq!(loads.waiting(&loader()), 0, "no one waits for it any more");
     }
 }

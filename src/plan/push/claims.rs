@@ -94,6 +94,7 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
         if !variables.is_empty() {
             self.of.insert(key.clone(), Claimed { age, variables });
         }
+        told.retain(|other| other != key);
         told.sort();
         told.dedup();
         told

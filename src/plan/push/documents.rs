@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     api::{CREATED_ANNOTATION, push::PushPermit},
+    limits::{VARIABLES_BYTES, VARIABLES_NODES},
     plan::{
         policy::statements::{NotAsPlanned, RecordName, StatementKind, Statements, path_in},
         record_owner::RecordOwner,
@@ -45,6 +46,16 @@ impl VariablesWish {
         let ids: usize = self.ids.iter().map(|id| text(id)).sum();
         let roles = self.permit.len() + self.deny.len() + 1;
         self.ids.len() * (annotations + 256) + ids * (roles + 1)
+    }
+
+    /// The same in parts of which each fits into one document.
+    pub fn parts(self) -> Vec<Self> {
+        let count = self.bytes().div_ceil(VARIABLES_BYTES).max(self.nodes().div_ceil(VARIABLES_NODES));
+        if count <= 1 {
+            return vec![self];
+        }
+        let parts = self.ids.chunks(self.ids.len().div_ceil(count).max(1));
+        parts.map(|ids| Self { ids: ids.to_vec(), ..self.clone() }).collect()
     }
 
     fn annotated(&self, id: &str) -> BTreeMap<String, String> {
@@ -225,6 +236,21 @@ mod tests {
         assert_eq!(make("other", "demo", &[&wish()], MakingPass::Owner), Err(NotAsPlanned));
         assert_eq!(remove("other", "demo", &wish().ids), Err(NotAsPlanned));
         assert!(remove("litellm", "demo", &wish().ids).unwrap().contains("record: !variable \"one\""));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_one_document_goes_in_parts() {
+        assert_eq!(wish().parts(), [wish()]);
+        let ids: Vec<String> = (0..1000).map(|at| format!("litellm/v{at}")).collect();
+        let annotations = (0..16).map(|at| (format!("a{at}"), "x".repeat(1024))).collect();
+        let large = VariablesWish { ids: ids.clone(), annotations, ..wish() };
+        let parts = large.parts();
+        assert!(
+            parts.iter().all(|part| part.bytes() <= VARIABLES_BYTES + VARIABLES_BYTES / 8),
+            "{}",
+            parts.len()
+        );
+        assert_eq!(parts.into_iter().flat_map(|part| part.ids).collect::<Vec<_>>(), ids);
     }
 
     #[test]
