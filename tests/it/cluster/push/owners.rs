@@ -220,6 +220,36 @@ fn what_an_older_object_names_no_more_goes_to_the_other_at_once() {
 }
 
 #[test]
+fn who_made_a_variable_that_an_older_object_took_over_waits_quietly() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let values = secret(&bench, "keys", &["a"]).await;
+        // It makes nothing, and says of nothing whose it is.
+        put(&bench, &push("older", "keys", &json!({ "createVariables": null }))).await;
+        told(&bench, "older", "VariableNotFound", "litellm/a").await;
+        later().await;
+        secret(&bench, "others", &["a"]).await;
+        put(&bench, &push("younger", "others", &json!({ "deletionPolicy": "Delete" }))).await;
+        pushed(&bench, "younger").await;
+        synced(&bench, "older", "now").await;
+        filled(&bench, "litellm/a", &values[0]).await;
+        told(&bench, "younger", "VariableTaken", "litellm/a").await;
+        let reads = || {
+            let all = super::super::setup::api_requests(&bench).into_iter();
+            all.filter(|r| r.verb == "get" && r.resource == "secrets" && r.name == "others").count()
+        };
+        let before = reads();
+        for text in ["once", "twice", "three times"] {
+            synced(&bench, "older", text).await;
+        }
+        assert!(reads() <= before + 3, "{} reads of a Secret that did not change", reads() - before);
+        // Nor does it take along what the older one has.
+        delete(&bench, "younger").await;
+        assert_eq!(bench.conjur.variable("litellm/a").as_deref(), Some(values[0].as_bytes()));
+    });
+}
+
+#[test]
 fn a_changed_secret_overwrites_nothing_that_became_anothers_meanwhile() {
     test(|bench| async move {
         owned(&bench).await;
