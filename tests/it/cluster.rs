@@ -89,11 +89,10 @@ pub struct World {
 
 impl World {
     async fn get() -> &'static World {
-        WORLD.get_or_init(Self::make).await
+        WORLD.get_or_init(async || Self::on(ControlPlane::shared().await).await).await
     }
 
-    async fn make() -> World {
-        let plane = ControlPlane::shared().await;
+    async fn on(plane: &'static ControlPlane) -> World {
         // The tests log in with tokens of ServiceAccounts of this name, and of no other.
         let values = serde_json::json!({ "rbac": { "tokenRequest": { "serviceAccountNames": ["app"] } } });
         let release = plane.install_chart(&Chart { values, ..Chart::default() }).await.unwrap();
@@ -125,6 +124,20 @@ pub fn alone<T: Future<Output = ()>>(
         let world = World::get().await;
         let operator = world.operator.write().await;
         Bench::run(world, |bench| body(bench, operator)).await;
+    });
+}
+
+/// Runs a test that has a cluster and the operator for itself, beside all others: one that takes minutes, in which it mostly waits.
+pub fn apart<T: Future<Output = ()>>(
+    body: impl FnOnce(Bench, tokio::sync::RwLockWriteGuard<'static, Operator>) -> T,
+) {
+    RUNTIME.block_on(async {
+        let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await.unwrap()));
+        let world: &'static World = Box::leak(Box::new(World::on(plane).await));
+        let operator = world.operator.write().await;
+        Bench::run(world, |bench| body(bench, operator)).await;
+        world.operator.write().await.kill9().await.unwrap();
+        plane.stop_api_server().await.unwrap();
     });
 }
 

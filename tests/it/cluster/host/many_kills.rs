@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use testbed::wait_for;
 
 use super::{
-    super::{Bench, SOON, alone, setup::try_put},
+    super::{Bench, SOON, apart, setup::try_put},
     host, status,
 };
 
 const KILLS: usize = 200;
 /// After so many kills all is left alone until it is done, and looked at.
-const LAP: usize = 40;
+const LAP: usize = 100;
 const HOSTS: usize = 9;
 /// Longest time from a start to the kill: some more than all objects take.
 const LONGEST_LIFE: u64 = 700;
@@ -99,7 +99,7 @@ async fn all_done(bench: &Bench, asked: &[Asked], seed: u64) {
 
 #[test]
 fn two_hundred_kills_leave_every_stored_key_working_and_no_token_or_strangers_key_touched() {
-    alone(|bench, mut operator| async move {
+    apart(|bench, mut operator| async move {
         bench.may_delete();
         let seed: u64 = rand::random();
         let mut random = StdRng::seed_from_u64(seed);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::super::alone;
+use super::super::apart;
 use super::*;
 
 const KILLS: usize = 120;
@@ -139,7 +139,7 @@ async fn all_arrives(bench: &Bench, kept: &[Kept], seed: u64) {
 
 #[test]
 fn a_hundred_kills_lose_no_value_and_leave_no_variable_that_is_nobodys() {
-    alone(|bench, mut operator| async move {
+    apart(|bench, mut operator| async move {
         let seed: u64 = rand::random();
         let mut random = StdRng::seed_from_u64(seed);
         let (foreign, mut kept) = set_up(&bench).await;
