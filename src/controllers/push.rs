@@ -17,6 +17,7 @@ mod fill;
 mod object;
 mod remove;
 mod run;
+mod say;
 mod seen;
 mod sources;
 mod variables;

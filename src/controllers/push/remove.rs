@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::{Resource, ResourceExt, runtime::events::EventType};
 
 use super::{
-    run::{Push, counted, stays},
+    run::Push,
     seen::{self, server_of},
     sources::{ReadSources, Values},
     variables::owners,
@@ -19,7 +19,14 @@ use crate::{
     },
     effect::variables::{ShownVariables, Statement, each, shown},
     limits::{REFUSED_AGAIN, SELECTED_SECRETS},
-    plan::{Failure, LOOK_AGAIN, policy::statements::path_in, push::documents::VariablesWish},
+    plan::{
+        Failure, LOOK_AGAIN,
+        policy::statements::path_in,
+        push::{
+            documents::VariablesWish,
+            outcome::{counted, stays},
+        },
+    },
     runtime::{Key, Object, Outcome, ReconcileError},
 };
 

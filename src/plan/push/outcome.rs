@@ -50,6 +50,16 @@ fn looked_again(reason: Reason) -> Option<Duration> {
     }
 }
 
+/// A number of things, in words.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// That so many things stay.
+pub fn stays(count: usize) -> &'static str {
+    if count == 1 { "stays" } else { "stay" }
+}
+
 /// Why a variable is not pushed to; none where it is. `me`: the object; `namespace`: its namespace.
 pub fn problem(id: &str, step: &PushStep, me: &RecordOwner, is_tenant: bool) -> Option<Failure> {
     match step {
