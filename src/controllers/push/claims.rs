@@ -38,7 +38,8 @@ pub fn shown(event: &Event<DeserializeGuard<ConjurPush>>, ctx: &Context) {
 pub fn keep_pushed(object: &ConjurPush, status: &ConjurPushStatus, ctx: &Context) {
     let server = status.applied.as_ref().map_or("", |applied| applied.server.as_str());
     let key = Key::of(object);
-    let waiting = ctx.push_notes.claims(|claims| claims.set(&key, age(object), server, in_status(status)));
+    let all: Vec<_> = in_status(status).collect();
+    let waiting = ctx.push_notes.claims(|claims| claims.set(&key, age(object), server, &all));
     wake(waiting, ctx);
 }
 
@@ -71,17 +72,18 @@ impl Push<'_> {
             PushStep::Leave { mine } => *mine,
             _ => false,
         };
-        let about_to = self.steps.iter().filter(|(_, step)| may_be_filled(step));
-        let about_to = about_to.filter(|(id, _)| self.seen.taken_by(id, &self.server, self.ctx).is_none());
-        self.claim(status, about_to.map(|(id, _)| ClaimedVariable { id, firm: true }));
+        let is_free = |id: &&String| self.seen.taken_by(id, &self.server, self.ctx).is_none();
+        let about_to = self.steps.iter().filter(|(_, step)| may_be_filled(step)).map(|(id, _)| id);
+        let about_to: Vec<&String> = about_to.filter(is_free).collect();
+        self.claim(status, &about_to);
     }
 
     /// The same, when that is done.
     pub fn claim_pushed(&self, status: &ConjurPushStatus) {
-        self.claim(status, std::iter::empty());
+        self.claim(status, &[]);
     }
 
-    fn claim<'i>(&'i self, status: &'i ConjurPushStatus, more: impl Iterator<Item = ClaimedVariable<'i>>) {
+    fn claim(&self, status: &ConjurPushStatus, about_to: &[&String]) {
         let can_not_be = |variable: &ClaimedVariable| {
             matches!(
                 self.steps.get(variable.id),
@@ -93,9 +95,11 @@ impl Push<'_> {
                 )
             )
         };
-        let all = in_status(status).filter(|variable| !can_not_be(variable)).chain(more);
+        let about_to = about_to.iter().map(|id| ClaimedVariable { id, firm: true });
+        let all: Vec<_> =
+            in_status(status).filter(|variable| !can_not_be(variable)).chain(about_to).collect();
         let (key, age) = (&self.seen.key, self.seen.age());
-        let waiting = self.ctx.push_notes.claims(|claims| claims.set(key, age, &self.server, all));
+        let waiting = self.ctx.push_notes.claims(|claims| claims.set(key, age, &self.server, &all));
         wake(waiting, self.ctx);
     }
 }
@@ -109,7 +113,8 @@ impl ObservedPush<'_> {
 
     /// From now on the object is woken when one of these is given up.
     pub fn wait_for<'i>(&self, server: &str, ids: impl Iterator<Item = &'i str>, ctx: &Context) {
-        ctx.push_notes.claims(|claims| claims.wait(&self.key, server, ids));
+        let ids: Vec<&str> = ids.collect();
+        ctx.push_notes.claims(|claims| claims.wait(&self.key, server, &ids));
     }
 }
 

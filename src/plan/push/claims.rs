@@ -64,13 +64,7 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
 
     /// From now on an object claims these variables of a server, and no others. Gives those for whom that changes something: who
     /// waited for one that it gave up, and the younger ones that claim one of those that are new to it.
-    pub fn set<'i>(
-        &mut self,
-        key: &K,
-        age: Age,
-        server: &str,
-        claimed: impl Iterator<Item = ClaimedVariable<'i>>,
-    ) -> Vec<K> {
+    pub fn set(&mut self, key: &K, age: Age, server: &str, claimed: &[ClaimedVariable<'_>]) -> Vec<K> {
         let mut variables = BTreeMap::new();
         for variable in claimed {
             *variables.entry(self.hash(server, variable.id)).or_default() |= variable.firm;
@@ -102,8 +96,8 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
 
     /// An object is gone. Gives those who waited for one of its variables.
     pub fn forget(&mut self, key: &K) -> Vec<K> {
-        self.wait(key, "", std::iter::empty());
-        self.set(key, Age::default(), "", std::iter::empty())
+        self.wait(key, "", &[]);
+        self.set(key, Age::default(), "", &[])
     }
 
     /// Whether an object claims anything.
@@ -131,8 +125,8 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
     }
 
     /// From now on an object waits for these variables of others, and for no more.
-    pub fn wait<'i>(&mut self, key: &K, server: &str, ids: impl Iterator<Item = &'i str>) {
-        let ids: BTreeSet<u64> = ids.map(|id| self.hash(server, id)).collect();
+    pub fn wait(&mut self, key: &K, server: &str, ids: &[&str]) {
+        let ids: BTreeSet<u64> = ids.iter().map(|id| self.hash(server, id)).collect();
         for id in self.waiting.remove(key).unwrap_or_default() {
             take_out(&mut self.awaited, id, key);
         }
@@ -162,23 +156,19 @@ mod tests {
         Age { created, uid: format!("u{created}") }
     }
 
-    fn firm<'i>(all: &'i [&'i str]) -> impl Iterator<Item = ClaimedVariable<'i>> {
-        all.iter().map(|id| ClaimedVariable { id, firm: true })
+    fn firm<'i>(all: &[&'i str]) -> Vec<ClaimedVariable<'i>> {
+        all.iter().map(|id| ClaimedVariable { id, firm: true }).collect()
     }
 
-    fn loose<'i>(all: &'i [&'i str]) -> impl Iterator<Item = ClaimedVariable<'i>> {
-        all.iter().map(|id| ClaimedVariable { id, firm: false })
-    }
-
-    fn ids<'i>(all: &'i [&'i str]) -> impl Iterator<Item = &'i str> {
-        all.iter().copied()
+    fn loose<'i>(all: &[&'i str]) -> Vec<ClaimedVariable<'i>> {
+        all.iter().map(|id| ClaimedVariable { id, firm: false }).collect()
     }
 
     #[test]
     fn of_several_the_oldest_has_a_variable() {
         let mut claims = PushClaims::default();
         for (name, created) in [("b", 2), ("a", 1), ("c", 3)] {
-            claims.set(&name, age(created), "s", firm(&["v"]));
+            claims.set(&name, age(created), "s", &firm(&["v"]));
         }
         let older = |name: &'static str, created| claims.older(&name, &age(created), "s", "v");
         assert_eq!(older("a", 1), [""; 0]);
@@ -193,34 +183,34 @@ mod tests {
     #[test]
     fn what_is_about_to_be_made_keeps_no_one_out_and_is_claimed_all_the_same() {
         let mut claims = PushClaims::default();
-        claims.set(&"old", age(1), "s", loose(&["v"]));
+        claims.set(&"old", age(1), "s", &loose(&["v"]));
         assert_eq!(claims.older(&"young", &age(2), "s", "v"), [""; 0]);
         assert!(claims.claims(&"old", "s", "v") && !claims.claims(&"old", "t", "v"));
-        claims.set(&"young", age(2), "s", firm(&["v"]));
-        claims.wait(&"young", "s", ids(&["v"]));
-        assert_eq!(claims.set(&"old", age(1), "s", firm(&["v"])), ["young"]);
+        claims.set(&"young", age(2), "s", &firm(&["v"]));
+        claims.wait(&"young", "s", &["v"]);
+        assert_eq!(claims.set(&"old", age(1), "s", &firm(&["v"])), ["young"]);
         assert_eq!(claims.older(&"young", &age(2), "s", "v"), ["old"]);
-        assert_eq!(claims.set(&"old", age(1), "s", loose(&["v"])), ["young"], "it was given up");
-        assert_eq!(claims.set(&"old", age(1), "s", loose(&[])), [""; 0]);
+        assert_eq!(claims.set(&"old", age(1), "s", &loose(&["v"])), ["young"], "it was given up");
+        assert_eq!(claims.set(&"old", age(1), "s", &loose(&[])), [""; 0]);
     }
 
     #[test]
     fn a_younger_object_is_told_that_an_older_one_claims_its_variable() {
         let mut claims = PushClaims::default();
-        claims.set(&"young", age(2), "s", firm(&["v", "w"]));
-        assert_eq!(claims.set(&"old", age(1), "s", firm(&["v", "w"])), ["young"]);
-        assert_eq!(claims.set(&"old", age(1), "s", firm(&["v", "w"])), [""; 0], "that is no news");
-        assert_eq!(claims.set(&"youngest", age(3), "s", firm(&["v"])), [""; 0]);
+        claims.set(&"young", age(2), "s", &firm(&["v", "w"]));
+        assert_eq!(claims.set(&"old", age(1), "s", &firm(&["v", "w"])), ["young"]);
+        assert_eq!(claims.set(&"old", age(1), "s", &firm(&["v", "w"])), [""; 0], "that is no news");
+        assert_eq!(claims.set(&"youngest", age(3), "s", &firm(&["v"])), [""; 0]);
     }
 
     #[test]
     fn who_waits_is_told_when_a_variable_is_given_up_and_nothing_is_left_behind() {
         let mut claims = PushClaims::default();
-        claims.set(&"a", age(1), "s", firm(&["v", "w"]));
-        claims.wait(&"b", "s", ids(&["v"]));
-        assert_eq!(claims.set(&"a", age(1), "s", firm(&["v"])), [""; 0]);
-        assert_eq!(claims.set(&"a", age(1), "s", firm(&["w"])), ["b"]);
-        claims.wait(&"b", "s", ids(&["w"]));
+        claims.set(&"a", age(1), "s", &firm(&["v", "w"]));
+        claims.wait(&"b", "s", &["v"]);
+        assert_eq!(claims.set(&"a", age(1), "s", &firm(&["v"])), [""; 0]);
+        assert_eq!(claims.set(&"a", age(1), "s", &firm(&["w"])), ["b"]);
+        claims.wait(&"b", "s", &["w"]);
         assert_eq!(claims.forget(&"a"), ["b"]);
         claims.forget(&"b");
         assert!(claims.of.is_empty() && claims.by_variable.is_empty());
