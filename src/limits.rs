@@ -182,6 +182,9 @@ pub const VARIABLES_PAUSE: Duration = Duration::from_secs(1);
 pub const VARIABLES_NODES: usize = 200_000;
 /// One document that makes or changes variables of several objects: its bytes, with each sign escaped.
 pub const VARIABLES_BYTES: usize = 8 * MIB;
+/// Documents that make or change variables, each with its copy in the request, from before they are written until they were
+/// sent, for the process: apart from [`TEXTS_BYTES`], for objects that wait for such a load hold some of those.
+pub const VARIABLES_TEXTS_BYTES: usize = 24 * MIB;
 /// How often a load of variables is sent that another load of the branch is in the way of.
 pub const VARIABLES_TRIES: u32 = 5;
 /// A policy's own document that stays in memory while nothing is done with it; a longer one is read when it is needed.

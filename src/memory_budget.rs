@@ -9,7 +9,7 @@ use crate::{
     budget::{Budget, Taken},
     limits::{
         Limit, SECRET_DATA_BYTES, TEXT_READERS, TEXT_READERS_PATIENCE, TEXT_SMALL, TEXTS_BYTES,
-        TEXTS_PATIENCE,
+        TEXTS_PATIENCE, VARIABLES_TEXTS_BYTES,
     },
 };
 
@@ -18,6 +18,15 @@ use crate::{
 static READERS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextReaders, TEXT_READERS));
 /// Such texts, from when they were read until what came of them is done with.
 static TEXTS: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(Limit::TextsBytes, TEXTS_BYTES));
+
+/// Documents that make variables. Who waits for one to be sent may hold texts, so these are counted apart.
+static VARIABLES: LazyLock<Arc<Budget>> =
+    LazyLock::new(|| Budget::new(Limit::VariablesTextsBytes, VARIABLES_TEXTS_BYTES));
+
+/// Room for a document that makes variables and its copy in the request, until it is dropped; none where the wait was too long.
+pub(crate) async fn room_for_variables(party: &str, length: usize) -> Option<Taken> {
+    VARIABLES.take(&party.into(), length.saturating_mul(2), TEXTS_PATIENCE).await
+}
 
 /// Waits for a party's turn to read texts, which lasts until it is dropped; none where the wait was too long.
 pub(crate) async fn reader(party: &str) -> Option<Taken> {

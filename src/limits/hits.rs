@@ -35,6 +35,7 @@ limits! {
     ValuesBytes = "values_bytes",
     TextReaders = "text_readers",
     TextsBytes = "texts_bytes",
+    VariablesTextsBytes = "variables_texts_bytes",
     SpecsKeptBytes = "specs_kept_bytes",
     SpecsReadBytes = "specs_read_bytes",
     AnswerBytes = "answer_bytes",
@@ -72,6 +73,7 @@ impl Limit {
                 | Self::AnswersBytes
                 | Self::TextReaders
                 | Self::TextsBytes
+                | Self::VariablesTextsBytes
                 | Self::SpecsKeptBytes
                 | Self::SpecsReadBytes
                 | Self::Streams

@@ -101,13 +101,18 @@ struct LetIn {
     said: bool,
 }
 
+/// Whether a server said nothing of who a connection is: it can't be reached, or has too much to do.
+pub fn is_silent(why: Reason) -> bool {
+    matches!(why, Reason::ConjurUnavailable | Reason::RateLimited)
+}
+
 impl LetIn {
-    /// Untried ones are tried within seconds of the start: until then what their status says counts.
+    /// Untried ones are tried within seconds of the start: until the server answers, what their status says counts.
     fn is_it(self) -> bool {
         match self.standing {
             Some(Ok(())) => true,
             Some(Err(Reason::AuthenticationFailed)) => false,
-            Some(Err(_)) => self.confirmed,
+            Some(Err(reason)) => self.confirmed || self.said && is_silent(reason),
             None => self.said,
         }
     }

@@ -133,9 +133,8 @@ fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ct
     let conditions = host.conditions().1;
     let has_its_secret = identities::has_secret(host, key, server, ctx);
     // Who has it keeps it while the connection fails that it got it through.
-    let was_let_in = says_it_has_it
-        && has_its_secret
-        && ctx.clients.identities(&named.facts).is_some_and(|all| !all.is_empty());
+    let was_let_in =
+        says_it_has_it && has_its_secret && !identities::identities(&named.facts, ctx).is_empty();
     if !was_let_in && !named.is_let_in(ctx) {
         return false;
     }
@@ -151,7 +150,7 @@ fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ct
     .counts()
 }
 
-/// An older object for the same host of the same server, through a connection that works and lets it.
+/// An older object for the same host of the same server, through a connection whose rules let it.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 struct Rival<'a> {

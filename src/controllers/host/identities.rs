@@ -17,7 +17,7 @@ use crate::{
     controllers::{
         Context,
         connection::{
-            access::{self, BoundConnection},
+            access::{self, BoundConnection, is_silent},
             pool::{ConnectionState, ReadyConnection},
             view::ConnectionView,
         },
@@ -120,18 +120,25 @@ pub fn has_secret(host: &ConjurHost, key: &Key, server: &str, ctx: &Context) -> 
     })
 }
 
-/// Whom a connection logs in as: as the server confirmed last, and before the connection was tried, after a start, as its status
-/// says. Who may write that may name anyone's host: once it was tried, it counts no more.
+/// Whom a connection logs in as: as the server confirmed last, and before the server answered, after a start, as its status says.
+/// Who may write that may name anyone's host: once the server was asked, it counts no more.
 fn logins(facts: &ConnectionView, ctx: &Context) -> BTreeSet<String> {
     let mut logins = said_logins(facts);
-    match ctx.clients.identities(facts) {
-        Some(confirmed) => logins.extend(confirmed),
-        None if facts.is_observed() && matches!(ctx.clients.standing(facts), ConnectionState::Untried) => {
-            logins.extend(facts.status.identity.clone());
-        }
-        None => {}
-    }
+    logins.extend(identities(facts, ctx));
     logins
+}
+
+/// As whom a server let a connection in, or, while it was not asked or did not answer since the start, does by its status.
+pub fn identities(facts: &ConnectionView, ctx: &Context) -> Vec<String> {
+    if let Some(confirmed) = ctx.clients.identities(facts) {
+        return confirmed;
+    }
+    let is_open = match ctx.clients.standing(facts) {
+        ConnectionState::Untried => true,
+        ConnectionState::Failing(why) => is_silent(why.reason),
+        ConnectionState::Ready(_) => false,
+    };
+    facts.status.identity.clone().filter(|_| is_open && facts.is_observed()).into_iter().collect()
 }
 
 /// Whom a connection logs in as by what it says, where only an administrator says it: who may make a ConjurConnection may name

@@ -34,12 +34,16 @@ pub fn shown(event: &Event<DeserializeGuard<ConjurPush>>, ctx: &Context) {
     }
 }
 
-/// An object claims what its status says that it has, and nothing else.
+/// An object claims what its status says that it has, and nothing else; of that nothing which it was found not to be able to push.
 pub fn keep_pushed(object: &ConjurPush, status: &ConjurPushStatus, ctx: &Context) {
     let server = status.applied.as_ref().map_or("", |applied| applied.server.as_str());
     let key = Key::of(object);
-    let all: Vec<_> = in_status(status).collect();
-    let waiting = ctx.push_notes.claims(|claims| claims.set(&key, age(object), server, &all));
+    let waiting = ctx.push_notes.claims(|claims| {
+        let is_new = !claims.has(&key);
+        let all: Vec<_> =
+            in_status(status).filter(|one| is_new || claims.claims(&key, server, one.id)).collect();
+        claims.set(&key, age(object), server, &all)
+    });
     wake(waiting, ctx);
 }
 
@@ -118,11 +122,13 @@ impl ObservedPush<'_> {
     }
 }
 
-/// Whether an object has filled a variable, by its status.
-pub fn has_filled(object: &Key, id: &str, ctx: &Context) -> bool {
-    let found = ctx.kinds.pushes.store.get(&object.reference());
-    let status = found.as_ref().and_then(|found| found.0.as_ref().ok()?.status.as_ref());
-    let mut variables = status.into_iter().flat_map(|status| status.variables.iter().flatten());
+/// Whether an object has filled a variable of a server, by its status.
+pub fn has_filled(object: &Key, id: &str, server: &str, ctx: &Context) -> bool {
+    let found = ctx.statuses.freshest(object, &ctx.kinds.pushes.store);
+    let status = found.and_then(|found| found.ok()?.status);
+    let status =
+        status.filter(|status| status.applied.as_ref().is_some_and(|applied| applied.server == server));
+    let mut variables = status.iter().flat_map(|status| status.variables.iter().flatten());
     variables.any(|variable| variable.id == id && matches!(variable.version, PushedVersion::Number(_)))
 }
 

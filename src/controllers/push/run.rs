@@ -234,14 +234,18 @@ impl Push<'_> {
         self.claim_to_push(status);
         let waited_for = self.leave_what_is_taken(&mut values);
         // What the other merely is about to fill it may not be let: until it has, this object has what it had.
-        let has_filled = |(id, other): &(String, Key)| has_filled(other, id, self.ctx);
+        let has_filled = |(id, other): &(String, Key)| has_filled(other, id, &self.server, self.ctx);
         let mut taken: Vec<String> =
             waited_for.iter().filter(|one| has_filled(one)).map(|(id, _)| id.clone()).collect();
         let is_taken =
             |(id, step): (&String, &PushStep)| matches!(step, PushStep::Taken(_)).then(|| id.clone());
         taken.extend(self.steps.iter().filter_map(is_taken));
-        let waited_for = waited_for.iter().map(|(id, _)| id).chain(&taken).map(String::as_str);
-        self.seen.wait_for(&self.server, waited_for, self.ctx);
+        let waits = waited_for.iter().map(|(id, _)| id).chain(&taken).map(String::as_str);
+        self.seen.wait_for(&self.server, waits, self.ctx);
+        if waited_for.iter().any(|(id, _)| self.seen.taken_by(id, &self.server, self.ctx).is_none()) {
+            // It was given up before it was waited for.
+            self.ctx.kinds.pushes.wake(self.seen.key.clone());
+        }
         let mut filled = BTreeMap::new();
         if !self.to_make().is_empty() {
             // What is there does not wait for the branch's turn.

@@ -91,16 +91,8 @@ impl Push<'_> {
         }
         for id in ids {
             let now = |owner: &_| self.seen.owner_now(owner, &id, self.ctx);
-            let shown = self.shown.get(&id);
             // It was missing: what there is of it now is not what the status knew.
-            match decide(shown, None, true, terms, now) {
-                // Another made and filled it at the same time: this object never did.
-                PushStep::Fill { takes_over: false, .. }
-                    if shown.is_some_and(|shown| shown.version.is_some())
-                        && !self.known.contains_key(&id) =>
-                {
-                    self.steps.insert(id, PushStep::Foreign { owner: None });
-                }
+            match decide(self.shown.get(&id), None, true, terms, now) {
                 PushStep::Make { .. } | PushStep::NotFound { .. } => {
                     self.steps.remove(&id);
                     let message = format!(

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     api::Reason,
+    budget::Taken,
     conjur::{Error, LoadError, LoadMode, Ownership, PolicyBranch},
     controllers::{Context, connection::pool::ReadyConnection},
     effect::{branch_locks::Loader, perform},
@@ -15,7 +16,7 @@ use crate::{
         BRANCH_AGAIN, HEAVY_BYTES, REFUSED_AGAIN, TEXT_SMALL, VARIABLES_BYTES, VARIABLES_PAUSE,
         VARIABLES_TRIES,
     },
-    memory_budget::{Room, room},
+    memory_budget::room_for_variables,
     plan::{
         Failure,
         policy::statements::{NotAsPlanned, RecordName},
@@ -35,7 +36,7 @@ const TREE_COST: usize = 8;
 /// A document, and the room that it takes until it was sent.
 struct Document {
     text: String,
-    _room: Option<Room>,
+    _room: Option<Taken>,
 }
 
 /// Where, and through which connection.
@@ -83,7 +84,7 @@ impl Batch<'_> {
     /// Makes what is missing. What is there by now is not touched: whose it is is each object's to decide.
     async fn make(&self, group: &mut [WaitingWish]) -> Result<ShownVariables, Failure> {
         let ids: Vec<String> = group.iter().flat_map(|waiting| waiting.wish.ids.iter().cloned()).collect();
-        let mut all = look::shown_lately(&ids, self.through, self.ctx).await?;
+        let (mut all, is_fresh) = look::shown_lately(&ids, self.through, self.ctx).await?;
         let wishes = wanted(group, |wish, id| {
             all.get(id).is_none_or(|shown| wish.bare.contains(id) && is_free(shown))
         });
@@ -114,7 +115,14 @@ impl Batch<'_> {
             Ownership::NoBranch => return Err(self.no_branch()),
         }
         let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
-        all.extend(look::shown(&made, self.through, self.ctx).await?);
+        let mut now = look::shown(&made, self.through, self.ctx).await?;
+        for (id, shown) in &mut now {
+            if is_fresh && shown.version.is_some() && !all.contains_key(id) {
+                // Another made and filled it at the same time, and this load gave it a name: none of these filled it.
+                shown.owner = None;
+            }
+        }
+        all.extend(now);
         Ok(all)
     }
 
@@ -172,7 +180,7 @@ impl Batch<'_> {
     ) -> Result<Document, Failure> {
         let bytes = wishes.iter().map(|wish| wish.bytes()).sum::<usize>();
         let room = if bytes > TEXT_SMALL {
-            let room = room(self.namespace, bytes.min(VARIABLES_BYTES)).await;
+            let room = room_for_variables(self.namespace, bytes.min(VARIABLES_BYTES)).await;
             Some(room.ok_or_else(|| no_room("the policy that makes the variables"))?)
         } else {
             None

@@ -37,10 +37,10 @@ pub async fn shown(
     through: &ReadyConnection,
     ctx: &Context,
 ) -> Result<ShownVariables, Failure> {
-    look(ids, Freshness::Since(Instant::now()), through, ctx).await
+    Ok(look(ids, Freshness::Since(Instant::now()), through, ctx).await?.0)
 }
 
-/// The same, or as the list showed them that was walked through a moment ago, where they are many.
+/// The same, or as the list showed them that was walked through a moment ago, where they are many. Whether it is as from now on.
 ///
 /// # Errors
 /// The connection's, or the list's.
@@ -48,7 +48,7 @@ pub async fn shown_lately(
     ids: &[String],
     through: &ReadyConnection,
     ctx: &Context,
-) -> Result<ShownVariables, Failure> {
+) -> Result<(ShownVariables, bool), Failure> {
     look(ids, Freshness::NoOlderThan(LATELY), through, ctx).await
 }
 
@@ -57,7 +57,7 @@ async fn look(
     freshness: Freshness,
     through: &ReadyConnection,
     ctx: &Context,
-) -> Result<ShownVariables, Failure> {
+) -> Result<(ShownVariables, bool), Failure> {
     let failed = |error| ctx.clients.failure(through, error);
     let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
     let few = asked <= AS_LONG_AS_A_PAGE || {
@@ -65,10 +65,10 @@ async fn look(
         asked / AS_LONG_AS_A_PAGE <= count / u64::from(Page::FIRST.limit)
     };
     if few {
-        return each(ids, through, ctx).await;
+        return Ok((each(ids, through, ctx).await?, true));
     }
     let list = through.client.list_variables(None, Lane::Foreground, freshness).await.map_err(failed)?;
-    Ok(shown_in(&list, ids.iter()))
+    Ok((shown_in(&list, ids.iter()), false))
 }
 
 /// The same, one by one, which tells in which branch each was made.

@@ -85,9 +85,8 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
         for id in variables.keys().filter(|id| !before.contains_key(id)) {
             self.by_variable.entry(*id).or_default().insert(key.clone());
         }
-        if !variables.is_empty() {
-            self.of.insert(key.clone(), Claimed { age, variables });
-        }
+        // Also one that claims nothing is known.
+        self.of.insert(key.clone(), Claimed { age, variables });
         told.retain(|other| other != key);
         told.sort();
         told.dedup();
@@ -97,10 +96,12 @@ impl<K: Clone + Eq + Hash + Ord> PushClaims<K> {
     /// An object is gone. Gives those who waited for one of its variables.
     pub fn forget(&mut self, key: &K) -> Vec<K> {
         self.wait(key, "", &[]);
-        self.set(key, Age::default(), "", &[])
+        let told = self.set(key, Age::default(), "", &[]);
+        self.of.remove(key);
+        told
     }
 
-    /// Whether an object claims anything.
+    /// Whether it was said before what an object claims.
     pub fn has(&self, key: &K) -> bool {
         self.of.contains_key(key)
     }

@@ -48,7 +48,7 @@ impl VariablesWish {
         self.ids.len() * (annotations + 256) + ids * (roles + 1)
     }
 
-    /// The same in parts of which each fits into one document.
+    /// The same in parts of which each fits into one document, about.
     pub fn parts(self) -> Vec<Self> {
         let count = self.bytes().div_ceil(VARIABLES_BYTES).max(self.nodes().div_ceil(VARIABLES_NODES));
         if count <= 1 {
