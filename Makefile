@@ -11,6 +11,9 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
+# Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
+TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
+
 .PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs fmt lint deny crds package clean-cache cargo programs
 
 help: ## What there is
@@ -26,7 +29,7 @@ demo-stop: cargo ## End what `KEEP=1 make demo` left running
 
 test: cargo programs ## All tests: unit, recordings, cluster
 	@cargo build --release --bin conjur-operator
-	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator cargo test --workspace
+	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
 test-fast: cargo ## The tests that need no control plane
 	cargo test --workspace --exclude testbed --exclude bench --exclude attack --exclude fuzz -- --skip cluster::
