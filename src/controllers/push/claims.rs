@@ -122,16 +122,6 @@ impl ObservedPush<'_> {
     }
 }
 
-/// Whether an object has filled a variable of a server, by its status.
-pub fn has_filled(object: &Key, id: &str, server: &str, ctx: &Context) -> bool {
-    let found = ctx.statuses.freshest(object, &ctx.kinds.pushes.store);
-    let status = found.and_then(|found| found.ok()?.status);
-    let status =
-        status.filter(|status| status.applied.as_ref().is_some_and(|applied| applied.server == server));
-    let mut variables = status.iter().flat_map(|status| status.variables.iter().flatten());
-    variables.any(|variable| variable.id == id && matches!(variable.version, PushedVersion::Number(_)))
-}
-
 /// Whether another object goes to the same server, which lets it in, and may push there.
 fn is_rival(other: &Key, id: &str, server: &str, ctx: &Context) -> bool {
     let Some(found) = ctx.kinds.pushes.store.get(&other.reference()) else { return false };

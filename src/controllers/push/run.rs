@@ -10,8 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::EventType;
 
 use super::{
-    claims::has_filled,
-    seen::{ObservedPush, server_of},
+    seen::{ObservedPush, has_filled, server_of},
     sources::{self, ReadSources, Values},
 };
 use crate::{

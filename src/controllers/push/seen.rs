@@ -10,7 +10,7 @@ use crate::{
     api::{
         ADOPT_CLUSTER_ANNOTATION, ConjurPush, ConjurPushStatus, SYNC_NOW_ANNOTATION,
         condition::{READY, RECONCILING, is_true},
-        push::{ConflictPolicy, PushedSource, UpdatePolicy},
+        push::{ConflictPolicy, PushedSource, PushedVersion, UpdatePolicy},
     },
     controllers::{
         Context, cluster_uid,
@@ -224,6 +224,16 @@ impl ObservedPush<'_> {
     pub fn age(&self) -> Age {
         age(self.object)
     }
+}
+
+/// Whether an object has filled a variable of a server, by its status.
+pub fn has_filled(object: &Key, id: &str, server: &str, ctx: &Context) -> bool {
+    let found = ctx.statuses.freshest(object, &ctx.kinds.pushes.store);
+    let status = found.and_then(|found| found.ok()?.status);
+    let status =
+        status.filter(|status| status.applied.as_ref().is_some_and(|applied| applied.server == server));
+    let mut variables = status.iter().flat_map(|status| status.variables.iter().flatten());
+    variables.any(|variable| variable.id == id && matches!(variable.version, PushedVersion::Number(_)))
 }
 
 /// How old an object is.

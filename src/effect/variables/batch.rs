@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const TREE_COST: usize = 8;
 
 /// A document, and the room that it takes until it was sent.
-struct Document {
+struct SentDocument {
     text: String,
     _room: Option<Taken>,
 }
@@ -177,7 +177,7 @@ impl Batch<'_> {
         &self,
         wishes: &[&VariablesWish],
         write: impl FnOnce(&str, &str) -> Result<String, NotAsPlanned> + Send,
-    ) -> Result<Document, Failure> {
+    ) -> Result<SentDocument, Failure> {
         let bytes = wishes.iter().map(|wish| wish.bytes()).sum::<usize>();
         let room = if bytes > TEXT_SMALL {
             let room = room_for_variables(self.namespace, bytes.min(VARIABLES_BYTES)).await;
@@ -192,11 +192,16 @@ impl Batch<'_> {
             .run(self.namespace, tree, || write(self.branch.as_str(), &self.through.account))
             .await;
         let text = written.map_err(|error| Failure::stalled(Reason::PolicyInvalid, error.to_string()))?;
-        Ok(Document { text, _room: room })
+        Ok(SentDocument { text, _room: room })
     }
 
     /// Sends a document; while another load of the branch is under way, again.
-    async fn load(&self, statement: Statement, mode: LoadMode, document: &Document) -> Result<(), Failure> {
+    async fn load(
+        &self,
+        statement: Statement,
+        mode: LoadMode,
+        document: &SentDocument,
+    ) -> Result<(), Failure> {
         let mut tries = 0;
         loop {
             (self.may)(self.loader, statement, self.ctx)?;
