@@ -74,15 +74,24 @@ pub async fn gather(
     let Some(template) = template else {
         return Ok(Templates { texts: None, versions: Vec::new() });
     };
-    let target = Dependency::secret(&key.namespace, target);
-    if sources.contains(&target) {
-        let message = format!(
-            "spec.target.template.dataFrom names {target}, which is the target; write the template elsewhere"
-        );
-        return Err(Failure::stalled(Reason::InvalidSpec, message));
-    }
+    refuse_target(target, key, sources)?;
     let read = || read_all(template, key, sources, ctx).boxed();
     read_in_room(&key.namespace, "the text of the templates", read).await
+}
+
+/// Refuses a template that lies in the Secret which it makes.
+///
+/// # Errors
+/// `InvalidSpec`.
+pub fn refuse_target(target: &str, key: &Key, sources: &[Dependency]) -> Result<(), Failure> {
+    let target = Dependency::secret(&key.namespace, target);
+    if !sources.contains(&target) {
+        return Ok(());
+    }
+    let message = format!(
+        "spec.target.template.dataFrom names {target}, which is the target; write the template elsewhere"
+    );
+    Err(Failure::stalled(Reason::InvalidSpec, message))
 }
 
 async fn read_all(

@@ -86,9 +86,12 @@ pub async fn gather(
     ctx: &Context,
 ) -> Result<Templates, Failure> {
     let template = of(object);
+    let target = object.spec.target().name;
+    let target = target.as_deref().unwrap_or(&key.name);
     if template.is_some() {
+        // Before the circle, of which it is the shortest, and whose message says less.
+        template::refuse_target(target, key, sources)?;
         refuse_circle(key, ctx)?;
     }
-    let target = object.spec.target().name;
-    template::gather(template, target.as_deref().unwrap_or(&key.name), key, sources, ctx).await
+    template::gather(template, target, key, sources, ctx).await
 }
