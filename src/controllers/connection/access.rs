@@ -107,12 +107,12 @@ pub fn is_silent(why: Reason) -> bool {
 }
 
 impl LetIn {
-    /// Untried ones are tried within seconds of the start: until the server answers, what their status says counts.
+    /// Untried ones are tried within seconds of the start: until then what their status says counts.
     fn is_it(self) -> bool {
         match self.standing {
             Some(Ok(())) => true,
             Some(Err(Reason::AuthenticationFailed)) => false,
-            Some(Err(reason)) => self.confirmed || self.said && is_silent(reason),
+            Some(Err(_)) => self.confirmed,
             None => self.said,
         }
     }
