@@ -180,3 +180,11 @@ pub fn fetches(bench: &Bench) -> usize {
 pub async fn eventually(what: &str, is_it: impl Fn() -> bool) {
     wait_for(what, SOON, || async { is_it().then_some(()) }).await.unwrap();
 }
+
+/// Objects are as old as the second that they were made in.
+pub async fn later() {
+    let now = jiff::Timestamp::now().as_second();
+    wait_for("the next second", SOON, || async { (jiff::Timestamp::now().as_second() > now).then_some(()) })
+        .await
+        .unwrap();
+}

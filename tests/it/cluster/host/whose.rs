@@ -71,6 +71,7 @@ fn of_two_objects_for_one_host_the_older_has_it_and_the_other_waits() {
         billing(&bench).await;
         put(&bench, &host("web", &json!({}))).await;
         bench.ready::<ConjurHost>("web").await;
+        super::super::setup::later().await;
         let more = json!({ "id": "billing/web", "conflictPolicy": "Adopt" });
         put(&bench, &host("younger", &more)).await;
         let message = bench.says::<ConjurHost>("younger", "HostTaken").await;
@@ -99,6 +100,7 @@ fn who_has_a_host_keeps_other_namespaces_out_of_it_also_suspended_and_with_a_wro
         let other = neighbour(&bench).await;
         let older = host("hidden-name", &json!({ "id": "billing/web" }));
         put(&other, &older).await;
+        super::super::setup::later().await;
         other.ready::<ConjurHost>("hidden-name").await;
         let wrong =
             json!({ "template": { "dataFrom": [{ "kind": "ConfigMap", "name": "none", "key": "t" }] } });

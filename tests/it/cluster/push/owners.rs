@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Namespace;
 
 use super::super::{
     access::{end, shared},
-    setup::{change_policy, eventually},
+    setup::{change_policy, eventually, later},
     test,
 };
 use super::*;
@@ -117,14 +117,6 @@ fn of_two_objects_with_one_variable_the_older_has_it_and_the_other_goes_on_witho
         let p = pushed(&bench, "younger").await;
         assert_eq!(variables(&p), ["litellm/a true 1", "litellm/c true 1"]);
     });
-}
-
-/// Objects are as old as the second that they were made in.
-async fn later() {
-    let now = jiff::Timestamp::now().as_second();
-    wait_for("the next second", SOON, || async { (jiff::Timestamp::now().as_second() > now).then_some(()) })
-        .await
-        .unwrap();
 }
 
 #[test]
