@@ -10,6 +10,7 @@ mod many_kills;
 mod page;
 mod refused;
 mod removal;
+mod replicas;
 mod rotation;
 mod target;
 mod whose;

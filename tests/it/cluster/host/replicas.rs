@@ -1,0 +1,50 @@
+//! Two operators, of which one rotates, and the other takes over what it left.
+
+use conjur_dev::{Effect, Kind, When};
+use conjur_operator::api::ConjurHost;
+use serde_json::json;
+use testbed::{Operator, OperatorOptions, wait_for};
+
+use super::{
+    super::{SOON, alone, setup::put},
+    ROTATE, annotate, billing, host, status, strike, works,
+};
+
+#[test]
+fn of_two_operators_one_rotates_and_the_other_takes_over_what_it_left() {
+    alone(|bench, mut first| async move {
+        billing(&bench).await;
+        let mut options = OperatorOptions::under(&bench.world.release);
+        "conjur-operator-1".clone_into(&mut options.name);
+        "trace".clone_into(&mut options.log_level);
+        options.args.push("--leader-elect".into());
+        let binary = env!("CARGO_BIN_EXE_conjur-operator");
+        let second = Operator::start(binary, bench.world.plane, options).await.unwrap();
+        put(&bench, &host("web", &json!({}))).await;
+        bench.ready::<ConjurHost>("web").await;
+        assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0), "one of them made it");
+        bench.conjur.clear_requests();
+
+        strike(&bench, ROTATE, 1, When::After, Effect::Stall);
+        annotate(&bench, "web", "rotate-now", "x").await;
+        let is_rotated = || bench.conjur.key_generation("host/billing/web") == Some(1);
+        wait_for("the rotation", SOON, || async { is_rotated().then_some(()) }).await.unwrap();
+        first.kill9().await.unwrap();
+        let handled = |h: &ConjurHost| status(h).last_handled_rotate_now.as_deref() == Some("x");
+        bench.until("the other rotates", "web", handled).await;
+        bench.ready::<ConjurHost>("web").await;
+        works(&bench, "web", "host/billing/web").await;
+        assert_eq!(
+            bench.conjur.count(Kind::Rotate),
+            2,
+            "the key of the one that was killed is lost, and no other"
+        );
+
+        second.terminate().await.unwrap();
+        first.restart().await.unwrap();
+        let log = second.log();
+        for value in bench.secrets.lock().unwrap().iter() {
+            assert!(!log.contains(value), "a secret was seen in the log");
+        }
+    });
+}
