@@ -192,6 +192,22 @@ impl Bench {
         value
     }
 
+    /// Another replica of the operator, which waits for the Lease.
+    pub async fn second_operator(&self) -> Operator {
+        let mut options = OperatorOptions::under(&self.world.release);
+        "conjur-operator-1".clone_into(&mut options.name);
+        "trace".clone_into(&mut options.log_level);
+        options.args.push("--leader-elect".into());
+        Operator::start(env!("CARGO_BIN_EXE_conjur-operator"), self.world.plane, options).await.unwrap()
+    }
+
+    /// Looks for the test's secrets in the log of such another one.
+    pub fn no_secret_in(&self, log: &str) {
+        for value in self.secrets.lock().unwrap().iter() {
+            assert!(!log.contains(value), "a secret was seen in the log");
+        }
+    }
+
     pub fn keep_secret(&self, value: String) {
         self.secrets.lock().unwrap().push(value);
     }

@@ -16,6 +16,7 @@ use crate::{
         Class, Failure, LOOK_AGAIN,
         connection::access::{self, Consumer, Verb},
         hash,
+        policy::branch_claims::server,
     },
     runtime::Key,
 };
@@ -119,6 +120,11 @@ impl LetIn {
 }
 
 impl BoundConnection {
+    /// A hash over the server that it leads to.
+    pub fn server(&self) -> String {
+        server(&self.facts.settings.url, &self.facts.settings.account)
+    }
+
     /// Whether the server lets it in, as far as is known: it works, or did as it is made now and fails for another reason. Who
     /// has a connection that never worked says nothing of what lies on its server. No IO.
     pub fn is_let_in(&self, ctx: &Context) -> bool {

@@ -5,11 +5,7 @@
 
 use kube::{Resource, ResourceExt};
 
-use super::{
-    identities,
-    object::is_going,
-    seen::{ObservedHost, server_of},
-};
+use super::{identities, object::is_going, seen::ObservedHost};
 use crate::{
     api::{
         ConjurHost, Reason,
@@ -122,7 +118,7 @@ fn older(seen: &ObservedHost, object: &ConjurHost, ctx: &Context) -> Option<Key>
 
 fn keeps_others_out(host: &ConjurHost, key: &Key, asking: &Key, server: &str, ctx: &Context) -> bool {
     let Ok(named) = access::named(&host.spec.connection_ref, key, ctx) else { return false };
-    if server_of(&named) != server || !may_keep(&named, host, key, ctx) {
+    if named.server() != server || !may_keep(&named, host, key, ctx) {
         return false;
     }
     let status = host.status.as_ref();
@@ -183,7 +179,8 @@ impl Rival<'_> {
             |all: &[Reason]| self.reason.is_none_or(|reason| all.iter().any(|one| one.as_str() == reason));
         let has_it =
             self.says_it_has_it && (is_one_of(&OF_ITS_KEY) || !self.stalled && is_one_of(&OF_WHO_HAS_IT));
-        !self.rests && (has_it || self.is_connected && !self.stalled && is_one_of(&PASSES))
+        let gets_it = (self.says_it_has_it || self.is_connected) && !self.stalled && is_one_of(&PASSES);
+        !self.rests && (has_it || gets_it)
     }
 }
 
@@ -198,18 +195,8 @@ const PASSES: [Reason; 6] = [
 ];
 
 /// What else an object says that has its host.
-const OF_WHO_HAS_IT: [Reason; 10] = [
-    Reason::ConjurUnavailable,
-    Reason::ConnectionNotReady,
-    Reason::Enrolled,
-    Reason::KeyRotating,
-    Reason::LoadInProgress,
-    Reason::Loading,
-    Reason::OperatorBusy,
-    Reason::RateLimited,
-    Reason::Suspended,
-    Reason::TooManyClients,
-];
+const OF_WHO_HAS_IT: [Reason; 4] =
+    [Reason::ConnectionNotReady, Reason::Enrolled, Reason::Suspended, Reason::TooManyClients];
 
 /// What is wrong with the key of an object that has its host.
 const OF_ITS_KEY: [Reason; 2] = [Reason::KeyInvalid, Reason::KeyNotStored];

@@ -5,10 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::{
-    object::target_name,
-    seen::{ObservedHost, server_of},
-};
+use super::{object::target_name, seen::ObservedHost};
 use crate::{
     api::{
         ConjurHost, Reason, SERVER_ANNOTATION,
@@ -183,7 +180,7 @@ pub fn rotating(secrets: &[Key], login: Option<&str>, server: &str, ctx: &Contex
         // Who can't rotate the host says nothing of it.
         let named = access::named(&host.spec.connection_ref, &key, ctx).ok()?;
         let can = matches!(named.standing, ConnectionState::Ready(_))
-            && server_of(&named) == server
+            && named.server() == server
             && super::claims::may_keep(&named, &host, &key, ctx);
         can.then(|| {
             if has_secret {

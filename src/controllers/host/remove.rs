@@ -162,7 +162,7 @@ async fn remove(
         }
         ConnectionState::Untried => return Ok(None),
     };
-    let server = seen::server_of(&named);
+    let server = named.server();
     if !says_of(status, &server) {
         return Ok(Some(HostRemoval::Left(
             "it was enrolled on another server than the connection leads to now".to_owned(),
@@ -375,7 +375,7 @@ impl RemovalOfHost<'_> {
     /// Whether the object may still remove the host: a turn can be long in coming.
     fn check_again(&self, branch: &PolicyBranch) -> Result<(), Failure> {
         let named = access::named(&self.object.spec.connection_ref, self.key, self.ctx)?;
-        if seen::server_of(&named) != self.server {
+        if named.server() != self.server {
             let message = "the connection leads to another server since a moment ago";
             return Err(Failure::waiting(Reason::ConnectionNotReady, Duration::from_secs(1), message));
         }

@@ -29,7 +29,6 @@ use crate::{
             owner::owner_of,
             step::RotationAsked,
         },
-        policy::branch_claims::server,
         schedule::{OFFSETS, Slots, TargetSeen},
         secret::{Owner, rollout::Lineage},
     },
@@ -77,19 +76,13 @@ pub fn owner_texts(object: &ConjurHost, cluster: &str) -> Vec<String> {
         .collect()
 }
 
-/// The server that an object's connection leads to.
-pub fn server_of(named: &BoundConnection) -> String {
-    let settings = &named.facts.settings;
-    server(&settings.url, &settings.account)
-}
-
 impl ObservedHost {
     /// Takes everything from the stores.
     pub fn observe(object: &ConjurHost, status: &ConjurHostStatus, ctx: &Context) -> Self {
         let key = Key::of(object);
         let uid = object.uid().unwrap_or_default();
         let named = access::named(&object.spec.connection_ref, &key, ctx);
-        let server = named.as_ref().map(server_of).unwrap_or_default();
+        let server = named.as_ref().map(BoundConnection::server).unwrap_or_default();
         let target_name = if object.spec.keeps_key() {
             target_name(object)
         } else {

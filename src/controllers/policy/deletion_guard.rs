@@ -19,7 +19,6 @@ use crate::{
         connection::access::Verb,
         full_id::{has_key, kind_of},
         policy::{
-            branch_claims::server,
             cascade,
             change_set::{ChangeSet, Deletions, Losses, NamedObject, is_allowed},
             removal::Hangs,
@@ -112,10 +111,7 @@ impl Run<'_> {
         may: impl Fn(&BoundConnection, &Key) -> bool,
     ) -> bool {
         let Ok(named) = access::named(connection, key, self.ctx) else { return false };
-        let settings = &named.facts.settings;
-        server(&settings.url, &settings.account) == self.seen.server
-            && named.is_let_in(self.ctx)
-            && may(&named, key)
+        named.server() == self.seen.server && named.is_let_in(self.ctx) && may(&named, key)
     }
 
     /// Why a Replace with these deletions needs the annotation; none where it doesn't.

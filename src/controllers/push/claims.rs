@@ -5,7 +5,7 @@ use kube::{core::DeserializeGuard, runtime::watcher::Event};
 use super::{
     object::has_given_up,
     run::Push,
-    seen::{ObservedPush, age, server_of},
+    seen::{ObservedPush, age},
 };
 use crate::{
     api::{
@@ -127,5 +127,5 @@ fn is_rival(other: &Key, id: &str, server: &str, ctx: &Context) -> bool {
     let Some(found) = ctx.kinds.pushes.store.get(&other.reference()) else { return false };
     let Ok(object) = &found.0 else { return false };
     let Ok(named) = access::named(&object.spec.connection_ref, other, ctx) else { return false };
-    server_of(&named) == server && named.is_let_in(ctx) && named.may_access(Verb::Push, &[id], other, ctx)
+    named.server() == server && named.is_let_in(ctx) && named.may_access(Verb::Push, &[id], other, ctx)
 }

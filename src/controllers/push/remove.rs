@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt, runtime::events::EventType};
 
 use super::{
     run::Push,
-    seen::{self, server_of},
+    seen,
     sources::{ReadSources, Values},
     variables::owners,
 };
@@ -122,7 +122,7 @@ async fn remove_all(
         }
         Err(NoWay::Now(failure)) => return Err(failure),
     };
-    let server = server_of(&named);
+    let server = named.server();
     if server != applied.server {
         tell(&left("spec.connectionRef leads to another server now"));
         return Ok(true);

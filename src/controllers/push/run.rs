@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::EventType;
 
 use super::{
-    seen::{ObservedPush, has_filled, server_of},
+    seen::{ObservedPush, has_filled},
     sources::{self, ReadSources, Values},
 };
 use crate::{
@@ -91,7 +91,7 @@ impl ObservedPush<'_> {
         ctx: &Context,
     ) -> Result<Outcome, ReconcileError> {
         let Some((named, through)) = self.connect(ctx)? else { return Ok(Outcome::NotDue(None)) };
-        let mut push = Push::new(self, named, through, server_of(named), ctx);
+        let mut push = Push::new(self, named, through, named.server(), ctx);
         push.known = status.variables.iter().flatten().map(|v| (v.id.clone(), v.clone())).collect();
         if cause == Cause::Slot
             && !self.has_new_sources(status, ctx)
@@ -233,9 +233,8 @@ impl Push<'_> {
         self.claim_to_push(status);
         let waited_for = self.leave_what_is_taken(&mut values);
         // What the other merely is about to fill it may not be let: until it has, this object has what it had.
-        let has_filled = |(id, other): &(String, Key)| has_filled(other, id, &self.server, self.ctx);
-        let mut taken: Vec<String> =
-            waited_for.iter().filter(|one| has_filled(one)).map(|(id, _)| id.clone()).collect();
+        let is_filled = |(id, other): &&(String, Key)| has_filled(other, id, &self.server, self.ctx);
+        let mut taken: Vec<String> = waited_for.iter().filter(is_filled).map(|(id, _)| id.clone()).collect();
         let is_taken =
             |(id, step): (&String, &PushStep)| matches!(step, PushStep::Taken(_)).then(|| id.clone());
         taken.extend(self.steps.iter().filter_map(is_taken));
@@ -274,8 +273,8 @@ impl Push<'_> {
         let not_pushed = values.by_id.iter().filter(|(id, _)| !is_done(id)).map(|(_, value)| value.source);
         self.not_pushed.extend(not_pushed);
         // What is there goes only when all that comes in its place has its value.
-        let is_new = |id: &&String| !self.known.contains_key(*id) && !is_done(id);
-        if !values.named.iter().any(|id| is_new(&id)) {
+        let is_missing = |id: &String| !self.known.contains_key(id) && !is_done(id);
+        if !values.named.iter().any(is_missing) {
             let removed = self.remove_unnamed(&values, sources, status).await;
             self.problems.extend(removed.err());
         }

@@ -24,7 +24,7 @@ use crate::{
     plan::{
         Failure,
         connection::access::Verb,
-        policy::branch_claims::{BranchPlace, server},
+        policy::branch_claims::BranchPlace,
         push::{
             claims::Age,
             decide::{OwnerNow, PushTerms},
@@ -152,7 +152,7 @@ impl ObservedPush<'_> {
     /// Whether an older object claims a variable that this one has.
     fn is_pushed_out(&self, status: &ConjurPushStatus, ctx: &Context) -> bool {
         let Ok(named) = &self.named else { return false };
-        let server = server_of(named);
+        let server = named.server();
         status.variables.iter().flatten().any(|variable| self.taken_by(&variable.id, &server, ctx).is_some())
     }
 
@@ -242,11 +242,6 @@ pub fn age(object: &ConjurPush) -> Age {
     Age { created, uid: object.uid().unwrap_or_default() }
 }
 
-/// A hash over the server that a connection leads to.
-pub fn server_of(named: &BoundConnection) -> String {
-    server(&named.facts.settings.url, &named.facts.settings.account)
-}
-
 /// A branch, as the operator loads it through a connection.
 pub fn loader(named: &BoundConnection, through: &ReadyConnection, branch: &str) -> Loader {
     let settings = &named.facts.settings;
@@ -258,7 +253,7 @@ pub fn loader(named: &BoundConnection, through: &ReadyConnection, branch: &str) 
 
 impl ObservedPush<'_> {
     fn claims(&self, other: &Key, id: &str, ctx: &Context) -> bool {
-        let server = self.named.as_ref().map(server_of).unwrap_or_default();
+        let server = self.named.as_ref().map(BoundConnection::server).unwrap_or_default();
         ctx.push_notes.claims(|all| all.claims(other, &server, id))
     }
 

@@ -345,16 +345,14 @@ impl Push<'_> {
             alone,
             may: may_load,
         };
-        let mut answer = Ok(ShownVariables::new());
-        for part in wish.parts() {
-            match load(asked(part), ctx).await {
-                Ok(shown) => answer.iter_mut().for_each(|all| all.extend(shown.clone())),
-                Err(failure) => {
-                    answer = Err(failure);
-                    break;
-                }
+        let parts = async {
+            let mut all = ShownVariables::new();
+            for part in wish.parts() {
+                all.extend(load(asked(part), ctx).await?);
             }
-        }
+            Ok::<_, Failure>(all)
+        };
+        let answer = parts.await;
         let failure = answer.as_ref().err().filter(|failure| {
             matches!(failure.reason, Reason::PolicyInvalid | Reason::PolicyForbidden)
                 && statement != Statement::Remove

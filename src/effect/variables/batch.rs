@@ -91,6 +91,7 @@ impl Batch<'_> {
         if wishes.is_empty() {
             return Ok(all);
         }
+        let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
         let owns = self.through.client.owns_branch(self.branch).await;
         match owns.map_err(|error| self.failed(error))? {
             Ownership::Owner => self.say_whose_they_are(&wishes).await?,
@@ -104,7 +105,6 @@ impl Batch<'_> {
                     }
                     tokio::time::sleep(VARIABLES_PAUSE).await;
                 }
-                let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
                 let now = look::shown(&made, self.through, self.ctx).await?;
                 let free =
                     wanted(group, |wish, id| wish.bare.contains(id) && now.get(id).is_some_and(is_free));
@@ -114,7 +114,6 @@ impl Batch<'_> {
             }
             Ownership::NoBranch => return Err(self.no_branch()),
         }
-        let made: Vec<String> = wishes.iter().flat_map(|wish| wish.ids.iter().cloned()).collect();
         let mut now = look::shown(&made, self.through, self.ctx).await?;
         for (id, shown) in &mut now {
             if is_fresh && shown.version.is_some() && !all.contains_key(id) {

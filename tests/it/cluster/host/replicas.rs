@@ -3,7 +3,7 @@
 use conjur_dev::{Effect, Kind, When};
 use conjur_operator::api::ConjurHost;
 use serde_json::json;
-use testbed::{Operator, OperatorOptions, wait_for};
+use testbed::wait_for;
 
 use super::{
     super::{SOON, alone, setup::put},
@@ -14,12 +14,7 @@ use super::{
 fn of_two_operators_one_rotates_and_the_other_takes_over_what_it_left() {
     alone(|bench, mut first| async move {
         billing(&bench).await;
-        let mut options = OperatorOptions::under(&bench.world.release);
-        "conjur-operator-1".clone_into(&mut options.name);
-        "trace".clone_into(&mut options.log_level);
-        options.args.push("--leader-elect".into());
-        let binary = env!("CARGO_BIN_EXE_conjur-operator");
-        let second = Operator::start(binary, bench.world.plane, options).await.unwrap();
+        let second = bench.second_operator().await;
         put(&bench, &host("web", &json!({}))).await;
         bench.ready::<ConjurHost>("web").await;
         assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0), "one of them made it");
@@ -42,9 +37,6 @@ fn of_two_operators_one_rotates_and_the_other_takes_over_what_it_left() {
 
         second.terminate().await.unwrap();
         first.restart().await.unwrap();
-        let log = second.log();
-        for value in bench.secrets.lock().unwrap().iter() {
-            assert!(!log.contains(value), "a secret was seen in the log");
-        }
+        bench.no_secret_in(&second.log());
     });
 }

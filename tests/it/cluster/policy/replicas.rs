@@ -2,7 +2,6 @@
 
 use conjur_dev::Point;
 use conjur_operator::api::ConjurPolicy;
-use testbed::{Operator, OperatorOptions};
 
 use super::super::alone;
 use super::{billing, held, hold, keys_in, keys_work, old_host_is_untouched, policy, settled, version};
@@ -11,12 +10,7 @@ use super::{billing, held, hold, keys_in, keys_work, old_host_is_untouched, poli
 fn of_two_operators_one_loads_and_the_other_takes_over_what_it_left() {
     alone(|bench, mut first| async move {
         billing(&bench).await;
-        let mut options = OperatorOptions::under(&bench.world.release);
-        "conjur-operator-1".clone_into(&mut options.name);
-        "trace".clone_into(&mut options.log_level);
-        options.args.push("--leader-elect".into());
-        let binary = env!("CARGO_BIN_EXE_conjur-operator");
-        let second = Operator::start(binary, bench.world.plane, options).await.unwrap();
+        let second = bench.second_operator().await;
         let sent = || {
             let all = bench.conjur.requests();
             all.iter().filter(|r| r.method == "PATCH" && r.path.ends_with("/policy/billing")).count()
@@ -46,9 +40,6 @@ fn of_two_operators_one_loads_and_the_other_takes_over_what_it_left() {
         first.restart().await.unwrap();
         settled(&bench, "afterwards").await;
         assert_eq!(version(&bench, "billing"), 2);
-        let log = second.log();
-        for value in bench.secrets.lock().unwrap().iter() {
-            assert!(!log.contains(value), "a secret was seen in the log");
-        }
+        bench.no_secret_in(&second.log());
     });
 }

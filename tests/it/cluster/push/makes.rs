@@ -125,16 +125,21 @@ fn annotations_and_permits_reach_what_is_made_and_follow_the_spec() {
     });
 }
 
+/// The branch `litellm`, which the host that the connection is may merely load.
+async fn loaded(bench: &Bench) {
+    bench
+        .root(
+            "- !host ops\n- !host reader\n- !policy litellm\n\
+             - !permit {role: !host ops, privileges: [read, create, update], resource: !policy litellm}\n",
+        )
+        .await;
+    bench.connect("host/ops").await;
+}
+
 #[test]
 fn who_may_load_a_branch_and_not_own_it_makes_variables_with_two_loads() {
     test(|bench| async move {
-        bench
-            .root(
-                "- !host ops\n- !host reader\n- !policy litellm\n\
-                 - !permit {role: !host ops, privileges: [read, create, update], resource: !policy litellm}\n",
-            )
-            .await;
-        bench.connect("host/ops").await;
+        loaded(&bench).await;
         let values = secret(&bench, "keys", &["a", "b"]).await;
         let more = json!({ "createVariables": { "branch": "litellm", "permit": reads("host/reader") } });
         put(&bench, &push("p", "keys", &more)).await;
@@ -160,13 +165,7 @@ fn who_may_load_a_branch_and_not_own_it_makes_variables_with_two_loads() {
 #[test]
 fn what_was_made_bare_is_filled_only_when_it_says_whose_it_is() {
     test(|bench| async move {
-        bench
-            .root(
-                "- !host ops\n- !host reader\n- !policy litellm\n\
-                 - !permit {role: !host ops, privileges: [read, create, update], resource: !policy litellm}\n",
-            )
-            .await;
-        bench.connect("host/ops").await;
+        loaded(&bench).await;
         let path = "/policies/demo/policy/litellm".to_owned();
         let _held = bench.conjur.hold(Hold { method: None, path, at: Point::BeforeCommit, count: Some(1) });
         secret(&bench, "first", &["first"]).await;

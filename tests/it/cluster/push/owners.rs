@@ -17,6 +17,16 @@ async fn declared(bench: &Bench, name: &str, annotations: &[(&str, &str)]) {
     bench.conjur.load("litellm", &document).await.unwrap();
 }
 
+/// A ClusterConjurConnection as `host/ops`, through which the test's namespace may write into the branch `litellm`: its name.
+async fn shared_to_write(bench: &Bench) -> String {
+    let key = bench.conjur.api_key_of("host/ops").unwrap();
+    bench.keep_secret(key);
+    let login = json!({ "namespace": bench.namespace, "name": "conjur-login", "key": "api-key" });
+    let auth = json!({ "apiKey": { "login": "host/ops", "apiKeySecretRef": login } });
+    let access = json!([{ "namespaces": { "names": [bench.namespace] }, "write": ["litellm/**"], "branches": ["litellm"] }]);
+    shared(bench, &auth, &access).await
+}
+
 /// A variable keeps its value, however often it is looked at.
 async fn stays(bench: &Bench, object: &str, id: &str, value: &str) {
     synced(bench, object, &format!("stays {id}")).await;
@@ -263,12 +273,7 @@ fn a_changed_secret_overwrites_nothing_that_became_anothers_meanwhile() {
 fn through_a_shared_connection_a_former_cluster_is_believed_only_where_the_variable_says_so() {
     test(|bench| async move {
         owned(&bench).await;
-        let key = bench.conjur.api_key_of("host/ops").unwrap();
-        bench.keep_secret(key);
-        let login = json!({ "namespace": bench.namespace, "name": "conjur-login", "key": "api-key" });
-        let auth = json!({ "apiKey": { "login": "host/ops", "apiKeySecretRef": login } });
-        let access = json!([{ "namespaces": { "names": [bench.namespace] }, "write": ["litellm/**"], "branches": ["litellm"] }]);
-        let name = shared(&bench, &auth, &access).await;
+        let name = shared_to_write(&bench).await;
         let lives = "aaaaaaaa-2222-3333-4444-555555555555";
         let theirs = format!("{lives}/{}/ConjurPush/p", bench.namespace);
         declared(&bench, "a", &[(OWNER, &theirs), (CREATED, "true")]).await;
@@ -386,12 +391,7 @@ fn a_cluster_that_was_restored_takes_its_variables_over_by_the_former_uid() {
 fn through_a_shared_connection_only_what_has_no_owner_or_names_the_object_is_adopted() {
     test(|bench| async move {
         owned(&bench).await;
-        let key = bench.conjur.api_key_of("host/ops").unwrap();
-        bench.keep_secret(key);
-        let login = json!({ "namespace": bench.namespace, "name": "conjur-login", "key": "api-key" });
-        let auth = json!({ "apiKey": { "login": "host/ops", "apiKeySecretRef": login } });
-        let access = json!([{ "namespaces": { "names": [bench.namespace] }, "write": ["litellm/**"], "branches": ["litellm"] }]);
-        let name = shared(&bench, &auth, &access).await;
+        let name = shared_to_write(&bench).await;
         let other = "11111111-2222-3333-4444-555555555555/team/ConjurPush/keys";
         declared(&bench, "owned", &[(OWNER, other)]).await;
         declared(&bench, "unowned", &[]).await;
