@@ -10,11 +10,27 @@ BINARIES := $(or $(CARGO_TARGET_DIR),target)/debug
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+AUDITABLE_VERSION := 0.7.7
+AUDITABLE := $(CACHE)/cargo-auditable-$(AUDITABLE_VERSION)/bin/cargo-auditable
+
+# All that is built for release is built in this one way, and so just once: with the list of its crates written into it, and
+# without the paths of this machine, so that the same commit gives the same bytes wherever it lies.
+CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
+RELEASE_CARGO = PATH="$(dir $(AUDITABLE)):$$PATH" \
+  RUSTFLAGS="--remap-path-prefix=$(CARGO_FOLDER)=/cargo --remap-path-prefix=$(CURDIR)=/src $(RUSTFLAGS)" \
+  CFLAGS="-ffile-prefix-map=$(CARGO_FOLDER)=/cargo -ffile-prefix-map=$(CURDIR)=/src $(CFLAGS)" \
+  cargo auditable build --release --locked
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+ARCH := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
+# Where it is published, and under which name; the release sets both to its own.
+IMAGE ?= ghcr.io/conjur-operator/conjur-operator
+SOURCE ?= https://github.com/conjur-operator/conjur-operator
 
 # Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
 
-.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs fmt lint deny crds package clean-cache cargo programs
+.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs image fmt lint deny crds package clean-cache cargo programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +43,8 @@ demo-stop: cargo ## End what `KEEP=1 make demo` left running
 	@cargo build --quiet --workspace --bins
 	@$(BINARIES)/demo stop
 
-test: cargo programs ## All tests: unit, recordings, cluster
-	@cargo build --release --bin conjur-operator
+test: cargo programs $(AUDITABLE) ## All tests: unit, recordings, cluster, node
+	@$(RELEASE_CARGO) --bin conjur-operator
 	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
 test-fast: cargo ## The tests that need no control plane
@@ -36,23 +52,44 @@ test-fast: cargo ## The tests that need no control plane
 	cargo test --package testbed --lib
 
 # The operator alone, with the features that it is shipped with; what measures it, apart.
-bench: cargo programs ## What the operator costs, in some 15 minutes; CASES="cold refresh" for some, SMALL=1 for a try
-	@cargo build --release --bin conjur-operator
-	@cargo build --release --package bench --package conjur-dev --bins
+bench: cargo programs $(AUDITABLE) ## What the operator costs, in some 15 minutes; CASES="cold refresh" for some, SMALL=1 for a try
+	@$(RELEASE_CARGO) --bin conjur-operator
+	@$(RELEASE_CARGO) --package bench --package conjur-dev --bins
 	@$(RELEASE)/bench $(CASES) $(BENCH_FLAGS)
 
 # The operator as it is shipped; what attacks it needs no speed.
-attack: cargo programs ## Hostile tenants beside honest ones, for ten minutes; KINDS="templates loops" for some, ATTACK_SECONDS=60
-	@cargo build --release --bin conjur-operator
+attack: cargo programs $(AUDITABLE) ## Hostile tenants beside honest ones, for ten minutes; KINDS="templates loops" for some, ATTACK_SECONDS=60
+	@$(RELEASE_CARGO) --bin conjur-operator
 	@cargo build --package attack --package conjur-dev --bins
 	@$(BINARIES)/attack $(KINDS) --operator $(RELEASE)/conjur-operator --json target/attack/attack.json $(ATTACK_FLAGS)
 
-fuzz: cargo ## What reads what tenants and servers write, for half an hour; FUZZ="templates json" for some, FUZZ_SECONDS=3600 each
-	@cargo build --release --package fuzz
+fuzz: cargo $(AUDITABLE) ## What reads what tenants and servers write, for half an hour; FUZZ="templates json" for some, FUZZ_SECONDS=3600 each
+	@$(RELEASE_CARGO) --package fuzz
 	@$(RELEASE)/fuzz $(FUZZ) $(FUZZ_FLAGS)
 
 bench-docs: ## All of it, and the figures into docs/benchmarks.md
 	@$(MAKE) bench BENCH_FLAGS="--docs docs/benchmarks.md"
+
+# No container engine is needed: target/image has the archive (OCI layout), its digest, and its bill of materials.
+image: cargo $(AUDITABLE) ## The container image and its bill of materials, in target/image
+	@$(RELEASE_CARGO) --bin conjur-operator
+	@cargo build --quiet --package operator-image
+	@mkdir -p target/image
+	@epoch=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}; revision=$$(git rev-parse HEAD); \
+	file=target/image/conjur-operator-$(VERSION)-$(ARCH); program=$(RELEASE)/conjur-operator; \
+	digest=$$($(BINARIES)/operator-image archive --program $$program --name $(IMAGE):$(VERSION) \
+	  --created $$epoch --out $$file.oci.tar \
+	  --label org.opencontainers.image.title=conjur-operator \
+	  --label "org.opencontainers.image.description=Keeps CyberArk Conjur and a Kubernetes cluster in step" \
+	  --label org.opencontainers.image.version=$(VERSION) \
+	  --label org.opencontainers.image.revision=$$revision \
+	  --label org.opencontainers.image.created=$$(date -u -d @$$epoch +%Y-%m-%dT%H:%M:%SZ) \
+	  --label org.opencontainers.image.licenses=Apache-2.0 \
+	  --label org.opencontainers.image.source=$(SOURCE) \
+	  --label org.opencontainers.image.url=$(SOURCE) \
+	  --label org.opencontainers.image.documentation=$(SOURCE)/tree/v$(VERSION)/docs) && \
+	$(BINARIES)/operator-image sbom --program $$program --out $$file.cdx.json && \
+	echo "$$digest" >$$file.digest && echo "$$file.oci.tar" && echo "$$file.cdx.json" && echo "$$digest"
 
 fmt: cargo ## Format the code
 	cargo fmt --all
@@ -88,7 +125,7 @@ package: cargo ## The crates that stand alone, as they would be published, built
 	cargo package --package conjur-client --package conjur-operator-api
 
 clean-cache: ## Remove the programs that were built for tests and the demo
-	rm -rf "$(CACHE)"/{control-plane,helm,assets,cargo-deny}-*
+	rm -rf "$(CACHE)"/{control-plane,node,helm,assets,cargo-deny,cargo-auditable}-*
 
 cargo:
 	@command -v cargo >/dev/null || { \
@@ -99,6 +136,10 @@ cargo:
 programs:
 	@$(PROGRAMS) control-plane >/dev/null
 	@$(PROGRAMS) helm >/dev/null
+
+$(AUDITABLE):
+	@echo "installing cargo-auditable $(AUDITABLE_VERSION); this happens once and takes a minute."
+	@cargo install --quiet --locked --root "$(CACHE)/cargo-auditable-$(AUDITABLE_VERSION)" cargo-auditable@$(AUDITABLE_VERSION)
 
 $(DENY):
 	@echo "installing cargo-deny $(DENY_VERSION); this happens once and takes some minutes."

@@ -2,11 +2,13 @@
 # Finds, or builds once, what tests and the demo need of Kubernetes, from Go modules:
 #
 #   build.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl
+#   build.sh node            what a node needs beside them, on Debian: kubelet and kube-scheduler, containerd, runc,
+#                            network plugins (Debian's packages, unpacked and not installed), and a pause program
 #   build.sh helm            helm
 #
 # Prints the folder that holds them on stdout, and everything else on stderr. What is built is kept
 # outside the tree, in $CONJUR_OPERATOR_CACHE or else ~/.cache/conjur-operator. KUBEBUILDER_ASSETS,
-# where set, wins: what it has is used, and only what it lacks is built.
+# where set, wins for the control plane: what it has is used, and only what it lacks is built.
 set -euo pipefail
 
 caller=$PWD
@@ -16,6 +18,8 @@ kubernetes_minor=35
 kubernetes_version=v1.35.4
 helm_version=v4.3.1
 programs="etcd kube-apiserver kube-controller-manager kubectl"
+node_programs="kubelet kube-scheduler"
+packages="containerd runc containernetworking-plugins"
 work="" builder=""
 
 say() { echo "$*" >&2; }
@@ -56,7 +60,7 @@ progress() {
 
 lines() { local n; n=$(grep -c "$1" "$work/log" || true); echo "${n:-0}"; }
 downloads() { echo "$(lines '^go: downloading') modules fetched"; }
-packages() { echo "$(lines '^[a-z0-9]')${total:+ of at most $total} packages compiled"; }
+compiled() { echo "$(lines '^[a-z0-9]')${total:+ of at most $total} packages compiled"; }
 
 # run_go WHAT COUNT_COMMAND ARGS…: go with progress; its stdout goes to $work/out, what it says to $work/log.
 run_go() {
@@ -74,9 +78,10 @@ run_go() {
   builder=""
 }
 
-# once FOLDER BUILD_FUNCTION: FOLDER appears whole or not at all, and two at once build it once.
+# once FOLDER BUILD_FUNCTION ARGS…: FOLDER appears whole or not at all, and two at once build it once.
 once() {
   local folder=$1 build=$2
+  shift 2
   [ -d "$folder" ] && return
   mkdir -p "$cache"
   # The kernel lets go of the lock when its holder ends, however it ends. Without flock (macOS) two at once
@@ -90,22 +95,26 @@ once() {
   work=$(mktemp -d "$folder.tmp.XXXXXX")
   mkdir "$work/bin"
   need_go
-  "$build"
+  "$build" "$@"
   [ -e "$folder" ] || mv "$work/bin" "$folder"
   rm -rf "$work"
   work=""
   exec 9>&-
 }
 
+# kubelet is for Linux.
+on_linux() { [ "$(uname -s)" = Linux ]; }
+
 build_control_plane() {
-  local started=$SECONDS
-  say "building etcd, kube-apiserver, kube-controller-manager and kubectl $kubernetes_version from source."
+  local started=$SECONDS also=""
+  if on_linux; then also=", kubelet, kube-scheduler"; else node_programs=""; fi
+  say "building etcd, kube-apiserver, kube-controller-manager, kubectl$also $kubernetes_version from source."
   say "This happens once and takes 7 to 10 minutes on two cores, longer on a slow network."
   run_go "finding out what to compile" downloads list -deps .
   total=$(wc -l <"$work/out" | tr -d ' ')
-  run_go "compiling" packages build -v -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/bin/kubernetes" .
+  run_go "compiling" compiled build -v -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/bin/kubernetes" .
   local program
-  for program in $programs; do ln -s kubernetes "$work/bin/$program"; done
+  for program in $programs $node_programs; do ln -s kubernetes "$work/bin/$program"; done
   say "built in $((SECONDS - started)) s, kept in $cache"
 }
 
@@ -113,8 +122,23 @@ build_helm() {
   local started=$SECONDS
   say "building helm $helm_version from source. This happens once and takes about 3 minutes on two cores."
   total=""
-  GOBIN="$work/bin" run_go "compiling" packages install -v -trimpath "helm.sh/helm/v4/cmd/helm@$helm_version"
+  GOBIN="$work/bin" run_go "compiling" compiled install -v -trimpath "helm.sh/helm/v4/cmd/helm@$helm_version"
   say "built in $((SECONDS - started)) s, kept in $cache"
+}
+
+# A node's folder: `bin` leads to Kubernetes' programs, `usr` is what Debian's packages have, `pause` holds a Pod's namespaces.
+build_node() {
+  local started=$SECONDS
+  say "fetching $packages, which are unpacked and not installed."
+  mkdir "$work/get"
+  (cd "$work/get" && apt-get -q download $packages || { [ "$(id -u)" = 0 ] && apt-get -q update && apt-get -q download $packages; }) >&2 ||
+    die "$packages can't be fetched; \`sudo apt-get update\`, then run this again."
+  local package
+  for package in "$work"/get/*.deb; do dpkg-deb --extract "$package" "$work/bin"; done
+  rm -rf "$work/bin"/usr/share "$work/bin"/usr/bin/containerd-shim "$work/bin"/usr/bin/containerd-shim-runc-v1
+  CGO_ENABLED=0 run_go "compiling pause" compiled build -trimpath -ldflags "-s -w" -o "$work/bin/pause" pause.go
+  ln -s "$1" "$work/bin/bin"
+  say "done in $((SECONDS - started)) s, kept in $cache"
 }
 
 ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes_version"
@@ -123,8 +147,18 @@ ldflags="$ldflags -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/componen
 control_plane() {
   need_go
   local folder
-  folder=$cache/control-plane-$({ cat "$here/main.go" "$here/go.mod" "$here/go.sum"; go version; echo "$ldflags"; } | digest)
+  folder=$cache/control-plane-$({ cat "$here/main.go" "$here/node.go" "$here/go.mod" "$here/go.sum"; go version; echo "$ldflags"; } | digest)
   once "$folder" build_control_plane
+  echo "$folder"
+}
+
+node() {
+  on_linux && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+    die "a node is made of Debian's packages, and this is no Debian."
+  local programs_folder folder
+  programs_folder=$(control_plane)
+  folder=$cache/node-$({ cat "$here/pause.go"; echo "$programs_folder $packages"; } | digest)
+  once "$folder" build_node "$programs_folder"
   echo "$folder"
 }
 
@@ -161,13 +195,14 @@ main() {
   cd "$here"
   case ${1:-control-plane} in
   control-plane) if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
+  node) node ;;
   helm)
     need_go
     local folder=$cache/helm-$helm_version-$(go version | digest)
     once "$folder" build_helm
     echo "$folder"
     ;;
-  *) die "\`$1\`? Say \`$0 control-plane\` or \`$0 helm\`." ;;
+  *) die "\`$1\`? Say \`$0 control-plane\`, \`$0 node\` or \`$0 helm\`." ;;
   esac
 }
 

@@ -1,12 +1,14 @@
-// One binary that is etcd, kube-apiserver, kube-controller-manager or kubectl, by
-// the name it is called under: one link step and one file instead of four. build.sh
-// makes it and the four links to it.
+// One binary that is etcd, kube-apiserver, kube-controller-manager or kubectl, and on Linux kubelet and kube-scheduler
+// too, by the name it is called under: one link step and one file instead of six. build.sh makes it and the links to it.
 package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
@@ -18,21 +20,27 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 )
 
-func main() {
-	switch name := filepath.Base(os.Args[0]); name {
-	case "etcd":
-		etcdmain.Main(os.Args)
-	case "kube-apiserver":
-		os.Exit(cli.Run(kubeapiserver.NewAPIServerCommand()))
-	case "kube-controller-manager":
+var programs = map[string]func(){
+	"etcd":           func() { etcdmain.Main(os.Args) },
+	"kube-apiserver": func() { os.Exit(cli.Run(kubeapiserver.NewAPIServerCommand())) },
+	"kube-controller-manager": func() {
 		os.Exit(cli.Run(kubecontrollermanager.NewControllerManagerCommand()))
-	case "kubectl":
+	},
+	"kubectl": func() {
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-	default:
-		fmt.Fprintf(os.Stderr, "%s: call me etcd, kube-apiserver, kube-controller-manager or kubectl\n", name)
+	},
+}
+
+func main() {
+	name := filepath.Base(os.Args[0])
+	program, known := programs[name]
+	if !known {
+		names := slices.Sorted(maps.Keys(programs))
+		fmt.Fprintf(os.Stderr, "%s: call this by one of the names %s\n", name, strings.Join(names, ", "))
 		os.Exit(2)
 	}
+	program()
 }

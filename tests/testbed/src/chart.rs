@@ -52,12 +52,15 @@ impl Release {
 }
 
 impl ControlPlane {
-    /// `helm upgrade --install` of `charts/conjur-operator`, and waits until the API server serves the CRDs. It
-    /// does not wait for Pods: none is ever run here.
+    /// `helm upgrade --install` of `charts/conjur-operator`, and waits until the API server serves the CRDs; where there
+    /// is a node, until the operator's Pods are ready, too.
     pub async fn install_chart(&self, chart: &Chart) -> Result<Release> {
         let folder = repository().join("charts/conjur-operator").display().to_string();
         let mut args = vec!["upgrade", "--install", &chart.release, &folder];
         args.extend(["--namespace", &chart.namespace, "--create-namespace", "--values", "-"]);
+        if self.runs_pods() {
+            args.extend(["--wait", "--timeout", "120s"]);
+        }
         self.run(&programs::helm().await?, &args, &chart.values.to_string()).await?;
         self.wait_for_crds().await?;
         self.forget_discovery()?;

@@ -35,8 +35,18 @@ struct Ready {
 impl DevConjur {
     /// Starts `binary` for `account`, with a certificate of an authority made for it, and waits until it is ready.
     pub async fn start(binary: impl Into<PathBuf>, folder: &Folder, account: &str) -> Result<Self> {
+        Self::start_at("127.0.0.1", binary, folder, account).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_at(
+        address: &str,
+        binary: impl Into<PathBuf>,
+        folder: &Folder,
+        account: &str,
+    ) -> Result<Self> {
         let authority = Authority::new("testbed Conjur")?;
-        let identity = authority.issue(&["127.0.0.1", "localhost"])?;
+        let identity = authority.issue(&[address, "127.0.0.1", "localhost"])?;
         let certificate = folder.write("conjur.crt", identity.certificate)?;
         let key = folder.write("conjur.key", identity.key)?;
         folder.write("conjur-ca.crt", authority.certificate())?;
@@ -45,7 +55,7 @@ impl DevConjur {
             name: "conjur-dev".to_owned(),
             path: std::path::absolute(binary.into()).context("the development Conjur's binary")?,
             args: vec![
-                "--listen=127.0.0.1:0".to_owned(),
+                format!("--listen={address}:0"),
                 format!("--tls-cert={}", certificate.display()),
                 format!("--tls-key={}", key.display()),
                 format!("--account={account}"),

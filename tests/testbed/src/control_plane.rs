@@ -19,25 +19,39 @@ use crate::api_path::Address;
 use crate::audit::{self, ApiRequest, AuditMark};
 use crate::pki::{self, Authority};
 use crate::process::{Folder, Process, Program, free_port};
-use crate::{Result, programs};
+use crate::{Result, programs, wait_for};
 
 const START: Duration = Duration::from_secs(90);
 
 /// A running control plane. Dropping it ends it; [`ControlPlane::stop`] also waits for the end.
 ///
-/// There is no kubelet: a Pod is never run. Garbage collection learns of a new CRD within 30 s.
+/// Where it has no node, a Pod is never run. Garbage collection learns of a new CRD within 30 s.
 #[derive(Debug)]
 pub struct ControlPlane {
-    // In the order in which they go: who calls before who answers.
-    controller_manager: Process,
-    api_server: Mutex<Process>,
-    etcd: Process,
-    api_server_program: Program,
+    pub(crate) backing: Backing,
     folder: Arc<Folder>,
     programs: PathBuf,
     url: String,
     authority: String,
     admin_token: String,
+}
+
+/// The processes that it is made of.
+#[derive(Debug)]
+pub(crate) enum Backing {
+    /// Programs of this machine; no Pods.
+    Programs(Box<Programs>),
+    /// All of it in namespaces of a node's own; see [`crate::node`].
+    Node(Process),
+}
+
+// In the order in which they go: who calls before who answers.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    controller_manager: Process,
+    api_server: Mutex<Process>,
+    etcd: Process,
+    api_server_program: Program,
 }
 
 impl ControlPlane {
@@ -47,7 +61,8 @@ impl ControlPlane {
         let programs = programs::control_plane().await?;
         let folder = Arc::new(Folder::new()?);
         let authority = Authority::new("testbed Kubernetes")?;
-        let files = Files::write(&folder, &authority)?;
+        let files =
+            Files::write(&folder, &authority, &["127.0.0.1", "localhost", "kubernetes.default.svc"], &[])?;
 
         let (etcd, etcd_port) = on_free_port(async |port| {
             let etcd = Process::start(&folder, &etcd_program(&programs, &folder, port))?;
@@ -75,17 +90,25 @@ impl ControlPlane {
         let accounts: Api<ServiceAccount> = Api::namespaced(client(&admin).await?, "default");
         controller_manager.ready(START, async || accounts.get("default").await.is_ok()).await?;
 
-        Ok(Self {
+        let api_server = Mutex::new(api_server);
+        let backing = Backing::Programs(Box::new(Programs {
             controller_manager,
-            api_server: Mutex::new(api_server),
+            api_server,
             etcd,
             api_server_program,
-            folder,
-            programs,
-            url,
-            authority: authority.certificate(),
-            admin_token: files.admin_token,
-        })
+        }));
+        Ok(Self::assemble(backing, folder, programs, url, authority.certificate(), files.admin_token))
+    }
+
+    pub(crate) fn assemble(
+        backing: Backing,
+        folder: Arc<Folder>,
+        programs: PathBuf,
+        url: String,
+        authority: String,
+        admin_token: String,
+    ) -> Self {
+        Self { backing, folder, programs, url, authority, admin_token }
     }
 
     /// The one that all tests of a test program share. It ends with the program.
@@ -239,24 +262,45 @@ impl ControlPlane {
 
     /// Ends the API server as a crash would; what is stored stays.
     pub async fn stop_api_server(&self) -> Result<()> {
-        self.api_server.lock().await.end().await
+        match &self.backing {
+            Backing::Programs(programs) => programs.api_server.lock().await.end().await,
+            Backing::Node(_) => {
+                self.order("stop", "kube-apiserver")?;
+                let client = self.client().await?;
+                let gone = async || (!is_ready(client.clone()).await).then_some(());
+                wait_for("the API server is gone", START, gone).await
+            }
+        }
     }
 
     /// Starts the API server again, on the same port, and waits until it is ready.
     pub async fn start_api_server(&self) -> Result<()> {
-        let mut api_server = self.api_server.lock().await;
-        api_server.end().await?;
         let client = self.client().await?;
-        *api_server = Process::start(&self.folder, &self.api_server_program)?;
-        api_server.ready(START, || is_ready(client.clone())).await
+        match &self.backing {
+            Backing::Programs(programs) => {
+                let mut api_server = programs.api_server.lock().await;
+                api_server.end().await?;
+                *api_server = Process::start(&self.folder, &programs.api_server_program)?;
+                api_server.ready(START, || is_ready(client.clone())).await
+            }
+            Backing::Node(process) => {
+                self.order("start", "kube-apiserver")?;
+                process.ready(START, || is_ready(client.clone())).await
+            }
+        }
     }
 
     /// Ends everything, waits for it, and leaves no file. End first what else was started in its folder, like an
     /// operator.
     pub async fn stop(self) -> Result<()> {
-        self.controller_manager.end().await?;
-        self.api_server.lock().await.end().await?;
-        self.etcd.end().await?;
+        match &self.backing {
+            Backing::Programs(programs) => {
+                programs.controller_manager.end().await?;
+                programs.api_server.lock().await.end().await?;
+                programs.etcd.end().await?;
+            }
+            Backing::Node(process) => process.end().await?,
+        }
         self.folder.remove().await
     }
 }
@@ -274,26 +318,42 @@ async fn on_free_port<T>(start: impl AsyncFn(u16) -> Result<T>) -> Result<T> {
 }
 
 /// What the programs read.
-struct Files {
+pub(crate) struct Files {
     folder: PathBuf,
-    admin_token: String,
+    pub(crate) admin_token: String,
+    /// Further users and their tokens, by the name of the component.
+    pub(crate) components: Vec<(String, String)>,
 }
 
 impl Files {
-    fn write(folder: &Folder, authority: &Authority) -> Result<Self> {
+    /// `names` are those of the API server; `components` are programs with tokens of their own: name, user, group.
+    pub(crate) fn write(
+        folder: &Folder,
+        authority: &Authority,
+        names: &[&str],
+        components: &[(&str, String, &str)],
+    ) -> Result<Self> {
         let (private, public) = pki::signing_key()?;
         folder.write("sa.key", private)?;
         folder.write("sa.pub", public)?;
-        let server = authority.issue(&["127.0.0.1", "localhost", "kubernetes.default.svc"])?;
+        let server = authority.issue(names)?;
         folder.write("server.crt", server.certificate)?;
         folder.write("server.key", server.key)?;
-        let admin_token = BASE64.encode(rcgen::KeyPair::generate()?.public_key_raw());
-        folder.write("tokens.csv", format!("{admin_token},admin,admin,system:masters\n"))?;
+        let token = || anyhow::Ok(BASE64.encode(rcgen::KeyPair::generate()?.public_key_raw()));
+        let admin_token = token()?;
+        let mut tokens = format!("{admin_token},admin,admin,system:masters\n");
+        let mut of_components = vec![];
+        for (name, user, group) in components {
+            let token = token()?;
+            tokens.extend([&token, ",", user, ",", user, ",\"", group, "\"\n"]);
+            of_components.push(((*name).to_owned(), token));
+        }
+        folder.write("tokens.csv", tokens)?;
         folder.write("audit.json", audit::POLICY)?;
-        Ok(Self { folder: folder.path().to_owned(), admin_token })
+        Ok(Self { folder: folder.path().to_owned(), admin_token, components: of_components })
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
 }
@@ -315,27 +375,34 @@ fn etcd_program(programs: &Path, folder: &Folder, port: u16) -> Program {
     program(programs, "etcd", args)
 }
 
-fn api_server_program(programs: &Path, files: &Files, etcd: u16, port: u16) -> Program {
-    let args = vec![
+/// What every API server here is told.
+pub(crate) fn api_server_args(files: &Files, etcd: u16) -> Vec<String> {
+    vec![
         format!("--etcd-servers=http://127.0.0.1:{etcd}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--secure-port={port}"),
         format!("--tls-cert-file={}", files.path("server.crt")),
         format!("--tls-private-key-file={}", files.path("server.key")),
-        format!("--cert-dir={}", files.path("certs")),
         format!("--service-account-key-file={}", files.path("sa.pub")),
         format!("--service-account-signing-key-file={}", files.path("sa.key")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        "--authorization-mode=RBAC".to_owned(),
         format!("--token-auth-file={}", files.path("tokens.csv")),
-        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
         "--allow-privileged".to_owned(),
-        // It would hold every Pod back until the controller manager has made its ServiceAccount's token.
-        "--disable-admission-plugins=ServiceAccount".to_owned(),
         format!("--audit-policy-file={}", files.path("audit.json")),
         format!("--audit-log-path={}", files.path("logs/audit.log")),
         "--audit-log-maxsize=2000".to_owned(),
-    ];
+    ]
+}
+
+fn api_server_program(programs: &Path, files: &Files, etcd: u16, port: u16) -> Program {
+    let mut args = api_server_args(files, etcd);
+    args.extend([
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--cert-dir={}", files.path("certs")),
+        "--authorization-mode=RBAC".to_owned(),
+        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        // It would hold every Pod back until the controller manager has made its ServiceAccount's token.
+        "--disable-admission-plugins=ServiceAccount".to_owned(),
+    ]);
     program(programs, "kube-apiserver", args)
 }
 
@@ -351,7 +418,7 @@ fn controller_manager_program(programs: &Path, files: &Files, kubeconfig: &Path)
     program(programs, "kube-controller-manager", args)
 }
 
-fn kubeconfig(url: &str, authority: &str, token: &str) -> serde_json::Value {
+pub(crate) fn kubeconfig(url: &str, authority: &str, token: &str) -> serde_json::Value {
     json!({
         "apiVersion": "v1",
         "kind": "Config",

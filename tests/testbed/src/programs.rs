@@ -19,6 +19,12 @@ pub(crate) async fn control_plane() -> Result<PathBuf> {
     find("control-plane").await
 }
 
+/// The folder of what a node needs: `bin` with the programs of Kubernetes, `usr` with containerd, runc and network
+/// plugins, and the program `pause`.
+pub(crate) async fn node() -> Result<PathBuf> {
+    find("node").await
+}
+
 /// The helm program.
 pub(crate) async fn helm() -> Result<PathBuf> {
     Ok(find("helm").await?.join("helm"))

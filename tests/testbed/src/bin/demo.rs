@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use testbed::process::Folder;
 use testbed::{
-    Chart, ControlPlane, DevConjur, Error, Operator, OperatorOptions, Result, repository, wait_for,
+    Chart, ControlPlane, DevConjur, Error, Operator, OperatorOptions, PAUSE_IMAGE, Release, Result,
+    operator_image, repository, wait_for,
 };
 
 const NAMESPACE: &str = "billing";
@@ -58,17 +59,24 @@ async fn interrupted() -> &'static str {
     }
 }
 
+/// What the demo is about, while it runs. Where there is a node, the operator is a Pod, which no process here holds.
+struct Running {
+    conjur: DevConjur,
+    operator: Option<Operator>,
+    release: Release,
+}
+
 async fn run(keep: bool) -> Result<()> {
-    let cluster =
-        step("A Kubernetes control plane: etcd, API server, controller manager", ControlPlane::start())
-            .await?;
+    let cluster = start_cluster().await?;
     let folder = cluster.folder().clone();
     let outcome = show(&cluster).await;
     match outcome {
         Ok(running) if keep => leave_running(&cluster, &running),
-        Ok((conjur, operator)) => {
-            operator.terminate().await?;
-            drop(conjur);
+        Ok(running) => {
+            if let Some(operator) = running.operator {
+                operator.terminate().await?;
+            }
+            drop(running.conjur);
             cluster.stop().await
         }
         Err(error) => {
@@ -79,23 +87,83 @@ async fn run(keep: bool) -> Result<()> {
     }
 }
 
-/// What there is to see, in order.
-async fn show(cluster: &ControlPlane) -> Result<(DevConjur, Operator)> {
-    let conjur = DevConjur::start(binary("conjur-dev")?, cluster.folder(), "myorg");
-    let conjur =
-        step("A development Conjur over HTTPS, with a certificate authority of its own", conjur).await?;
-    let release = step("The chart, installed with Helm", cluster.install_chart(&Chart::default())).await?;
-    let options = OperatorOptions::under(&release);
-    let operator = Operator::start(binary("conjur-operator")?, cluster, options);
-    let operator = step("The operator, a process under the chart's ServiceAccount", operator).await?;
-    if let Err(error) = tell(cluster, &conjur).await {
-        let log = operator.log_tail(20);
-        return Err(error.context(format!("the operator logged last:\n{log}\n")));
+/// With a node that runs Pods where this machine can have one, and else with the API server alone.
+async fn start_cluster() -> Result<ControlPlane> {
+    if let Some(lacking) = ControlPlane::lacks_for_a_node().await {
+        println!(
+            "  --  No node that runs Pods: {lacking}.\n      The operator is a process of this machine."
+        );
+        let what = "A Kubernetes control plane: etcd, API server, controller manager";
+        return step(what, ControlPlane::start()).await;
     }
-    Ok((conjur, operator))
+    let folder = Folder::new()?;
+    let program = binary("conjur-operator")?;
+    let image = step("The operator's image", operator_image(&program, &folder)).await?;
+    let what = "A Kubernetes node in namespaces of its own: control plane, kubelet, containerd";
+    let cluster = step(what, ControlPlane::start_with_node(&[image])).await?;
+    folder.remove().await?;
+    Ok(cluster)
 }
 
-async fn tell(cluster: &ControlPlane, conjur: &DevConjur) -> Result<()> {
+/// What there is to see, in order.
+async fn show(cluster: &ControlPlane) -> Result<Running> {
+    let dev = binary("conjur-dev")?;
+    let conjur = DevConjur::start_at(cluster.host_address(), dev, cluster.folder(), "myorg");
+    let conjur =
+        step("A development Conjur over HTTPS, with a certificate authority of its own", conjur).await?;
+    let chart = Chart::default();
+    let (release, operator) = if cluster.runs_pods() {
+        let install = cluster.install_chart(&chart);
+        (step("helm install --wait: the operator's Pod is ready", install).await?, None)
+    } else {
+        let release = step("The chart, installed with Helm", cluster.install_chart(&chart)).await?;
+        let options = OperatorOptions::under(&release);
+        let operator = Operator::start(binary("conjur-operator")?, cluster, options);
+        let operator = step("The operator, a process under the chart's ServiceAccount", operator).await?;
+        (release, Some(operator))
+    };
+    let running = Running { conjur, operator, release };
+    if let Err(error) = tell(cluster, &running).await {
+        let log = match &running.operator {
+            Some(operator) => operator.log_tail(20),
+            None => pod_log(cluster, &running.release).await,
+        };
+        return Err(error.context(format!("the operator logged last:\n{log}\n")));
+    }
+    Ok(running)
+}
+
+async fn pod_log(cluster: &ControlPlane, release: &Release) -> String {
+    let deployment = format!("deployment/{}", release.name);
+    let args = ["logs", &deployment, "--namespace", &release.namespace, "--tail", "20"];
+    cluster.kubectl(&args).await.unwrap_or_else(|error| error.to_string())
+}
+
+/// The Pods of a namespace, as a table.
+async fn show_pods(cluster: &ControlPlane, namespace: &str) -> Result<()> {
+    say_command(&format!("kubectl get pods --namespace {namespace}"));
+    print_indented(&cluster.kubectl(&["get", "pods", "--namespace", namespace]).await?);
+    Ok(())
+}
+
+/// The name of the application's Pod, once one alone is ready.
+async fn application_pod(cluster: &ControlPlane) -> Result<String> {
+    let status = ["rollout", "status", "deployment/billing", "--namespace", NAMESPACE, "--timeout=60s"];
+    cluster.kubectl(&status).await?;
+    let only = ["get", "pods", "--namespace", NAMESPACE, "--selector", "app=billing", "--output", "name"];
+    wait_for("one Pod of the application is left", Duration::from_secs(60), async || {
+        let names = cluster.kubectl(&only).await.ok()?;
+        let mut names = names.lines();
+        names.next().filter(|_| names.next().is_none()).map(str::to_owned)
+    })
+    .await
+}
+
+async fn tell(cluster: &ControlPlane, Running { conjur, release, .. }: &Running) -> Result<()> {
+    if cluster.runs_pods() {
+        show_pods(cluster, &release.namespace).await?;
+        println!();
+    }
     let api_key =
         step("Conjur's admin makes the team's branch and its identity", make_identity(conjur)).await?;
     step("A namespace, with the identity's API key in a Secret", prepare(cluster, conjur, &api_key)).await?;
@@ -119,11 +187,25 @@ async fn tell(cluster: &ControlPlane, conjur: &DevConjur) -> Result<()> {
     print_indented(&without_group(&cluster.kubectl(&["get", "conjur", "--namespace", NAMESPACE]).await?));
     show_secret(cluster).await?;
 
+    let pod = if cluster.runs_pods() {
+        Some(step("The application's Pod runs with it", application_pod(cluster)).await?)
+    } else {
+        None
+    };
+
     println!("\nConjur's admin changes the password.");
     conjur.set(PASSWORD, "a-second-password").await?;
     let follows = until_password(cluster, "a-second-password");
     step("The Secret follows at the next refresh (refreshInterval is 10 s)", follows).await?;
     show_secret(cluster).await?;
+
+    if let Some(former) = pod {
+        let replaced = wait_for("another Pod", Duration::from_secs(60), async || {
+            application_pod(cluster).await.ok().filter(|pod| *pod != former)
+        });
+        step("The application's Pod is replaced by one that has the new password", replaced).await?;
+        show_pods(cluster, NAMESPACE).await?;
+    }
 
     println!("\nThe Secret is deleted by hand.");
     cluster.kubectl(&["delete", "secret", "billing-db", "--namespace", NAMESPACE]).await?;
@@ -189,9 +271,11 @@ async fn prepare(cluster: &ControlPlane, conjur: &DevConjur, api_key: &str) -> R
 
 /// Applies the examples as they are, with the address of the demo's Conjur for theirs.
 async fn apply_examples(cluster: &ControlPlane, url: &str) -> Result<()> {
-    for name in ["conjurconnection", "conjurhost", "conjurpolicy", "conjurpush", "conjursecret"] {
+    for name in ["conjurconnection", "conjurhost", "conjurpolicy", "conjurpush", "conjursecret", "deployment"]
+    {
         let manifest = std::fs::read_to_string(example(&format!("{name}.yaml")))?;
-        cluster.apply(&manifest.replace("https://conjur.example.com", url)).await?;
+        let manifest = manifest.replace("https://conjur.example.com", url);
+        cluster.apply(&manifest.replace("registry.k8s.io/pause:3.10", PAUSE_IMAGE)).await?;
     }
     Ok(())
 }
@@ -246,7 +330,8 @@ fn read_key(secret: &str, key: &str) -> Result<String> {
     Ok(String::from_utf8(value.0)?)
 }
 
-fn leave_running(cluster: &ControlPlane, (conjur, operator): &(DevConjur, Operator)) -> Result<()> {
+fn leave_running(cluster: &ControlPlane, running: &Running) -> Result<()> {
+    let Running { conjur, operator, release } = running;
     let folder = cluster.folder().path().to_owned();
     cluster.folder().keep()?;
     remember_kept(&folder)?;
@@ -258,7 +343,13 @@ fn leave_running(cluster: &ControlPlane, (conjur, operator): &(DevConjur, Operat
     println!("Conjur:  {}, account {}, login admin", conjur.url(), conjur.account());
     println!("         its CA: {folder}/conjur-ca.crt");
     println!("         admin's API key: adminKey in {folder}/conjur-ready.json");
-    println!("Metrics: http://{}/metrics", operator.metrics_addr());
+    if let Some(operator) = operator {
+        println!("Metrics: http://{}/metrics", operator.metrics_addr());
+    } else {
+        let Release { name, namespace, .. } = release;
+        println!("Its log: kubectl logs deployment/{name} --namespace {namespace}");
+        println!("Metrics: kubectl port-forward deployment/{name} 8080 --namespace {namespace}");
+    }
     println!("Logs:    {folder}/logs");
     println!("To end it:  make demo-stop");
     Ok(())

@@ -1,0 +1,17 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"os"
+
+	"k8s.io/component-base/cli"
+	kubescheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+)
+
+func init() {
+	programs["kubelet"] = func() { os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background()))) }
+	programs["kube-scheduler"] = func() { os.Exit(cli.Run(kubescheduler.NewSchedulerCommand())) }
+}

@@ -1,0 +1,144 @@
+//! What runs after `helm install`, and what goes on when it dies.
+
+use serde_json::json;
+use testbed::wait_for;
+
+use super::setup::{
+    NAMESPACE, PATIENCE, TEAM, conjur, get, install, name, node, pods, process_of, ready, until_held,
+    until_pods,
+};
+
+#[tokio::test]
+async fn without_any_value_it_runs_restricted_and_does_its_work() {
+    let Some(node) = node().await else { return };
+    install(&node, json!({})).await;
+    let pods = until_pods(&node, 1).await;
+    let pod = &pods[0];
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    until_held(&node, |holder| holder == name(pod)).await;
+
+    // What the kernel says of the process, not what the manifest asks for.
+    let process = process_of(&node, pod).await;
+    let status = node.in_node(&["cat", &format!("/proc/{process}/status")]).await.unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(&format!("{name}:")));
+        line.unwrap().split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(field("Uid"), "65532 65532 65532 65532");
+    assert_eq!(field("Gid"), "65532 65532 65532 65532");
+    assert_eq!(field("NoNewPrivs"), "1");
+    assert_eq!(field("Seccomp"), "2");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    let mounts = node.in_node(&["cat", &format!("/proc/{process}/mounts")]).await.unwrap();
+    let root = mounts.lines().find(|line| line.split_whitespace().nth(1) == Some("/")).unwrap();
+    assert!(root.split_whitespace().nth(3).unwrap().split(',').any(|option| option == "ro"), "{root}");
+    let groups = node.in_node(&["cat", &format!("/proc/{process}/cgroup")]).await.unwrap();
+    let group = groups.lines().find_map(|line| line.split_once(":memory:")).unwrap().1;
+    let limit =
+        node.in_node(&["cat", &format!("/sys/fs/cgroup/memory{group}/memory.limit_in_bytes")]).await.unwrap();
+    assert_eq!(limit.trim(), (256 * 1024 * 1024).to_string());
+
+    let conjur = conjur(&node).await;
+    let secret = get(&node, TEAM, "secret/billing-db").await;
+    assert_eq!(secret["data"]["password"], "YS1maXJzdC1wYXNzd29yZA==");
+    // Its port for metrics is what it says it is.
+    let metrics = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:8080/proxy/metrics", name(pod));
+    let page = node.kubectl(&["get", "--raw", &metrics]).await.unwrap();
+    assert!(page.ends_with("# EOF\n"), "{page}");
+    drop(conjur);
+}
+
+#[tokio::test]
+async fn a_killed_container_comes_back_and_goes_on_where_it_was() {
+    let Some(node) = node().await else { return };
+    install(&node, json!({})).await;
+    let conjur = conjur(&node).await;
+    let pod = until_pods(&node, 1).await.remove(0);
+    let before = get(&node, TEAM, "secret/billing-db").await;
+    let (loads, host) =
+        (conjur.loads("apps/billing").await.unwrap(), get(&node, TEAM, "secret/billing-web").await);
+
+    let process = process_of(&node, &pod).await;
+    node.in_node(&["kill", "-KILL", &process]).await.unwrap();
+    wait_for("kubelet has started it again", PATIENCE, async || {
+        let pods = pods(&node).await;
+        let status = &pods.first()?["status"]["containerStatuses"][0];
+        (status["restartCount"] == 1 && status["ready"] == true).then_some(())
+    })
+    .await
+    .unwrap();
+    // It has its Lease back at once: its name is the Pod's.
+    until_held(&node, |holder| holder == name(&pod)).await;
+
+    conjur.set("apps/billing/db/password", "a-second-password").await.unwrap();
+    wait_for("the Secret follows", PATIENCE, async || {
+        let secret = get(&node, TEAM, "secret/billing-db").await;
+        (secret["data"]["password"] == "YS1zZWNvbmQtcGFzc3dvcmQ=").then_some(())
+    })
+    .await
+    .unwrap();
+    let after = get(&node, TEAM, "secret/billing-db").await;
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    assert_eq!(loads, conjur.loads("apps/billing").await.unwrap(), "nothing is loaded again");
+    assert_eq!(host["data"], get(&node, TEAM, "secret/billing-web").await["data"], "no key is rotated");
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_is_waited_for() {
+    let Some(node) = node().await else { return };
+    install(&node, json!({})).await;
+    let conjur = conjur(&node).await;
+    let pod = until_pods(&node, 1).await.remove(0);
+
+    node.stop_api_server().await.unwrap();
+    conjur.set("apps/billing/db/password", "changed-meanwhile").await.unwrap();
+    // Longer than the ten seconds for which it may act without having renewed its Lease.
+    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    node.start_api_server().await.unwrap();
+
+    wait_for("it has given up its Lease and was started again", PATIENCE, async || {
+        let pods = pods(&node).await;
+        let status = &pods.first()?["status"]["containerStatuses"][0];
+        (status["restartCount"].as_i64()? >= 1 && status["ready"] == true).then_some(())
+    })
+    .await
+    .unwrap();
+    let previous = node
+        .kubectl(&["logs", &name(&pod), "--namespace", NAMESPACE, "--previous", "--tail=3"])
+        .await
+        .unwrap();
+    assert!(previous.contains("could not be renewed"), "{previous}");
+    wait_for("the Secret follows", PATIENCE, async || {
+        let secret = get(&node, TEAM, "secret/billing-db").await;
+        (secret["data"]["password"] == "Y2hhbmdlZC1tZWFud2hpbGU=").then_some(())
+    })
+    .await
+    .unwrap();
+    for object in ["conjursecret/billing-db", "conjurpolicy/billing", "conjurhost/billing-web"] {
+        ready(&node, object).await;
+    }
+}
+
+#[tokio::test]
+async fn the_applications_pod_is_replaced_when_its_password_changes() {
+    let Some(node) = node().await else { return };
+    install(&node, json!({})).await;
+    let conjur = conjur(&node).await;
+    let status = ["rollout", "status", "deployment/billing", "--namespace", TEAM, "--timeout=120s"];
+    node.kubectl(&status).await.unwrap();
+    let revision = || async {
+        let annotations = get(&node, TEAM, "deployment/billing").await["metadata"]["annotations"].clone();
+        annotations["deployment.kubernetes.io/revision"].as_str().unwrap().parse::<u32>().unwrap()
+    };
+    let before = revision().await;
+    conjur.set("apps/billing/db/password", "a-second-password").await.unwrap();
+    wait_for("the Deployment has another revision", PATIENCE, async || {
+        (revision().await > before).then_some(())
+    })
+    .await
+    .unwrap();
+    node.kubectl(&status).await.unwrap();
+    assert_eq!(revision().await, before + 1, "once");
+}
