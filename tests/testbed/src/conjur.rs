@@ -51,6 +51,8 @@ impl DevConjur {
         let key = folder.write("conjur.key", identity.key)?;
         folder.write("conjur-ca.crt", authority.certificate())?;
         let ready_file = folder.path().join("conjur-ready.json");
+        // An earlier one in this folder may have left its own.
+        let _ = std::fs::remove_file(&ready_file);
         let program = Program {
             name: "conjur-dev".to_owned(),
             path: std::path::absolute(binary.into()).context("the development Conjur's binary")?,

@@ -81,7 +81,7 @@ impl ControlPlane {
     /// Runs a program within the node: in its processes, mounts and network.
     pub async fn in_node(&self, command: &[&str]) -> Result<String> {
         let pid = std::fs::read_to_string(self.folder().path().join("node.pid")).context("no node is up")?;
-        let mut args = vec!["--target", pid.trim(), "--pid", "--mount", "--net"];
+        let mut args = vec!["--target", pid.trim(), "--pid", "--mount", "--net", "--cgroup"];
         args.extend(command);
         self.run(Path::new("nsenter"), &args, "").await
     }
@@ -177,7 +177,7 @@ fn write_files(folder: &Folder, authority: &Authority) -> Result<Files> {
     ];
     let files = Files::write(folder, authority, &names, &components)?;
     folder.write("ca.crt", authority.certificate())?;
-    let client = authority.issue_client("kube-apiserver-kubelet-client")?;
+    let client = authority.issue_member("kube-apiserver-kubelet-client", "system:masters")?;
     folder.write("kubelet-client.crt", client.certificate)?;
     folder.write("kubelet-client.key", client.key)?;
     folder.write("resolv.conf", "")?;

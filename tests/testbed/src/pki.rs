@@ -49,6 +49,13 @@ impl Authority {
         self.sign(params, name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A client's certificate of a member of a group, which Kubernetes reads from the organization.
+    pub fn issue_member(&self, name: &str, group: &str) -> Result<Identity> {
+        let mut params = CertificateParams::new(Vec::<String>::new()).context("naming the client")?;
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        self.sign(params, name, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     fn sign(
         &self,
         mut params: CertificateParams,
