@@ -2,6 +2,9 @@
 # Finds, or builds once, what tests and the demo need of Kubernetes, from Go modules:
 #
 #   build.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl
+#   build.sh control-plane oldest|newest
+#                            the same with kube-apiserver and kube-controller-manager of the oldest version that is
+#                            supported, or of the newest that there was (oldest.mod, newest.mod)
 #   build.sh node            what a node needs beside them, on Debian: kubelet and kube-scheduler, containerd, runc,
 #                            network plugins (Debian's packages, unpacked and not installed), and a pause program
 #   build.sh helm            helm
@@ -14,8 +17,6 @@ set -euo pipefail
 caller=$PWD
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${CONJUR_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conjur-operator}
-kubernetes_minor=35
-kubernetes_version=v1.35.4
 helm_version=v4.3.1
 programs="etcd kube-apiserver kube-controller-manager kubectl"
 node_programs="kubelet kube-scheduler"
@@ -141,14 +142,47 @@ build_node() {
   say "done in $((SECONDS - started)) s, kept in $cache"
 }
 
-ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes_version"
-ldflags="$ldflags -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$kubernetes_minor"
+# version_of MODFILE: the version of Kubernetes in it.
+version_of() { awk '$1 == "k8s.io/kubernetes" { print $2; exit }' "$here/$1"; }
+
+# ldflags_of VERSION: what the programs say of themselves.
+ldflags_of() {
+  local minor=${1#v1.} package=k8s.io/component-base/version
+  echo "-s -w -X $package.gitVersion=$1 -X $package.gitMajor=1 -X $package.gitMinor=${minor%%.*}"
+}
 
 control_plane() {
   need_go
+  kubernetes_version=$(version_of go.mod)
+  ldflags=$(ldflags_of "$kubernetes_version")
   local folder
-  folder=$cache/control-plane-$({ cat "$here/main.go" "$here/node.go" "$here/go.mod" "$here/go.sum"; go version; echo "$ldflags"; } | digest)
+  folder=$cache/control-plane-$({ cat "$here"/{main,also,node}.go "$here"/go.{mod,sum}; go version; echo "$ldflags"; } | digest)
   once "$folder" build_control_plane
+  echo "$folder"
+}
+
+build_version() {
+  local started=$SECONDS program
+  say "building kube-apiserver and kube-controller-manager $kubernetes_version from source."
+  say "This happens once and takes some 5 minutes on two cores, longer on a slow network."
+  run_go "finding out what to compile" downloads list -modfile="$1.mod" -tags version -deps .
+  total=$(wc -l <"$work/out" | tr -d ' ')
+  run_go "compiling" compiled build -modfile="$1.mod" -tags version -v -trimpath -buildvcs=false \
+    -ldflags "$ldflags" -o "$work/bin/kubernetes" .
+  for program in kube-apiserver kube-controller-manager; do ln -s kubernetes "$work/bin/$program"; done
+  for program in etcd kubectl; do ln -s "$2/$program" "$work/bin/$program"; done
+  say "built in $((SECONDS - started)) s, kept in $cache"
+}
+
+# version NAME: the control plane of oldest.mod or newest.mod.
+version() {
+  [ -e "$here/$1.mod" ] || die "\`$1\`? There are oldest and newest."
+  local others folder
+  others=$(control_plane)
+  kubernetes_version=$(version_of "$1.mod")
+  ldflags=$(ldflags_of "$kubernetes_version")
+  folder=$cache/control-plane-$1-$({ cat "$here/main.go" "$here/$1".{mod,sum}; echo "$others $ldflags"; } | digest)
+  once "$folder" build_version "$1" "$others"
   echo "$folder"
 }
 
@@ -194,7 +228,7 @@ main() {
   # `go version` depends on the go.mod of the folder it is asked in, and what is cached goes by it.
   cd "$here"
   case ${1:-control-plane} in
-  control-plane) if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
+  control-plane) if [ -n "${2:-}" ]; then version "$2"; elif [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
   node) node ;;
   helm)
     need_go
@@ -202,7 +236,7 @@ main() {
     once "$folder" build_helm
     echo "$folder"
     ;;
-  *) die "\`$1\`? Say \`$0 control-plane\`, \`$0 node\` or \`$0 helm\`." ;;
+  *) die "\`$1\`? Say \`$0 control-plane [oldest|newest]\`, \`$0 node\` or \`$0 helm\`." ;;
   esac
 }
 

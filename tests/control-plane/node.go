@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && !version
 
 package main
 
@@ -11,6 +11,7 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
+// What a node needs beside the control plane.
 func init() {
 	programs["kubelet"] = func() { os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background()))) }
 	programs["kube-scheduler"] = func() { os.Exit(cli.Run(kubescheduler.NewSchedulerCommand())) }

@@ -14,33 +14,37 @@ pub fn repository() -> &'static Path {
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// The folder with etcd, kube-apiserver, kube-controller-manager and kubectl.
+/// The folder with etcd, kube-apiserver, kube-controller-manager and kubectl: of the version that
+/// `CONJUR_OPERATOR_KUBERNETES` says, `oldest` or `newest`, and else of the one that most tests run on.
 pub(crate) async fn control_plane() -> Result<PathBuf> {
-    find("control-plane").await
+    let version = std::env::var("CONJUR_OPERATOR_KUBERNETES").unwrap_or_default();
+    let mut args = vec!["control-plane"];
+    args.extend(Some(version.as_str()).filter(|version| !version.is_empty()));
+    find(&args).await
 }
 
 /// The folder of what a node needs: `bin` with the programs of Kubernetes, `usr` with containerd, runc and network
 /// plugins, and the program `pause`.
 pub(crate) async fn node() -> Result<PathBuf> {
-    find("node").await
+    find(&["node"]).await
 }
 
 /// The helm program.
 pub(crate) async fn helm() -> Result<PathBuf> {
-    Ok(find("helm").await?.join("helm"))
+    Ok(find(&["helm"]).await?.join("helm"))
 }
 
-async fn find(what: &str) -> Result<PathBuf> {
+async fn find(args: &[&str]) -> Result<PathBuf> {
     let script = repository().join("tests/control-plane/build.sh");
     let output = tokio::process::Command::new(&script)
-        .arg(what)
+        .args(args)
         .stderr(Stdio::inherit())
         .stdin(Stdio::null())
         .output()
         .await
         .with_context(|| format!("running {}", script.display()))?;
     if !output.status.success() {
-        bail!("`{} {what}` failed; what it says is above", script.display());
+        bail!("`{} {}` failed; what it says is above", script.display(), args.join(" "));
     }
     let folder = String::from_utf8(output.stdout).context("reading the folder's name")?;
     Ok(PathBuf::from(folder.trim_end()))
