@@ -11,6 +11,11 @@ use crate::{ControlPlane, Result, programs, repository, wait_for};
 
 const GROUP: &str = "conjur-operator.io";
 
+/// The folder of the chart.
+pub fn chart_folder() -> std::path::PathBuf {
+    repository().join("charts/conjur-operator")
+}
+
 /// How to install the chart.
 #[derive(Debug, Clone)]
 pub struct Chart {
@@ -55,7 +60,7 @@ impl ControlPlane {
     /// `helm upgrade --install` of `charts/conjur-operator`, and waits until the API server serves the CRDs; where there
     /// is a node, until the operator's Pods are ready, too.
     pub async fn install_chart(&self, chart: &Chart) -> Result<Release> {
-        let folder = repository().join("charts/conjur-operator").display().to_string();
+        let folder = chart_folder().display().to_string();
         let mut args = vec!["upgrade", "--install", &chart.release, &folder];
         args.extend(["--namespace", &chart.namespace, "--create-namespace", "--values", "-"]);
         if self.runs_pods() {

@@ -7,28 +7,28 @@ use anyhow::Context as _;
 use operator_image::Image;
 
 use crate::process::Folder;
-use crate::{Result, programs, repository};
+use crate::{Result, programs};
 
-/// Makes an archive of it in `folder`, for [`crate::ControlPlane::start_with_node`]. The program loses its symbols: a
-/// debug build is then a quarter as large.
+/// Makes an archive of it in `folder`, for [`crate::ControlPlane::start_with_node`]: as the image that `chart`, a folder or
+/// an archive, asks for. The program loses its symbols: a debug build is then a quarter as large.
 ///
 /// # Errors
 /// A program that is not there, and a chart that renders no Deployment.
-pub async fn operator_image(program: &Path, folder: &Folder) -> Result<PathBuf> {
+pub async fn operator_image(program: &Path, chart: &Path, folder: &Folder) -> Result<PathBuf> {
     let stripped = folder.path().join("conjur-operator");
     let status = Command::new("strip").arg("-o").arg(&stripped).arg(program).status();
     if !status.is_ok_and(|status| status.success()) {
         std::fs::copy(program, &stripped).with_context(|| format!("copying {}", program.display()))?;
     }
-    let archive = folder.path().join("conjur-operator.tar");
-    Image::of_operator(&stripped, &full_name(&chart_image().await?))?.write(&archive)?;
+    let name = full_name(&chart_image(chart).await?);
+    let archive = folder.path().join(format!("{}.tar", name.replace(['/', ':'], "-")));
+    Image::of_operator(&stripped, &name)?.write(&archive)?;
     std::fs::remove_file(stripped)?;
     Ok(archive)
 }
 
-/// The image that the chart's Deployment has where no value is set.
-async fn chart_image() -> Result<String> {
-    let chart = repository().join("charts/conjur-operator");
+/// The image that a chart's Deployment has where no value is set.
+async fn chart_image(chart: &Path) -> Result<String> {
     let mut helm = tokio::process::Command::new(programs::helm().await?);
     helm.args(["template", "conjur-operator"]).arg(chart).args(["--show-only", "templates/deployment.yaml"]);
     let output = helm.output().await.context("rendering the chart")?;

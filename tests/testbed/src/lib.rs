@@ -36,7 +36,7 @@ mod wait;
 pub use anyhow::{Error, Result};
 pub use api_path::{Address, ApiPath, Loss};
 pub use audit::{ApiRequest, AuditMark};
-pub use chart::{Chart, Release};
+pub use chart::{Chart, Release, chart_folder};
 pub use conjur::DevConjur;
 pub use control_plane::ControlPlane;
 pub use cost::Cost;

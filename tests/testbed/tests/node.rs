@@ -7,4 +7,5 @@ mod node {
     pub mod install;
     pub mod leader;
     pub mod setup;
+    pub mod upgrade;
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use testbed::process::Folder;
 use testbed::{
     Chart, ControlPlane, DevConjur, Error, Operator, OperatorOptions, PAUSE_IMAGE, Release, Result,
-    operator_image, repository, wait_for,
+    chart_folder, operator_image, repository, wait_for,
 };
 
 const NAMESPACE: &str = "billing";
@@ -98,7 +98,7 @@ async fn start_cluster() -> Result<ControlPlane> {
     }
     let folder = Folder::new()?;
     let program = binary("conjur-operator")?;
-    let image = step("The operator's image", operator_image(&program, &folder)).await?;
+    let image = step("The operator's image", operator_image(&program, &chart_folder(), &folder)).await?;
     let what = "A Kubernetes node in namespaces of its own: control plane, kubelet, containerd";
     let cluster = step(what, ControlPlane::start_with_node(&[image])).await?;
     folder.remove().await?;

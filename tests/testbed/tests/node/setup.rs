@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::process::Folder;
-use testbed::{Chart, ControlPlane, DevConjur, Release, operator_image, repository, wait_for};
+use testbed::{Chart, ControlPlane, DevConjur, Release, chart_folder, operator_image, repository, wait_for};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// How long a Pod may take to become what a test waits for. A node under load is slow, and that is not the operator's.
@@ -43,13 +43,24 @@ pub async fn node() -> Option<Node> {
     }
     let start = async || {
         let folder = Folder::new().map_err(|error| format!("{error:#}"))?;
-        let image = operator_image(&program("conjur-operator"), &folder).await;
-        let image = image.map_err(|error| format!("{error:#}"))?;
-        ControlPlane::start_with_node(&[image]).await.map_err(|error| format!("{error:#}"))
+        let mut images = vec![];
+        let former = std::env::var_os("CONJUR_OPERATOR_FORMER").map(PathBuf::from);
+        let former = former.unwrap_or_else(|| program("conjur-operator"));
+        for (program, chart) in [(program("conjur-operator"), chart_folder()), (former, former_chart())] {
+            let image = operator_image(&program, &chart, &folder).await;
+            images.push(image.map_err(|error| format!("{error:#}"))?);
+        }
+        ControlPlane::start_with_node(&images).await.map_err(|error| format!("{error:#}"))
     };
     let node = Node(turn, NODE.get_or_init(start).await.as_ref().unwrap());
     clear(&node).await;
     Some(node)
+}
+
+/// The chart of the former version, which an upgrade starts from. Its image is the present program, or the one that
+/// `CONJUR_OPERATOR_FORMER` names.
+pub fn former_chart() -> PathBuf {
+    repository().join("tests/upgrade/conjur-operator-0.1.0.tgz")
 }
 
 /// A program of this workspace: as it is released where that was built, and else as it was built for tests.
