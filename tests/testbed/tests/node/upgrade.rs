@@ -146,7 +146,8 @@ async fn an_upgrade_and_a_rollback_load_rotate_and_restart_nothing() {
     node.apply(OTHERS).await.unwrap();
     // This test changes the username, to see who works; `restarting` has the password alone.
     let no_restart = r#"{"spec":{"rolloutRestart":null}}"#;
-    let patch = ["patch", "conjursecret", "billing-db", "--namespace", TEAM, "--type=merge", "--patch", no_restart];
+    let patch =
+        ["patch", "conjursecret", "billing-db", "--namespace", TEAM, "--type=merge", "--patch", no_restart];
     node.kubectl(&patch).await.unwrap();
     for kind in ["conjurpolicy/billing", "conjurpush/billing-generated", "conjurhost/billing-web"] {
         let delete = r#"{"spec":{"deletionPolicy":"Delete"}}"#;
