@@ -8,6 +8,7 @@ use kube::{ResourceExt, runtime::events::EventType};
 
 use super::{
     claims, identities,
+    notes::RefusedKey,
     seen::{ObservedHost, not_found},
     target::HostSecret,
 };
@@ -282,7 +283,20 @@ impl HostCaller for Host<'_> {
     }
 
     async fn does_stored_key_work(&mut self) -> Result<bool, Failure> {
-        self.secret.does_key_work(self.through, self.ctx).await
+        // A refused key stays refused: it is not sent again at whatever wakes the object.
+        let tried = self.secret.stored_hash().map(|key| RefusedKey {
+            uid: self.object.uid(),
+            server: self.seen.server.clone(),
+            key,
+            slot: self.seen.rotation.since,
+        });
+        let notes = &self.ctx.host_notes;
+        if !self.seen.sync_now && tried.as_ref().is_some_and(|t| notes.is_key_refused(&self.seen.key, t)) {
+            return Ok(false);
+        }
+        let works = self.secret.does_key_work(self.through, self.ctx).await?;
+        notes.note_refused_key(&self.seen.key, tried.filter(|_| !works));
+        Ok(works)
     }
 
     async fn store(&mut self, key: &Sensitive<String>, number: i64) -> Result<(), Failure> {

@@ -35,6 +35,18 @@ impl RefusedHost {
     }
 }
 
+/// A stored key that Conjur refused. Without `Debug`, so that not even the hash of a key is printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RefusedKey {
+    pub uid: Option<String>,
+    /// A hash over the server.
+    pub server: String,
+    /// A hash over login and key.
+    pub key: String,
+    /// The slot of the grid whose check it was; none where no slot asked for one.
+    pub slot: Option<i64>,
+}
+
 /// By object, and by the id of the host that objects ask for.
 #[derive(Default)]
 pub struct HostNotes(Mutex<State>);
@@ -45,6 +57,7 @@ struct State {
     /// Objects (their uid) that announced that they make or rotate a key, since the process began.
     rotating: HashMap<Key, Option<String>>,
     refused: HashMap<Key, RefusedHost>,
+    refused_keys: HashMap<Key, RefusedKey>,
     /// Announcements, by when they were made, that the removal of an object found, and when it did.
     found: HashMap<Key, (i64, i64)>,
     ids: HashMap<Key, String>,
@@ -115,6 +128,20 @@ impl HostNotes {
         };
     }
 
+    /// Whether Conjur refused this key of an object, at the same check, since the process began.
+    pub fn is_key_refused(&self, key: &Key, tried: &RefusedKey) -> bool {
+        self.lock().refused_keys.get(key) == Some(tried)
+    }
+
+    /// Conjur refused the stored key of an object, or takes it.
+    pub fn note_refused_key(&self, key: &Key, refused: Option<RefusedKey>) {
+        let mut state = self.lock();
+        match refused {
+            Some(refused) => state.refused_keys.insert(key.clone(), refused),
+            None => state.refused_keys.remove(key),
+        };
+    }
+
     /// Since when the removal of an object knows of what was announced then: now, where it did not before.
     pub fn removal_found(&self, key: &Key, announced: i64, now: i64) -> i64 {
         let mut state = self.lock();
@@ -168,6 +195,7 @@ impl HostNotes {
         state.looked.remove(key);
         state.rotating.remove(key);
         state.refused.remove(key);
+        state.refused_keys.remove(key);
         state.found.remove(key);
         state.waiting_for_freed(key)
     }
@@ -242,6 +270,35 @@ mod tests {
         assert_eq!((asking(&notes, "x"), asking(&notes, "y")), (vec!["b".into()], vec![]));
         notes.hosts_show(&Event::Delete(host("b", "x")));
         assert!(notes.lock().by_id.is_empty() && notes.lock().ids.is_empty());
+    }
+
+    #[test]
+    fn a_refused_key_is_known_until_another_is_stored_or_a_slot_has_it_tried() {
+        let notes = HostNotes::default();
+        let of = Key { namespace: "n".into(), name: "a".into() };
+        let tried = |uid: &str, server: &str, key: &str, slot| RefusedKey {
+            uid: Some(uid.to_owned()),
+            server: server.to_owned(),
+            key: key.to_owned(),
+            slot,
+        };
+        let refused = tried("u", "s", "k", None);
+        assert!(!notes.is_key_refused(&of, &refused));
+        notes.note_refused_key(&of, Some(refused.clone()));
+        assert!(notes.is_key_refused(&of, &refused));
+        for other in [
+            tried("v", "s", "k", None),
+            tried("u", "t", "k", None),
+            tried("u", "s", "l", None),
+            tried("u", "s", "k", Some(1)),
+        ] {
+            assert!(!notes.is_key_refused(&of, &other));
+        }
+        notes.note_refused_key(&of, None);
+        assert!(!notes.is_key_refused(&of, &refused));
+        notes.note_refused_key(&of, Some(refused.clone()));
+        notes.forget(&of);
+        assert!(!notes.is_key_refused(&of, &refused));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     heavy::Whose,
     metrics::SecretWrite,
     plan::{
-        Failure,
+        Failure, hash,
         host::step::TargetLook,
         secret::{
             Action, Desired, Owner, SecretRead, check_type, decide, is_written_for, mark, no_longer_asked,
@@ -324,6 +324,12 @@ impl<'a> HostSecret<'a> {
             ctx.cluster.try_create_secret(secret).await
         };
         Ok(tried?)
+    }
+
+    /// A hash over login and stored key, by which one that was tried is known again.
+    pub fn stored_hash(&self) -> Option<String> {
+        let (key, _) = self.stored()?;
+        Some(hash::hash([self.role.to_string().as_str(), key.expose().as_str()]))
     }
 
     /// Whether Conjur takes the stored key.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Bench, alone,
+        Bench, Told, alone,
         setup::{edit, put, secret},
         test,
     },
@@ -196,7 +196,7 @@ fn a_slot_makes_no_key_anew_that_is_gone_or_that_another_rotated() {
 }
 
 #[test]
-fn the_stored_key_is_tried_after_a_start() {
+fn the_stored_key_is_tried_once_after_a_start() {
     alone(|bench, mut operator| async move {
         billing(&bench).await;
         put(&bench, &host("web", &json!({}))).await;
@@ -207,10 +207,18 @@ fn the_stored_key_is_tried_after_a_start() {
         bench.conjur.clear_requests();
         operator.restart().await.unwrap();
         bench.says::<ConjurHost>("web", "KeyInvalid").await;
-        // What is listed after the object was looked at wakes it once more.
-        let tries = bench.conjur.count(Kind::Login);
-        assert!((1..=4).contains(&tries), "{tries} logins");
-        assert_eq!(bench.conjur.count(Kind::Rotate), 0);
+        // Whatever wakes it, that key is known to be refused.
+        change(&bench, "web", json!({ "spec": { "annotations": { "team": "pay" } } })).await;
+        let is_seen = |h: &ConjurHost| {
+            status(h).observed_generation == h.metadata.generation
+                && Told::told(h).1.iter().any(|c| c.reason == "KeyInvalid")
+        };
+        bench.until("the changed spec is handled", "web", is_seen).await;
+        assert_eq!((bench.conjur.count(Kind::Login), bench.conjur.count(Kind::Rotate)), (1, 0));
+        // One that is put in its place is another.
+        edit(&bench, "web", json!({ "stringData": { "api-key": anothers } })).await;
+        bench.ready::<ConjurHost>("web").await;
+        assert_eq!((bench.conjur.count(Kind::Login), bench.conjur.count(Kind::Rotate)), (2, 0));
     });
 }
 
