@@ -228,16 +228,17 @@ impl Cluster {
         }
     }
 
-    /// Changes the status of the object of a name by merge patch. Which object that was, and its version afterwards: of the
-    /// object, which may be large, nothing else comes back.
+    /// Changes the status of the object of a name by merge patch; where a version is given, only of the object as it was then. Which
+    /// object that was, and its version afterwards: of the object, which may be large, nothing else comes back.
     ///
     /// # Errors
-    /// `NotFound` where it is gone.
+    /// `NotFound` where it is gone; `Conflict` where it has another version.
     pub async fn patch_status<K>(
         &self,
         api: &Api<K>,
         name: &str,
         status: &Value,
+        version: Option<&str>,
         lane: Lane,
     ) -> Result<Written, Error>
     where
@@ -245,11 +246,27 @@ impl Cluster {
     {
         let what = format!("write the status of {}/{name}", api.resource_url());
         let _permit = self.permit(lane, api.namespace()).await;
-        let body = serde_json::json!({ "status": status });
+        let mut body = serde_json::json!({ "status": status });
+        if let Some(version) = version {
+            body["metadata"] = serde_json::json!({ "resourceVersion": version });
+        }
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let request = Request::new(api.resource_url());
         let request = request.patch_subresource("status", name, &params, &Patch::Merge(body));
         self.write(&what, request).await
+    }
+
+    /// An object as the API server has it now; none where it is gone.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn read_object<K>(&self, api: &Api<K>, name: &str) -> Result<Option<K>, Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned,
+    {
+        let what = format!("read {}/{name}", api.resource_url());
+        let _permit = self.read_permit(api.namespace()).await;
+        call(&what, api.get_opt(name)).await
     }
 
     /// Whether an object that has this uid still has a finalizer; a watch may be late to show that it is gone.

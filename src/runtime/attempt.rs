@@ -206,7 +206,7 @@ pub async fn report_invalid<K: Object>(invalid: &InvalidObject, ctx: &Shared) ->
     } else {
         Api::namespaced_with(client, &namespace, &resource)
     };
-    let written = ctx.cluster.patch_status(&api, &name, &status, Lane::Foreground).await;
+    let written = ctx.cluster.patch_status(&api, &name, &status, None, Lane::Foreground).await;
     if let Err(error) = written {
         tracing::warn!(kind = K::KIND.as_str(), namespace, name, "{error}");
     }

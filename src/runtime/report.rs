@@ -120,13 +120,81 @@ pub async fn write_announcement<K: Object>(
     let mut status = ctx.statuses.draft(object);
     edit(&mut status);
     let uid = object.meta().uid.as_deref();
-    if !is_still_there(&put_status(object, &status, lane, ctx).await?, uid) {
-        let key = Key::of(object);
-        let message = format!("{} {}/{} is gone", K::KIND.as_str(), key.namespace, key.name);
-        return Err(cluster::Error::NotFound(message));
+    if !is_still_there(&put_status(object, &status, None, lane, ctx).await?, uid) {
+        return Err(gone(object));
     }
     edit(draft);
     Ok(())
+}
+
+fn gone<K: Object>(object: &K) -> cluster::Error {
+    let key = Key::of(object);
+    cluster::Error::NotFound(format!("{} {}/{} is gone", K::KIND.as_str(), key.namespace, key.name))
+}
+
+/// How often a write that another came before is tried again.
+const GUARDED_TRIES: usize = 5;
+
+/// The same as [`write_edit`], for what may only follow upon the status as this process knows it: a replica that still takes itself
+/// for the leader must not write over what its successor announced. Changes of the object that leave what `same` compares as it was, a
+/// user's edit say, do not matter. Whether the object is still there.
+///
+/// # Errors
+/// Those of the API server; `Conflict` where the status is another.
+pub async fn write_guarded<K: Object>(
+    object: &K,
+    draft: &mut K::Status,
+    edit: impl Fn(&mut K::Status) + Send + Sync,
+    same: impl Fn(&K::Status, &K::Status) -> bool + Send + Sync,
+    lane: Lane,
+    ctx: &Shared,
+) -> Result<bool, cluster::Error> {
+    let known = ctx.statuses.draft(object);
+    let mut status = known.clone();
+    edit(&mut status);
+    let uid = object.meta().uid.as_deref();
+    let mut version = ctx.statuses.version(object);
+    let mut tries = 0;
+    loop {
+        match put_status(object, &status, Some(&version), lane, ctx).await {
+            Ok(put) if !is_still_there(&put, uid) => return Ok(false),
+            Ok(_) => {
+                edit(draft);
+                return Ok(true);
+            }
+            Err(cluster::Error::Conflict(message)) => {
+                let key = Key::of(object);
+                let api = K::api(ctx.cluster.client(), &key.namespace);
+                let Some(now) = ctx.cluster.read_object(&api, &key.name).await? else { return Ok(false) };
+                if now.meta().uid.as_deref() != uid {
+                    return Ok(false);
+                }
+                let stands = now.status().cloned().unwrap_or_default();
+                if !same(&known, &stands) || tries == GUARDED_TRIES {
+                    return Err(cluster::Error::Conflict(message));
+                }
+                tries += 1;
+                version = now.meta().resource_version.clone().unwrap_or_default();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The same of what is announced before it is done outside of the cluster ([`write_announcement`]).
+///
+/// # Errors
+/// As [`write_guarded`]; `NotFound` where the object is gone.
+pub async fn announce_guarded<K: Object>(
+    object: &K,
+    draft: &mut K::Status,
+    edit: impl Fn(&mut K::Status) + Send + Sync,
+    same: impl Fn(&K::Status, &K::Status) -> bool + Send + Sync,
+    lane: Lane,
+    ctx: &Shared,
+) -> Result<(), cluster::Error> {
+    let is_there = write_guarded(object, draft, edit, same, lane, ctx).await?;
+    if is_there { Ok(()) } else { Err(gone(object)) }
 }
 
 /// What became of the write of a status.
@@ -159,12 +227,13 @@ pub async fn write_status<K: Object>(
     lane: Lane,
     ctx: &Shared,
 ) -> Result<(), cluster::Error> {
-    put_status(object, status, lane, ctx).await.map(|_| ())
+    put_status(object, status, None, lane, ctx).await.map(|_| ())
 }
 
 async fn put_status<K: Object>(
     object: &K,
     status: &K::Status,
+    version: Option<&str>,
     lane: Lane,
     ctx: &Shared,
 ) -> Result<Put, cluster::Error> {
@@ -175,7 +244,7 @@ async fn put_status<K: Object>(
     let Some(patch) = merge_patch(&standing, &status) else { return Ok(Put::Same) };
     let api = K::api(ctx.cluster.client(), &key.namespace);
     // Each call has a deadline of its own; waiting for its turn behind thousands of other writes is no fault.
-    match ctx.cluster.patch_status(&api, &key.name, &patch, lane).await {
+    match ctx.cluster.patch_status(&api, &key.name, &patch, version, lane).await {
         Ok(written) => {
             ctx.statuses.remember(object, &written, status);
             Ok(Put::Written(written.uid))

@@ -152,6 +152,11 @@ pub fn announces_load(pending: &PendingHost, before: Option<&PendingHost>) -> bo
     matches!(pending.step, PendingStep::Make | PendingStep::Load) || before.is_some_and(goes_on)
 }
 
+/// Whether nothing was announced or recorded since: by a replica that leads now, while this one goes on.
+fn stands_as_known(known: &ConjurHostStatus, stands: &ConjurHostStatus) -> bool {
+    (&known.pending, &known.applied) == (&stands.pending, &stands.applied)
+}
+
 impl Host<'_> {
     /// Whether the ConjurHost of this cluster that an owner annotation names is gone: then it names none.
     fn is_gone(&self, owner: &RecordOwner) -> bool {
@@ -162,7 +167,9 @@ impl Host<'_> {
     }
 
     async fn edit(&mut self, edit: impl Fn(&mut ConjurHostStatus) + Send + Sync) -> Result<(), Failure> {
-        Ok(report::write_edit(self.object, self.status, edit, Lane::Foreground, self.ctx).await?)
+        // That the object is gone is for the next look.
+        report::write_guarded(self.object, self.status, edit, stands_as_known, Lane::Foreground, self.ctx).await?;
+        Ok(())
     }
 
     /// Writes what is announced, unless it would be refused: then nothing of it stands in the status.
@@ -177,7 +184,8 @@ impl Host<'_> {
         self.has_announced = true;
         let pending = pending.clone();
         let edit = move |status: &mut ConjurHostStatus| status.pending = Some(pending.clone());
-        Ok(report::write_announcement(self.object, self.status, edit, Lane::Foreground, self.ctx).await?)
+        let (object, status, ctx) = (self.object, &mut *self.status, self.ctx);
+        Ok(report::announce_guarded(object, status, edit, stands_as_known, Lane::Foreground, ctx).await?)
     }
 
     /// Those who log in with the key wait for the new one.
@@ -300,7 +308,7 @@ impl HostCaller for Host<'_> {
     }
 
     async fn store(&mut self, key: &Sensitive<String>, number: i64) -> Result<(), Failure> {
-        self.secret.store(key, number, self.ctx).await?;
+        self.secret.store(key, number, self.through, self.ctx).await?;
         let note = format!("the API key of host/{} was made anew, and stored", self.object.spec.id);
         if self.status.applied.is_some() {
             self.ctx.events.publish(self.object, EventType::Normal, Reason::KeyRotated, "Rotate", note);

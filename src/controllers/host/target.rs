@@ -338,7 +338,16 @@ impl<'a> HostSecret<'a> {
     /// That it can't be found out.
     pub async fn does_key_work(&self, through: &ReadyConnection, ctx: &Context) -> Result<bool, Failure> {
         let Some((key, _)) = self.stored() else { return Ok(false) };
-        let tried = through.client.is_api_key_valid(&self.role, &key, Lane::Refresh).await;
+        self.works(&key, through, ctx).await
+    }
+
+    async fn works(
+        &self,
+        key: &Sensitive<String>,
+        through: &ReadyConnection,
+        ctx: &Context,
+    ) -> Result<bool, Failure> {
+        let tried = through.client.is_api_key_valid(&self.role, key, Lane::Refresh).await;
         tried.map_err(|error| match error {
             // Of something in front of the server, which says nothing of the connection.
             crate::conjur::Error::Unauthenticated { message } => {
@@ -349,14 +358,16 @@ impl<'a> HostSecret<'a> {
     }
 
     /// Puts a key into the Secret, with its number. It is nowhere else: where the Secret can't be as the spec says, for the
-    /// templates don't take this key, say, it is stored without them. What is wrong [`ensure`](Self::ensure) says.
+    /// templates don't take this key, say, it is stored without them. What is wrong [`ensure`](Self::ensure) says. Where another
+    /// replica stored a later key meanwhile, it takes the place of that one only if it works.
     ///
     /// # Errors
-    /// Refusals; the API server's, after several tries.
+    /// Refusals; the API server's, after several tries; that a later key was stored.
     pub async fn store(
         &mut self,
         key: &Sensitive<String>,
         number: i64,
+        through: &ReadyConnection,
         ctx: &Context,
     ) -> Result<(), Failure> {
         let (mut tries, mut refused) = (0, false);
@@ -382,6 +393,14 @@ impl<'a> HostSecret<'a> {
                         // It is another's now: the key is owed.
                         Err(failure) if failure.reason != Reason::ApiServerError => return Err(failure),
                         _ => {}
+                    }
+                    let stored = self.secret.as_ref().and_then(|secret| self.look(secret).number);
+                    if stored > Some(number) && !self.works(key, through, ctx).await? {
+                        let message = format!(
+                            "another replica of the operator stored a later key in {}; it is looked at again",
+                            self.what()
+                        );
+                        return Err(Failure::transient(Reason::ApiServerError, message));
                     }
                 }
             }

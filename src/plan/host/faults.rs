@@ -61,6 +61,8 @@ pub enum HostFault {
     LateOnesCountFromTheirAnnouncement,
     KeyOfAPartIsForgotten,
     AnyTokenIsRevoked,
+    StatusIsWrittenBlindly,
+    EarlierKeyIsStored,
 }
 
 #[cfg(test)]
@@ -91,6 +93,12 @@ impl HostFault {
         (Self::RefusalForgetsWhatWasDone, "foreign"),
         (Self::PartsAreForgotten, "not revoked"),
         (Self::SlotIsNotTried, "stranger's key died|settled"),
+    ];
+
+    /// What two replicas that act at once find.
+    pub const OF_REPLICAS: &[(Self, &str)] = &[
+        (Self::StatusIsWrittenBlindly, "KeyInvalid"),
+        (Self::EarlierKeyIsStored, "KeyInvalid"),
     ];
 }
 

@@ -2,6 +2,7 @@
 //! dies again and starts anew; and in the end the stored key works, and no other's key was touched.
 
 mod mends;
+mod replicas;
 mod world;
 
 use std::{

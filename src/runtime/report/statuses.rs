@@ -76,6 +76,13 @@ impl Statuses {
         (written.version > version(object)).then(|| written.status.clone())
     }
 
+    /// The version that an object had when its status was last written or shown.
+    pub(super) fn version<K: Object>(&self, object: &K) -> String {
+        let unseen = self.lock();
+        let written = unseen.written.get(&(K::KIND, Key::of(object))).map_or(0, |written| written.version);
+        written.max(version(object)).to_string()
+    }
+
     /// Takes note of the status of an object, unless it was another one of its name that was written to.
     pub(super) fn remember<K: Object>(&self, object: &K, written: &cluster::Written, status: Value) {
         if object.meta().uid.as_deref() != Some(&written.uid) {

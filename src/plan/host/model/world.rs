@@ -110,6 +110,10 @@ pub struct World {
     pub raced: bool,
     pub last_key: u32,
     pub looked_at: i64,
+    /// How often the status was written.
+    pub written: u64,
+    /// Another replica leads now, beside the one that still acts: what tokens they make, a look at the status does not tell.
+    pub is_replaced: bool,
     pub wrong: Option<String>,
 }
 
@@ -314,7 +318,7 @@ impl World {
                 return HostPerformed::Made(true);
             }
             HostEffect::MakeToken(expires) => {
-                self.tokens.insert(*expires, false);
+                self.tokens.insert(*expires, self.is_replaced);
             }
             HostEffect::Enrol => {
                 if matches!(ask.way, EnrolmentWay::Factory(_)) && self.tokens.is_empty() {
@@ -384,6 +388,9 @@ impl World {
     /// `hand`: a key that is nowhere else, in the memory of the process.
     pub fn perform(&mut self, effect: &HostEffect, ask: &Ask, hand: &mut Option<u32>) -> HostPerformed {
         self.pass(1);
+        if matches!(effect, HostEffect::Announce(_) | HostEffect::Withdraw(_) | HostEffect::Record(_)) {
+            self.written += 1;
+        }
         match effect {
             HostEffect::Announce(pending) => self.pending = Some(pending.clone()),
             HostEffect::Withdraw(pending) => self.pending.clone_from(pending),
