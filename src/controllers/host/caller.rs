@@ -168,7 +168,8 @@ impl Host<'_> {
 
     async fn edit(&mut self, edit: impl Fn(&mut ConjurHostStatus) + Send + Sync) -> Result<(), Failure> {
         // That the object is gone is for the next look.
-        report::write_guarded(self.object, self.status, edit, stands_as_known, Lane::Foreground, self.ctx).await?;
+        report::write_guarded(self.object, self.status, edit, stands_as_known, Lane::Foreground, self.ctx)
+            .await?;
         Ok(())
     }
 

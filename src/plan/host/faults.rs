@@ -96,10 +96,8 @@ impl HostFault {
     ];
 
     /// What two replicas that act at once find.
-    pub const OF_REPLICAS: &[(Self, &str)] = &[
-        (Self::StatusIsWrittenBlindly, "KeyInvalid"),
-        (Self::EarlierKeyIsStored, "KeyInvalid"),
-    ];
+    pub const OF_REPLICAS: &[(Self, &str)] =
+        &[(Self::StatusIsWrittenBlindly, "KeyInvalid"), (Self::EarlierKeyIsStored, "KeyInvalid")];
 }
 
 #[cfg(test)]

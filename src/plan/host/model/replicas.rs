@@ -3,7 +3,7 @@
 
 use super::{
     Ask, finish, judge,
-    world::{Deed, World},
+    world::{Deed, World, is_written},
 };
 use crate::plan::host::{
     faults::{self, HostFault, fault},
@@ -31,10 +31,6 @@ struct Replica<'a> {
     over: bool,
 }
 
-fn writes_status(effect: &HostEffect) -> bool {
-    matches!(effect, HostEffect::Announce(_) | HostEffect::Withdraw(_) | HostEffect::Record(_))
-}
-
 impl<'a> Replica<'a> {
     fn begin(world: &mut World, ask: &'a Ask) -> Self {
         world.pass(1);
@@ -52,9 +48,7 @@ impl<'a> Replica<'a> {
                 self.view.learned(&question, fact);
             }
             HostStep::Do(effect) => {
-                let writes = writes_status(&effect);
-                // What it announces or records is of a status that another wrote since: the API server refuses it.
-                if writes && self.knows != world.written && !fault!(StatusIsWrittenBlindly) {
+                if self.is_refused(&effect, world) {
                     world.pass(1);
                     self.over = true;
                     return;
@@ -62,17 +56,8 @@ impl<'a> Replica<'a> {
                 if looked {
                     world.looked_at = world.now;
                 }
-                // A later key was stored since: an earlier one takes its place only where it works, which is then tried.
-                let stored = world.secret.and_then(|(_, number)| number);
-                let is_later = matches!(&effect, HostEffect::Store(number) if stored > Some(*number));
-                let works = world.host.as_ref().is_some_and(|host| Some(host.key) == self.hand);
-                if is_later && !works && !fault!(EarlierKeyIsStored) {
-                    world.pass(1);
-                    self.over = true;
-                    return;
-                }
                 let performed = world.perform(&effect, self.ask, &mut self.hand);
-                if writes {
+                if is_written(&effect) == Some(true) {
                     self.knows = world.written;
                 }
                 self.view.done(&effect, performed);
@@ -81,14 +66,26 @@ impl<'a> Replica<'a> {
         }
     }
 
-    /// It dies; where its next step is a request to Conjur, that may land after so many seconds. Whether it can end so.
+    /// Whether a write is refused: of a status that another wrote since, or of an earlier key over a later one, which is tried then and
+    /// does not work.
+    fn is_refused(&self, effect: &HostEffect, world: &World) -> bool {
+        if let HostEffect::Store(number) = effect {
+            let is_later = world.secret.and_then(|(_, number)| number) > Some(*number);
+            let works = world.host.as_ref().is_some_and(|host| Some(host.key) == self.hand);
+            return is_later && !works && !fault!(EarlierKeyIsStored);
+        }
+        let is_anothers = self.knows != world.written && !fault!(StatusIsWrittenBlindly);
+        is_written(effect) == Some(true) && is_anothers
+    }
+
+    /// It dies; where its next step is a request, that may land after so many seconds. Whether it can end so.
     fn dies(&mut self, world: &mut World, lands: Option<i64>) -> bool {
         let Some(after) = lands else { return true };
         self.view.now = world.now;
         match next(&self.view) {
-            HostStep::Do(effect) if super::flies(&effect) && !self.over => {
-                world.leave(&effect, self.ask, after);
-                true
+            HostStep::Do(effect) if !self.over && !self.is_refused(&effect, world) => {
+                world.leave_with(&effect, self.ask, after, self.hand);
+                super::flies(&effect) || is_written(&effect).is_some()
             }
             _ => false,
         }

@@ -72,6 +72,10 @@ pub struct Flying {
     effect: HostEffect,
     ask: Ask,
     lands: i64,
+    /// The key that is stored by it.
+    hand: Option<u32>,
+    /// The Secret, and how often the status was written, when it was sent: the API server takes no write over another one.
+    over: (Option<(u32, Option<i64>)>, u64),
 }
 
 /// All that there is outside of the process.
@@ -133,7 +137,14 @@ impl World {
                 self.flying = rest;
                 due
             };
-            for Flying { effect, ask, .. } in due {
+            for Flying { effect, ask, mut hand, over, .. } in due {
+                if let Some(is_status) = is_written(&effect) {
+                    let stands = if is_status { self.written == over.1 } else { self.secret == over.0 };
+                    if stands {
+                        self.write(&effect, &mut hand);
+                    }
+                    continue;
+                }
                 // One after the other.
                 // No look can prevent what is made while an enrolment is on its way.
                 self.unseen |= effect == HostEffect::Enrol;
@@ -272,7 +283,13 @@ impl World {
 
     /// Leaves a request to the server, whose caller dies now.
     pub fn leave(&mut self, effect: &HostEffect, ask: &Ask, after: i64) {
-        self.flying.push(Flying { effect: effect.clone(), ask: ask.clone(), lands: self.now + after });
+        self.leave_with(effect, ask, after, None);
+    }
+
+    /// The same of one that stores a key.
+    pub fn leave_with(&mut self, effect: &HostEffect, ask: &Ask, after: i64, hand: Option<u32>) {
+        let (lands, over) = (self.now + after, (self.secret, self.written));
+        self.flying.push(Flying { effect: effect.clone(), ask: ask.clone(), lands, hand, over });
     }
 
     /// Another key of the host, that the object asked for.
@@ -388,14 +405,21 @@ impl World {
     /// `hand`: a key that is nowhere else, in the memory of the process.
     pub fn perform(&mut self, effect: &HostEffect, ask: &Ask, hand: &mut Option<u32>) -> HostPerformed {
         self.pass(1);
-        if matches!(effect, HostEffect::Announce(_) | HostEffect::Withdraw(_) | HostEffect::Record(_)) {
-            self.written += 1;
+        match effect {
+            HostEffect::Drop => *hand = None,
+            effect if is_written(effect).is_some() => self.write(effect, hand),
+            effect => return self.conjur(effect, ask, hand),
         }
+        HostPerformed::Done
+    }
+
+    /// What the API server does.
+    fn write(&mut self, effect: &HostEffect, hand: &mut Option<u32>) {
+        self.written += u64::from(is_written(effect) == Some(true));
         match effect {
             HostEffect::Announce(pending) => self.pending = Some(pending.clone()),
             HostEffect::Withdraw(pending) => self.pending.clone_from(pending),
             HostEffect::Store(number) => self.secret = hand.take().map(|key| (key, Some(*number))),
-            HostEffect::Drop => *hand = None,
             HostEffect::DeleteSecret => self.secret = None,
             HostEffect::Record(record) => {
                 (self.applied, self.created) = (Some(record.applied.clone()), record.created);
@@ -405,8 +429,16 @@ impl World {
                     self.handled = asked.clone().or(self.handled.take());
                 }
             }
-            effect => return self.conjur(effect, ask, hand),
+            _ => {}
         }
-        HostPerformed::Done
+    }
+}
+
+/// Whether it is a write of the status, or else of the Secret; none where it is neither.
+pub fn is_written(effect: &HostEffect) -> Option<bool> {
+    match effect {
+        HostEffect::Announce(_) | HostEffect::Withdraw(_) | HostEffect::Record(_) => Some(true),
+        HostEffect::Store(_) | HostEffect::DeleteSecret => Some(false),
+        _ => None,
     }
 }
