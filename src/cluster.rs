@@ -443,8 +443,24 @@ fn words(what: &str, status: &Status) -> String {
         return status.message.clone();
     }
     let causes = status.details.iter().flat_map(|details| &details.causes);
+    let causes = causes.filter(|cause| !cause.field.is_empty());
     let fields: Vec<_> = causes.map(|cause| format!("{} ({})", cause.field, cause.reason)).collect();
-    if fields.is_empty() { status.reason.clone() } else { format!("invalid: {}", fields.join(", ")) }
+    if !fields.is_empty() {
+        return format!("invalid: {}", fields.join(", "));
+    }
+    match denying_policy(&status.message) {
+        // Its message may be made of what is written.
+        Some(policy) => format!("ValidatingAdmissionPolicy {policy} denies it"),
+        None => status.reason.clone(),
+    }
+}
+
+/// The admission policy that the API server names in a denial.
+fn denying_policy(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("ValidatingAdmissionPolicy '")?;
+    let (name, _) = rest.split_once('\'')?;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    (!name.is_empty() && name.len() <= 253 && name.chars().all(is_name)).then_some(name)
 }
 
 /// The conflict of an apply, by manager and field: `conflict with "kubectl-edit" using v1` at `.data.password`.
@@ -492,6 +508,23 @@ fn meaning(what: &str, error: &kube::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_refused_secret_fields_or_the_policy_are_named_and_no_text() {
+        let refused = |message: &str, causes: serde_json::Value| {
+            let status = serde_json::json!({
+                "status": "Failure", "reason": "Invalid", "code": 422, "message": message, "details": { "causes": causes },
+            });
+            words("replace Secret n/s", &serde_json::from_value(status).unwrap())
+        };
+        let denied = "secrets \"s\" is forbidden: ValidatingAdmissionPolicy 'keep-out' with binding 'b' denied request: hunter2";
+        let unnamed = serde_json::json!([{ "message": "hunter2" }]);
+        assert_eq!(refused(denied, unnamed.clone()), "ValidatingAdmissionPolicy keep-out denies it");
+        assert_eq!(refused("hunter2 ValidatingAdmissionPolicy 'Hunter 2'", unnamed), "Invalid");
+        let named =
+            serde_json::json!([{ "reason": "FieldValueInvalid", "message": "hunter2", "field": "data[a]" }]);
+        assert_eq!(refused("hunter2", named), "invalid: data[a] (FieldValueInvalid)");
+    }
 
     #[test]
     fn a_conflict_names_the_managers_and_their_fields() {

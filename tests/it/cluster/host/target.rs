@@ -1,21 +1,22 @@
 //! The Secret that keeps the key: its templates, its labels, what restarts for it, and what it does not give away.
 
+use conjur_dev::Kind;
 use conjur_operator::api::ConjurHost;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     ResourceExt,
-    api::{ListParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use testbed::wait_for;
 
 use super::{
     super::{
-        SOON,
+        Bench, SOON,
         setup::{edit, put, secret},
         test,
     },
-    billing, change, host, rotated, status, works,
+    annotate, billing, change, host, rotated, status, works,
 };
 
 #[test]
@@ -187,5 +188,58 @@ fn workloads_are_restarted_for_another_key_and_not_for_the_first() {
         works(&bench, "web", "host/billing/web").await;
         let secrets = bench.api::<Secret>().list(&ListParams::default()).await.unwrap();
         assert_eq!(secrets.items.len(), 2, "the login and the one");
+    });
+}
+
+/// Has the API server refuse changes of Secrets in the test's namespace, or take them again, and waits until it does.
+async fn refuse_changes(bench: &Bench, refuses: bool) {
+    let name = format!("secrets-{}", bench.namespace);
+    let namespace = &bench.namespace;
+    if refuses {
+        let policy = format!(
+            "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+             matchConstraints:\n    namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}\n    \
+             resourceRules: [{{apiGroups: [''], apiVersions: [v1], operations: [UPDATE], resources: [secrets]}}]\n  \
+             validations: [{{expression: 'false', message: no change today}}]\n---\n\
+             apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {{name: {name}}}\n\
+             spec: {{policyName: {name}, validationActions: [Deny]}}\n"
+        );
+        bench.apply(&policy).await;
+    } else {
+        for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
+            bench.kubectl(&["delete", kind, &name]).await;
+        }
+    }
+    let probe = Patch::Merge(json!({ "metadata": { "labels": { "probe": "x" } } }));
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    let api = bench.api::<Secret>();
+    wait_for("the admission policy", SOON, || async {
+        (api.patch("web", &params, &probe).await.is_err() == refuses).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn where_an_admission_policy_refuses_the_secret_no_rotation_begins() {
+    test(|bench| async move {
+        billing(&bench).await;
+        put(&bench, &host("web", &json!({}))).await;
+        bench.ready::<ConjurHost>("web").await;
+        let before = works(&bench, "web", "host/billing/web").await;
+        refuse_changes(&bench, true).await;
+        annotate(&bench, "web", "rotate-now", "x").await;
+        let message = bench.says::<ConjurHost>("web", "InvalidSpec").await;
+        let policy = format!("ValidatingAdmissionPolicy secrets-{}", bench.namespace);
+        assert!(message.contains(&policy) && message.contains("/web"), "{message}");
+        assert_eq!((bench.conjur.count(Kind::Rotate), bench.data("web").await), (0, Some(before)));
+        assert!(status(&bench.api::<ConjurHost>().get("web").await.unwrap()).pending.is_none());
+        works(&bench, "web", "host/billing/web").await;
+        refuse_changes(&bench, false).await;
+        annotate(&bench, "web", "sync-now", "x").await;
+        let handled = |h: &ConjurHost| status(h).last_handled_rotate_now.as_deref() == Some("x");
+        bench.until("the rotation", "web", handled).await;
+        works(&bench, "web", "host/billing/web").await;
+        assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(1));
     });
 }
