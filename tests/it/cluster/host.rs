@@ -12,6 +12,7 @@ mod refused;
 mod removal;
 mod replicas;
 mod rotation;
+mod shared;
 mod target;
 mod whose;
 

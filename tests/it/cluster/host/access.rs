@@ -26,7 +26,7 @@ const TREE: &str = "- !policy\n  id: mine\n  body:\n  - !layer web\n  - !host ol
     - !policy\n  id: victim\n  body:\n  - !host old\n  - !layer admins\n  - !host-factory {id: factory, layers: [!layer admins]}\n";
 
 /// A connection of the whole cluster as Conjur's administrator, through which the namespace may load these branches.
-async fn through(bench: &Bench, branches: &[&str]) -> String {
+pub(super) async fn through(bench: &Bench, branches: &[&str]) -> String {
     bench.root(TREE).await;
     let key = bench.conjur.admin_key();
     bench.put_secret("admin-login", &[("api-key", &key)]).await;
@@ -39,13 +39,13 @@ fn rules(bench: &Bench, branches: &[&str], identities: Option<bool>) -> Value {
     json!([{ "namespaces": { "names": [bench.namespace] }, "branches": branches, "identities": identities }])
 }
 
-async fn grant(bench: &Bench, connection: &str, branches: &[&str], identities: Option<bool>) {
+pub(super) async fn grant(bench: &Bench, connection: &str, branches: &[&str], identities: Option<bool>) {
     let api = Api::<ClusterConjurConnection>::all(bench.client.clone());
     let spec = json!({ "spec": { "access": rules(bench, branches, identities) } });
     api.patch(connection, &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
 }
 
-fn by(connection: &str, name: &str, id: &str, more: &Value) -> Value {
+pub(super) fn by(connection: &str, name: &str, id: &str, more: &Value) -> Value {
     let mut object = host(name, more);
     object["spec"]["connectionRef"] = json!({ "name": connection, "kind": "ClusterConjurConnection" });
     object["spec"]["id"] = id.into();

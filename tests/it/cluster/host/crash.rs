@@ -1,7 +1,9 @@
 //! kill -9 of the operator before, during and right after each change in Conjur, and what it finds when it is back.
 
-use conjur_dev::{Effect, Hold, Point, When};
+use conjur_dev::{Effect, Hold, Kind, Point, When};
 use conjur_operator::api::ConjurHost;
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use testbed::wait_for;
 
@@ -117,5 +119,42 @@ fn a_kill_around_a_rotation_leaves_a_stored_key_that_works() {
                 "the lost one may still come through"
             );
         }
+    });
+}
+
+#[test]
+fn a_rotation_that_comes_through_late_is_made_good_when_no_other_can() {
+    alone(|bench, mut operator| async move {
+        billing(&bench).await;
+        put(&bench, &host("web", &json!({}))).await;
+        enrolled(&bench, "web").await;
+        bench.conjur.clear_requests();
+        strike(&bench, ROTATE, 1, When::Before, Effect::Stall);
+        annotate(&bench, "web", "rotate-now", "x").await;
+        let reached = || bench.conjur.count(Kind::Rotate) == 1;
+        wait_for("the rotation", SOON, || async { reached().then_some(()) }).await.unwrap();
+        operator.kill9().await.unwrap();
+        bench.conjur.clear_faults();
+        operator.restart().await.unwrap();
+        let handled = |h: &ConjurHost| status(h).last_handled_rotate_now.as_deref() == Some("x");
+        bench.until("another rotation", "web", handled).await;
+        works(&bench, "web", "host/billing/web").await;
+        // Now the first one comes through, of which no one has the key.
+        let lost = bench.secret_value("lost-key");
+        assert!(bench.conjur.set_api_key("host/billing/web", &lost));
+        annotate(&bench, "web", "sync-now", "early").await;
+        let settled = |h: &ConjurHost| status(h).pending.is_some_and(|pending| pending.until.is_some());
+        bench.until("it waits for what may come through", "web", settled).await;
+        assert_eq!(bench.conjur.api_key_of("host/billing/web"), Some(lost), "not before no other can");
+        // The two minutes are over.
+        let over = json!({ "status": { "pending": { "until": Timestamp::now().as_second() } } });
+        let api = bench.api::<ConjurHost>();
+        api.patch_status("web", &PatchParams::default(), &Patch::Merge(over)).await.unwrap();
+        annotate(&bench, "web", "sync-now", "over").await;
+        let done = |h: &ConjurHost| status(h).pending.is_none();
+        bench.until("nothing is announced", "web", done).await;
+        bench.ready::<ConjurHost>("web").await;
+        works(&bench, "web", "host/billing/web").await;
+        assert_eq!(bench.conjur.count(Kind::Rotate), 3);
     });
 }

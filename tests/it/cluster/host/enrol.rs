@@ -175,3 +175,28 @@ fn a_host_that_someone_deleted_in_conjur_is_made_again_and_its_new_key_stored() 
         assert_eq!(memberships(&bench, "billing/web"), ["demo:layer:billing/web"]);
     });
 }
+
+#[test]
+fn a_membership_of_another_branch_that_is_refused_keeps_no_key_from_being_stored() {
+    test(|bench| async move {
+        billing(&bench).await;
+        bench.root("- !policy\n  id: shared\n  owner: !host ops\n  body:\n  - !group all\n").await;
+        let more = json!({ "memberOf": ["layer/billing/web", "group/shared/all", "group/shared/none"] });
+        put(&bench, &host("web", &more)).await;
+        let message = bench.says::<ConjurHost>("web", "PolicyInvalid").await;
+        assert!(message.contains("shared/none"), "{message}");
+        works(&bench, "web", "host/billing/web").await;
+        is_owned(&bench, "billing/web", "web").await;
+        assert_eq!(
+            memberships(&bench, "billing/web"),
+            ["demo:layer:billing/web"],
+            "each branch is loaded alone"
+        );
+        // What was granted before the refusal is known, and is revoked when it leaves the spec.
+        change(&bench, "web", json!({ "spec": { "memberOf": ["group/shared/all"] } })).await;
+        bench.ready::<ConjurHost>("web").await;
+        assert_eq!(memberships(&bench, "billing/web"), ["demo:group:shared/all"]);
+        works(&bench, "web", "host/billing/web").await;
+        assert_eq!(bench.conjur.key_generation("host/billing/web"), Some(0));
+    });
+}

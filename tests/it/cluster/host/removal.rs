@@ -1,7 +1,11 @@
 //! `deletionPolicy: Delete`: the host that the object made goes with it, and its Secret after it; nothing else does.
 
 use conjur_operator::api::{ConjurConnection, ConjurHost};
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::json;
 use testbed::wait_for;
 
@@ -145,5 +149,36 @@ fn a_host_of_a_factory_goes_where_its_id_lies_in_a_branch_of_the_identity() {
         delete(&bench, "web").await;
         gone(&bench, "web").await;
         assert!(!bench.conjur.exists("host", "billing/web") && bench.data("web").await.is_none());
+    });
+}
+
+#[test]
+fn a_namespace_that_goes_does_not_hang() {
+    test(|bench| async move {
+        billing(&bench).await;
+        let namespaces = Api::<Namespace>::all(bench.client.clone());
+        for works in [true, false] {
+            let other = Bench { namespace: format!("{}-{works}", bench.namespace), ..bench.clone() };
+            let meta =
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.namespace } });
+            namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+            other.connect("host/ops").await;
+            let more = json!({ "id": format!("billing/{}", other.namespace), "deletionPolicy": "Delete" });
+            put(&other, &host("web", &more)).await;
+            other.ready::<ConjurHost>("web").await;
+            other.keep_secret(other.conjur.api_key_of(&format!("host/billing/{}", other.namespace)).unwrap());
+            if !works {
+                bench.conjur.stop().await;
+                other
+                    .kubectl(&["annotate", "conjurconnection", "conjur", "conjur-operator.io/sync-now=x"])
+                    .await;
+                other.says::<ConjurConnection>("conjur", "ConjurUnavailable").await;
+            }
+            namespaces.delete(&other.namespace, &DeleteParams::default()).await.unwrap();
+            gone(&other, "web").await;
+            if !works {
+                bench.conjur.resume().await.unwrap();
+            }
+        }
     });
 }
