@@ -6,6 +6,7 @@ mod kills;
 mod makes;
 mod owners;
 mod removal;
+mod rights;
 mod sources;
 
 use std::collections::BTreeMap;

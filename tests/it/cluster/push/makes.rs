@@ -33,9 +33,15 @@ fn what_a_secret_holds_is_in_conjur_in_variables_that_say_whose_they_are() {
             ("keys", now.resource_version().as_ref())
         );
         assert_eq!((loads(&bench), sent(&bench)), (1, 2));
-        let row = bench.kubectl(&["get", "cjpush", "p", "--no-headers"]).await;
+        let table = bench.kubectl(&["get", "cjpush", "p"]).await;
+        let (header, row) = table.split_once('\n').unwrap();
+        let header: Vec<&str> = header.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+        assert_eq!(header, ["NAME", "READY", "REASON", "VARIABLES", "LAST PUSH", "AGE"], "{table}");
         let row: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(&row[..4], ["p", "True", "Pushed", "2"], "{row:?}");
+        let is_age =
+            |text: &str| text.ends_with('s') && text.starts_with(|first: char| first.is_ascii_digit());
+        assert!(row.len() == 6 && is_age(row[4]) && is_age(row[5]), "{row:?}");
         nothing_in_policies(&bench, &values);
     });
 }

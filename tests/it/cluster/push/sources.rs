@@ -282,6 +282,41 @@ fn one_variable_more_than_a_thousand_is_refused_with_the_count() {
 }
 
 #[test]
+fn more_than_a_thousand_or_too_long_values_of_all_selected_secrets_are_refused() {
+    test(|bench| async move {
+        owned(&bench).await;
+        let keys = |prefix: &str, count: usize| -> Value {
+            (0..count)
+                .map(|n| (format!("{prefix}{n:04}"), Value::from(format!("v{n}"))))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        for name in ["one", "two"] {
+            put_data(&bench, name, &LABEL, &keys("k", 501)).await;
+        }
+        put(&bench, &selected(&json!({}))).await;
+        told(&bench, "p", "InvalidSpec", "1002").await;
+        assert_eq!((loads(&bench), sent(&bench)), (0, 0));
+        // Each of them is as long as a Secret may be.
+        let long = "v".repeat(1_000_000);
+        for nth in 0..9 {
+            put_data(&bench, &format!("long{nth}"), &LABEL, &json!({ "k": long })).await;
+        }
+        told(&bench, "p", "SecretTooLarge", "8 MiB").await;
+        for name in ["one", "two"] {
+            drop_secret(&bench, name).await;
+        }
+        synced(&bench, "p", "without them").await;
+        told(&bench, "p", "SecretTooLarge", "8 MiB").await;
+        assert_eq!((loads(&bench), sent(&bench)), (0, 0));
+        drop_secret(&bench, "long8").await;
+        let p = pushed(&bench, "p").await;
+        assert_eq!((status(&p).variable_count, sent(&bench)), (Some(8), 8));
+        assert_eq!(bench.conjur.variable("litellm/long0/k").map(|v| v.len()), Some(long.len()));
+    });
+}
+
+#[test]
 fn a_changed_value_arrives_in_seconds_and_the_others_are_not_sent() {
     test(|bench| async move {
         owned(&bench).await;
