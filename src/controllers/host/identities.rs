@@ -177,9 +177,9 @@ pub fn rotating(secrets: &[Key], login: Option<&str>, server: &str, ctx: &Contex
         if !(is_own || is_under_way(pending, now)) || host.spec.suspend == Some(true) {
             return None;
         }
-        // Who can't rotate the host says nothing of it.
+        // Who can't rotate the host says nothing of it. After a start it is not known at once who can.
         let named = access::named(&host.spec.connection_ref, &key, ctx).ok()?;
-        let can = matches!(named.standing, ConnectionState::Ready(_))
+        let can = matches!(named.standing, ConnectionState::Ready(_) | ConnectionState::Untried)
             && named.server() == server
             && super::claims::may_keep(&named, &host, &key, ctx);
         can.then(|| {

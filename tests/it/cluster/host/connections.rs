@@ -10,7 +10,7 @@ use kube::{
     api::{Patch, PatchParams, WatchEvent, WatchParams},
 };
 use serde_json::json;
-use testbed::wait_for;
+use testbed::{ApiPath, Loss, Operator, OperatorOptions, wait_for};
 
 use super::{
     super::{
@@ -242,5 +242,47 @@ fn a_wrong_key_that_no_one_rotates_stalls_its_connection() {
         bench.says::<ConjurHost>("bot", "KeyInvalid").await;
         rotated(&bench, "bot", "mend").await;
         bench.ready::<ConjurConnection>("bots").await;
+    });
+}
+
+#[test]
+fn a_refused_login_is_no_verdict_before_it_is_known_who_rotates_keys() {
+    alone(|bench, mut shared| async move {
+        bots(&bench).await;
+        // The operator dies after the rotation: the stored key is dead.
+        strike(&bench, ROTATE, 1, When::After, Effect::Stall);
+        annotate(&bench, "bot", "rotate-now", "x").await;
+        wait_for("the rotation", SOON, || async {
+            (bench.conjur.key_generation("host/billing/bot") == Some(1)).then_some(())
+        })
+        .await
+        .unwrap();
+        shared.kill9().await.unwrap();
+        bench.conjur.clear_faults();
+        let verdicts = faults::<ConjurConnection>(&bench);
+        // Another one starts, to which no ConjurHost is shown for a while.
+        let way = ApiPath::start(bench.world.plane).await.unwrap();
+        let of_hosts = |path: &str| path.split('?').next().is_some_and(|path| path.ends_with("/conjurhosts"));
+        way.lose(move |method, path| (method == "GET" && of_hosts(path)).then_some(Loss::Request));
+        let mut options = OperatorOptions::under(&bench.world.release);
+        "by-a-way-without-hosts".clone_into(&mut options.name);
+        "trace".clone_into(&mut options.log_level);
+        options.way = Some(way.address());
+        let other =
+            Operator::spawn(env!("CARGO_BIN_EXE_conjur-operator"), bench.world.plane, options).await.unwrap();
+        wait_for("hosts are asked for in vain", SOON, || async { (way.struck() >= 3).then_some(()) })
+            .await
+            .unwrap();
+        way.lose_nothing();
+        let handled = |h: &ConjurHost| status(h).last_handled_rotate_now.as_deref() == Some("x");
+        bench.until("the rotation", "bot", handled).await;
+        bench.ready::<ConjurConnection>("bots").await;
+        works(&bench, "bot", "host/billing/bot").await;
+        let wrong: Vec<String> =
+            verdicts.lock().unwrap().iter().filter(|told| !told.contains("KeyRotating")).cloned().collect();
+        assert_eq!(wrong[..], [""; 0], "a verdict that no one could know");
+        other.terminate().await.unwrap();
+        bench.no_secret_in(&other.log());
+        shared.restart().await.unwrap();
     });
 }
