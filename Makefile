@@ -30,7 +30,7 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
 
-.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs image fmt lint deny crds package clean-cache cargo programs
+.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs image fmt lint deny crds chart-docs package clean-cache cargo programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ crds: cargo ## Write the CRDs anew from the code
 	  mkdir -p $$folder && rm -f $$folder/*.yaml && cp target/crds/*.yaml $$folder/; \
 	done
 	@ls crds
+
+chart-docs: cargo ## Write the chart's schema and README anew from the comments of its values
+	@cargo run --quiet --package chart-docs
 
 package: cargo ## The crates that stand alone, as they would be published, built from that
 	cargo package --package conjur-client --package conjur-operator-api

@@ -1,6 +1,7 @@
 //! The command line. Every flag of `run` is also an environment variable.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::ArgAction;
 use clap::builder::{
@@ -10,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::conjur::reach::Pattern;
 use crate::heavy;
+use crate::plan::install::HookScope;
 use crate::server::ListenAddress;
 use crate::telemetry::Format;
 
@@ -27,6 +29,12 @@ pub enum Command {
     Run(RunArgs),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
+    /// Apply the connections of a release of the chart, and delete those that it wants no more
+    Apply(ApplyArgs),
+    /// Fail where an uninstall of the chart would lose objects, or leave some that nothing can let go
+    UninstallCheck(UninstallCheckArgs),
+    /// Fail where a kind is not served, or a connection of a release of the chart is not Ready
+    InstallCheck(InstallCheckArgs),
     /// Answer questions on the standard input, as the operator itself asks them
     #[command(name = heavy::serve::COMMAND, hide = true)]
     HeavyWorker {
@@ -105,6 +113,82 @@ pub struct RunArgs {
         value_parser = NonEmptyStringValueParser::new()
     )]
     pub lease_name: String,
+}
+
+/// What the chart's hooks run.
+#[derive(Debug)]
+pub enum Hook {
+    /// After an install or upgrade.
+    Apply(ApplyArgs),
+    /// Before an uninstall.
+    UninstallCheck(UninstallCheckArgs),
+    /// As a test.
+    InstallCheck(InstallCheckArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ScopeArgs {
+    /// A namespace to look in, of several; without it all of the cluster
+    #[arg(long = "namespace", value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
+    namespaces: Vec<String>,
+
+    /// Look at ClusterConjurConnections, too
+    #[arg(
+        long,
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new()
+    )]
+    cluster_connections: bool,
+}
+
+impl From<ScopeArgs> for HookScope {
+    fn from(ScopeArgs { namespaces, cluster_connections }: ScopeArgs) -> Self {
+        Self { namespaces, cluster_connections }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ApplyArgs {
+    /// The manifests, as JSON, one after the other
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Whose they are: the value of the label conjur-operator.io/applied-by
+    #[arg(long, value_name = "LABEL", value_parser = NonEmptyStringValueParser::new())]
+    pub owner: String,
+
+    /// Say what would be done, as the API server answers, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct UninstallCheckArgs {
+    /// The CRDs go with the release, and all objects with them
+    #[arg(long)]
+    pub crds_go: bool,
+
+    /// Say what would be lost, and succeed
+    #[arg(long)]
+    pub force: bool,
+
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct InstallCheckArgs {
+    /// Whose connections have to be Ready: the value of the label conjur-operator.io/applied-by
+    #[arg(long, value_name = "LABEL", value_parser = NonEmptyStringValueParser::new())]
+    pub owner: String,
+
+    #[command(flatten)]
+    pub scope: ScopeArgs,
 }
 
 impl RunArgs {

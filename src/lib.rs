@@ -22,6 +22,7 @@ mod controllers;
 mod effect;
 mod heartbeat;
 mod heavy;
+mod install;
 mod leader;
 mod limits;
 mod lock;
@@ -44,8 +45,9 @@ mod conjur {
 pub mod program {
     pub use crate::{
         app::run,
-        cli::{Cli, Command, RunArgs},
+        cli::{Cli, Command, Hook, RunArgs},
         heavy::serve::run as serve_heavy_work,
+        install::run as run_hook,
         telemetry::init as init_logging,
     };
 }

@@ -250,6 +250,11 @@ pub const HTTP_HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// One connection for health or metrics, from its beginning to the end of the answer.
 pub const HTTP_DEADLINE: Duration = Duration::from_secs(15);
 
+/// A hook of the chart waits so long for the CRDs to be served, and for connections to be Ready.
+pub const HOOK_PATIENCE: Duration = Duration::from_secs(60);
+/// Objects on one page that a hook of the chart lists.
+pub const HOOK_PAGE: u32 = 500;
+
 /// A document that Conjur refused, where something in Conjur may mend it: looked at, or sent, once in this time.
 pub const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 /// A branch that is missing: looked for once in this time.

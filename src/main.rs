@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use conjur_operator::api;
-use conjur_operator::program::{self, Cli, Command, RunArgs};
+use conjur_operator::program::{self, Cli, Command, Hook, RunArgs};
 
 /// Gives back what a burst of reconciles needed, which the C library's allocator keeps: docs/benchmarks.md. How it does
 /// so is set in `.cargo/config.toml`.
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run(args),
         Command::Crds => crds(),
+        Command::Apply(args) => hook(Hook::Apply(args)),
+        Command::UninstallCheck(args) => hook(Hook::UninstallCheck(args)),
+        Command::InstallCheck(args) => hook(Hook::InstallCheck(args)),
         Command::HeavyWorker { bytes } => program::serve_heavy_work(bytes).map_err(one_line),
     };
     match result {
@@ -29,19 +32,32 @@ fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> Result<(), String> {
-    // With more than one provider compiled in, rustls would otherwise panic on first use.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        return Err("another TLS provider is already installed".to_owned());
-    }
+    install_tls()?;
     let failures = program::init_logging(args.log_format, args.log_level).map_err(one_line)?;
     program::run(args, failures).map_err(one_line)
 }
 
 fn crds() -> Result<(), String> {
-    let yaml = api::crds_yaml().map_err(one_line)?;
-    match std::io::stdout().write_all(yaml.as_bytes()) {
+    print(&api::crds_yaml().map_err(one_line)?)
+}
+
+/// What a hook says has a line for each object.
+fn hook(hook: Hook) -> Result<(), String> {
+    install_tls()?;
+    let told = program::run_hook(hook).map_err(|error| error.to_string())?;
+    print(&(told + "\n"))
+}
+
+/// With more than one provider compiled in, rustls would otherwise panic on first use.
+fn install_tls() -> Result<(), String> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().map_err(|_| "another TLS provider is already installed".to_owned())
+}
+
+fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(format!("the CRDs could not be written: {error}"))
+            Err(format!("the output could not be written: {error}"))
         }
         _ => Ok(()),
     }

@@ -7,6 +7,7 @@ pub mod effect;
 pub mod full_id;
 pub mod hash;
 pub mod host;
+pub mod install;
 pub mod poison;
 pub mod policy;
 pub mod push;

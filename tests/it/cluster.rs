@@ -4,6 +4,7 @@
 mod access;
 mod api_faults;
 mod canary;
+mod chart;
 mod connection;
 mod contest;
 mod descriptors;

@@ -59,6 +59,8 @@ spec:
       imagePullPolicy: {{ $values.image.pullPolicy }}
       args:
         {{- toYaml .args | nindent 8 }}
+      # What it says last stands in the Pod's status, too.
+      terminationMessagePolicy: FallbackToLogsOnError
       securityContext:
         {{- include "conjur-operator.securityContext" .root | nindent 8 }}
       {{- with $values.hooks.resources }}

@@ -72,6 +72,14 @@
   verbs: [get, list, watch]
 {{- end }}
 
+{{/* The uid of kube-system tells this cluster from others in Conjur; where all Namespaces are read, this one is. */}}
+{{- define "conjur-operator.clusterUidRules" -}}
+- apiGroups: [""]
+  resources: [namespaces]
+  resourceNames: [kube-system]
+  verbs: [get]
+{{- end }}
+
 {{/* Where the API server is, for no ConjurConnection may lead there. */}}
 {{- define "conjur-operator.apiServerRules" -}}
 - apiGroups: [discovery.k8s.io]

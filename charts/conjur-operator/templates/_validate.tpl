@@ -29,8 +29,14 @@
 {{- if or (lt $lease 1000) (gt $lease 60000) }}
 {{- fail (printf "leaderElection.leaseDuration is %s. Set it to between 1s and 1m." $election.leaseDuration) }}
 {{- end }}
-{{- if not (and (gt $lease $renew) (gt $renew $retry) (gt $retry 0)) }}
-{{- fail (printf "leaderElection: leaseDuration (%s) must be longer than renewDeadline (%s), and that longer than retryPeriod (%s)." $election.leaseDuration $election.renewDeadline $election.retryPeriod) }}
+{{- if ne (mod $lease 1000) 0 }}
+{{- fail (printf "leaderElection.leaseDuration is %s, and a Lease counts whole seconds." $election.leaseDuration) }}
+{{- end }}
+{{- if not (and (gt $lease $renew) (ge $renew (mul 2 $retry | int)) (gt $retry 0)) }}
+{{- fail (printf "leaderElection: leaseDuration (%s) must be longer than renewDeadline (%s), and that at least twice retryPeriod (%s)." $election.leaseDuration $election.renewDeadline $election.retryPeriod) }}
+{{- end }}
+{{- if and (not $values.clusterConnections.enabled) (not $values.watchNamespaces) }}
+{{- fail "clusterConnections.enabled is false, which goes with watchNamespaces only. Name the namespaces there, or leave ClusterConjurConnections on." }}
 {{- end }}
 {{- $grace := include "conjur-operator.milliseconds" (dict "path" "shutdown.loadGrace" "value" $values.shutdown.loadGrace) | int }}
 {{- if gt $grace 900000 }}

@@ -66,6 +66,8 @@ pub const MANAGER: &str = "conjur-operator";
 pub const MANAGED_LABEL: &str = "conjur-operator.io/managed";
 /// Standard label, set on Secrets that are the operator's alone.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Label on a connection that a release of the chart has applied: `<namespace>.<release>`.
+pub const APPLIED_BY_LABEL: &str = "conjur-operator.io/applied-by";
 /// Annotation on a Secret that names the object it belongs to: `<kind>/<name>`. On a record in Conjur that was made for an
 /// object: `<uid of kube-system>/<namespace>/<kind>/<name>`.
 pub const OWNER_ANNOTATION: &str = "conjur-operator.io/owner";

@@ -106,7 +106,8 @@ impl ControlPlane {
             return Ok(name.to_owned());
         }
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, &chart.namespace);
-        let selector = format!("app.kubernetes.io/instance={}", chart.release);
+        let selector =
+            format!("app.kubernetes.io/instance={},app.kubernetes.io/component!=hook", chart.release);
         let found = accounts
             .list(&ListParams::default().labels(&selector))
             .await

@@ -1,0 +1,76 @@
+//! Installed, upgraded, uninstalled.
+
+use serde_json::json;
+use testbed::{Chart, ControlPlane};
+
+use super::chart_folder;
+
+#[tokio::test]
+async fn the_chart_installs_upgrades_and_grants_what_the_operator_needs_and_no_more() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let release = cluster.install_chart(&Chart::default()).await.unwrap();
+    assert_eq!(release.user(), "system:serviceaccount:conjur-system:conjur-operator");
+    cluster.kubectl(&["get", "conjur", "--all-namespaces"]).await.unwrap();
+
+    let user = release.user();
+    for (verb, resource, namespace, allowed) in [
+        ("watch", "secrets", "billing", true),
+        ("create", "secrets", "billing", true),
+        ("list", "configmaps", "billing", true),
+        ("patch", "conjursecrets.conjur-operator.io/status", "billing", true),
+        ("create", "events.events.k8s.io", "billing", true),
+        ("create", "leases.coordination.k8s.io", "conjur-system", true),
+        ("update", "leases.coordination.k8s.io", "conjur-system", false),
+        ("list", "leases.coordination.k8s.io", "conjur-system", false),
+        ("create", "events", "billing", false),
+        ("create", "serviceaccounts/token", "billing", false),
+        ("patch", "deployments.apps", "billing", true),
+        ("update", "leases.coordination.k8s.io", "billing", false),
+        ("update", "conjursecrets.conjur-operator.io", "billing", false),
+        ("get", "pods", "billing", false),
+        ("update", "configmaps", "billing", false),
+    ] {
+        let mut args = vec!["auth", "can-i", verb];
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        args.extend([resource, "--subresource", subresource, "--namespace", namespace, "--as", &user]);
+        let answer = cluster.kubectl(&args).await;
+        assert_eq!(answer.is_ok(), allowed, "{verb} {resource}/{subresource} in {namespace}: {answer:?}");
+    }
+
+    for (name, allowed) in [("conjur-operator", true), ("kube-controller-manager", false)] {
+        for verb in ["get", "update"] {
+            let lease = format!("leases.coordination.k8s.io/{name}");
+            let answer = cluster
+                .kubectl(&["auth", "can-i", verb, &lease, "--namespace", "conjur-system", "--as", &user])
+                .await;
+            assert_eq!(answer.is_ok(), allowed, "{verb} {lease}: {answer:?}");
+        }
+    }
+
+    // Pod Security looks at the Pods that the Deployment makes.
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    cluster.kubectl(&["label", "namespace", "conjur-system", label]).await.unwrap();
+    let pods = || async {
+        let pods =
+            cluster.kubectl(&["get", "pods", "--namespace", "conjur-system", "-o", "name"]).await.unwrap();
+        (pods.lines().count() == 2).then_some(())
+    };
+    let values = json!({"replicaCount": 2});
+    cluster.install_chart(&Chart { values, ..Chart::default() }).await.unwrap();
+    testbed::wait_for("two Pods are admitted", std::time::Duration::from_secs(30), pods).await.unwrap();
+
+    cluster
+        .helm(&["uninstall", "conjur-operator", "--namespace", "conjur-system", "--no-hooks"])
+        .await
+        .unwrap();
+    cluster.kubectl(&["get", "conjur", "--all-namespaces"]).await.unwrap();
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_chart_passes_helms_own_check() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let said = cluster.helm(&["lint", "--strict", &chart_folder()]).await.unwrap();
+    assert!(said.contains("0 chart(s) failed") && !said.contains("WARNING"), "{said}");
+    cluster.stop().await.unwrap();
+}
