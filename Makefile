@@ -128,7 +128,7 @@ package: cargo ## The crates that stand alone, as they would be published, built
 	cargo package --package conjur-client --package conjur-operator-api
 
 clean-cache: ## Remove the programs that were built for tests and the demo
-	rm -rf "$(CACHE)"/{control-plane,node,helm,assets,cargo-deny,cargo-auditable}-*
+	rm -rf "$(CACHE)"/{control-plane,node,helm,rule-check,assets,cargo-deny,cargo-auditable}-*
 
 cargo:
 	@command -v cargo >/dev/null || { \
@@ -139,6 +139,7 @@ cargo:
 programs:
 	@$(PROGRAMS) control-plane >/dev/null
 	@$(PROGRAMS) helm >/dev/null
+	@$(PROGRAMS) rule-check >/dev/null
 
 $(AUDITABLE):
 	@echo "installing cargo-auditable $(AUDITABLE_VERSION); this happens once and takes a minute."

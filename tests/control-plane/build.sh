@@ -8,6 +8,7 @@
 #   build.sh node            what a node needs beside them, on Debian: kubelet and kube-scheduler, containerd, runc,
 #                            network plugins (Debian's packages, unpacked and not installed), and a pause program
 #   build.sh helm            helm
+#   build.sh rule-check      Prometheus' own check of alerting rules
 #
 # Prints the folder that holds them on stdout, and everything else on stderr. What is built is kept
 # outside the tree, in $CONJUR_OPERATOR_CACHE or else ~/.cache/conjur-operator. KUBEBUILDER_ASSETS,
@@ -127,6 +128,16 @@ build_helm() {
   say "built in $((SECONDS - started)) s, kept in $cache"
 }
 
+build_rule_check() {
+  local started=$SECONDS
+  say "building Prometheus' check of rules from source. This happens once and takes less than a minute."
+  total=""
+  cd "$here/rule-check"
+  run_go "compiling" compiled build -v -trimpath -o "$work/bin/rule-check" .
+  cd "$here"
+  say "built in $((SECONDS - started)) s, kept in $cache"
+}
+
 # A node's folder: `bin` leads to Kubernetes' programs, `usr` is what Debian's packages have, `pause` holds a Pod's namespaces.
 build_node() {
   local started=$SECONDS
@@ -236,7 +247,14 @@ main() {
     once "$folder" build_helm
     echo "$folder"
     ;;
-  *) die "\`$1\`? Say \`$0 control-plane [oldest|newest]\`, \`$0 node\` or \`$0 helm\`." ;;
+  rule-check)
+    need_go
+    local checker
+    checker=$cache/rule-check-$({ cat rule-check/main.go rule-check/go.mod rule-check/go.sum; go version; } | digest)
+    once "$checker" build_rule_check
+    echo "$checker"
+    ;;
+  *) die "\`$1\`? Say \`$0 control-plane [oldest|newest]\`, \`$0 node\`, \`$0 helm\` or \`$0 rule-check\`." ;;
   esac
 }
 

@@ -34,6 +34,22 @@ pub(crate) async fn helm() -> Result<PathBuf> {
     Ok(find(&["helm"]).await?.join("helm"))
 }
 
+/// Asks Prometheus' own check whether a file of rules is right; how many rules it has.
+///
+/// # Errors
+/// What is wrong, rule by rule.
+pub async fn check_rules(file: &Path) -> Result<usize> {
+    let program = find(&["rule-check"]).await?.join("rule-check");
+    let output = tokio::process::Command::new(&program).arg(file).output().await;
+    let output = output.with_context(|| format!("running {}", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{}{said}", String::from_utf8_lossy(&output.stderr));
+    }
+    let count = said.split_whitespace().next().context("the check of rules says nothing")?;
+    Ok(count.parse()?)
+}
+
 async fn find(args: &[&str]) -> Result<PathBuf> {
     let script = repository().join("tests/control-plane/build.sh");
     let output = tokio::process::Command::new(&script)

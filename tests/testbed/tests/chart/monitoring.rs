@@ -1,7 +1,7 @@
 //! What the Prometheus Operator and Grafana get.
 
 use serde_json::{Value, json};
-use testbed::ControlPlane;
+use testbed::{ControlPlane, check_rules};
 
 use super::{chart_folder, render};
 
@@ -56,5 +56,18 @@ fn the_dashboard_is_json_and_each_panel_asks_something() {
     assert!(panels.len() > 20);
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         assert!(panel["targets"][0]["expr"].as_str().is_some_and(|expr| expr.contains("job=~")), "{panel}");
+    }
+}
+
+#[tokio::test]
+async fn prometheus_takes_the_alerts_and_refuses_wrong_ones() {
+    let file = std::path::PathBuf::from(chart_folder()).join("files/alerts.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(check_rules(&file).await.unwrap(), text.matches("- alert:").count());
+    for (right, wrong) in [("sum(conjur_operator_leader)", "sum(conjur_operator_leader"), ("$labels.kind", "$label.kind")] {
+        assert!(text.contains(right));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text.replace(right, wrong)).unwrap();
+        assert!(check_rules(file.path()).await.is_err(), "{wrong} was taken");
     }
 }
