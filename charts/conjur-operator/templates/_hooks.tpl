@@ -11,19 +11,28 @@ helm.sh/hook-output-log-policy: hook-failed
 {{- printf "%s-%s" (include "conjur-operator.fullname" .root | trunc 47 | trimSuffix "-") .name }}
 {{- end }}
 
+{{/* Without roles of the chart's the hooks use the operator's ServiceAccount, to which someone else grants what they need. */}}
+{{- define "conjur-operator.hookAccount" -}}
+{{- if .root.Values.rbac.create }}
+{{- include "conjur-operator.hookName" . }}
+{{- else }}
+{{- include "conjur-operator.serviceAccountName" .root }}
+{{- end }}
+{{- end }}
+
 {{/* A hook's own ServiceAccount and rights: of root, name, hook, and rules where it works and in the cluster (texts). */}}
 {{- define "conjur-operator.hookAccess" -}}
 {{- $root := .root }}
 {{- $account := include "conjur-operator.hookName" . }}
 {{- $annotations := include "conjur-operator.hookAnnotations" (dict "hook" .hook "weight" "-10") | fromYaml }}
 {{- $clusterRules := .clusterRules }}
+{{- if $root.Values.rbac.create }}
 ---
 apiVersion: v1
 kind: ServiceAccount
 metadata:
   {{- include "conjur-operator.metadata" (dict "root" $root "name" $account "namespace" (include "conjur-operator.namespace" $root) "annotations" $annotations "labels" (dict "app.kubernetes.io/component" "hook")) | nindent 2 }}
 automountServiceAccountToken: false
-{{- if $root.Values.rbac.create }}
 {{- $name := printf "%s:%s" (include "conjur-operator.namespace" $root) $account }}
 {{- if and $root.Values.watchNamespaces (not .everywhere) }}
 {{- range $root.Values.watchNamespaces }}
@@ -50,7 +59,7 @@ metadata:
   {{- end }}
 spec:
   restartPolicy: Never
-  serviceAccountName: {{ include "conjur-operator.hookName" . }}
+  serviceAccountName: {{ include "conjur-operator.hookAccount" . }}
   automountServiceAccountToken: true
   {{- include "conjur-operator.podPlace" .root | trim | nindent 2 }}
   containers:

@@ -74,3 +74,23 @@ async fn the_chart_passes_helms_own_check() {
     assert!(said.contains("0 chart(s) failed") && !said.contains("WARNING"), "{said}");
     cluster.stop().await.unwrap();
 }
+
+#[test]
+fn what_artifact_hub_shows_is_what_there_is() {
+    let read = |name: &str| std::fs::read_to_string(format!("{}/{name}", chart_folder())).unwrap();
+    let chart = read("Chart.yaml");
+    let version = chart.lines().find_map(|line| line.strip_prefix("appVersion: ")).unwrap().trim_matches('"').to_owned();
+    let image = format!("image: ghcr.io/conjur-operator/conjur-operator:{version}\n");
+    assert!(chart.contains(&image), "no {image}");
+    let mut crds = 0;
+    for entry in std::fs::read_dir(format!("{}/files/crds", chart_folder())).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let name = file.trim_end_matches(".yaml");
+        assert!(chart.contains(&format!("name: {name}\n")), "no {name}");
+        crds += 1;
+    }
+    assert_eq!(chart.matches("displayName:").count(), crds);
+    let least = chart.lines().find_map(|line| line.strip_prefix("kubeVersion: \">=")).unwrap();
+    let least = least.trim_end_matches("\"").trim_end_matches(".0-0");
+    assert!(read("README.md").contains(&format!("Kubernetes {least} or newer")));
+}
