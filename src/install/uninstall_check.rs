@@ -11,8 +11,8 @@ use crate::{
     },
 };
 
-const WAY_OUT: &str = "To uninstall all the same, set uninstall.force to true by an upgrade of the release, or run helm uninstall \
-                       with --no-hooks";
+const WAY_OUT: &str = "When that is done, run helm uninstall again. To upgrade the release first, bring it back: helm rollback RELEASE REVISION, \
+                       with the last revision of helm history. To uninstall all the same: helm uninstall with --no-hooks";
 
 pub async fn run(client: &Client, args: UninstallCheckArgs) -> Result<String, HookError> {
     let scope = if args.crds_go {

@@ -31,6 +31,13 @@ async fn uninstall(plane: &ControlPlane) -> (testbed::Result<String>, Vec<HookRu
     plane.with_hooks(Path::new(BINARY), plane.helm(&args)).await.unwrap()
 }
 
+/// After a refused uninstall Helm upgrades nothing before the release is brought back.
+async fn bring_back(plane: &ControlPlane, revision: usize) {
+    let revision = revision.to_string();
+    let args = ["rollback", "conjur-operator", &revision, "--namespace", "conjur-system"];
+    plane.with_hooks(Path::new(BINARY), plane.helm(&args)).await.unwrap().0.unwrap();
+}
+
 fn connection(kind: &str, namespace: Option<&str>, name: &str) -> Value {
     let spec = json!({
         "url": "https://conjur.invalid", "account": "corp",
@@ -73,8 +80,10 @@ fn names(applied: &BTreeSet<(String, String, String)>) -> Vec<&str> {
 async fn connections_of_the_chart_are_the_same_objects_over_upgrades_and_go_when_they_stand_there_no_more() {
     let plane = ControlPlane::start().await.unwrap();
     plane.kubectl(&["create", "namespace", "billing"]).await.unwrap();
-    let (one, other) =
-        (connection("ConjurConnection", Some("billing"), "conjur"), connection("ClusterConjurConnection", None, "shared"));
+    let (one, other) = (
+        connection("ConjurConnection", Some("billing"), "conjur"),
+        connection("ClusterConjurConnection", None, "shared"),
+    );
 
     // The first install brings the CRDs, too.
     let (release, runs) = install(&plane, &json!({ "connections": [one, other] })).await;
@@ -92,7 +101,17 @@ async fn connections_of_the_chart_are_the_same_objects_over_upgrades_and_go_when
         }
         if turn == 2 {
             let patch = r#"{"spec":{"account":"by-hand"}}"#;
-            let args = ["patch", "conjurconnection", "conjur", "--namespace", "billing", "--type", "merge", "-p", patch];
+            let args = [
+                "patch",
+                "conjurconnection",
+                "conjur",
+                "--namespace",
+                "billing",
+                "--type",
+                "merge",
+                "-p",
+                patch,
+            ];
             plane.kubectl(&args).await.unwrap();
         }
         let values = json!({ "connections": [edited, other], "logLevel": "debug", "replicaCount": turn + 1 });
@@ -102,7 +121,10 @@ async fn connections_of_the_chart_are_the_same_objects_over_upgrades_and_go_when
             assert_eq!(uid, before, "{name} is another object after upgrade {turn}");
         }
         let account = if turn == 0 { "corp" } else { "other" };
-        assert!(now.iter().any(|(name, _, of)| name == "ConjurConnection/conjur" && of == account), "{now:?}");
+        assert!(
+            now.iter().any(|(name, _, of)| name == "ConjurConnection/conjur" && of == account),
+            "{now:?}"
+        );
     }
 
     // What stands there no more goes; another's does not, nor does anything while something can't be applied.
@@ -115,7 +137,7 @@ async fn connections_of_the_chart_are_the_same_objects_over_upgrades_and_go_when
     assert_eq!(applied(&plane).await.len(), 2);
     install(&plane, &json!({ "connections": [other] })).await.0.unwrap();
     assert_eq!(names(&applied(&plane).await), ["ClusterConjurConnection/shared"]);
-    install(&plane, &json!({})).await.0.unwrap();
+    install(&plane, &json!({ "connections": [] })).await.0.unwrap();
     assert!(applied(&plane).await.is_empty());
     plane.kubectl(&["get", "conjurconnection", "by-hand", "--namespace", "billing"]).await.unwrap();
     plane.stop().await.unwrap();
@@ -197,7 +219,7 @@ async fn an_uninstall_is_refused_with_a_list_while_something_would_be_left_hangi
     let error = refused.unwrap_err().to_string();
     assert!(error.contains("uninstall-check"), "{error}");
     let told = &runs[0].output;
-    for expected in ["ConjurPush: billing/going", "ConjurHost: billing/gone", "uninstall.force", "--no-hooks"] {
+    for expected in ["ConjurPush: billing/going", "ConjurHost: billing/gone", "helm rollback", "--no-hooks"] {
         assert!(told.contains(expected), "{told}");
     }
     assert!(!told.contains("staying"), "{told}");
@@ -210,6 +232,7 @@ async fn an_uninstall_is_refused_with_a_list_while_something_would_be_left_hangi
         let args = ["patch", kind, name, "--namespace", "billing", "--type", "merge", "-p", patch];
         plane.kubectl(&args).await.unwrap();
     }
+    bring_back(&plane, 1).await;
     install(&plane, &json!({ "crds": { "keep": false } })).await.0.unwrap();
     let (refused, runs) = uninstall(&plane).await;
     assert!(refused.is_err());
@@ -217,7 +240,8 @@ async fn an_uninstall_is_refused_with_a_list_while_something_would_be_left_hangi
     assert!(told.contains("crds.keep is false") && told.contains("ConjurPush: billing/staying"), "{told}");
 
     // Kept again it goes, and what is there stays.
-    install(&plane, &json!({})).await.0.unwrap();
+    bring_back(&plane, 3).await;
+    install(&plane, &json!({ "crds": { "keep": true } })).await.0.unwrap();
     uninstall(&plane).await.0.unwrap();
     assert!(plane.kubectl(&deployment).await.is_err());
     plane.kubectl(&["get", "conjurpush", "staying", "--namespace", "billing"]).await.unwrap();

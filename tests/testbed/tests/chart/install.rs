@@ -79,7 +79,12 @@ async fn the_chart_passes_helms_own_check() {
 fn what_artifact_hub_shows_is_what_there_is() {
     let read = |name: &str| std::fs::read_to_string(format!("{}/{name}", chart_folder())).unwrap();
     let chart = read("Chart.yaml");
-    let version = chart.lines().find_map(|line| line.strip_prefix("appVersion: ")).unwrap().trim_matches('"').to_owned();
+    let version = chart
+        .lines()
+        .find_map(|line| line.strip_prefix("appVersion: "))
+        .unwrap()
+        .trim_matches('"')
+        .to_owned();
     let image = format!("image: ghcr.io/conjur-operator/conjur-operator:{version}\n");
     assert!(chart.contains(&image), "no {image}");
     let mut crds = 0;
@@ -91,6 +96,6 @@ fn what_artifact_hub_shows_is_what_there_is() {
     }
     assert_eq!(chart.matches("displayName:").count(), crds);
     let least = chart.lines().find_map(|line| line.strip_prefix("kubeVersion: \">=")).unwrap();
-    let least = least.trim_end_matches("\"").trim_end_matches(".0-0");
+    let least = least.trim_end_matches('"').trim_end_matches(".0-0");
     assert!(read("README.md").contains(&format!("Kubernetes {least} or newer")));
 }

@@ -64,7 +64,9 @@ async fn prometheus_takes_the_alerts_and_refuses_wrong_ones() {
     let file = std::path::PathBuf::from(chart_folder()).join("files/alerts.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(check_rules(&file).await.unwrap(), text.matches("- alert:").count());
-    for (right, wrong) in [("sum(conjur_operator_leader)", "sum(conjur_operator_leader"), ("$labels.kind", "$label.kind")] {
+    for (right, wrong) in
+        [("sum(conjur_operator_leader)", "sum(conjur_operator_leader"), ("$labels.kind", "$label.kind")]
+    {
         assert!(text.contains(right));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text.replace(right, wrong)).unwrap();

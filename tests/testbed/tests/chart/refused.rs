@@ -6,6 +6,7 @@ use testbed::ControlPlane;
 use super::render;
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn each_wrong_value_is_refused_with_a_sentence() {
     let cluster = ControlPlane::start().await.unwrap();
     let connection = |more: Value| {

@@ -246,6 +246,10 @@ fn sets() -> Vec<(&'static str, Value, Vec<&'static str>)> {
 async fn ten_sets_of_values_are_rendered_and_taken_by_the_api_server() {
     let cluster = ControlPlane::start().await.unwrap();
     cluster.apply(&monitoring_crds()).await.unwrap();
+    let runtime = json!({
+        "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "gvisor" }, "handler": "runsc",
+    });
+    cluster.apply(&runtime.to_string()).await.unwrap();
     for namespace in ["conjur-system", "billing", "web", "locks", "elsewhere"] {
         cluster.kubectl(&["create", "namespace", namespace]).await.unwrap();
     }
@@ -263,16 +267,7 @@ async fn ten_sets_of_values_are_rendered_and_taken_by_the_api_server() {
             assert!(yaml.contains(text), "{name}: `{text}` is missing in\n{yaml}");
         }
         // Strict: a field that no one knows is an error.
-        let args = [
-            "apply",
-            "--server-side",
-            "--dry-run=server",
-            "--validate=strict",
-            "--namespace",
-            "conjur-system",
-            "-f",
-            "-",
-        ];
+        let args = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
         let taken = cluster.kubectl_with(&args, &yaml).await;
         assert!(taken.is_ok(), "{name}: {taken:?}\n{yaml}");
     }
