@@ -30,7 +30,7 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
 
-.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs image fmt lint deny crds chart-docs package clean-cache cargo programs
+.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs image fmt lint deny crds chart-docs package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ demo-stop: cargo ## End what `KEEP=1 make demo` left running
 	@cargo build --quiet --workspace --bins
 	@$(BINARIES)/demo stop
 
-test: cargo programs $(AUDITABLE) ## All tests: unit, recordings, cluster, node
+test: cargo programs release-programs $(AUDITABLE) ## All tests: unit, recordings, cluster, node
 	@$(RELEASE_CARGO) --bin conjur-operator
 	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
@@ -127,8 +127,40 @@ chart-docs: cargo ## Write the chart's schema and README anew from the comments 
 package: cargo ## The crates that stand alone, as they would be published, built from that
 	cargo package --package conjur-client --package conjur-operator-api
 
+# What is published: by .github/workflows/release.yml, or by hand to a registry that one is logged in to.
+CHARTS ?= ghcr.io/conjur-operator/charts
+RELEASE_OUT ?= target
+PUSHED := $(RELEASE_OUT)/release/pushed
+
+chart: ## The chart, packed
+	@"$$($(PROGRAMS) helm)/helm" package charts/conjur-operator --destination $(RELEASE_OUT)/release
+
+image-push: ## The images of `make image`, of all architectures, and their index, to IMAGE
+	@mkdir -p $(PUSHED)
+	@set -o pipefail; release/push-image.sh $(IMAGE) $(VERSION) \
+	  $(RELEASE_OUT)/image/conjur-operator-$(VERSION)-*.oci.tar | tee $(PUSHED)/image
+
+chart-push: chart ## The chart, to CHARTS
+	@mkdir -p $(PUSHED)
+	@set -o pipefail; release/push-chart.sh $(CHARTS) $(RELEASE_OUT)/release/conjur-operator-$(VERSION).tgz \
+	  | sed 's/^/chart /' | tee $(PUSHED)/chart
+
+sign: ## What was pushed, by digest; COSIGN_KEY=cosign.key for a key of one's own
+	@cat $(PUSHED)/* | while read -r what reference; do \
+	  sbom=$(RELEASE_OUT)/image/conjur-operator-$(VERSION)-$$what.cdx.json; \
+	  [ -e "$$sbom" ] || sbom=; \
+	  release/sign.sh "$$reference" $${sbom:+"$$sbom"} </dev/null || exit 1; \
+	done
+
+verify: ## The signatures of what was pushed; COSIGN_PUBLIC_KEY=cosign.pub for a key of one's own
+	@cat $(PUSHED)/* | while read -r what reference; do \
+	  case $$what in index | chart) sbom= ;; *) sbom=sbom ;; esac; \
+	  release/verify.sh "$$reference" $$sbom </dev/null || exit 1; \
+	  echo "$$what $$reference is signed"; \
+	done
+
 clean-cache: ## Remove the programs that were built for tests and the demo
-	rm -rf "$(CACHE)"/{control-plane,node,helm,rule-check,assets,cargo-deny,cargo-auditable}-*
+	rm -rf "$(CACHE)"/{control-plane,node,helm,crane,cosign,rule-check,assets,cargo-deny,cargo-auditable}-*
 
 cargo:
 	@command -v cargo >/dev/null || { \
@@ -140,6 +172,10 @@ programs:
 	@$(PROGRAMS) control-plane >/dev/null
 	@$(PROGRAMS) helm >/dev/null
 	@$(PROGRAMS) rule-check >/dev/null
+
+release-programs:
+	@$(PROGRAMS) crane >/dev/null
+	@$(PROGRAMS) cosign >/dev/null
 
 $(AUDITABLE):
 	@echo "installing cargo-auditable $(AUDITABLE_VERSION); this happens once and takes a minute."

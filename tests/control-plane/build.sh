@@ -9,6 +9,8 @@
 #                            network plugins (Debian's packages, unpacked and not installed), and a pause program
 #   build.sh helm            helm
 #   build.sh rule-check      Prometheus' own check of alerting rules
+#   build.sh crane           crane, which pushes and pulls images and is a registry for tests
+#   build.sh cosign          cosign, which signs them
 #
 # Prints the folder that holds them on stdout, and everything else on stderr. What is built is kept
 # outside the tree, in $CONJUR_OPERATOR_CACHE or else ~/.cache/conjur-operator. KUBEBUILDER_ASSETS,
@@ -19,6 +21,8 @@ caller=$PWD
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${CONJUR_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conjur-operator}
 helm_version=v4.3.1
+crane_version=v0.22.1
+cosign_version=v3.1.3
 programs="etcd kube-apiserver kube-controller-manager kubectl"
 node_programs="kubelet kube-scheduler"
 packages="containerd runc containernetworking-plugins"
@@ -120,13 +124,18 @@ build_control_plane() {
   say "built in $((SECONDS - started)) s, kept in $cache"
 }
 
-build_helm() {
+# install_module NAME PACKAGE VERSION TIME: one program of another's module.
+install_module() {
   local started=$SECONDS
-  say "building helm $helm_version from source. This happens once and takes about 3 minutes on two cores."
+  say "building $1 $3 from source. This happens once and takes about $4 on two cores."
   total=""
-  GOBIN="$work/bin" run_go "compiling" compiled install -v -trimpath "helm.sh/helm/v4/cmd/helm@$helm_version"
+  GOBIN="$work/bin" run_go "compiling" compiled install -v -trimpath "$2@$3"
   say "built in $((SECONDS - started)) s, kept in $cache"
 }
+
+build_helm() { install_module helm helm.sh/helm/v4/cmd/helm "$helm_version" "3 minutes"; }
+build_crane() { install_module crane github.com/google/go-containerregistry/cmd/crane "$crane_version" "half a minute"; }
+build_cosign() { install_module cosign github.com/sigstore/cosign/v3/cmd/cosign "$cosign_version" "3 minutes"; }
 
 build_rule_check() {
   local started=$SECONDS
@@ -241,10 +250,11 @@ main() {
   case ${1:-control-plane} in
   control-plane) if [ -n "${2:-}" ]; then version "$2"; elif [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
   node) node ;;
-  helm)
+  helm | crane | cosign)
     need_go
-    local folder=$cache/helm-$helm_version-$(go version | digest)
-    once "$folder" build_helm
+    local version=${1}_version
+    local folder=$cache/$1-${!version}-$(go version | digest)
+    once "$folder" "build_$1"
     echo "$folder"
     ;;
   rule-check)
@@ -254,7 +264,7 @@ main() {
     once "$checker" build_rule_check
     echo "$checker"
     ;;
-  *) die "\`$1\`? Say \`$0 control-plane [oldest|newest]\`, \`$0 node\`, \`$0 helm\` or \`$0 rule-check\`." ;;
+  *) die "\`$1\`? Say \`$0\` and one of control-plane [oldest|newest], node, helm, rule-check, crane, cosign." ;;
   esac
 }
 

@@ -5,4 +5,5 @@ mod cluster;
 mod heavy;
 mod program;
 mod refusals;
+mod release;
 mod shape;

@@ -30,7 +30,7 @@ pub(crate) async fn node() -> Result<PathBuf> {
 }
 
 /// The helm program.
-pub(crate) async fn helm() -> Result<PathBuf> {
+pub async fn helm() -> Result<PathBuf> {
     Ok(find(&["helm"]).await?.join("helm"))
 }
 
@@ -48,6 +48,16 @@ pub async fn check_rules(file: &Path) -> Result<usize> {
     }
     let count = said.split_whitespace().next().context("the check of rules says nothing")?;
     Ok(count.parse()?)
+}
+
+/// The program crane, which pushes and pulls images and can be a registry.
+pub async fn crane() -> Result<PathBuf> {
+    Ok(find(&["crane"]).await?.join("crane"))
+}
+
+/// The program cosign, which signs images.
+pub async fn cosign() -> Result<PathBuf> {
+    Ok(find(&["cosign"]).await?.join("cosign"))
 }
 
 async fn find(args: &[&str]) -> Result<PathBuf> {

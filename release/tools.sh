@@ -1,0 +1,14 @@
+# Sourced by the other scripts: the programs that they call, each built once from Go modules where no variable names one.
+
+programs=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/tests/control-plane/build.sh
+
+crane() { command "${CRANE:=$("$programs" crane)/crane}" "$@"; }
+cosign() { command "${COSIGN:=$("$programs" cosign)/cosign}" "$@"; }
+helm() { command "${HELM:=$("$programs" helm)/helm}" "$@"; }
+
+die() { echo "error: $*" >&2; exit 1; }
+
+# Refuses what names no digest: a tag may be moved between the look and the signature.
+needs_digest() {
+  [[ $1 =~ @sha256:[0-9a-f]{64}$ ]] || die "$1 names no digest; write repository@sha256:…"
+}
