@@ -30,7 +30,7 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
 
-.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs image fmt lint deny crds chart-docs package chart image-push chart-push sign verify clean-cache cargo programs release-programs
+.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ chart-docs: cargo ## Write the chart's schema and README anew from the comments 
 
 package: cargo ## The crates that stand alone, as they would be published, built from that
 	cargo package --package conjur-client --package conjur-operator-api
+
+gitops: ## Write the settings for Argo CD anew from its scripts
+	@gitops/argocd/argocd-cm.sh >gitops/argocd/argocd-cm.yaml
 
 # What is published: by .github/workflows/release.yml, or by hand to a registry that one is logged in to.
 CHARTS ?= ghcr.io/conjur-operator/charts

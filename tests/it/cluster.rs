@@ -12,11 +12,13 @@ mod docs;
 mod former;
 mod host;
 mod input;
+mod judged;
 mod login;
 mod many;
 mod merge;
 mod odd;
 mod outage;
+mod phases;
 mod policy;
 mod push;
 mod quiet;
@@ -31,6 +33,7 @@ mod sources;
 mod target;
 mod template;
 mod told;
+mod tracked;
 mod wakes;
 mod written;
 
@@ -84,6 +87,8 @@ pub struct World {
     log: PathBuf,
     /// Where its metrics are, through all its restarts.
     metrics: String,
+    /// What GitOps tools say of all objects.
+    judged: Arc<judged::Judged>,
     /// Tests that stop or kill it take it for themselves.
     pub operator: RwLock<Operator>,
 }
@@ -104,7 +109,8 @@ impl World {
         let operator = Operator::start(env!("CARGO_BIN_EXE_conjur-operator"), plane, options).await.unwrap();
         let (log, metrics) = (operator.log_file().to_owned(), operator.metrics_addr().to_owned());
         let client = plane.client().await.unwrap();
-        World { plane, release, client, log, metrics, operator: RwLock::new(operator) }
+        let judged = judged::Judged::start(&client);
+        World { plane, release, client, log, metrics, judged, operator: RwLock::new(operator) }
     }
 }
 
@@ -175,6 +181,7 @@ impl Bench {
         body(bench.clone()).await;
         bench.nothing_leaked().await;
         bench.nothing_was_deleted();
+        world.judged.was_right(&bench.namespace);
         namespaces.delete(&bench.namespace, &DeleteParams::default()).await.unwrap();
         bench.conjur.stop().await;
     }
