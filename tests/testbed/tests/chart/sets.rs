@@ -154,7 +154,7 @@ fn sets() -> Vec<(&'static str, Value, Vec<&'static str>)> {
                 "commonLabels": { "team": "platform" }, "commonAnnotations": { "note": "common" },
                 "podLabels": { "e": "f" }, "podAnnotations": { "c": "d" }, "deploymentAnnotations": { "g": "h" },
                 "serviceAccount": { "annotations": { "i": "j" }, "labels": { "k": "l" } },
-                "crds": { "keep": false, "annotations": { "m": "n" } },
+                "crds": { "keep": false, "annotations": { "m": "o" } },
                 "extraObjects": [
                     { "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "{{ .Release.Name }}-one" } },
                     "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ include \"conjur-operator.fullname\" . }}-two\n",
@@ -169,7 +169,7 @@ fn sets() -> Vec<(&'static str, Value, Vec<&'static str>)> {
                 "g: h",
                 "i: j",
                 "k: l",
-                "m: n",
+                "m: o",
                 "conjur-operator-one",
                 "name: full-two",
                 "--crds-go",
