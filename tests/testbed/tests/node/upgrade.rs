@@ -208,6 +208,8 @@ async fn an_uninstall_waits_for_what_only_the_operator_can_let_go_and_a_reinstal
     until_pods(&node, 1).await;
 
     let before = get(&node, TEAM, "secret/billing-db").await;
+    // After a refused uninstall Helm upgrades nothing before the release is brought back.
+    node.helm(&["rollback", "conjur-operator", "1", "--namespace", NAMESPACE, "--wait"]).await.unwrap();
     install(&node, json!({"uninstall": {"force": true}})).await;
     node.helm(&uninstall).await.unwrap();
     for object in
