@@ -5,6 +5,7 @@ mod lifeline;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kube::{Client, runtime::reflector};
+use tokio::sync::OnceCell;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -21,23 +22,26 @@ use crate::{
         policy::Notes,
         push::PushNotes,
     },
-    effect::{branch_locks::Branches, own_writes::KeyWrites, variables::queue::VariableLoads},
+    effect::{
+        branch_locks::Branches, in_flight::InFlight, own_writes::KeyWrites, variables::queue::VariableLoads,
+    },
     heavy::Heavy,
-    leader::{AcquireError, Lost},
+    leader::{AcquireError, Lost, TimingError},
+    limits::{DRAIN, LAST_WORDS},
     metrics::Metrics,
-    plan::secret::FingerprintKey,
+    plan::{
+        scope::{WatchScope, WatchScopeError},
+        secret::FingerprintKey,
+    },
     runtime::{
         Shared,
         report::{Events, Statuses},
         sync_now::SyncNows,
     },
-    server::ServerError,
+    server::{Ready, ServerError},
 };
 
 pub use lifeline::run;
-
-/// What is under way when the program is told to stop may take this long to end.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// Why the program ended.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,12 @@ pub enum Error {
     /// No cluster.
     #[error("cannot connect to the Kubernetes API: {0}; run in a cluster, or set KUBECONFIG")]
     Client(#[source] Box<kube::Error>),
+    /// Flags that name no scope.
+    #[error(transparent)]
+    Scope(#[from] WatchScopeError),
+    /// Flags of the Lease that do not go together.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
     /// No threads.
     #[error("the runtime could not be started: {0}")]
     Runtime(#[source] std::io::Error),
@@ -85,11 +95,13 @@ fn host_denied(base: &str) -> String {
     )
 }
 
-/// Stores, then controllers, until told to stop; then what is under way, for a while.
+/// Stores, then controllers, until told to stop; then what is under way, for a while. It is `ready` when all is listed.
 async fn act(
     client: Client,
     args: &RunArgs,
+    scope: WatchScope,
     metrics: Metrics,
+    ready: Ready,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let reach = Reach::saying(args.allow_hosts.clone(), args.deny_hosts.clone(), host_denied);
@@ -99,7 +111,8 @@ async fn act(
         AbortOnDropHandle::new(tokio::spawn(api_server::keep_up(client.clone(), api_server, reach.clone())));
     let (kinds, ends) = Kinds::new();
     let (namespaces, namespaces_writer) = reflector::store();
-    let watch = namespaces::watch(client.clone(), namespaces_writer, kinds.clone());
+    let watch =
+        namespaces::watch(client.clone(), scope.has_cluster_connections(), namespaces_writer, kinds.clone());
     let _namespaces = AbortOnDropHandle::new(tokio::spawn(watch));
     let (owned, owned_writer) = reflector::store();
     let (events, send_events) = Events::new(client.clone());
@@ -109,21 +122,25 @@ async fn act(
     let ctx = Arc::new(Context {
         shared: Shared {
             cluster: Cluster::new(client.clone(), args.max_concurrent.get()),
-            statuses: Statuses::default(),
+            statuses: Statuses::of(scope.clone()),
             events,
             specs: Arc::default(),
             sync_nows: SyncNows::default(),
             metrics,
+            stop: shutdown.clone(),
         },
         clients: Clients::new(kinds.clone()),
+        scope: scope.clone(),
+        cluster_uid: OnceCell::new(),
         namespaces: namespaces.clone(),
         audiences: Audiences::new(args.allowed_audiences.clone()),
         reach,
         owned: owned.clone(),
-        inputs: Dependencies::new(client.clone(), kinds.clone()),
+        inputs: Dependencies::new(client.clone(), scope, kinds.clone()),
         kinds,
         memory: Arc::default(),
         fingerprints: FingerprintKey::random().map_err(Error::Randomness)?,
+        in_flight: InFlight::new(shutdown.clone()),
         branches: Branches::default(),
         policy_notes: Notes::default(),
         push_notes: PushNotes::default(),
@@ -136,19 +153,68 @@ async fn act(
     let _owned =
         AbortOnDropHandle::new(tokio::spawn(owned::watch(client.clone(), owned_writer, ctx.clone())));
     // What is looked up beside the connections.
-    let ready = async move {
+    let others = async move {
         let (a, b) = tokio::join!(namespaces.wait_until_ready(), owned.wait_until_ready());
         a.is_ok() && b.is_ok()
     };
-    let all = ends.run(client, ctx, ready, shutdown.clone());
+    let listed = move || {
+        tracing::info!("all watches are up");
+        ready.set(true);
+    };
+    let all = ends.run(client, ctx.clone(), others, listed, shutdown.clone());
     tracing::info!("started");
     tokio::select! {
         () = all => {}
-        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
-            tracing::warn!("work was still in flight after {DRAIN:?}; the next start resolves it");
-        }
+        left = left_over(&ctx.in_flight, &shutdown, DRAIN, args.load_grace) => match left {
+            LeftOver::Work => {
+                tracing::warn!("work was still in flight after {DRAIN:?}; the next start resolves it");
+            }
+            LeftOver::Loads(loads) => {
+                let grace = args.load_grace;
+                tracing::warn!(loads, "loads were still in flight after {grace:?}; the next leader resolves them");
+            }
+        },
     }
     Ok(())
+}
+
+/// What is left when the program ends.
+#[derive(Debug, PartialEq, Eq)]
+enum LeftOver {
+    /// Work that can be begun again.
+    Work,
+    /// Something that was begun in Conjur.
+    Loads(usize),
+}
+
+/// Ends when what is still under way, after the program was told to stop, is to be left: after `drain`, or, while something that was
+/// begun in Conjur is under way, after `grace`.
+async fn left_over(
+    in_flight: &InFlight,
+    shutdown: &CancellationToken,
+    drain: Duration,
+    grace: Duration,
+) -> LeftOver {
+    shutdown.cancelled().await;
+    let drained = async {
+        tokio::time::sleep(drain).await;
+        if in_flight.count() > 0 {
+            in_flight.none().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+    };
+    let graced = async {
+        tokio::time::sleep(grace).await;
+        match in_flight.count() {
+            // Nothing is begun any more, so that there is none as soon as there was none once.
+            0 => std::future::pending().await,
+            count => count,
+        }
+    };
+    tokio::select! {
+        () = drained => LeftOver::Work,
+        count = graced => LeftOver::Loads(count),
+    }
 }
 
 #[cfg(test)]
@@ -161,5 +227,22 @@ mod tests {
         for word in ["http://127.0.0.1:1", "network.allowHosts", "ClusterConjurConnection"] {
             assert!(message.contains(word), "{message}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_in_conjur_is_waited_for_longer_than_other_work_and_no_longer_than_said() {
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(3600));
+        let shutdown = CancellationToken::new();
+        let in_flight = InFlight::new(shutdown.clone());
+        let load = in_flight.begin().unwrap();
+        shutdown.cancel();
+        assert_eq!(left_over(&in_flight, &shutdown, long, short).await, LeftOver::Loads(1));
+        let mut ends = std::pin::pin!(left_over(&in_flight, &shutdown, short, long));
+        let waits = tokio::time::timeout(short * 10, &mut ends).await;
+        assert!(waits.is_err(), "it was left after the time for other work: {waits:?}");
+        drop(load);
+        assert_eq!(ends.await, LeftOver::Work);
+        // Without any, its grace ends nothing.
+        assert_eq!(left_over(&in_flight, &shutdown, short * 10, short).await, LeftOver::Work);
     }
 }

@@ -1,7 +1,6 @@
 //! The command line. Every flag of `run` is also an environment variable.
 
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::ArgAction;
 use clap::builder::{
@@ -9,9 +8,13 @@ use clap::builder::{
 };
 use tracing::level_filters::LevelFilter;
 
+use crate::api::GoDuration;
 use crate::conjur::reach::Pattern;
 use crate::heavy;
 use crate::plan::install::HookScope;
+use crate::leader::{LeaseTiming, TimingError};
+use crate::limits::{self, DRAIN};
+use crate::plan::scope::{WatchScope, WatchScopeError};
 use crate::server::ListenAddress;
 use crate::telemetry::Format;
 
@@ -45,6 +48,21 @@ pub enum Command {
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
+    /// Namespaces to watch and touch, and no others; left out: all
+    #[arg(long, env = "CONJUR_OPERATOR_WATCH_NAMESPACE", value_name = "NAMESPACE", value_delimiter = ',')]
+    watch_namespace: Vec<String>,
+
+    /// Serve ClusterConjurConnections; with `false` neither these nor Namespaces are read
+    #[arg(
+        long,
+        env = "CONJUR_OPERATOR_CLUSTER_CONNECTIONS",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL",
+        value_parser = BoolishValueParser::new()
+    )]
+    cluster_connections: bool,
+
     /// Act only while holding a Lease; needed with more than one replica
     #[arg(long, env = "CONJUR_OPERATOR_LEADER_ELECT", value_parser = BoolishValueParser::new())]
     pub leader_elect: bool,
@@ -113,6 +131,23 @@ pub struct RunArgs {
         value_parser = NonEmptyStringValueParser::new()
     )]
     pub lease_name: String,
+
+    /// How long others wait for a sign of life of the holder before they take the Lease; whole seconds
+    #[arg(long, env = "CONJUR_OPERATOR_LEASE_DURATION", default_value = "15s", value_name = "DURATION", value_parser = duration)]
+    lease_duration: Duration,
+
+    /// How long the holder tries to renew the Lease before it gives up; shorter than --lease-duration
+    #[arg(long, env = "CONJUR_OPERATOR_LEASE_RENEW_DEADLINE", default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    lease_renew_deadline: Duration,
+
+    /// How often the Lease is renewed, or asked for
+    #[arg(long, env = "CONJUR_OPERATOR_LEASE_RETRY_PERIOD", default_value = "2s", value_name = "DURATION", value_parser = duration)]
+    lease_retry_period: Duration,
+
+    /// How long the Lease is kept for a load of policy that is under way when the operator is told to stop; the grace of the
+    /// Pod has to be longer
+    #[arg(long, env = "CONJUR_OPERATOR_LOAD_GRACE", default_value = "45s", value_name = "DURATION", value_parser = load_grace)]
+    pub load_grace: Duration,
 }
 
 /// What the chart's hooks run.
@@ -192,11 +227,44 @@ pub struct InstallCheckArgs {
 }
 
 impl RunArgs {
+    /// Which namespaces it watches.
+    ///
+    /// # Errors
+    /// In a sentence, what can't be.
+    pub fn scope(&self) -> Result<WatchScope, WatchScopeError> {
+        WatchScope::new(&self.watch_namespace, self.cluster_connections)
+    }
+
+    /// How long the Lease lasts.
+    ///
+    /// # Errors
+    /// In a sentence, which flags do not go together.
+    pub fn lease_timing(&self) -> Result<LeaseTiming, TimingError> {
+        LeaseTiming::new(self.lease_duration, self.lease_renew_deadline, self.lease_retry_period)
+    }
+
+    /// What is under way when it is told to stop takes at most so long.
+    pub fn longest_end(&self) -> Duration {
+        self.load_grace.max(DRAIN)
+    }
+
     /// The namespace of the Lease; `own` is the one that the client is at home in.
     pub fn lease_namespace(&self, own: &str) -> String {
         let pod = std::env::var("POD_NAMESPACE").ok();
         self.lease_namespace.clone().or(pod).filter(|name| !name.is_empty()).unwrap_or_else(|| own.to_owned())
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    GoDuration::parse(text).map(|duration| duration.get()).map_err(|error| error.to_string())
+}
+
+fn load_grace(text: &str) -> Result<Duration, String> {
+    let (grace, most) = (duration(text)?, limits::LOAD_GRACE);
+    if grace > most {
+        return Err(format!("is at most {} min, which no load outlasts", most.as_secs() / 60));
+    }
+    Ok(grace)
 }
 
 fn log_level() -> impl clap::builder::TypedValueParser<Value = LevelFilter> {
@@ -226,9 +294,13 @@ mod tests {
         assert_eq!((args.log_format, args.log_level), (Format::Json, LevelFilter::INFO));
         assert_eq!(args.max_concurrent.get(), 32);
         assert_eq!(args.lease_name, "conjur-operator");
-        assert_eq!((args.allow_hosts, args.deny_hosts), (Vec::new(), Vec::new()));
+        assert!(args.allow_hosts.is_empty() && args.deny_hosts.is_empty());
         assert_eq!(args.allowed_audiences, ["conjur"]);
         assert!(args.rollout_restart);
+        assert_eq!(args.scope(), Ok(WatchScope::default()));
+        let seconds = Duration::from_secs;
+        assert_eq!(args.lease_timing(), LeaseTiming::new(seconds(15), seconds(10), seconds(2)));
+        assert_eq!((args.load_grace, args.longest_end()), (seconds(45), seconds(45)));
     }
 
     #[test]
@@ -236,7 +308,8 @@ mod tests {
         let flags = "--leader-elect --metrics-addr 127.0.0.1:1 --health-addr [::1]:2 --log-format text --log-level trace \
                      --max-concurrent 4 --lease-namespace ns --lease-name op --allow-hosts 127.0.0.0/8,::1 \
                      --allow-hosts *.corp.example --deny-hosts 10.0.0.0/8 --allowed-audiences conjur,vault \
-                     --rollout-restart false";
+                     --rollout-restart false --watch-namespace a,b --watch-namespace c --cluster-connections=false \
+                     --lease-duration 30s --lease-renew-deadline 20s --lease-retry-period 500ms --load-grace 2s";
         let args = run(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert!(args.leader_elect);
         assert_eq!(args.metrics_addr.to_string(), "127.0.0.1:1");
@@ -246,6 +319,14 @@ mod tests {
         assert_eq!((args.allow_hosts.len(), args.deny_hosts.len()), (3, 1));
         assert_eq!(args.allowed_audiences, ["conjur", "vault"]);
         assert!(!args.rollout_restart);
+        let scope = args.scope().unwrap();
+        assert_eq!(
+            (scope.parts(), scope.has_cluster_connections()),
+            (vec!["a".into(), "b".into(), "c".into()], false)
+        );
+        let millis = Duration::from_millis;
+        assert_eq!(args.lease_timing(), LeaseTiming::new(millis(30_000), millis(20_000), millis(500)));
+        assert_eq!((args.load_grace, args.longest_end()), (millis(2_000), DRAIN));
         assert_eq!((args.lease_namespace("own").as_str(), args.lease_name.as_str()), ("ns", "op"));
     }
 
@@ -262,6 +343,10 @@ mod tests {
             ["--deny-hosts", "https://x"],
             ["--allowed-audiences", ""],
             ["--rollout-restart", "perhaps"],
+            ["--cluster-connections", "perhaps"],
+            ["--lease-duration", "15"],
+            ["--lease-retry-period", "soon"],
+            ["--load-grace", "16m"],
         ] {
             assert!(run(&flags).is_err(), "{flags:?}");
         }

@@ -9,12 +9,14 @@
 //!   [`own_writes`]: telling the operator's writes of both from others'.
 //! - [`evidence`]: what exists in Conjur.
 //! - [`perform`]: the calls themselves.
+//! - [`in_flight`]: what was begun and is not brought to its end, when the process is told to stop.
 //! - [`branch_locks`]: one load at a time in a branch.
 //! - [`variables`]: variables are made, changed and removed: of all objects that want some in a branch, in one load.
 
 pub mod branch_locks;
 pub mod evidence;
 pub mod host;
+pub mod in_flight;
 pub mod inventory;
 pub mod keys;
 pub mod load;

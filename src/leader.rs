@@ -8,6 +8,7 @@
 //! still is to end all the same: without a sign of life from each runtime the Lease is neither taken nor renewed.
 
 mod record;
+mod timing;
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +19,10 @@ use kube::{Api, Client};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    heartbeat::{Heartbeats, Silent},
-    limits,
-};
+use crate::heartbeat::{Heartbeats, Silent};
 
 pub use record::{Decision, LeaseRecord, Seen, decide};
+pub use timing::{LeaseTiming, TimingError};
 
 /// Which Lease, and who the operator is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +31,8 @@ pub struct Settings {
     pub name: String,
     /// Must be the operator's alone, as a Pod's name is: whoever holds the Lease under it is taken for an earlier run of the operator.
     pub identity: String,
+    /// How long it lasts, and what follows from that.
+    pub timing: LeaseTiming,
 }
 
 impl Settings {
@@ -66,45 +67,16 @@ pub enum Lost {
     NotRenewed { lease: String, after: Duration, last: String },
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Timing {
-    lease: Duration,
-    renew_every: Duration,
-    renew_deadline: Duration,
-    /// For one call: the client itself has no deadline, and repeats a call for minutes.
-    call: Duration,
-    /// A starting API server may refuse for a moment what it allows.
-    forbidden_patience: Duration,
-    /// How long a runtime may be silent.
-    heartbeat: Duration,
-}
-
-const TIMING: Timing = Timing {
-    lease: record::LEASE,
-    renew_every: Duration::from_secs(2),
-    renew_deadline: Duration::from_secs(10),
-    call: Duration::from_secs(4),
-    forbidden_patience: Duration::from_secs(30),
-    heartbeat: limits::HEARTBEAT_LEASE,
-};
-
 /// Waits until the operator holds the Lease. Faults of the API server are logged and tried again; only a lasting refusal is an
-/// error. Dropping the future gives up waiting.
+/// error. `standby` is called as soon as it is known that another holds it. Dropping the future gives up waiting.
 pub async fn acquire(
     client: Client,
     settings: Settings,
     heartbeats: Heartbeats,
+    standby: impl Fn(),
 ) -> Result<Held, AcquireError> {
-    acquire_with(client, settings, heartbeats, TIMING).await
-}
-
-async fn acquire_with(
-    client: Client,
-    settings: Settings,
-    heartbeats: Heartbeats,
-    timing: Timing,
-) -> Result<Held, AcquireError> {
-    let lease = LeaseClient::new(client, settings, heartbeats, timing);
+    let timing = settings.timing;
+    let lease = LeaseClient::new(client, settings, heartbeats);
     let mut seen = Seen::default();
     let mut forbidden_since: Option<Instant> = None;
     loop {
@@ -115,6 +87,7 @@ async fn acquire_with(
             }
             Ok(Attempt::Wait(wait)) => {
                 forbidden_since = None;
+                standby();
                 wait.min(timing.renew_every)
             }
             Err(CallError::Api(error)) if is_forbidden(&error) => {
@@ -260,12 +233,12 @@ struct LeaseClient {
     /// `namespace/name`, for messages.
     title: String,
     heartbeats: Heartbeats,
-    timing: Timing,
+    timing: LeaseTiming,
 }
 
 impl LeaseClient {
-    fn new(client: Client, settings: Settings, heartbeats: Heartbeats, timing: Timing) -> Self {
-        let Settings { namespace, name, identity } = settings;
+    fn new(client: Client, settings: Settings, heartbeats: Heartbeats) -> Self {
+        let Settings { namespace, name, identity, timing } = settings;
         let title = format!("{namespace}/{name}");
         Self { api: Api::namespaced(client, &namespace), name, identity, title, heartbeats, timing }
     }

@@ -164,6 +164,10 @@ pub const SPECS_READ_BYTES: usize = 8 * MIB;
 pub const SPECS_PATIENCE: Duration = Duration::from_secs(60);
 /// ConfigMaps, Secrets or ServiceAccounts whose versions are kept though no one names them, for each kind: 32 bytes each.
 pub const WATCHED_OBJECTS: usize = 500_000;
+/// Namespaces that are watched one by one: each has nine watches, six of them from the start.
+pub const WATCHED_NAMESPACES: usize = 50;
+/// A watch that failed and has not failed again for this long works: its next failure is told.
+pub const WATCH_WORKS: Duration = Duration::from_secs(120);
 /// A source that may not be watched is read again this often.
 pub const UNWATCHED_AGAIN: Duration = Duration::from_secs(600);
 /// Secrets that one ConjurPush selects by their labels: each has a variable at least.
@@ -235,6 +239,14 @@ pub const LOG_LINE_BYTES: usize = 4 * KIB;
 pub const WORKERS: usize = 4;
 /// Threads for calls that block, as names are looked up, for the process.
 pub const BLOCKING_THREADS: usize = 64;
+/// A Lease lasts at most so long, whatever it says, and is at least told apart by the second.
+pub const LEASE_DURATION: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// What is under way when the process is told to stop may take this long, but for loads of policy.
+pub const DRAIN: Duration = Duration::from_secs(20);
+/// After what was begun in Conjur has ended, for its status to be written, when the process is told to stop.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What the flag says at most that a load of policy may take when the process is told to stop.
+pub const LOAD_GRACE: Duration = Duration::from_secs(15 * 60);
 /// The Lease is renewed while each runtime gave a sign of life in this time.
 pub const HEARTBEAT_LEASE: Duration = Duration::from_secs(60);
 /// `/healthz` says that all is well while each runtime gave a sign of life in this time.

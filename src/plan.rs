@@ -14,6 +14,7 @@ pub mod push;
 pub mod record_owner;
 pub mod references;
 pub mod schedule;
+pub mod scope;
 pub mod secret;
 
 /// How long something that will announce itself, or lies in Conjur's hands, is waited for before it is looked at anyway.

@@ -19,7 +19,7 @@ pub mod wake;
 
 pub use self::{
     key::Key,
-    object::Object,
+    object::{Object, api_of_part},
     outcome::{Outcome, ReconcileError},
     reconcile::Reconcile,
     shared::Shared,

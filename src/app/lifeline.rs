@@ -16,18 +16,19 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{DRAIN, Error, act};
+use super::{Error, act};
 use crate::{
     cli::RunArgs,
     heartbeat::Heartbeats,
-    leader::{self, Settings},
+    leader::{self, LeaseTiming, Settings},
     limits,
     metrics::Metrics,
+    plan::scope::WatchScope,
     server::{self, Listener, Ready},
     telemetry::Failures,
 };
 
-/// What the workers may take beyond [`DRAIN`] before they are taken for wedged.
+/// What the workers may take beyond what is under way before they are taken for wedged.
 const MARGIN: Duration = Duration::from_secs(5);
 /// Threads of this runtime for calls that block: it looks up one name.
 const BLOCKING: usize = 2;
@@ -78,6 +79,7 @@ fn workers() -> std::io::Result<Runtime> {
 }
 
 async fn live(args: RunArgs, workers: &Handle) -> Result<(), Error> {
+    let (scope, timing) = (args.scope()?, args.lease_timing()?);
     let shutdown = on_signal()?;
     let health = Listener::bind("health", args.health_addr).await?;
     let metrics_listener =
@@ -101,8 +103,7 @@ async fn live(args: RunArgs, workers: &Handle) -> Result<(), Error> {
     let page = server::metrics(metrics.clone());
     let page = workers.spawn(metrics_listener.serve(page, server::METRICS, stop_serving.clone()));
     let acting = async {
-        ready.set(true);
-        let work = Work { workers, client, metrics, args, shutdown };
+        let work = Work { workers, client, metrics, args, scope, timing, ready, shutdown };
         let result = work.lead(own, heartbeats).await;
         stop_serving.cancel();
         result
@@ -122,6 +123,10 @@ struct Work<'a> {
     client: Client,
     metrics: Metrics,
     args: RunArgs,
+    scope: WatchScope,
+    timing: LeaseTiming,
+    /// Set while it stands by, and when all is listed.
+    ready: Ready,
     shutdown: CancellationToken,
 }
 
@@ -135,11 +140,18 @@ impl Work<'_> {
             namespace: self.args.lease_namespace(own.default_namespace()),
             name: self.args.lease_name.clone(),
             identity: Settings::own_identity(),
+            timing: self.timing,
+        };
+        let standby = {
+            let ready = self.ready.clone();
+            // It watches nothing, and can take over at any time.
+            move || ready.set(true)
         };
         let held = tokio::select! {
             () = self.shutdown.cancelled() => return Ok(()),
-            held = leader::acquire(own, settings, heartbeats) => held?,
+            held = leader::acquire(own, settings, heartbeats, standby) => held?,
         };
+        self.ready.set(false);
         let drained = CancellationToken::new();
         let acting = async {
             // An error leaves the Lease unreleased: what the workers began may still go on until the process ends.
@@ -152,12 +164,12 @@ impl Work<'_> {
 
     /// On the workers, until told to stop and what is under way has ended.
     async fn run(self) -> Result<(), Error> {
-        let Self { workers, client, metrics, args, shutdown } = self;
-        let stopped = shutdown.clone();
-        let acting = workers.spawn(async move { act(client, &args, metrics, shutdown).await });
+        let Self { workers, client, metrics, args, scope, ready, shutdown, .. } = self;
+        let (stopped, longest) = (shutdown.clone(), args.longest_end());
+        let acting = workers.spawn(async move { act(client, &args, scope, metrics, ready, shutdown).await });
         let overdue = async {
             stopped.cancelled().await;
-            tokio::time::sleep(DRAIN + MARGIN).await;
+            tokio::time::sleep(longest + MARGIN).await;
         };
         tokio::select! {
             result = acting => result.map_err(|error| died(&error))?,

@@ -40,7 +40,7 @@ use crate::{
     limits,
     metrics::Kind,
     plan::{self, Class, Failure, connection::health::ConnectionEvent},
-    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, failure::ROOM_AGAIN},
+    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, api_of_part, failure::ROOM_AGAIN},
 };
 
 pub use self::audiences::Audiences;
@@ -51,12 +51,16 @@ const CHECK_AGAIN: Duration = Duration::from_secs(600);
 const CHECK_UNUSED: Duration = Duration::from_secs(1800);
 
 macro_rules! reconcile {
-    ($kind:ty, $label:expr, $store:ident, $api:expr) => {
+    ($kind:ty, $label:expr, $store:ident, $api:expr, $watched:expr) => {
         impl Object for $kind {
             const KIND: Kind = $label;
 
             fn api(client: kube::Client, namespace: &str) -> Api<Self> {
                 $api(client, namespace)
+            }
+
+            fn watched(client: kube::Client, part: &str) -> Api<DeserializeGuard<Self>> {
+                $watched(client, part)
             }
 
             fn shorten(spec: &mut Self::Spec) {
@@ -106,10 +110,14 @@ macro_rules! reconcile {
         impl Listed for $kind {}
     };
 }
-reconcile!(ConjurConnection, Kind::Connection, connections, Api::namespaced);
-reconcile!(ClusterConjurConnection, Kind::ClusterConnection, cluster_connections, |client, _| Api::all(
-    client
-));
+reconcile!(ConjurConnection, Kind::Connection, connections, Api::namespaced, api_of_part);
+reconcile!(
+    ClusterConjurConnection,
+    Kind::ClusterConnection,
+    cluster_connections,
+    |client, _| Api::all(client),
+    |client, _| Api::all(client)
+);
 
 fn kind_of<K: Object>() -> ConnectionKind {
     if K::KIND == Kind::Connection {
@@ -140,6 +148,12 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
     };
     // First of all: what it refers to is not even watched before it is known that it may.
     if let Err(failure) = plan::connection::check(&facts.settings, facts.access.as_deref()) {
+        ctx.inputs.want(&user, &[]);
+        return Err(failure);
+    }
+    if facts.access.is_some()
+        && let Err(failure) = ctx.scope.check_references(&facts.settings)
+    {
         ctx.inputs.want(&user, &[]);
         return Err(failure);
     }

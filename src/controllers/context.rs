@@ -4,6 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{core::PartialObjectMeta, runtime::reflector::Store};
+use tokio::sync::OnceCell;
 
 use super::{
     connection::{Audiences, pool::Clients},
@@ -16,9 +17,11 @@ use super::{
 };
 use crate::{
     conjur::reach::Reach,
-    effect::{branch_locks::Branches, own_writes::KeyWrites, variables::queue::VariableLoads},
+    effect::{
+        branch_locks::Branches, in_flight::InFlight, own_writes::KeyWrites, variables::queue::VariableLoads,
+    },
     heavy::Heavy,
-    plan::secret::FingerprintKey,
+    plan::{scope::WatchScope, secret::FingerprintKey},
     runtime::Shared,
 };
 
@@ -30,6 +33,10 @@ pub struct Context {
     pub kinds: Arc<Kinds>,
     /// The clients of Conjur, one per connection.
     pub clients: Clients,
+    /// Which namespaces are watched.
+    pub scope: WatchScope,
+    /// What tells this cluster from others, once it was read.
+    pub cluster_uid: OnceCell<String>,
     /// Metadata of the namespaces, for the labels that access rules select by.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Whom tokens of ServiceAccounts may be for.
@@ -44,6 +51,8 @@ pub struct Context {
     pub memory: Arc<Memory>,
     /// Makes fingerprints of Secrets.
     pub fingerprints: FingerprintKey,
+    /// What was begun in Conjur.
+    pub in_flight: InFlight,
     /// One load at a time per branch.
     pub branches: Branches,
     /// What is remembered of the policies.

@@ -1,6 +1,6 @@
 //! What objects refer to: Secrets, ConfigMaps and ServiceAccounts, and foreign Secrets that stand in the way. One watch of
-//! metadata for each kind, of the whole cluster, however many are named: of each object only its version is kept, values
-//! are read on use. Texts that are read are shared, and kept within a budget.
+//! metadata for each kind, of the whole cluster, or of a namespace where these are watched one by one, however many are named:
+//! of each object only its version is kept, values are read on use. Texts that are read are shared, and kept within a budget.
 
 mod input;
 mod kept;
@@ -39,7 +39,8 @@ use crate::{
     limits::{META_PAGE, SELECTED_SECRETS, UNWATCHED_AGAIN},
     memory_budget,
     metrics::Kind,
-    runtime::Key,
+    plan::scope::WatchScope,
+    runtime::{Key, api_of_part},
 };
 
 pub use self::{
@@ -60,16 +61,20 @@ pub enum Dependent {
     Object(Kind, Key),
 }
 
+/// Of a kind, in a namespace, or in the whole cluster where the text is empty.
+type WatchKey<'p> = (DependencyKind, &'p str);
+
 /// The watches, and who wants to be woken by what.
 pub struct Dependencies {
     client: Client,
+    scope: WatchScope,
     kinds: Arc<Kinds>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    watches: HashMap<DependencyKind, Watch>,
+    watches: HashMap<(DependencyKind, String), Watch>,
     watched: HashMap<Arc<Dependency>, Watched>,
     wanted: HashMap<Arc<Dependent>, Vec<Arc<Dependency>>>,
     /// The users that each connection has among these: itself and its tenants.
@@ -79,7 +84,7 @@ struct State {
     selections: Selections,
 }
 
-/// The watch of a kind; there is none until someone refers to one of them.
+/// The watch of a kind in a part of the cluster; there is none until someone refers to one of them there.
 struct Watch {
     shown: ShownObjects,
     /// It failed at least once.
@@ -97,8 +102,9 @@ struct Watched {
 impl State {
     /// Uid and resource version as the watch last showed them, empty where there is no such thing; none while that is
     /// not known.
-    fn seen(&self, input: &Dependency) -> Option<String> {
-        self.watches.get(&input.kind)?.shown.version(&input.namespace, &input.name)
+    fn seen(&self, input: &Dependency, scope: &WatchScope) -> Option<String> {
+        let part = scope.part_of(&input.namespace)?;
+        self.watches.get(&(input.kind, part.to_owned()))?.shown.version(&input.namespace, &input.name)
     }
 
     fn unwant(&mut self, user: &Dependent, input: &Dependency) {
@@ -132,8 +138,8 @@ impl State {
 
 impl Dependencies {
     /// No watch yet.
-    pub fn new(client: Client, kinds: Arc<Kinds>) -> Arc<Self> {
-        Arc::new(Self { client, kinds, state: Mutex::default() })
+    pub fn new(client: Client, scope: WatchScope, kinds: Arc<Kinds>) -> Arc<Self> {
+        Arc::new(Self { client, scope, kinds, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -161,7 +167,7 @@ impl Dependencies {
                 new = true;
                 true
             });
-            self.watch(input.kind, &mut state);
+            self.watch(input.kind, &input.namespace, &mut state);
             now.push(input);
         }
         for input in before.iter().filter(|input| !now.contains(input)) {
@@ -204,7 +210,7 @@ impl Dependencies {
     /// has not listed.
     pub fn versions(&self, inputs: &[Dependency]) -> Option<Vec<String>> {
         let state = self.state();
-        inputs.iter().map(|input| state.seen(input)).collect()
+        inputs.iter().map(|input| state.seen(input, &self.scope)).collect()
     }
 
     /// The texts under some keys of what is watched: kept ones while the watch shows the version that they are of, or
@@ -222,7 +228,7 @@ impl Dependencies {
         let kept = self.state().watched.get(input).map(|w| w.texts.clone()).unwrap_or_default();
         // Many may ask at once, when what they share has changed: one reads.
         let mut kept = kept.lock().await;
-        let seen = self.state().seen(input);
+        let seen = self.state().seen(input, &self.scope);
         if !kept.serve(keys, seen.as_deref(), asked) {
             let Some(_turn) = memory_budget::reader(&input.namespace).await else {
                 let message = format!("the texts of others are read before {input}; this is tried again");
@@ -262,26 +268,31 @@ impl Dependencies {
         }
     }
 
-    /// Watches a kind from now on.
-    fn watch(self: &Arc<Self>, kind: DependencyKind, state: &mut State) {
-        state.watches.entry(kind).or_insert_with(|| {
-            let this = self.clone();
-            let task = tokio::spawn(async move {
-                match kind {
-                    DependencyKind::ConfigMap => this.follow::<ConfigMap>(kind).await,
-                    DependencyKind::Secret => this.follow::<Secret>(kind).await,
-                    DependencyKind::ServiceAccount => this.follow::<ServiceAccount>(kind).await,
-                }
-            });
-            Watch { shown: ShownObjects::default(), failed: false, _task: AbortOnDropHandle::new(task) }
+    /// Watches a kind from now on, where it can be of use for what lies in a namespace.
+    fn watch(self: &Arc<Self>, kind: DependencyKind, namespace: &str, state: &mut State) {
+        let Some(part) = self.scope.part_of(namespace) else { return };
+        if state.watches.contains_key(&(kind, part.to_owned())) {
+            return;
+        }
+        let (this, of) = (self.clone(), part.to_owned());
+        let task = tokio::spawn(async move {
+            let at = (kind, of.as_str());
+            match kind {
+                DependencyKind::ConfigMap => this.follow::<ConfigMap>(at).await,
+                DependencyKind::Secret => this.follow::<Secret>(at).await,
+                DependencyKind::ServiceAccount => this.follow::<ServiceAccount>(at).await,
+            }
         });
+        let watch =
+            Watch { shown: ShownObjects::default(), failed: false, _task: AbortOnDropHandle::new(task) };
+        state.watches.insert((kind, part.to_owned()), watch);
     }
 
-    async fn follow<K>(&self, kind: DependencyKind)
+    async fn follow<K>(&self, at: WatchKey<'_>)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + fmt::Debug + Send + 'static,
     {
-        let api = Api::<PartialObjectMeta<K>>::all(self.client.clone());
+        let api: Api<PartialObjectMeta<K>> = api_of_part(self.client.clone(), at.1);
         let config = watcher::Config::default().page_size(META_PAGE);
         let mut events = watcher(api, config).default_backoff().boxed();
         let (mut failing, mut looked) = (false, Instant::now());
@@ -289,42 +300,47 @@ impl Dependencies {
             match events.try_next().await {
                 Ok(Some(event)) => {
                     failing = false;
-                    self.take(kind, event);
+                    self.take(at, event);
                 }
                 Ok(None) => return,
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
-                            kind = ?kind,
+                            kind = ?at.0,
+                            namespace = at.1,
                             "a watch failed and is tried again; until it works, what objects refer to is read when they \
                              are refreshed: {error}"
                         );
-                        if let Some(watch) = self.state().watches.get_mut(&kind) {
+                        if let Some(watch) = self.state().watches.get_mut(&owned(at)) {
                             watch.failed = true;
                         }
                     }
                     // It may not be permitted, for ever.
-                    if looked.elapsed() >= UNWATCHED_AGAIN && !self.is_watched(kind) {
+                    if looked.elapsed() >= UNWATCHED_AGAIN && !self.is_watched(at) {
                         looked = Instant::now();
-                        self.wake_all(kind);
+                        self.wake_all(at);
                     }
                 }
             }
         }
     }
 
-    /// Whether what is of a kind has to be read each time to know whether it changed: its watch failed, and never listed.
-    pub fn cannot_be_watched(&self, kind: DependencyKind) -> bool {
-        self.state().watches.get(&kind).is_some_and(|watch| watch.failed && !watch.shown.is_listed())
+    /// Whether something has to be read each time to know whether it changed: its watch failed, and never listed.
+    pub fn cannot_be_watched(&self, input: &Dependency) -> bool {
+        let Some(part) = self.scope.part_of(&input.namespace) else { return true };
+        let state = self.state();
+        let watch = state.watches.get(&owned((input.kind, part)));
+        watch.is_some_and(|watch| watch.failed && !watch.shown.is_listed())
     }
 
-    /// Whether the watch of a kind has listed it.
-    fn is_watched(&self, kind: DependencyKind) -> bool {
-        self.state().watches.get(&kind).is_some_and(|watch| watch.shown.is_listed())
+    /// Whether a watch has listed.
+    fn is_watched(&self, at: WatchKey<'_>) -> bool {
+        self.state().watches.get(&owned(at)).is_some_and(|watch| watch.shown.is_listed())
     }
 
     /// Takes what a watch shows, and wakes the users of what is news.
-    fn take<K>(&self, kind: DependencyKind, event: watcher::Event<PartialObjectMeta<K>>) {
+    fn take<K>(&self, watch: WatchKey<'_>, event: watcher::Event<PartialObjectMeta<K>>) {
+        let (kind, part) = watch;
         let at = |meta: &ObjectMeta| Dependency {
             kind,
             namespace: meta.namespace.clone().unwrap_or_default(),
@@ -332,11 +348,11 @@ impl Dependencies {
         };
         let mut state = self.state();
         let selected = match (kind, &event) {
-            (DependencyKind::Secret, event) => of_selections(&mut state.selections, event),
+            (DependencyKind::Secret, event) => of_selections(&mut state.selections, part, event),
             (DependencyKind::ConfigMap | DependencyKind::ServiceAccount, _) => Vec::new(),
         };
         let State { watches, watched, .. } = &mut *state;
-        let Some(Watch { shown, .. }) = watches.get_mut(&kind) else { return };
+        let Some(Watch { shown, .. }) = watches.get_mut(&owned(watch)) else { return };
         let news: Vec<Dependency> = match event {
             watcher::Event::Init => {
                 shown.begin();
@@ -353,7 +369,7 @@ impl Dependencies {
             }
             // What is not in the list went while the watch was broken, or was never there.
             watcher::Event::InitDone => {
-                let known: Vec<_> = watched.keys().filter(|input| input.kind == kind).cloned().collect();
+                let known: Vec<_> = watched.keys().filter(|input| is_of(input, watch)).cloned().collect();
                 let before: Vec<_> = known.iter().map(|i| shown.version(&i.namespace, &i.name)).collect();
                 shown.end();
                 let changed = known
@@ -391,7 +407,7 @@ impl Dependencies {
         };
         {
             let mut state = self.state();
-            self.watch(DependencyKind::Secret, &mut state);
+            self.watch(DependencyKind::Secret, &object.namespace, &mut state);
             if !state.selections.put(object, selector) && state.selections.of(object).is_some() {
                 return Ok(());
             }
@@ -406,10 +422,10 @@ impl Dependencies {
         self.state().selections.of(object)
     }
 
-    fn wake_all(&self, kind: DependencyKind) {
+    fn wake_all(&self, watch: WatchKey<'_>) {
         let users = {
             let mut state = self.state();
-            let inputs: Vec<_> = state.watched.keys().filter(|input| input.kind == kind).cloned().collect();
+            let inputs: Vec<_> = state.watched.keys().filter(|input| is_of(input, watch)).cloned().collect();
             inputs.iter().flat_map(|input| state.mark(input)).collect()
         };
         self.wake(users);
@@ -431,18 +447,31 @@ impl Dependencies {
     }
 }
 
-/// Whom what the watch of Secrets shows concerns, of those who select by labels.
-fn of_selections<K>(selections: &mut Selections, event: &watcher::Event<PartialObjectMeta<K>>) -> Vec<Key> {
+fn owned((kind, part): WatchKey<'_>) -> (DependencyKind, String) {
+    (kind, part.to_owned())
+}
+
+/// Whether a watch shows something.
+fn is_of(input: &Dependency, (kind, part): WatchKey<'_>) -> bool {
+    input.kind == kind && (part.is_empty() || input.namespace == part)
+}
+
+/// Whom what the watch of Secrets shows concerns, of those who select by labels. `part`: as of [`WatchKey`].
+fn of_selections<K>(
+    selections: &mut Selections,
+    part: &str,
+    event: &watcher::Event<PartialObjectMeta<K>>,
+) -> Vec<Key> {
     match event {
         watcher::Event::Init => {
-            selections.begin();
+            selections.begin(part);
             Vec::new()
         }
         watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
             selections.show(&object.metadata)
         }
         watcher::Event::Delete(object) => selections.gone(&object.metadata),
-        watcher::Event::InitDone => selections.end(),
+        watcher::Event::InitDone => selections.end(part),
     }
 }
 

@@ -9,9 +9,8 @@ use kube::{
     runtime::reflector::{self, Store, store::Writer},
 };
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::connection::users::Users;
+use super::{connection::users::Users, watches::Unshown};
 use crate::{
     api::{
         ConnectionRef,
@@ -63,6 +62,8 @@ pub trait Listed: Reconcile {
 pub struct Handle<K: Object> {
     /// Those that there are, as the watch shows them.
     pub store: Store<DeserializeGuard<K>>,
+    /// The parts that the watch can't show.
+    pub unshown: Unshown,
     waker: Waker,
 }
 
@@ -70,21 +71,28 @@ pub struct Handle<K: Object> {
 pub struct HandleEnd<K: Object> {
     /// What the handle shows.
     pub store: Store<DeserializeGuard<K>>,
+    /// What fills it, and what wakes its objects.
+    pub incoming: Incoming<K>,
+}
+
+/// Where what comes of a kind arrives.
+pub struct Incoming<K: Object> {
     /// Takes what the watch shows.
     pub writer: Writer<DeserializeGuard<K>>,
     /// Where those arrive that the handle wakes.
     pub woken: Woken,
-    /// Ends when the API server has no such kind, or does not show it: no one waits for its list then.
-    pub unserved: CancellationToken,
+    /// Takes note of what the watch can't show.
+    pub unshown: Unshown,
 }
 
 /// Both ends.
 pub fn handle<K: Object>() -> (Handle<K>, HandleEnd<K>) {
     let (store, writer) = reflector::store();
     let (waker, woken) = pending();
+    let unshown = Unshown::default();
     (
-        Handle { store: store.clone(), waker },
-        HandleEnd { store, writer, woken, unserved: CancellationToken::new() },
+        Handle { store: store.clone(), unshown: unshown.clone(), waker },
+        HandleEnd { store, incoming: Incoming { writer, woken, unshown } },
     )
 }
 

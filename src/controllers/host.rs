@@ -36,7 +36,7 @@ use crate::{
     limits::POLICY_DEADLINE,
     metrics::Kind,
     plan::{Failure, host::view::HostView},
-    runtime::{Key, Object, Outcome, Reconcile, ReconcileError},
+    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, api_of_part},
 };
 
 pub use self::notes::HostNotes;
@@ -47,6 +47,10 @@ impl Object for ConjurHost {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
+    }
+
+    fn watched(client: kube::Client, part: &str) -> Api<DeserializeGuard<Self>> {
+        api_of_part(client, part)
     }
 
     fn compact(&mut self) {

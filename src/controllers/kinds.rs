@@ -19,7 +19,7 @@ use crate::{
         ConnectionId, ConnectionKind,
     },
     metrics::Kind,
-    plan::secret::Owner,
+    plan::{scope::WatchScope, secret::Owner},
     runtime::{Key, Object, Reconcile, runner},
 };
 
@@ -67,12 +67,14 @@ macro_rules! kinds {
             /// Runs the objects of all kinds, until told to stop and what runs has ended. They begin when all kinds are
             /// listed, and `others` are: what is looked up must be there before the first of them looks it up, or it would
             /// say "not found", or take for free what is another's. Where `others` come to false, they never begin. Kinds that
-            /// take nothing in Conjur wait for the kinds that do only so long ([`LONGEST_START`]).
+            /// take nothing in Conjur wait for the kinds that do only so long ([`LONGEST_START`]). `listed` is called when all are
+            /// listed.
             pub async fn run(
                 self,
                 client: Client,
                 ctx: Arc<KindContext>,
                 others: impl Future<Output = bool> + Send + 'static,
+                listed: impl FnOnce(),
                 stop: CancellationToken,
             ) {
                 let looked_up = vec![$((<$kind as Object>::KIND, looked_up(&self.$field).shared())),+];
@@ -84,9 +86,14 @@ macro_rules! kinds {
                 let soon = soon(first, rest);
                 $(let $field = {
                     let ready = if takes(<$kind as Object>::KIND) { every.clone() } else { soon.clone() };
-                    run_kind(self.$field, client.clone(), ctx.clone(), ready, stop.clone())
+                    run_kind(self.$field, client.clone(), ctx.scope.clone(), ctx.clone(), ready, stop.clone())
                 };)+
-                tokio::join!($($field),+);
+                let told = async {
+                    if stop.run_until_cancelled(every).await == Some(true) {
+                        listed();
+                    }
+                };
+                tokio::join!(told, $($field),+);
             }
         }
     };
@@ -155,14 +162,14 @@ fn soon(first: Listing, rest: Listing) -> Listing {
     .shared()
 }
 
-/// Waits until a kind is listed, which others look up. False where it never will be. One that is not served has no objects, and
-/// keeps none of the others back; without ConjurConnections nothing goes.
+/// Waits until a kind is listed, which others look up. False where it never will be. One that has no CRD has no objects, and
+/// keeps none of the others back.
 fn looked_up<K: Reconcile>(end: &HandleEnd<K>) -> BoxFuture<'static, bool> {
-    let (store, unserved) = (end.store.clone(), end.unserved.clone());
+    let (store, unshown) = (end.store.clone(), end.incoming.unshown.clone());
     async move {
         tokio::select! {
             listed = store.wait_until_ready() => listed.is_ok(),
-            () = unserved.cancelled(), if K::KIND != Kind::Connection => true,
+            () = unshown.given_up() => true,
         }
     }
     .boxed()
@@ -172,12 +179,14 @@ fn looked_up<K: Reconcile>(end: &HandleEnd<K>) -> BoxFuture<'static, bool> {
 async fn run_kind<K: Reconcile>(
     end: HandleEnd<K>,
     client: Client,
+    scope: WatchScope,
     ctx: Arc<K::Context>,
     ready: Listing,
     stop: CancellationToken,
 ) {
-    let woken = watches::wakes(client, end.writer, end.woken, end.unserved, ctx.clone());
-    Box::pin(runner::run::<K>(woken, end.store, ready, ctx, stop)).await;
+    let HandleEnd { store, incoming } = end;
+    let woken = watches::wakes(&client, &scope, incoming, ctx.clone());
+    Box::pin(runner::run::<K>(woken, store, ready, ctx, stop)).await;
 }
 
 #[cfg(test)]
@@ -227,18 +236,19 @@ mod tests {
                 uid: "u".into(),
             });
         }
-        let (secret, policy) = (ends.secrets.woken.try_recv(), ends.policies.woken.try_recv());
+        let (secret, policy) =
+            (ends.secrets.incoming.woken.try_recv(), ends.policies.incoming.woken.try_recv());
         assert_eq!(secret.map(|(key, _)| key.name).as_deref(), Some("ConjurSecret"));
         assert_eq!(policy.map(|(key, _)| key.name).as_deref(), Some("ConjurPolicy"));
-        let host = ends.hosts.woken.try_recv();
+        let host = ends.hosts.incoming.woken.try_recv();
         assert_eq!(host.map(|(key, _)| key.name).as_deref(), Some("ConjurHost"));
         let waiting = [
-            ends.connections.woken.waiting(),
-            ends.cluster_connections.woken.waiting(),
-            ends.secrets.woken.waiting(),
-            ends.policies.woken.waiting(),
-            ends.pushes.woken.waiting(),
-            ends.hosts.woken.waiting(),
+            ends.connections.incoming.woken.waiting(),
+            ends.cluster_connections.incoming.woken.waiting(),
+            ends.secrets.incoming.woken.waiting(),
+            ends.policies.incoming.woken.waiting(),
+            ends.pushes.incoming.woken.waiting(),
+            ends.hosts.incoming.woken.waiting(),
         ];
         assert_eq!(waiting, [0; 6]);
     }
@@ -247,22 +257,20 @@ mod tests {
     fn all_wait_for_every_kind_that_is_served() {
         let (_kinds, mut ends) = Kinds::new();
         let (hosts, policies) = (looked_up(&ends.hosts).shared(), looked_up(&ends.policies).shared());
-        let connections = looked_up(&ends.connections).shared();
         assert_eq!((hosts.clone().now_or_never(), policies.clone().now_or_never()), (None, None));
-        ends.hosts.writer.apply_watcher_event(&Event::Init);
-        ends.hosts.writer.apply_watcher_event(&Event::InitDone);
-        ends.policies.unserved.cancel();
-        ends.connections.unserved.cancel();
-        assert_eq!((hosts.now_or_never(), policies.now_or_never()), (Some(true), Some(true)));
-        assert_eq!(connections.now_or_never(), None, "without them nothing goes");
+        ends.hosts.incoming.writer.apply_watcher_event(&Event::Init);
+        ends.hosts.incoming.writer.apply_watcher_event(&Event::InitDone);
+        assert_eq!((hosts.now_or_never(), policies.clone().now_or_never()), (Some(true), None));
+        ends.policies.incoming.unshown.give_up();
+        assert_eq!(policies.now_or_never(), Some(true));
     }
 
     #[test]
     fn of_any_kind_those_are_found_that_use_a_connection() {
         let (kinds, mut ends) = Kinds::new();
-        ends.secrets.writer.apply_watcher_event(&object("mine", "c", "False"));
-        ends.secrets.writer.apply_watcher_event(&object("anothers", "other", "True"));
-        ends.policies.writer.apply_watcher_event(&object("policy", "c", "True"));
+        ends.secrets.incoming.writer.apply_watcher_event(&object("mine", "c", "False"));
+        ends.secrets.incoming.writer.apply_watcher_event(&object("anothers", "other", "True"));
+        ends.policies.incoming.writer.apply_watcher_event(&object("policy", "c", "True"));
         let users = kinds
             .all()
             .flat_map(|kind| kind.users(&|reference, namespace| reference.name == "c" && namespace == "n"));

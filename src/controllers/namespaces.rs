@@ -12,14 +12,14 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
     core::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt, reflector,
-        watcher::{self, watcher},
-    },
+    runtime::{WatchStreamExt, reflector, watcher},
 };
 use tokio::time::Instant;
 
-use super::kinds::Kinds;
+use super::{
+    kinds::Kinds,
+    watches::{Unshown, WatchOptions, watch_parts},
+};
 use crate::{
     api::{ConnectionKind, ConnectionRef},
     limits::{LABELS_PAUSE, META_PAGE},
@@ -100,18 +100,25 @@ impl Relabelled {
     }
 }
 
-/// Fills the store, and wakes the objects of relabelled namespaces.
+/// Fills the store, and wakes the objects of relabelled namespaces. Where it is not wanted, the API server is not asked, and
+/// there are none.
 pub async fn watch(
     client: Client,
+    is_wanted: bool,
     writer: reflector::store::Writer<PartialObjectMeta<Namespace>>,
     kinds: Arc<Kinds>,
 ) {
-    let config = watcher::Config::default().page_size(META_PAGE);
-    let mut events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config)
-        .default_backoff()
-        .modify(|namespace| compact::namespace(&mut namespace.metadata))
-        .reflect(writer)
-        .boxed();
+    let all = is_wanted.then(|| (String::new(), Api::all(client)));
+    let options = WatchOptions {
+        kind: "Namespace",
+        config: watcher::Config::default().page_size(META_PAGE),
+        unshown: Unshown::default(),
+        // Without it no one knows what the rules grant.
+        waits_for_rights: true,
+    };
+    let compact = |namespace: &mut PartialObjectMeta<Namespace>| compact::namespace(&mut namespace.metadata);
+    let parts = all.into_iter().collect();
+    let mut events = watch_parts(parts, writer.as_reader(), options, compact).reflect(writer).boxed();
     let mut relabelled = Relabelled::default();
     loop {
         let due = relabelled.next();
@@ -133,10 +140,7 @@ pub async fn watch(
                 }
                 Some(Ok(watcher::Event::Delete(o))) => relabelled.gone(&o.name_any()),
                 Some(Ok(watcher::Event::InitDone)) => relabelled.end(),
-                Some(Err(error)) => {
-                    tracing::warn!(kind = "Namespace", "a watch failed; retrying: {error}");
-                }
-                None => return,
+                Some(Err(_)) | None => return,
             },
         }
     }

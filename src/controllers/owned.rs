@@ -5,20 +5,24 @@ use std::{future::ready, sync::Arc};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client, ResourceExt,
+    Client, ResourceExt,
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         reflector::store::Writer,
-        watcher::{self, watcher},
+        watcher::{self, Event},
     },
 };
 
-use super::{Context, watches::isolated};
+use super::{
+    Context,
+    watches::{Unshown, WatchOptions, watch_parts},
+};
 use crate::{
     api::{MANAGED_LABEL, OWNER_ANNOTATION},
     limits::META_PAGE,
-    runtime::{Key, compact},
+    plan::scope::WatchScope,
+    runtime::{Key, api_of_part, compact},
 };
 
 /// What the watch shows.
@@ -33,7 +37,7 @@ enum OwnedEvent {
 
 /// Fills the store, and wakes whom a change concerns.
 pub async fn watch(client: Client, writer: Writer<PartialObjectMeta<Secret>>, ctx: Arc<Context>) {
-    let mut shown = std::pin::pin!(secrets(client, writer));
+    let mut shown = std::pin::pin!(secrets(&client, &ctx.scope, writer));
     while let Some(shown) = shown.next().await {
         match shown {
             OwnedEvent::Touched(secret) => wake_owner(&secret, &ctx),
@@ -47,28 +51,36 @@ pub async fn watch(client: Client, writer: Writer<PartialObjectMeta<Secret>>, ct
 }
 
 fn secrets(
-    client: Client,
+    client: &Client,
+    scope: &WatchScope,
     writer: Writer<PartialObjectMeta<Secret>>,
-) -> impl Stream<Item = OwnedEvent> + Send {
-    let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
+) -> impl Stream<Item = OwnedEvent> + Send + use<> {
+    let parts = scope.parts().into_iter().map(|part| {
+        let api = api_of_part(client.clone(), &part);
+        (part, api)
+    });
+    let options = WatchOptions {
+        kind: "Secret",
+        config: watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true")).page_size(META_PAGE),
+        unshown: Unshown::default(),
+        // Without it no one knows what is the operator's.
+        waits_for_rights: true,
+    };
     let mut listed = false;
-    watcher(Api::<PartialObjectMeta<Secret>>::all(client), config.page_size(META_PAGE))
-        .default_backoff()
-        .modify(|o| compact::secret(&mut o.metadata))
-        .reflect(writer)
-        .filter_map(move |result| {
-            ready(match isolated("Secret", result) {
-                Some(Ok(watcher::Event::Apply(o) | watcher::Event::InitApply(o))) => {
-                    Some(OwnedEvent::Touched(Box::new(o)))
-                }
-                Some(Ok(watcher::Event::Delete(o))) => Some(OwnedEvent::Gone(Box::new(o))),
+    let compact = |secret: &mut PartialObjectMeta<Secret>| compact::secret(&mut secret.metadata);
+    watch_parts(parts.collect(), writer.as_reader(), options, compact).reflect(writer).filter_map(
+        move |result| {
+            ready(match result {
+                Ok(Event::Apply(o) | Event::InitApply(o)) => Some(OwnedEvent::Touched(Box::new(o))),
+                Ok(Event::Delete(o)) => Some(OwnedEvent::Gone(Box::new(o))),
                 // The first list is of a start, where every object has its turn anyway.
-                Some(Ok(watcher::Event::InitDone)) => {
+                Ok(Event::InitDone) => {
                     std::mem::replace(&mut listed, true).then_some(OwnedEvent::ListedAgain)
                 }
-                Some(Ok(watcher::Event::Init) | Err(_)) | None => None,
+                Ok(Event::Init) | Err(_) => None,
             })
-        })
+        },
+    )
 }
 
 /// Wakes all objects that write Secrets; those whose Secret is as it was find nothing due.

@@ -61,7 +61,7 @@ use crate::{
     limits::POLICY_DEADLINE,
     metrics::Kind,
     plan::{Failure, connection::access::Verb, policy::refusal::looked_again},
-    runtime::{Key, Object, Outcome, Reconcile, ReconcileError},
+    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, api_of_part},
 };
 
 pub use self::{cache::Notes, claims::may_add_to, kept_elsewhere::keeper_of};
@@ -72,6 +72,10 @@ impl Object for ConjurPolicy {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
+    }
+
+    fn watched(client: kube::Client, part: &str) -> Api<DeserializeGuard<Self>> {
+        api_of_part(client, part)
     }
 
     fn compact(&mut self) {

@@ -35,7 +35,7 @@ use crate::{
     limits::{PUSH_DEADLINE, RUNNING_PUSHES},
     metrics::Kind,
     plan::{Failure, schedule::Due},
-    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, concurrency::Line},
+    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, api_of_part, concurrency::Line},
 };
 
 pub use self::cache::PushNotes;
@@ -46,6 +46,10 @@ impl Object for ConjurPush {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
+    }
+
+    fn watched(client: kube::Client, part: &str) -> Api<DeserializeGuard<Self>> {
+        api_of_part(client, part)
     }
 
     fn compact(&mut self) {

@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     Api, Resource, ResourceExt,
+    core::DeserializeGuard,
     runtime::{events::EventType, reflector::ObjectRef},
 };
 
@@ -54,7 +55,7 @@ use crate::{
         schedule::{Cause, Due, Observed, Slots, TargetSeen, due},
         secret::{Action, Fingerprint, Owner},
     },
-    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, concurrency::Line},
+    runtime::{Key, Object, Outcome, Reconcile, ReconcileError, api_of_part, concurrency::Line},
 };
 
 impl Object for ConjurSecret {
@@ -63,6 +64,10 @@ impl Object for ConjurSecret {
 
     fn api(client: kube::Client, namespace: &str) -> Api<Self> {
         Api::namespaced(client, namespace)
+    }
+
+    fn watched(client: kube::Client, part: &str) -> Api<DeserializeGuard<Self>> {
+        api_of_part(client, part)
     }
 
     fn compact(&mut self) {

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{
     Subject,
     branch_locks::{Loader, Turn},
+    in_flight::Begun,
     perform,
 };
 use crate::{
@@ -163,7 +164,7 @@ pub async fn keep<C: HostCaller>(
     caller: &mut C,
     ctx: &Context,
 ) -> Result<HostVerdict, Failure> {
-    let mut keeper = Keeper { asked, caller, ctx, hand: None, token: None, refused: None };
+    let mut keeper = Keeper { asked, caller, ctx, hand: None, token: None, refused: None, begun: None };
     tracing::trace!(effect = "begin", host = keeper.asked.id, "effect");
     let mut last = None;
     loop {
@@ -206,6 +207,8 @@ struct Keeper<'a, C> {
     token: Option<HostFactoryToken>,
     /// Why something was refused.
     refused: Option<Failure>,
+    /// From its first effect on.
+    begun: Option<Begun>,
 }
 
 impl<C: HostCaller> Keeper<'_, C> {
@@ -254,6 +257,9 @@ impl<C: HostCaller> Keeper<'_, C> {
     }
 
     async fn perform(&mut self, effect: &HostEffect) -> Result<HostPerformed, Failure> {
+        if self.begun.is_none() {
+            self.begun = Some(self.ctx.in_flight.begin()?);
+        }
         match effect {
             HostEffect::Announce(pending) => {
                 // What may not be done is not even announced.

@@ -12,6 +12,7 @@ use super::{
     Subject,
     branch_locks::{Loader, Turn},
     evidence,
+    in_flight::Begun,
     inventory::Kept,
     keys::{KeySecret, login_of, role_id},
     perform,
@@ -180,6 +181,7 @@ pub async fn load<C: Caller>(
         refused: None,
         also_there: None,
         inventory: None,
+        begun: None,
     };
     match Box::pin(run(view, &mut load)).await? {
         Verdict::Loaded { version, how } => Ok((version, how)),
@@ -212,6 +214,8 @@ struct Load<'a, C> {
     /// The turn in the branch that an earlier run announced a load into.
     also_there: Option<Turn>,
     inventory: Option<Kept>,
+    /// From its first effect on.
+    begun: Option<Begun>,
 }
 
 impl<C: Caller> Performer for Load<'_, C> {
@@ -288,6 +292,9 @@ impl<C: Caller> Performer for Load<'_, C> {
 
     async fn perform(&mut self, effect: &Effect, view: &View) -> Result<Performed, Failure> {
         let (subject, ctx) = (self.asked.subject, self.ctx);
+        if self.begun.is_none() {
+            self.begun = Some(ctx.in_flight.begin()?);
+        }
         let no_keys = BTreeMap::new();
         if !matches!(effect, Effect::Rotate(_) | Effect::Store(_)) {
             // What was announced elsewhere is resolved.

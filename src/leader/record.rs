@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-pub(super) const LEASE: Duration = Duration::from_secs(15);
-/// No Lease makes the operator wait longer than this, whatever it says.
-const LONGEST: Duration = Duration::from_secs(60);
+use crate::limits::LEASE_DURATION;
+
+/// What a Lease that does not say how long it lasts is taken for.
+const LEASE: Duration = Duration::from_secs(15);
 
 /// What a Lease says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl LeaseRecord {
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         Self {
             holder: spec.holder_identity.clone().unwrap_or_default(),
-            duration: seconds.map_or(LEASE, Duration::from_secs).min(LONGEST),
+            duration: seconds.map_or(LEASE, Duration::from_secs).min(LEASE_DURATION.1),
             renewed: spec.renew_time.as_ref().map(|time| time.0),
             transitions: spec.lease_transitions.unwrap_or_default(),
         }

@@ -9,7 +9,7 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-const FAST: Timing = Timing {
+const FAST: LeaseTiming = LeaseTiming {
     lease: Duration::from_secs(1),
     renew_every: Duration::from_millis(20),
     renew_deadline: Duration::from_millis(500),
@@ -105,7 +105,8 @@ async fn start() -> (MockServer, ApiServer, Client) {
 }
 
 fn settings(identity: &str) -> Settings {
-    Settings { namespace: "ns".to_owned(), name: "op".to_owned(), identity: identity.to_owned() }
+    let (namespace, name) = ("ns".to_owned(), "op".to_owned());
+    Settings { namespace, name, identity: identity.to_owned(), timing: FAST }
 }
 
 async fn in_time<T>(what: impl Future<Output = T>) -> T {
@@ -115,7 +116,7 @@ async fn in_time<T>(what: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn a_lease_is_made_renewed_and_released() {
     let (_server, state, client) = start().await;
-    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
+    let held = in_time(acquire(client, settings("me"), Heartbeats::default(), || {})).await.unwrap();
     assert_eq!(state.with(|state| state.spec("holderIdentity")), "me");
     let drained = CancellationToken::new();
     let running = tokio::spawn(held.run(drained.clone()));
@@ -129,14 +130,17 @@ async fn a_lease_is_made_renewed_and_released() {
 async fn another_holder_is_waited_for_and_a_released_lease_taken_at_once() {
     let (_server, state, client) = start().await;
     state.hold("other");
-    let begun = Instant::now();
-    in_time(acquire_with(client.clone(), settings("me"), Heartbeats::default(), FAST)).await.unwrap();
+    let (begun, standby) = (Instant::now(), std::sync::atomic::AtomicBool::new(false));
+    let stands_by = || standby.store(true, std::sync::atomic::Ordering::Relaxed);
+    in_time(acquire(client.clone(), settings("me"), Heartbeats::default(), stands_by)).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1), "it took over before the Lease had run out");
+    assert!(standby.into_inner(), "it did not say that it stands by");
     assert_eq!(state.with(|state| state.spec("leaseTransitions")), 1);
 
     state.hold("");
     let begun = Instant::now();
-    in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
+    let free = || panic!("it stands by, though no one holds the Lease");
+    in_time(acquire(client, settings("me"), Heartbeats::default(), free)).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
@@ -145,7 +149,7 @@ async fn a_lease_left_by_an_earlier_run_of_us_is_taken_at_once() {
     let (_server, state, client) = start().await;
     state.hold("me");
     let begun = Instant::now();
-    in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
+    in_time(acquire(client, settings("me"), Heartbeats::default(), || {})).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
@@ -153,10 +157,10 @@ async fn a_lease_left_by_an_earlier_run_of_us_is_taken_at_once() {
 async fn of_two_only_one_holds_the_lease_until_it_is_released() {
     let (_server, state, client) = start().await;
     let first =
-        in_time(acquire_with(client.clone(), settings("first"), Heartbeats::default(), FAST)).await.unwrap();
+        in_time(acquire(client.clone(), settings("first"), Heartbeats::default(), || {})).await.unwrap();
     let drained = CancellationToken::new();
     let running = tokio::spawn(first.run(drained.clone()));
-    let second = tokio::spawn(acquire_with(client, settings("second"), Heartbeats::default(), FAST));
+    let second = tokio::spawn(acquire(client, settings("second"), Heartbeats::default(), || {}));
     let so_far = state.with(|state| state.writes);
     state.until("renewals for longer than the Lease", |state| state.writes > so_far + 60).await;
     assert!(!second.is_finished());
@@ -169,7 +173,7 @@ async fn of_two_only_one_holds_the_lease_until_it_is_released() {
 #[tokio::test]
 async fn a_lease_that_was_taken_over_is_lost() {
     let (_server, state, client) = start().await;
-    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
+    let held = in_time(acquire(client, settings("me"), Heartbeats::default(), || {})).await.unwrap();
     state.hold("other");
     let lost = in_time(held.run(CancellationToken::new())).await.unwrap_err();
     assert!(matches!(&lost, Lost::TakenOver { holder, .. } if holder == "other"), "{lost}");
@@ -180,7 +184,7 @@ async fn a_lease_that_was_taken_over_is_lost() {
 async fn a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it() {
     let (_server, state, client) = start().await;
     let begun = Instant::now();
-    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
+    let held = in_time(acquire(client, settings("me"), Heartbeats::default(), || {})).await.unwrap();
     state.with(|state| state.fault = Some(500));
     let lost = in_time(held.run(CancellationToken::new())).await.unwrap_err();
     assert!(matches!(lost, Lost::NotRenewed { .. }), "{lost}");
@@ -191,7 +195,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it() {
 async fn a_server_that_hangs_loses_the_lease_too() {
     let (server, _state, client) = start().await;
     let begun = Instant::now();
-    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
+    let held = in_time(acquire(client, settings("me"), Heartbeats::default(), || {})).await.unwrap();
     server.reset().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200).set_delay(DEADLINE)).mount(&server).await;
     let lost = in_time(held.run(CancellationToken::new())).await.unwrap_err();
@@ -202,7 +206,7 @@ async fn a_server_that_hangs_loses_the_lease_too() {
 #[tokio::test]
 async fn a_changed_label_a_short_fault_and_a_deleted_lease_are_lived_through() {
     let (_server, state, client) = start().await;
-    let held = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap();
+    let held = in_time(acquire(client, settings("me"), Heartbeats::default(), || {})).await.unwrap();
     let drained = CancellationToken::new();
     let running = tokio::spawn(held.run(drained.clone()));
     let renewed = |state: &State, before: u64| state.writes > before + 1;
@@ -237,7 +241,7 @@ async fn a_changed_label_a_short_fault_and_a_deleted_lease_are_lived_through() {
 async fn a_lasting_refusal_is_an_error_that_names_the_lease() {
     let (_server, state, client) = start().await;
     state.with(|state| state.fault = Some(403));
-    let error = in_time(acquire_with(client, settings("me"), Heartbeats::default(), FAST)).await.unwrap_err();
+    let error = in_time(acquire(client, settings("me"), Heartbeats::default(), || {})).await.unwrap_err();
     assert!(error.to_string().contains("ns/op"), "{error}");
 }
 
@@ -246,7 +250,7 @@ async fn a_wedged_runtime_loses_the_lease_after_its_patience_and_gets_none() {
     let (_server, state, client) = start().await;
     let heartbeats = Heartbeats::default();
     let workers = heartbeats.add("workers");
-    let held = in_time(acquire_with(client.clone(), settings("me"), heartbeats.clone(), FAST)).await.unwrap();
+    let held = in_time(acquire(client.clone(), settings("me"), heartbeats.clone(), || {})).await.unwrap();
     let running = tokio::spawn(held.run(CancellationToken::new()));
     for _ in 0..10 {
         workers.beat(Instant::now());
@@ -263,7 +267,7 @@ async fn a_wedged_runtime_loses_the_lease_after_its_patience_and_gets_none() {
     assert!(silent_since.elapsed() >= FAST.renew_deadline, "{:?}", silent_since.elapsed());
 
     state.hold("");
-    let waiting = tokio::spawn(acquire_with(client, settings("me"), heartbeats, FAST));
+    let waiting = tokio::spawn(acquire(client, settings("me"), heartbeats, || {}));
     sleep(FAST.renew_every * 10).await;
     assert!(!waiting.is_finished(), "the Lease was taken, and nobody is there to act");
     workers.beat(Instant::now());

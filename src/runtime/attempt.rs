@@ -120,6 +120,12 @@ async fn finish<K: Object>(
             backoffs.forget(key);
             (Report { state: State::Done, reason, message, lane }, again)
         }
+        // The next leader begins what this one does not: nothing is wrong with the object.
+        Err(ReconcileError { failure, .. })
+            if ctx.stop.is_cancelled() && failure.reason == Reason::OperatorBusy =>
+        {
+            return None;
+        }
         Err(ReconcileError { failure, asked, again }) => {
             let next = match failure.class {
                 Class::Stalled => Some(STALLED_AGAIN),

@@ -5,7 +5,10 @@ use std::fmt::Debug;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{
     Api, Client, Resource,
-    core::object::{HasSpec, HasStatus},
+    core::{
+        DeserializeGuard, NamespaceResourceScope,
+        object::{HasSpec, HasStatus},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -16,6 +19,14 @@ use crate::{
     metrics::Kind,
     plan::Failure,
 };
+
+/// What lies in namespaces, of one, or of the whole cluster where the text is empty.
+pub fn api_of_part<K>(client: Client, part: &str) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    if part.is_empty() { Api::all(client) } else { Api::namespaced(client, part) }
+}
 
 /// An object of one of the operator's kinds.
 pub trait Object:
@@ -37,6 +48,9 @@ pub trait Object:
 
     /// The API of the kind, in a namespace where it has one.
     fn api(client: Client, namespace: &str) -> Api<Self>;
+
+    /// The same for a watch, of a namespace, or of the whole cluster where the text is empty.
+    fn watched(client: Client, part: &str) -> Api<DeserializeGuard<Self>>;
 
     /// `status.observedGeneration` and `status.conditions`.
     fn conditions(&self) -> (Option<i64>, &[Condition]) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     report::{Events, Statuses},
     specs::Specs,
@@ -23,4 +25,6 @@ pub struct Shared {
     pub sync_nows: SyncNows,
     /// Counts what happens.
     pub metrics: Metrics,
+    /// The process is told to stop.
+    pub stop: CancellationToken,
 }

@@ -52,3 +52,20 @@ fn flags_are_read_from_the_environment() {
         assert!(stderr(&output).contains(value), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn a_scope_and_times_that_can_not_be_are_refused_at_the_start_with_a_sentence() {
+    let many: Vec<String> = (0..51).map(|at| format!("n-{at}")).collect();
+    let many = many.join(",");
+    for (name, value, words) in [
+        ("CONJUR_OPERATOR_WATCH_NAMESPACE", many.as_str(), "51 namespaces, of at most 50"),
+        ("CONJUR_OPERATOR_WATCH_NAMESPACE", "a/b", "'a/b' is not the name of a namespace"),
+        ("CONJUR_OPERATOR_LEASE_DURATION", "10s", "must be shorter than --lease-duration 10s"),
+        ("CONJUR_OPERATOR_LEASE_RETRY_PERIOD", "6s", "at most half of --lease-renew-deadline 10s"),
+    ] {
+        let output = program(&["run"], &[(name, value), ("KUBECONFIG", "/nonexistent/kubeconfig")]);
+        let message = stderr(&output);
+        assert_eq!((output.status.code(), message.lines().count()), (Some(1), 1), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The connection that an object names, and what its namespace may do with it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
@@ -23,6 +23,9 @@ use crate::{
 
 pub use super::client_config::credential;
 
+/// What the operator may not list is asked for again this often.
+const HIDDEN_AGAIN: Duration = Duration::from_secs(30);
+
 /// A connection that an object names, as it is now.
 pub struct BoundConnection {
     /// The connection, as the object's namespace uses it.
@@ -37,7 +40,8 @@ pub struct BoundConnection {
 /// Looks up the connection that an object names. No IO.
 ///
 /// # Errors
-/// `ConnectionNotFound`; `ConnectionNotReady` where it does not decode.
+/// `ConnectionNotFound`; `ConnectionNotReady` where it does not decode, `ApiServerError` where the operator may not see it;
+/// `AccessDenied` where the operator serves none of its kind.
 pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<BoundConnection, Failure> {
     let found = match reference.kind.unwrap_or_default() {
         ConnectionKind::ConjurConnection => {
@@ -45,6 +49,7 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Bou
             ctx.kinds.connections.store.get(&at).map(|found| found.0.as_ref().ok().map(ConnectionView::from))
         }
         ConnectionKind::ClusterConjurConnection => {
+            ctx.scope.check_cluster_connections(&reference.name)?;
             let found = ctx.kinds.cluster_connections.store.get(&ObjectRef::new(&reference.name));
             found.map(|found| found.0.as_ref().ok().map(ConnectionView::from))
         }
@@ -52,6 +57,14 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Bou
     let id = ConnectionId::of(reference, &user.namespace);
     let facts = found
         .ok_or_else(|| {
+            if is_hidden(&id, ctx) {
+                // It may be there: what was made through it is not taken for lost.
+                let message = format!(
+                    "{id} can't be looked up: the operator's rights do not let it list such connections there. They are looked at \
+                     again in 30 s"
+                );
+                return Failure::waiting(Reason::ApiServerError, HIDDEN_AGAIN, message);
+            }
             let message = format!("{id} does not exist: create it, or correct spec.connectionRef.name");
             Failure::waiting(Reason::ConnectionNotFound, LOOK_AGAIN, message)
         })?
@@ -75,6 +88,14 @@ pub fn named(reference: &ConnectionRef, user: &Key, ctx: &Context) -> Result<Bou
         inputs: hash::hash(parts),
         facts,
     })
+}
+
+/// Whether the operator may not see a connection, whether it is there or not.
+fn is_hidden(id: &ConnectionId, ctx: &Context) -> bool {
+    match id.kind {
+        ConnectionKind::ConjurConnection => ctx.kinds.connections.unshown.is_hidden(&id.namespace),
+        ConnectionKind::ClusterConjurConnection => ctx.kinds.cluster_connections.unshown.is_hidden(""),
+    }
 }
 
 /// Which rules of a connection are for a namespace, where that depends on its labels.

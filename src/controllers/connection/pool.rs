@@ -605,10 +605,13 @@ mod tests {
         let (kinds, mut ends) = Kinds::new();
         let clients = Clients::new(kinds);
         assert!(matches!(clients.standing(&facts), ConnectionState::Untried));
-        assert!(ends.connections.woken.try_recv().is_none(), "looking begins nothing");
+        assert!(ends.connections.incoming.woken.try_recv().is_none(), "looking begins nothing");
         clients.wanted(&facts);
         clients.wanted(&facts);
-        assert!(ends.connections.woken.try_recv().is_some() && ends.connections.woken.try_recv().is_none());
+        assert!(
+            ends.connections.incoming.woken.try_recv().is_some()
+                && ends.connections.incoming.woken.try_recv().is_none()
+        );
         assert!(clients.is_needed(&facts));
         let config =
             conjur::Config::new("http://conjur".parse().unwrap(), "demo", conjur::Credentials::Anonymous);
@@ -618,7 +621,7 @@ mod tests {
         clients.with(|pool| pool.entries.values_mut().for_each(PoolEntry::let_go));
         assert!(matches!(clients.standing(&facts), ConnectionState::Untried));
         clients.wanted(&facts);
-        assert!(ends.connections.woken.try_recv().is_some() && clients.is_needed(&facts));
+        assert!(ends.connections.incoming.woken.try_recv().is_some() && clients.is_needed(&facts));
     }
 
     fn facts(name: &str) -> ConnectionView {
@@ -768,7 +771,7 @@ mod tests {
         let no_room = conjur::Error::NoRoom { message: "no room".into() };
         clients.call_failed(&through, &no_room);
         assert!(matches!(clients.standing(&facts), ConnectionState::Ready(_)));
-        assert!(ends.connections.woken.try_recv().is_none());
+        assert!(ends.connections.incoming.woken.try_recv().is_none());
         let failure = Failure::from(no_room);
         assert_eq!(failure.reason, Reason::OperatorBusy);
         assert_eq!(failure.class, Class::Waiting(Duration::from_secs(10)));

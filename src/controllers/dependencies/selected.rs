@@ -66,6 +66,10 @@ impl Selection {
     }
 }
 
+fn is_of(object: &Key, part: &str) -> bool {
+    part.is_empty() || object.namespace == part
+}
+
 impl Selections {
     /// From now on an object selects by this. Whether it did not before, so that its list is needed.
     pub fn put(&mut self, object: &Key, selector: &LabelSelector) -> bool {
@@ -128,15 +132,16 @@ impl Selections {
         })
     }
 
-    /// The watch lists all Secrets anew.
-    pub fn begin(&mut self) {
-        self.by_object.values_mut().for_each(|selection| selection.listing = Some(Matches::new()));
+    /// The watch lists all Secrets anew, of a namespace, or of the whole cluster where the text is empty.
+    pub fn begin(&mut self, part: &str) {
+        let those = self.by_object.iter_mut().filter(|(object, _)| is_of(object, part));
+        those.for_each(|(_, selection)| selection.listing = Some(Matches::new()));
     }
 
     /// That list has ended: what was not in it is gone. Gives those for whom that changes something.
-    pub fn end(&mut self) -> Vec<Key> {
+    pub fn end(&mut self, part: &str) -> Vec<Key> {
         let mut changed = Vec::new();
-        for (object, selection) in &mut self.by_object {
+        for (object, selection) in self.by_object.iter_mut().filter(|(object, _)| is_of(object, part)) {
             let Some(listing) = selection.listing.take() else { continue };
             if selection.matches != listing || !selection.listed {
                 changed.push(object.clone());
@@ -231,10 +236,12 @@ mod tests {
         let mut all = Selections::default();
         all.put(&key("o"), &selector());
         all.listed(&key("o"), [meta("a", Some("yes"), 1), meta("b", Some("yes"), 2)].iter());
-        all.begin();
+        all.begin("another");
+        assert_eq!(all.end("another"), [], "the list of another namespace says nothing of this one");
+        all.begin("n");
         all.show(&meta("a", Some("yes"), 1));
         assert_eq!(names(&all), ["a@1", "b@2"], "the list has not ended");
-        assert_eq!(all.end(), [key("o")]);
+        assert_eq!(all.end(""), [key("o")]);
         assert_eq!(names(&all), ["a@1"]);
         all.remove(&key("o"));
         assert!(all.by_object.is_empty() && all.by_namespace.is_empty());

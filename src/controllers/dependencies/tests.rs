@@ -24,21 +24,26 @@ fn policy(name: &str) -> Dependent {
 
 /// With watches that reach nothing.
 fn inputs() -> (Arc<Dependencies>, Ends) {
+    inputs_in(WatchScope::default())
+}
+
+fn inputs_in(scope: WatchScope) -> (Arc<Dependencies>, Ends) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let (kinds, ends) = Kinds::new();
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-    (Dependencies::new(Client::try_from(config).unwrap(), kinds), ends)
+    (Dependencies::new(Client::try_from(config).unwrap(), scope, kinds), ends)
 }
 
 fn woken(ends: &mut Ends) -> Vec<String> {
-    let mut names: Vec<_> =
-        std::iter::from_fn(|| ends.policies.woken.try_recv()).map(|(object, _)| object.name).collect();
+    let mut names: Vec<_> = std::iter::from_fn(|| ends.policies.incoming.woken.try_recv())
+        .map(|(object, _)| object.name)
+        .collect();
     names.sort();
     names
 }
 
 fn show(inputs: &Dependencies, event: watcher::Event<PartialObjectMeta<ConfigMap>>) {
-    inputs.take(DependencyKind::ConfigMap, event);
+    inputs.take((DependencyKind::ConfigMap, ""), event);
 }
 
 fn list(inputs: &Dependencies, objects: &[(&str, &str)]) {
@@ -153,10 +158,33 @@ async fn edits_of_what_thousands_use_keep_no_list_of_them_each() {
     for edit in 2..52 {
         show(&inputs, watcher::Event::Apply(meta("shared", &edit.to_string())));
     }
-    assert_eq!((all.policies.woken.waiting(), all.secrets.woken.waiting()), (1_000, 1_000));
+    assert_eq!((all.policies.incoming.woken.waiting(), all.secrets.incoming.woken.waiting()), (1_000, 1_000));
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), tasks);
     let later = |woken: &mut crate::runtime::wake::Woken| {
         std::iter::from_fn(|| woken.try_recv()).filter(|(_, at)| *at > first).count()
     };
-    assert!(later(&mut all.policies.woken) > 500 && later(&mut all.secrets.woken) > 500, "they are spread");
+    assert!(
+        later(&mut all.policies.incoming.woken) > 500 && later(&mut all.secrets.incoming.woken) > 500,
+        "they are spread"
+    );
+}
+
+#[tokio::test]
+async fn each_namespace_that_is_watched_alone_has_a_watch_of_what_is_referred_to_there() {
+    let scope = WatchScope::new(&["n".to_owned(), "other".to_owned(), "unused".to_owned()], true).unwrap();
+    let (inputs, mut all) = inputs_in(scope);
+    let other = Dependency::bundle(SourceKind::ConfigMap, "other", "a");
+    let outside = Dependency::bundle(SourceKind::ConfigMap, "outside", "a");
+    inputs.want(&policy("mine"), &[map("a"), map("b")]);
+    inputs.want(&policy("others"), std::slice::from_ref(&other));
+    inputs.want(&policy("outside"), std::slice::from_ref(&outside));
+    assert_eq!(inputs.state().watches.len(), 2);
+    inputs.take::<ConfigMap>((DependencyKind::ConfigMap, "n"), watcher::Event::Init);
+    inputs.take((DependencyKind::ConfigMap, "n"), watcher::Event::InitApply(meta("a", "1")));
+    inputs.take::<ConfigMap>((DependencyKind::ConfigMap, "n"), watcher::Event::InitDone);
+    assert_eq!(woken(&mut all), ["mine"]);
+    assert_eq!(inputs.versions(&[map("b")]).unwrap(), [""], "it is known that it is not there");
+    assert_eq!(inputs.versions(std::slice::from_ref(&other)), None, "its namespace was not listed");
+    assert_eq!(inputs.versions(std::slice::from_ref(&outside)), None);
+    assert!(inputs.cannot_be_watched(&outside) && !inputs.cannot_be_watched(&other));
 }

@@ -345,6 +345,7 @@ impl RemovalOfHost<'_> {
             })?;
         let _turn = self.turn(&loader).await?;
         self.check_again(branch)?;
+        let _begun = self.ctx.in_flight.begin()?;
         match perform::load(self.through, branch, LoadMode::Update, text.as_bytes()).await {
             Ok(_) => Ok(()),
             Err(LoadError::Refused(Error::Conflict { message, retry_after })) => {

@@ -116,7 +116,7 @@ pub async fn look(object: &ConjurPolicy, ctx: &Context) -> Result<HashedDocument
         let changed = watched.iter().zip(known.versions).any(|(input, read)| {
             let shown = ctx.inputs.versions(std::slice::from_ref(input));
             // What can't be watched may have changed each time.
-            shown.map_or(ctx.inputs.cannot_be_watched(input.kind), |shown| shown != [read])
+            shown.map_or(ctx.inputs.cannot_be_watched(input), |shown| shown != [read])
         });
         if !changed {
             return Ok(HashedDocument { hash: known.hash, text: None });

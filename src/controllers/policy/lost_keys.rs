@@ -56,6 +56,7 @@ pub async fn ensure_keys_stored(
                 // Another server may have said that it made this role, or the branch is no longer granted to this policy.
                 let branch = policy.as_deref().and_then(below_account).unwrap_or("root");
                 seen.check_access_to(branch, Verb::Load, ctx)?;
+                let _begun = ctx.in_flight.begin()?;
                 let key = perform::rotate(&role_id(&role)?, &through, ctx).await?;
                 kept.name_if_unnamed(seen.subject());
                 // Until it is stored the key is lost, and the annotation permits this: a crash rotates it once more.

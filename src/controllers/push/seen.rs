@@ -18,7 +18,7 @@ use crate::{
             access::{self, BoundConnection},
             pool::{ConnectionState, ReadyConnection},
         },
-        dependencies::{Dependency, DependencyKind},
+        dependencies::Dependency,
     },
     effect::branch_locks::Loader,
     plan::{
@@ -161,7 +161,7 @@ impl ObservedPush<'_> {
         match &self.sources {
             Some(sources) => status.sources.as_deref().unwrap_or_default() != sources.as_slice(),
             // It may be: only a read tells.
-            None => ctx.inputs.cannot_be_watched(DependencyKind::Secret),
+            None => ctx.inputs.cannot_be_watched(&Dependency::secret(&self.key.namespace, "")),
         }
     }
 

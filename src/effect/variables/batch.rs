@@ -204,6 +204,7 @@ impl Batch<'_> {
         let mut tries = 0;
         loop {
             (self.may)(self.loader, statement, self.ctx)?;
+            let _begun = self.ctx.in_flight.begin()?;
             self.ctx.variable_loads.sent(self.loader);
             match perform::load(self.through, self.branch, mode, document.text.as_bytes()).await {
                 Ok(_) => return Ok(()),

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     cluster,
     metrics::Kind,
+    plan::scope::WatchScope,
     runtime::{Key, Object},
 };
 
@@ -23,13 +24,16 @@ const ROOM: usize = 64;
 
 /// The statuses that the operator wrote and that the watch has not shown yet: what the operator wrote last beats its older news.
 #[derive(Default)]
-pub struct Statuses(Mutex<Unseen>);
+pub struct Statuses {
+    unseen: Mutex<Unseen>,
+    scope: WatchScope,
+}
 
 #[derive(Default)]
 struct Unseen {
     written: HashMap<(Kind, Key), WrittenStatus>,
-    /// The newest change that the watch of a kind has shown. It shows them in their order.
-    shown: HashMap<Kind, u64>,
+    /// The newest change that the watch of a kind has shown, in the part that the watch is of. It shows them in their order.
+    shown: HashMap<(Kind, String), u64>,
 }
 
 struct WrittenStatus {
@@ -40,6 +44,11 @@ struct WrittenStatus {
 }
 
 impl Statuses {
+    /// Where watches are of these parts each.
+    pub fn of(scope: WatchScope) -> Self {
+        Self { scope, ..Self::default() }
+    }
+
     /// The object as it is now: from the store, with the status that the operator wrote last; none where it is gone.
     pub fn freshest<K: Object>(
         &self,
@@ -94,11 +103,11 @@ impl Statuses {
 
     /// A change came by the watch of a kind, and is in its store: what the operator wrote before it need not be kept.
     pub fn shown<K: Resource>(&self, kind: Kind, object: &K) {
-        let version = version(object);
+        let (version, entry) = (version(object), (kind, Key::of(object)));
+        let watch = self.watch_of(kind, &entry.1);
         let mut unseen = self.lock();
-        let newest = unseen.shown.entry(kind).or_default();
+        let newest = unseen.shown.entry(watch).or_default();
         *newest = version.max(*newest);
-        let entry = (kind, Key::of(object));
         if unseen.written.get(&entry).is_some_and(|w| !w.needed && w.version <= version) {
             unseen.remove(&entry);
         }
@@ -106,8 +115,9 @@ impl Statuses {
 
     /// A reconcile has ended, so that the watch may take over.
     pub fn settle(&self, kind: Kind, key: &Key) {
+        let watch = self.watch_of(kind, key);
         let mut unseen = self.lock();
-        let shown = unseen.shown.get(&kind).copied().unwrap_or_default();
+        let shown = unseen.shown.get(&watch).copied().unwrap_or_default();
         let entry = (kind, key.clone());
         let Some(written) = unseen.written.get_mut(&entry) else { return };
         written.needed = false;
@@ -122,8 +132,13 @@ impl Statuses {
         self.lock().remove(&(kind, key.clone()));
     }
 
+    /// The watch that shows an object.
+    fn watch_of(&self, kind: Kind, key: &Key) -> (Kind, String) {
+        (kind, self.scope.part_of(&key.namespace).unwrap_or_default().to_owned())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Unseen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,5 +214,22 @@ mod tests {
         assert_eq!(keys(), Some(Some(2)));
         show(object("10", Some(3)));
         assert_eq!(keys(), Some(Some(3)));
+    }
+
+    #[test]
+    fn what_the_watch_of_another_namespace_has_shown_says_nothing_of_this_one() {
+        let written = cluster::Written { uid: "u".into(), resource_version: "9".into() };
+        for (scope, is_forgotten) in [
+            (WatchScope::default(), true),
+            (WatchScope::new(&["billing".to_owned(), "other".to_owned()], true).unwrap(), false),
+        ] {
+            let statuses = Statuses::of(scope);
+            statuses.remember(&object("7", None), &written, serde_json::json!({ "keys": 2 }));
+            let mut other = object("12", None);
+            other.metadata.namespace = Some("other".into());
+            statuses.shown(Kind::Secret, &other);
+            statuses.settle(Kind::Secret, &Key::of(&object("7", None)));
+            assert_eq!(statuses.lock().written.is_empty(), is_forgotten);
+        }
     }
 }

@@ -181,6 +181,7 @@ impl RemovalRun<'_> {
     }
 
     async fn load(&self, branch: &PolicyBranch, document: &str) -> Result<(), Failure> {
+        let _begun = self.ctx.in_flight.begin()?;
         let loaded = perform::load(self.through, branch, LoadMode::Update, document.as_bytes()).await;
         match loaded {
             Ok(_) => Ok(()),
