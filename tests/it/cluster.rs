@@ -9,6 +9,7 @@ mod connection;
 mod contest;
 mod descriptors;
 mod docs;
+mod everything;
 mod former;
 mod host;
 mod input;
@@ -25,8 +26,10 @@ mod quiet;
 mod reach;
 mod recovery;
 mod refresh;
+mod rights;
 mod rollout;
 mod rollout_kills;
+mod scope;
 mod secret;
 mod setup;
 mod sources;
@@ -102,10 +105,16 @@ impl World {
         // The tests log in with tokens of ServiceAccounts of this name, and of no other.
         let values = serde_json::json!({ "rbac": { "tokenRequest": { "serviceAccountNames": ["app"] } } });
         let release = plane.install_chart(&Chart { values, ..Chart::default() }).await.unwrap();
+        Self::of(plane, release, &[]).await
+    }
+
+    /// With what is installed there, and further arguments of the operator.
+    async fn of(plane: &'static ControlPlane, release: Release, args: &[&str]) -> World {
         let mut options = OperatorOptions::under(&release);
         // All tests run at trace, so that each can look for its secrets in the log.
         options.log_level = "trace".into();
         options.args.push("--leader-elect".into());
+        options.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         let operator = Operator::start(env!("CARGO_BIN_EXE_conjur-operator"), plane, options).await.unwrap();
         let (log, metrics) = (operator.log_file().to_owned(), operator.metrics_addr().to_owned());
         let client = plane.client().await.unwrap();
@@ -184,6 +193,15 @@ impl Bench {
         world.judged.was_right(&bench.namespace);
         namespaces.delete(&bench.namespace, &DeleteParams::default()).await.unwrap();
         bench.conjur.stop().await;
+    }
+
+    /// The same in another namespace, which is made.
+    pub async fn in_namespace(&self, namespace: &str) -> Bench {
+        let meta = ObjectMeta { name: Some(namespace.to_owned()), ..ObjectMeta::default() };
+        let made = Namespace { metadata: meta, ..Namespace::default() };
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        namespaces.create(&PostParams::default(), &made).await.unwrap();
+        Bench { namespace: namespace.to_owned(), ..self.clone() }
     }
 
     pub fn api<K>(&self) -> Api<K>

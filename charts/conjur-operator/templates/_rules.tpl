@@ -69,7 +69,7 @@
 # Their labels, for the access rules of ClusterConjurConnections.
 - apiGroups: [""]
   resources: [namespaces]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}
 
 {{/* The uid of kube-system tells this cluster from others in Conjur; where all Namespaces are read, this one is. */}}

@@ -26,7 +26,7 @@ use super::{
     test,
 };
 
-async fn workload(bench: &Bench, kind: &str, name: &str) {
+pub(super) async fn workload(bench: &Bench, kind: &str, name: &str) {
     let mut spec = json!({
         "selector": { "matchLabels": { "app": name } },
         "template": {

@@ -66,7 +66,7 @@ fn everywhere() -> BTreeSet<String> {
         [
             "ClusterRole /secrets []: get list watch create update patch delete",
             "ClusterRole /configmaps []: get list watch",
-            "ClusterRole /namespaces []: get list watch",
+            "ClusterRole /namespaces []: list watch",
             "ClusterRole apps/deployments []: patch",
             "ClusterRole apps/statefulsets []: patch",
             "ClusterRole apps/daemonsets []: patch",
