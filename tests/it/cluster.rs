@@ -33,6 +33,7 @@ mod scope;
 mod secret;
 mod setup;
 mod sources;
+mod stopping;
 mod target;
 mod template;
 mod told;
