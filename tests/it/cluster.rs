@@ -31,6 +31,7 @@ mod rollout;
 mod rollout_kills;
 mod scope;
 mod secret;
+mod served;
 mod setup;
 mod sources;
 mod stopping;
