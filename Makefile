@@ -30,7 +30,7 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
 
-.PHONY: help demo demo-stop test test-fast attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
+.PHONY: help demo demo-stop test test-fast nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ test: cargo programs release-programs $(AUDITABLE) ## All tests: unit, recording
 test-fast: cargo ## The tests that need no control plane
 	cargo test --workspace --exclude testbed --exclude bench --exclude attack --exclude fuzz -- --skip cluster::
 	cargo test --package testbed --lib
+
+nightly: cargo programs ## The tests that take minutes each, which `make test` leaves out
+	@cargo build --release --bin conjur-operator
+	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=1 cargo test --test it -- --ignored --nocapture
 
 # The operator alone, with the features that it is shipped with; what measures it, apart.
 bench: cargo programs $(AUDITABLE) ## What the operator costs, in some 15 minutes; CASES="cold refresh" for some, SMALL=1 for a try

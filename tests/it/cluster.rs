@@ -34,6 +34,7 @@ mod secret;
 mod served;
 mod setup;
 mod sources;
+mod starved;
 mod stopping;
 mod target;
 mod template;

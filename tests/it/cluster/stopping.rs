@@ -30,11 +30,13 @@ async fn lease(bench: &Bench) -> (String, Option<jiff::Timestamp>) {
 
 /// A ConjurPolicy of the branch; `more` goes over its spec.
 async fn put_policy(bench: &Bench, name: &str, document: &str, more: &Value) {
-    let mut spec = json!({ "connectionRef": { "name": "conjur" }, "branch": "billing", "document": document });
+    let mut spec =
+        json!({ "connectionRef": { "name": "conjur" }, "branch": "billing", "document": document });
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let metadata = json!({ "name": name });
     let api_version = "conjur-operator.io/v1alpha1";
-    let object = json!({ "apiVersion": api_version, "kind": "ConjurPolicy", "metadata": metadata, "spec": spec });
+    let object =
+        json!({ "apiVersion": api_version, "kind": "ConjurPolicy", "metadata": metadata, "spec": spec });
     super::setup::put(bench, &object).await;
 }
 
