@@ -27,6 +27,7 @@ use super::{scan, tls, words};
 use crate::budget::Party;
 use crate::gate::{Gate, Parties, Permit, Priority, Pull};
 use crate::limits;
+use crate::request_id::{self, RequestId};
 use crate::sensitive::Sensitive;
 
 /// A `Retry-After` up to this is waited for.
@@ -140,6 +141,11 @@ impl Transport {
     /// What its answers, lists and connections are paid from.
     pub(crate) fn memory(&self) -> &MemoryBudget {
         &self.memory
+    }
+
+    /// Tells that a request asks for so many variables.
+    pub(crate) fn asks_for(&self, variables: usize) {
+        self.observer.batch(variables);
     }
 
     /// Whose connection it is.
@@ -287,8 +293,10 @@ impl Transport {
 
     async fn enter(&self, call: &Call) -> Permit {
         let pull = if call.timeout > self.usual { Pull::Slow } else { Pull::Quick };
+        let start = Instant::now();
         let permit = self.gate.enter(call.priority, pull, &call.parties).await;
         self.pace.wait().await;
+        self.observer.waited(call.priority, start.elapsed());
         permit
     }
 
@@ -315,7 +323,9 @@ impl Transport {
         })?;
         let client = if call.repeatable { &self.pooled } else { &self.fresh };
         let token = token.map(|token| (AUTHORIZATION, token.clone()));
-        let headers: HeaderMap = call.headers.iter().cloned().chain(token).collect();
+        let id = request_id::current().unwrap_or_else(RequestId::new);
+        let id = id.header().map(|id| (request_id::HEADER, id));
+        let headers: HeaderMap = call.headers.iter().cloned().chain(token).chain(id).collect();
         let socket = tokio::time::timeout(timeout, self.sockets.enter()).await.map_err(|_| {
             let message = format!(
                 "no connection was free for {} within {} s: there may be {} in all, and others use them",

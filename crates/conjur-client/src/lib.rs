@@ -23,7 +23,7 @@
 //! | [`policy`] | load policy, dry runs, the effective policy, who owns a branch, what was loaded |
 //! | [`resources`], [`listing`], [`check`], [`roles`] | who am I; show, list and count; who may do what |
 //! | [`account`], [`hosts`] | keys and passwords; host factories |
-//! | [`observe`] | counting requests |
+//! | [`observe`], [`request_id`] | counting requests; which of them belong together |
 //!
 //! # Read, write, load
 //! ```no_run
@@ -101,6 +101,7 @@ mod pages;
 pub mod policy;
 mod rate_limit;
 pub mod reach;
+pub mod request_id;
 pub mod resources;
 mod response;
 pub mod roles;

@@ -17,6 +17,8 @@
 
 use std::time::Duration;
 
+use crate::gate::Priority;
+
 /// Which of Conjur's routes a request went to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
@@ -247,6 +249,16 @@ impl Outcome {
 pub trait Observer: Send + Sync {
     /// One request to `endpoint` ended with `outcome`, `took` after it was sent.
     fn request(&self, endpoint: Endpoint, outcome: Outcome, took: Duration);
+
+    /// One request for so many variables is about to be sent.
+    fn batch(&self, variables: usize) {
+        let _ = variables;
+    }
+
+    /// A request had its turn after this long: it waited for others, and for the pace.
+    fn waited(&self, priority: Priority, wait: Duration) {
+        let _ = (priority, wait);
+    }
 }
 
 /// Looks away.

@@ -106,6 +106,8 @@ pub struct Seen {
     pub connection: u64,
     /// Whether its connection came with a client certificate.
     pub client_certificate: bool,
+    /// The id that came with it, as Conjur takes it over into its log.
+    pub request_id: Option<String>,
 }
 
 /// What a request was.

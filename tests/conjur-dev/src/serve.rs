@@ -159,5 +159,6 @@ fn note(engine: &Engine, request: &Request) -> u64 {
         http2: request.http2,
         connection: request.connection,
         client_certificate: !request.certificates.is_empty(),
+        request_id: request.header("x-request-id").map(str::to_owned),
     })
 }

@@ -20,6 +20,7 @@ use crate::gate::Priority;
 use crate::limits::{ANSWER_SMALL, ANSWERS_PATIENCE};
 use crate::lock::lock;
 use crate::memory_budget::{self, Refused, Sum};
+use crate::request_id;
 
 /// The client's end. The task starts with the first call, and ends when the client is dropped.
 pub(crate) struct Collector {
@@ -104,6 +105,7 @@ pub(super) async fn gather(
     let mut answers = HashMap::with_capacity(count);
     let mut take = |(wanted, answer): (Wanted, Answer), sum: &mut Sum| {
         if let Ok(value) = &answer {
+            request_id::came_by(value.request);
             sum.add(value.expose().len(), value.share.as_deref())?;
             if let Some(share) = &value.share {
                 memory_budget::keep(share);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::id::VariableId;
 use crate::memory_budget::Share;
+use crate::request_id::{self, RequestId};
 use crate::sensitive::Sensitive;
 
 /// What is asked for: a variable, its newest version or a pinned one.
@@ -45,11 +46,13 @@ pub type Value = Arc<Fetched>;
 pub struct Fetched {
     value: Sensitive<Vec<u8>>,
     pub(super) share: Option<Arc<Share>>,
+    /// Which request it came by.
+    pub(super) request: Option<RequestId>,
 }
 
 impl Fetched {
     pub(crate) fn new(value: Sensitive<Vec<u8>>, share: Option<Share>) -> Self {
-        Self { value, share: share.map(Arc::new) }
+        Self { value, share: share.map(Arc::new), request: request_id::current() }
     }
 
     /// The bytes.

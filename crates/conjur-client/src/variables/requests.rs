@@ -18,6 +18,7 @@ use crate::id::{self, VariableId};
 use crate::limits::BATCH_ANSWER_BYTES;
 use crate::memory_budget::{Share, Sum};
 use crate::observe::Endpoint;
+use crate::request_id::{self, RequestId};
 use crate::response;
 use crate::sensitive::Sensitive;
 use crate::session::{BODY_LIMIT, Session, unreadable};
@@ -97,19 +98,24 @@ impl Source for Session {
             limit: BATCH_ANSWER_BYTES,
             ..self.get(Endpoint::SecretBatch, path)
         };
-        match self.call(&call).await {
-            Ok(mut answer) => {
-                let share = answer.share.take();
-                read_batch(self, &answer, ids, share)
+        self.transport.asks_for(ids.len());
+        let asked = async {
+            match self.call(&call).await {
+                Ok(mut answer) => {
+                    let share = answer.share.take();
+                    read_batch(self, &answer, ids, share)
+                }
+                Err(fault) if matches!(fault.error, Error::TooLarge { .. }) => Batch::TooLarge,
+                Err(fault) => Batch::Failed(fault.error),
             }
-            Err(fault) if matches!(fault.error, Error::TooLarge { .. }) => Batch::TooLarge,
-            Err(fault) => Batch::Failed(fault.error),
-        }
+        };
+        request_id::scope(RequestId::new(), asked).await
     }
 
     async fn single(&self, wanted: &Wanted, priority: Priority, parties: &Parties) -> Answer {
         let session = self.on_behalf_of(parties.clone());
-        session.secret("variable", wanted.id.as_str(), wanted.version, priority, BODY_LIMIT).await
+        let asked = session.secret("variable", wanted.id.as_str(), wanted.version, priority, BODY_LIMIT);
+        request_id::scope(RequestId::new(), asked).await
     }
 
     fn weight(&self, id: &VariableId) -> usize {
