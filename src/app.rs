@@ -21,6 +21,7 @@ use crate::{
         namespaces, owned,
         policy::Notes,
         push::PushNotes,
+        states::AllStates,
     },
     effect::{
         branch_locks::Branches, in_flight::InFlight, own_writes::KeyWrites, variables::queue::VariableLoads,
@@ -121,7 +122,7 @@ async fn act(
     let _tidy = AbortOnDropHandle::new(tokio::spawn(heavy.clone().tidy()));
     let ctx = Arc::new(Context {
         shared: Shared {
-            cluster: Cluster::new(client.clone(), args.max_concurrent.get()),
+            cluster: Cluster::new(client.clone(), args.max_concurrent.get(), metrics.clone()),
             statuses: Statuses::of(scope.clone()),
             events,
             specs: Arc::default(),
@@ -150,6 +151,7 @@ async fn act(
         heavy,
         rollout_restart: args.rollout_restart,
     });
+    ctx.metrics.observe(AllStates::of(&ctx));
     let _owned =
         AbortOnDropHandle::new(tokio::spawn(owned::watch(client.clone(), owned_writer, ctx.clone())));
     // What is looked up beside the connections.

@@ -71,6 +71,10 @@ pub struct RunArgs {
     #[arg(long, env = "CONJUR_OPERATOR_METRICS_ADDR", default_value = ":8080", value_name = "ADDRESS")]
     pub metrics_addr: ListenAddress,
 
+    /// Show each object on /metrics by its name, too; a series for each of them and more
+    #[arg(long, env = "CONJUR_OPERATOR_METRICS_OBJECTS", value_parser = BoolishValueParser::new())]
+    pub metrics_objects: bool,
+
     /// Where /healthz and /readyz are served
     #[arg(long, env = "CONJUR_OPERATOR_HEALTH_ADDR", default_value = ":8081", value_name = "ADDRESS")]
     pub health_addr: ListenAddress,
@@ -288,7 +292,7 @@ mod tests {
     #[test]
     fn run_without_flags_has_the_documented_defaults() {
         let args = run(&[]).unwrap();
-        assert!(!args.leader_elect);
+        assert!(!args.leader_elect && !args.metrics_objects);
         assert_eq!(args.metrics_addr, ListenAddress::AllInterfaces(8080));
         assert_eq!(args.health_addr, ListenAddress::AllInterfaces(8081));
         assert_eq!((args.log_format, args.log_level), (Format::Json, LevelFilter::INFO));
@@ -305,13 +309,13 @@ mod tests {
 
     #[test]
     fn every_flag_is_taken() {
-        let flags = "--leader-elect --metrics-addr 127.0.0.1:1 --health-addr [::1]:2 --log-format text --log-level trace \
+        let flags = "--leader-elect --metrics-objects --metrics-addr 127.0.0.1:1 --health-addr [::1]:2 --log-format text --log-level trace \
                      --max-concurrent 4 --lease-namespace ns --lease-name op --allow-hosts 127.0.0.0/8,::1 \
                      --allow-hosts *.corp.example --deny-hosts 10.0.0.0/8 --allowed-audiences conjur,vault \
                      --rollout-restart false --watch-namespace a,b --watch-namespace c --cluster-connections=false \
                      --lease-duration 30s --lease-renew-deadline 20s --lease-retry-period 500ms --load-grace 2s";
         let args = run(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
-        assert!(args.leader_elect);
+        assert!(args.leader_elect && args.metrics_objects);
         assert_eq!(args.metrics_addr.to_string(), "127.0.0.1:1");
         assert_eq!(args.health_addr.to_string(), "[::1]:2");
         assert_eq!((args.log_format, args.log_level), (Format::Text, LevelFilter::TRACE));

@@ -9,7 +9,7 @@ mod keys;
 mod selected;
 mod workloads;
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Instant};
 
 use http::HeaderValue;
 use k8s_openapi::api::{
@@ -29,6 +29,7 @@ use crate::{
     conjur::Lane,
     gate::{Gate, Parties, Permit, Pull},
     limits::{API_CALL_DEADLINE, API_READS},
+    metrics::{Metrics, TurnOf},
     plan::secret::SecretRead,
     sensitive::Sensitive,
 };
@@ -84,14 +85,15 @@ pub struct Cluster {
     client: Client,
     writes: Arc<Gate>,
     reads: Arc<Gate>,
+    metrics: Metrics,
 }
 
 impl Cluster {
     /// With at most `max_concurrent` writes in flight; refreshes leave a quarter of them to new and changed objects.
-    pub fn new(client: Client, max_concurrent: usize) -> Self {
+    pub fn new(client: Client, max_concurrent: usize, metrics: Metrics) -> Self {
         let all = max_concurrent.max(2);
         let writes = Gate::with_refreshes(all, all - (all / 4).max(1));
-        Self { client, writes, reads: Gate::new(API_READS) }
+        Self { client, writes, reads: Gate::new(API_READS), metrics }
     }
 
     /// The client, for watches and events.
@@ -400,7 +402,10 @@ impl Cluster {
     /// The right to have one write in flight. Each namespace has its turn.
     async fn permit(&self, lane: Lane, namespace: Option<&str>) -> Permit {
         let party = namespace.unwrap_or_default().into();
-        self.writes.enter(lane, Pull::Quick, &Parties::of([party])).await
+        let start = Instant::now();
+        let permit = self.writes.enter(lane, Pull::Quick, &Parties::of([party])).await;
+        self.metrics.waited(TurnOf::ApiServerWrite, lane.into(), start.elapsed());
+        permit
     }
 }
 

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod push;
 pub mod rollout;
 pub mod secret;
+pub mod states;
 pub mod template;
 pub mod watches;
 

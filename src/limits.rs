@@ -255,6 +255,10 @@ pub const HEARTBEAT_HEALTH: Duration = Duration::from_secs(90);
 pub const HEALTH_CONNECTIONS: usize = 64;
 /// Connections to the address of `/metrics` at once.
 pub const METRICS_CONNECTIONS: usize = 16;
+/// One chain of certificates in a Secret, to be looked at for when it ends.
+pub const CERTIFICATE_READ_BYTES: usize = 64 * KIB;
+/// Objects that have series of their own on `/metrics`, where that is asked for.
+pub const METRICS_OBJECTS: usize = 50_000;
 /// One request for health or metrics, before it is known: its line and headers.
 pub const HTTP_HEADER_BYTES: usize = 8 * KIB;
 /// One request for health or metrics: how long its line and headers may take to come.

@@ -1,109 +1,50 @@
 //! What the operator counts. Labels come from closed lists, so that no object's name, id or error text can become
-//! one: the number of time series is bounded, and nothing secret can reach the page.
+//! one: the number of time series is bounded, and nothing secret can reach the page. The one exception are the gauges of
+//! single objects, which have to be asked for.
+//!
+//! `docs/metrics.md` says what each is for; a test compares the two.
 
+mod budgets;
+mod labels;
 mod process;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelValueEncoder, text,
-};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
 
+use self::labels::{
+    FailureLabels, KeyLabels, KindLabels, LoginLabels, OutcomeLabels, ReconcileLabels, RequestLabels,
+    RestartLabels, TurnLabels, WriteLabels,
+};
 use crate::conjur;
-use crate::limits::{self, Limit};
 
-/// A list of label values, each written once.
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($variant),+ }
+pub use self::{
+    labels::{
+        ChangeOutcome, KeyChange, Kind, LaneLabel, ReconcileOutcome, RestartOutcome, SecretWrite, TurnOf,
+    },
+    state::{ObjectState, Observed},
+};
 
-        impl $name {
-            /// As it stands on the page.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-                EncodeLabelValue::encode(&self.as_str(), encoder)
-            }
-        }
-    };
-}
-
-label! {
-    /// The kinds that are reconciled.
-    Kind {
-        Connection = "ConjurConnection",
-        ClusterConnection = "ClusterConjurConnection",
-        Secret = "ConjurSecret",
-        Policy = "ConjurPolicy",
-        Push = "ConjurPush",
-        Host = "ConjurHost",
-    }
-}
-
-label! {
-    /// How a reconcile ended.
-    ReconcileOutcome {
-        Done = "done",
-        Waiting = "waiting",
-        Transient = "transient",
-        Stalled = "stalled",
-    }
-}
-
-label! {
-    /// What was done to a Secret.
-    SecretWrite {
-        Create = "create",
-        Update = "update",
-        Recreate = "recreate",
-        Delete = "delete",
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReconcileLabels {
-    kind: Kind,
-    outcome: ReconcileOutcome,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    endpoint: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WriteLabels {
-    action: SecretWrite,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FailureLabels {
-    kind: Kind,
-    reason: &'static str,
-}
-
-/// From what costs nothing (not due) to the deadline of a reconcile.
-const BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
+/// From what costs nothing (not due) to the longest load.
+const RECONCILE_BUCKETS: [f64; 13] =
+    [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 180.0, 600.0];
+/// From a server next door to the deadline of a load.
+const REQUEST_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+/// From no wait at all to one that a person would ask about.
+const WAIT_BUCKETS: [f64; 9] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+/// Variables in one request.
+const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0];
 
 /// The page could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -116,44 +57,126 @@ pub struct Metrics {
     inner: Arc<Inner>,
 }
 
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
 struct Inner {
     registry: Registry,
     /// Of the process, under names that are not the operator's.
     process: Registry,
+    states: state::States,
     reconciles: Family<ReconcileLabels, Counter>,
-    durations: Family<KindLabels, Histogram, fn() -> Histogram>,
+    durations: Histograms<KindLabels>,
     requests: Family<RequestLabels, Counter>,
+    request_durations: Histograms<RequestLabels>,
+    logins: Family<LoginLabels, Counter>,
+    batches: Histogram,
+    waits: Histograms<TurnLabels>,
     writes: Family<WriteLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
+    loads: Family<OutcomeLabels, Counter>,
+    pushed: Family<OutcomeLabels, Counter>,
+    keys: Family<KeyLabels, Counter>,
+    restarts: Family<RestartLabels, Counter>,
+    leader: Gauge<i64, AtomicI64>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new()
+        Self::new(false)
     }
 }
 
+/// Registers what is made with its name.
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn reconcile_histogram() -> Histogram {
+    Histogram::new(RECONCILE_BUCKETS)
+}
+
+fn request_histogram() -> Histogram {
+    Histogram::new(REQUEST_BUCKETS)
+}
+
+fn wait_histogram() -> Histogram {
+    Histogram::new(WAIT_BUCKETS)
+}
+
 impl Metrics {
-    /// Counters at zero.
-    pub fn new() -> Self {
+    /// Counters at zero. `each`: single objects have series of their own, too.
+    pub fn new(each: bool) -> Self {
         let mut registry = Registry::with_prefix("conjur_operator");
-        let reconciles = Family::default();
-        let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
-        let requests = Family::default();
-        let writes = Family::default();
-        let failures = Family::default();
-        // The encoder appends `_total` to a counter's name.
-        registry.register("reconciles", "Reconciles that ended, by outcome", reconciles.clone());
-        registry.register("reconcile_duration_seconds", "How long reconciles took", durations.clone());
-        registry.register("conjur_requests", "Requests to Conjur, by what it answered", requests.clone());
-        registry.register("secret_writes", "Writes of Secrets", writes.clone());
-        registry.register("failures", "Failed reconciles, by the reason in the condition", failures.clone());
-        registry.register_collector(Box::new(Limits));
+        let r = &mut registry;
+        // The encoder appends `_total` to a counter's name, and `_info` to that of an Info.
+        r.register("build", "What runs", Info::new(build()));
+        let states = state::States { each, ..state::States::default() };
+        r.register_collector(Box::new(states.clone()));
+        r.register_collector(Box::new(budgets::Budgets));
         let mut process = Registry::with_prefix("process");
         process.register_collector(Box::new(process::Process));
-        Self {
-            inner: Arc::new(Inner { registry, process, reconciles, durations, requests, writes, failures }),
-        }
+        let inner = Inner {
+            reconciles: add(r, "reconciles", "Reconciles that ended, by outcome", Family::default()),
+            durations: add(
+                r,
+                "reconcile_duration_seconds",
+                "How long reconciles took",
+                Family::new_with_constructor(reconcile_histogram as fn() -> Histogram),
+            ),
+            requests: add(r, "conjur_requests", "Requests to Conjur, by what it answered", Family::default()),
+            request_durations: add(
+                r,
+                "conjur_request_duration_seconds",
+                "How long requests to Conjur took, by what it answered",
+                Family::new_with_constructor(request_histogram as fn() -> Histogram),
+            ),
+            logins: add(r, "logins", "Logins to Conjur, by what it answered", Family::default()),
+            batches: add(
+                r,
+                "batch_variables",
+                "Variables that one request asked for",
+                Histogram::new(BATCH_BUCKETS),
+            ),
+            waits: add(
+                r,
+                "turn_wait_seconds",
+                "How long a turn was waited for, by what it is for and the lane",
+                Family::new_with_constructor(wait_histogram as fn() -> Histogram),
+            ),
+            writes: add(r, "secret_writes", "Writes of Secrets", Family::default()),
+            failures: add(
+                r,
+                "failures",
+                "Failed reconciles, by the reason in the condition",
+                Family::default(),
+            ),
+            loads: add(r, "policy_loads", "Policy loads that were sent, by outcome", Family::default()),
+            pushed: add(
+                r,
+                "values_pushed",
+                "Values that were sent to variables of Conjur, by outcome",
+                Family::default(),
+            ),
+            keys: add(
+                r,
+                "key_changes",
+                "API keys that were asked of Conjur by enrolments and rotations, by outcome",
+                Family::default(),
+            ),
+            restarts: add(
+                r,
+                "workload_restarts",
+                "Restarts of workloads, since their Secret changed, by outcome",
+                Family::default(),
+            ),
+            leader: add(r, "leader", "Whether this replica acts", Gauge::default()),
+            registry,
+            process,
+            states,
+        };
+        inner.begin();
+        Self { inner: Arc::new(inner) }
     }
 
     /// A reconcile ended, and took this long.
@@ -172,6 +195,42 @@ impl Metrics {
         self.inner.failures.get_or_create(&FailureLabels { kind, reason }).inc();
     }
 
+    /// A policy load was sent.
+    pub fn loaded(&self, outcome: ChangeOutcome) {
+        self.inner.loads.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A value was sent to a variable.
+    pub fn pushed(&self, outcome: ChangeOutcome) {
+        self.inner.pushed.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A key was asked for.
+    pub fn key_changed(&self, change: KeyChange, outcome: ChangeOutcome) {
+        self.inner.keys.get_or_create(&KeyLabels { change, outcome }).inc();
+    }
+
+    /// A workload was to be restarted.
+    pub fn restarted(&self, outcome: RestartOutcome) {
+        self.inner.restarts.get_or_create(&RestartLabels { outcome }).inc();
+    }
+
+    /// A turn came after this long.
+    pub fn waited(&self, turn: TurnOf, lane: LaneLabel, wait: Duration) {
+        self.inner.waits.get_or_create(&TurnLabels { turn, lane }).observe(wait.as_secs_f64());
+    }
+
+    /// Whether this replica acts from here on.
+    pub fn leads(&self, leads: bool) {
+        self.inner.leader.set(i64::from(leads));
+    }
+
+    /// Shows what there is from here on; only the first call counts.
+    pub fn observe(&self, observed: Arc<dyn Observed>) {
+        // There is one set of stores in a process.
+        drop(self.inner.states.observed.set(observed));
+    }
+
     /// The page, as OpenMetrics text.
     pub fn page(&self) -> Result<String, EncodeError> {
         let mut page = String::new();
@@ -182,80 +241,52 @@ impl Metrics {
     }
 }
 
-/// The budgets: how often each was met, and how much of it is in use.
-#[derive(Debug)]
-struct Limits;
-
-impl Collector for Limits {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let help = "What was refused, put off, dropped or cut by a budget of docs/limits.md";
-        let mut hits = encoder.encode_descriptor("limit_hits", help, None, MetricType::Counter)?;
-        for limit in Limit::ALL {
-            let count = ConstCounter::new(limits::hits(*limit));
-            count.encode(hits.encode_family(&[("limit", limit.as_str())])?)?;
+impl Inner {
+    /// What is rare stands at zero from the start: an increase from nothing is none to Prometheus.
+    fn begin(&self) {
+        for action in SecretWrite::ALL {
+            drop(self.writes.get_or_create(&WriteLabels { action: *action }));
         }
-        let help = "How much of a budget of docs/limits.md is in use";
-        let mut used = encoder.encode_descriptor("limit_in_use", help, None, MetricType::Gauge)?;
-        for limit in Limit::ALL.iter().filter(|limit| limit.is_metered()) {
-            let amount = ConstGauge::new(limits::in_use(*limit));
-            amount.encode(used.encode_family(&[("limit", limit.as_str())])?)?;
+        for outcome in ChangeOutcome::ALL {
+            drop(self.loads.get_or_create(&OutcomeLabels { outcome: *outcome }));
+            drop(self.pushed.get_or_create(&OutcomeLabels { outcome: *outcome }));
+            for change in KeyChange::ALL {
+                drop(self.keys.get_or_create(&KeyLabels { change: *change, outcome: *outcome }));
+            }
         }
-        Ok(())
+        for outcome in RestartOutcome::ALL {
+            drop(self.restarts.get_or_create(&RestartLabels { outcome: *outcome }));
+        }
+        for outcome in [conjur::Outcome::Ok, conjur::Outcome::Unauthenticated] {
+            drop(self.logins.get_or_create(&LoginLabels { outcome: outcome.as_str() }));
+        }
     }
+}
+
+/// The version, and the commit where the build was told it.
+fn build() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("commit", option_env!("CONJUR_OPERATOR_COMMIT").unwrap_or("unknown")),
+    ]
 }
 
 impl conjur::Observer for Metrics {
-    fn request(&self, endpoint: conjur::Endpoint, outcome: conjur::Outcome, _: Duration) {
+    fn request(&self, endpoint: conjur::Endpoint, outcome: conjur::Outcome, took: Duration) {
         let labels = RequestLabels { endpoint: endpoint.as_str(), outcome: outcome.as_str() };
         self.inner.requests.get_or_create(&labels).inc();
+        self.inner.request_durations.get_or_create(&labels).observe(took.as_secs_f64());
+        if endpoint == conjur::Endpoint::Authenticate {
+            self.inner.logins.get_or_create(&LoginLabels { outcome: outcome.as_str() }).inc();
+        }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn batch(&self, variables: usize) {
+        #[allow(clippy::cast_precision_loss, reason = "a batch has hundreds of variables at most")]
+        self.inner.batches.observe(variables as f64);
+    }
 
-    #[test]
-    fn everything_counted_is_on_the_page_under_its_name() {
-        let metrics = Metrics::new();
-        let clone = metrics.clone();
-        clone.reconciled(Kind::Secret, ReconcileOutcome::Done, Duration::from_millis(30));
-        metrics.reconciled(Kind::Secret, ReconcileOutcome::Done, Duration::from_secs(90));
-        conjur::Observer::request(
-            &metrics,
-            conjur::Endpoint::SecretBatch,
-            conjur::Outcome::RateLimited,
-            Duration::ZERO,
-        );
-        metrics.secret_written(SecretWrite::Recreate);
-        metrics.failed(Kind::Policy, "NotBranchOwner");
-        let page = metrics.page().unwrap();
-        for line in [
-            r#"conjur_operator_reconciles_total{kind="ConjurSecret",outcome="done"} 2"#,
-            r#"conjur_operator_reconcile_duration_seconds_count{kind="ConjurSecret"} 2"#,
-            r#"conjur_operator_reconcile_duration_seconds_bucket{le="0.1",kind="ConjurSecret"} 1"#,
-            r#"conjur_operator_reconcile_duration_seconds_bucket{le="+Inf",kind="ConjurSecret"} 2"#,
-            r#"conjur_operator_conjur_requests_total{endpoint="secret_batch",outcome="rate_limited"} 1"#,
-            r#"conjur_operator_secret_writes_total{action="recreate"} 1"#,
-            r#"conjur_operator_failures_total{kind="ConjurPolicy",reason="NotBranchOwner"} 1"#,
-            "# TYPE conjur_operator_reconciles counter",
-            "# TYPE conjur_operator_reconcile_duration_seconds histogram",
-            "# TYPE conjur_operator_conjur_requests counter",
-            "# TYPE conjur_operator_secret_writes counter",
-            "# TYPE conjur_operator_failures counter",
-            "# TYPE conjur_operator_limit_hits counter",
-            r#"conjur_operator_limit_in_use{limit="metrics_connections"} 0"#,
-            "# TYPE process_cpu_seconds counter",
-            "# TYPE process_open_fds gauge",
-            "# EOF",
-        ] {
-            assert!(page.lines().any(|it| it == line), "{line} is not in\n{page}");
-        }
-        for name in
-            ["process_resident_memory_bytes", "process_open_fds", "process_max_fds", "process_threads"]
-        {
-            let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-            assert!(value.is_some_and(|value| value > 0), "{name} is not in\n{page}");
-        }
+    fn waited(&self, priority: conjur::Lane, wait: Duration) {
+        Metrics::waited(self, TurnOf::ConjurRequest, priority.into(), wait);
     }
 }

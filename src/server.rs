@@ -193,7 +193,7 @@ mod tests {
         let at_health = Listener::bind("health", loopback()).await.unwrap();
         let at_metrics = Listener::bind("metrics", loopback()).await.unwrap();
         let (health_at, metrics_at) = (address_of(&at_health), address_of(&at_metrics));
-        let (ready, counted, shutdown) = (Ready::default(), Metrics::new(), CancellationToken::new());
+        let (ready, counted, shutdown) = (Ready::default(), Metrics::new(false), CancellationToken::new());
         let routes = health(ready.clone(), Heartbeats::default());
         let running = [
             tokio::spawn(at_health.serve(routes, HEALTH, shutdown.clone())),

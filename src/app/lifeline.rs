@@ -97,7 +97,7 @@ async fn live(args: RunArgs, workers: &Handle) -> Result<(), Error> {
     let (heartbeats, ready, stop_serving) =
         (Heartbeats::default(), Ready::default(), CancellationToken::new());
     let beating = workers.spawn(heartbeats.add("workers").keep());
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(args.metrics_objects);
     let routes = server::health(ready.clone(), heartbeats.clone());
     let health = health.serve(routes, server::HEALTH, stop_serving.clone());
     let page = server::metrics(metrics.clone());
@@ -165,6 +165,7 @@ impl Work<'_> {
     /// On the workers, until told to stop and what is under way has ended.
     async fn run(self) -> Result<(), Error> {
         let Self { workers, client, metrics, args, scope, ready, shutdown, .. } = self;
+        metrics.leads(true);
         let (stopped, longest) = (shutdown.clone(), args.longest_end());
         let acting = workers.spawn(async move { act(client, &args, scope, metrics, ready, shutdown).await });
         let overdue = async {

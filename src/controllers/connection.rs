@@ -9,9 +9,11 @@ pub mod pool;
 pub mod removal;
 pub mod users;
 pub mod view;
+mod worked;
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     core::DeserializeGuard,
@@ -27,7 +29,7 @@ use super::{
     Context,
     connection::view::ConnectionView,
     dependencies::{DependencyKind, Dependent},
-    handle::Listed,
+    handle::{Listed, seconds},
 };
 use crate::{
     api::{
@@ -38,7 +40,7 @@ use crate::{
     conjur::{Client, ClientBuilder, Error, Lane},
     heavy::Heavy,
     limits,
-    metrics::Kind,
+    metrics::{Kind, ObjectState},
     plan::{self, Class, Failure, connection::health::ConnectionEvent},
     runtime::{Key, Object, Outcome, Reconcile, ReconcileError, api_of_part, failure::ROOM_AGAIN},
 };
@@ -107,7 +109,16 @@ macro_rules! reconcile {
             }
         }
 
-        impl Listed for $kind {}
+        impl Listed for $kind {
+            fn add_state(&self, state: &mut ObjectState<'_>, ctx: &Context) {
+                let namespace = self.metadata.namespace.clone().unwrap_or_default();
+                let id = ConnectionId { kind: kind_of::<Self>(), namespace, name: self.name_any() };
+                let ago = ctx.clients.worked().ago(&id).as_secs_f64();
+                let made = self.metadata.creation_timestamp.as_ref();
+                let age = made.map_or(f64::INFINITY, |made| seconds(made.0, Timestamp::now()));
+                state.worked = Some(ago.min(age));
+            }
+        }
     };
 }
 reconcile!(ConjurConnection, Kind::Connection, connections, Api::namespaced, api_of_part);
@@ -193,7 +204,7 @@ async fn check(facts: &ConnectionView, asked: bool, ctx: &Context) -> Result<Che
         client
     } else {
         let client = Client::builder(config.clone())
-            .observer(Arc::new(ctx.metrics.clone()))
+            .observer(Arc::new(ctx.clients.worked().observer(&facts.id, ctx.metrics.clone())))
             .memory_budget(ctx.clients.memory())
             .user_agent(USER_AGENT);
         let client = make(client, &config.party, &ctx.heavy).await?;

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::core::v1::Secret;
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -13,11 +14,11 @@ use tokio::time::Instant;
 use super::{connection::users::Users, watches::Unshown};
 use crate::{
     api::{
-        ConnectionRef,
-        condition::{READY, is_true},
+        ConnectionRef, Reason,
+        condition::{READY, RECONCILING, find, is_true},
     },
     conjur::Client,
-    metrics::Kind,
+    metrics::{Kind, ObjectState},
     plan::schedule::spread,
     runtime::{
         Key, Object, Reconcile,
@@ -56,6 +57,14 @@ pub trait Listed: Reconcile {
 
     /// A client was made for a connection, for these users of it.
     fn client_made(_client: &Client, _users: &Users, _ctx: &Self::Context) {}
+
+    /// Adds to the state of an object, which metrics show, what only its kind knows.
+    fn add_state(&self, _state: &mut ObjectState<'_>, _ctx: &Self::Context) {}
+
+    /// Whether nothing is to be done for it, as its spec says.
+    fn is_suspended(&self) -> bool {
+        false
+    }
 }
 
 /// The objects of a kind that there are, and what wakes them.
@@ -154,6 +163,9 @@ pub trait AnyKind<C>: Send + Sync {
 
     /// As [`Listed::client_made`].
     fn client_made(&self, client: &Client, users: &Users, ctx: &C);
+
+    /// Shows the state of each object.
+    fn states(&self, see: &mut dyn FnMut(&ObjectState<'_>), ctx: &C);
 }
 
 impl<K: Listed> AnyKind<K::Context> for Handle<K> {
@@ -233,4 +245,51 @@ impl<K: Listed> AnyKind<K::Context> for Handle<K> {
     fn client_made(&self, client: &Client, users: &Users, ctx: &K::Context) {
         K::client_made(client, users, ctx);
     }
+
+    fn states(&self, see: &mut dyn FnMut(&ObjectState<'_>), ctx: &K::Context) {
+        let now = Timestamp::now();
+        for object in self.store.state() {
+            match &object.0 {
+                Ok(object) => {
+                    let mut state = state_of(object.meta(), K::KIND, now);
+                    let conditions = object.conditions().1;
+                    if let Some(ready) = find(conditions, READY) {
+                        state.ready = Some((&ready.status, &ready.reason));
+                        state.since = Some(seconds(ready.last_transition_time.0, now));
+                    }
+                    let reconciling = find(conditions, RECONCILING).filter(|found| found.status == "True");
+                    state.reconciling = reconciling.map(|found| found.reason.as_str());
+                    state.suspended = object.is_suspended();
+                    object.add_state(&mut state, ctx);
+                    see(&state);
+                }
+                Err(invalid) => {
+                    let mut state = state_of(&invalid.metadata, K::KIND, now);
+                    state.ready = Some(("False", Reason::InvalidObject.as_str()));
+                    see(&state);
+                }
+            }
+        }
+    }
+}
+
+/// What the metadata of an object says.
+fn state_of(metadata: &ObjectMeta, kind: Kind, now: Timestamp) -> ObjectState<'_> {
+    ObjectState {
+        kind,
+        namespace: metadata.namespace.as_deref().unwrap_or_default(),
+        name: metadata.name.as_deref().unwrap_or_default(),
+        ready: None,
+        reconciling: None,
+        since: metadata.creation_timestamp.as_ref().map(|made| seconds(made.0, now)),
+        suspended: false,
+        worked: None,
+        rotation: None,
+        certificate: None,
+    }
+}
+
+/// From one time to another.
+pub fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
 }

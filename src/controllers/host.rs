@@ -27,14 +27,18 @@ use kube::{
 };
 
 use self::{caller::Host, seen::ObservedHost, target::HostSecret};
-use super::{Context, cluster_uid, handle::Listed, template};
+use super::{
+    Context, cluster_uid,
+    handle::{Listed, seconds},
+    template,
+};
 use crate::{
     api::{ConjurHost, ConjurHostSpec, ConjurHostStatus, ConnectionRef, Reason},
     conjur::Lane,
     effect::host::{AskedHost, keep},
     heavy::Whose,
     limits::POLICY_DEADLINE,
-    metrics::Kind,
+    metrics::{Kind, ObjectState},
     plan::{Failure, host::view::HostView},
     runtime::{Key, Object, Outcome, Reconcile, ReconcileError, api_of_part},
 };
@@ -144,6 +148,15 @@ impl Listed for ConjurHost {
 
     fn rotates(secrets: &[Key], login: Option<&str>, server: &str, ctx: &Context) -> Option<String> {
         identities::rotating(secrets, login, server, ctx)
+    }
+
+    fn add_state(&self, state: &mut ObjectState<'_>, _: &Context) {
+        let next = self.status.as_ref().and_then(|status| status.next_rotation_time.as_ref());
+        state.rotation = next.filter(|_| !state.suspended).map(|next| seconds(Timestamp::now(), next.0));
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.spec.suspend == Some(true)
     }
 }
 

@@ -145,6 +145,10 @@ impl Listed for ConjurPolicy {
     fn is_news(secret: &PartialObjectMeta<Secret>, ctx: &Context) -> bool {
         ctx.key_writes.shown(&Key::of(secret), secret.metadata.resource_version.as_deref())
     }
+
+    fn is_suspended(&self) -> bool {
+        self.spec.suspend == Some(true)
+    }
 }
 
 async fn look_and_act(

@@ -136,7 +136,11 @@ impl Reconcile for ConjurPush {
     }
 }
 
-impl Listed for ConjurPush {}
+impl Listed for ConjurPush {
+    fn is_suspended(&self) -> bool {
+        self.spec.suspend == Some(true)
+    }
+}
 
 impl ObservedPush<'_> {
     fn mark_handled(&self, trouble: &ReconcileError, status: &mut ConjurPushStatus) {

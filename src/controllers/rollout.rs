@@ -7,6 +7,7 @@ use crate::{
     api::{Reason, secret::RolloutTarget},
     cluster,
     conjur::Lane,
+    metrics::RestartOutcome,
     plan::{Failure, secret::rollout::annotation_key},
     runtime::{Key, Object},
 };
@@ -36,11 +37,13 @@ pub async fn restart<K: Object>(
         let which = format!("{:?} {}", workload.kind, workload.name);
         match answer {
             Ok(()) => {
+                ctx.metrics.restarted(RestartOutcome::Restarted);
                 let note = format!("{which} was restarted: the data of its Secret changed");
                 ctx.events.publish(object, EventType::Normal, Reason::RolloutRestarted, "Restart", note);
             }
             // One that is made later has the new data from its start.
             Err(cluster::Error::NotFound(_)) => {
+                ctx.metrics.restarted(RestartOutcome::NotFound);
                 let note = format!(
                     "{which} does not exist, so that nothing of it is to be restarted; correct spec.rolloutRestart where the \
                      name is wrong"
@@ -48,7 +51,10 @@ pub async fn restart<K: Object>(
                 let reason = Reason::RolloutTargetNotFound;
                 ctx.events.publish(object, EventType::Warning, reason, "Restart", note);
             }
-            Err(error) => failed.push(error.to_string()),
+            Err(error) => {
+                ctx.metrics.restarted(RestartOutcome::Failed);
+                failed.push(error.to_string());
+            }
         }
     }
     if failed.is_empty() {

@@ -35,7 +35,7 @@ use super::{
     Context,
     connection::{access, pool::ConnectionState, users::Users},
     dependencies::{Dependency, Dependent},
-    handle::Listed,
+    handle::{Listed, seconds},
     secret::cache::{Target, Unconfirmed},
 };
 use crate::{
@@ -48,7 +48,7 @@ use crate::{
     conjur::{Client, Lane},
     heavy::Whose,
     limits::{RUNNING_SECRETS, SECRET_DEADLINE},
-    metrics::Kind,
+    metrics::{Kind, ObjectState},
     plan::{
         self, Failure,
         connection::access::Verb,
@@ -174,6 +174,16 @@ impl Listed for ConjurSecret {
 
     fn client_made(client: &Client, users: &Users, ctx: &Context) {
         found::listen(client, users, ctx);
+    }
+
+    fn add_state(&self, state: &mut ObjectState<'_>, ctx: &Context) {
+        let ends = ctx.memory.certificate(&Key::of(self));
+        let ends = ends.and_then(|ends| Timestamp::from_second(ends).ok());
+        state.certificate = ends.map(|ends| seconds(Timestamp::now(), ends));
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.spec.suspend == Some(true)
     }
 }
 

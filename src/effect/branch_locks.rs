@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{limits::BUSY_PAUSE, plan::policy::branch_claims::BranchPlace};
+use crate::{
+    limits::BUSY_PAUSE,
+    metrics::{LaneLabel, Metrics, TurnOf},
+    plan::policy::branch_claims::BranchPlace,
+};
 
 pub use self::{
     turns::{Turn, Turns},
@@ -47,6 +51,14 @@ struct Pause {
 }
 
 impl Branches {
+    /// Takes a branch when those before have let go of it, as [`Turns::take`].
+    pub async fn take(&self, loader: &Loader, namespace: &str, metrics: &Metrics) -> Turn {
+        let start = Instant::now();
+        let turn = self.turns.take(loader, namespace).await;
+        metrics.waited(TurnOf::Branch, LaneLabel::Foreground, start.elapsed());
+        turn
+    }
+
     /// Conjur said that this branch is busy, and how long it is to be left alone.
     pub fn pause_for(&self, loader: &Loader, pause: Duration, message: &str) {
         let Some(until) = Instant::now().checked_add(pause.min(BUSY_PAUSE)) else { return };

@@ -339,7 +339,8 @@ impl<C: HostCaller> Keeper<'_, C> {
             Ok(may) => may,
             Err(failure) => return Ok(Err(failure)),
         };
-        let loaded = perform::load(self.asked.through, &branch, mode, document.text.as_bytes()).await;
+        let loaded =
+            perform::load(self.asked.through, &branch, mode, document.text.as_bytes(), self.ctx).await;
         drop(turn);
         match loaded {
             Ok(loaded) => Ok(Ok(loaded)),
@@ -363,7 +364,7 @@ impl<C: HostCaller> Keeper<'_, C> {
         if let Some((rest, message)) = self.ctx.branches.pause(&loader) {
             return Err(busy(rest, message));
         }
-        let take = self.ctx.branches.turns.take(&loader, &self.asked.subject.owner.namespace);
+        let take = self.ctx.branches.take(&loader, &self.asked.subject.owner.namespace, &self.ctx.metrics);
         timeout(TURN_WAIT, take).await.map_err(|_| {
             busy(
                 Duration::from_secs(1),
@@ -435,7 +436,9 @@ impl<C: HostCaller> Keeper<'_, C> {
             Ok(token) => token,
             Err(failure) => return Ok(self.refuse(failure)),
         };
-        match perform::enrol(&token, self.asked.id, self.asked.annotations, self.asked.through).await {
+        match perform::enrol(&token, self.asked.id, self.asked.annotations, self.asked.through, self.ctx)
+            .await
+        {
             Ok(host) => {
                 let resource = Resource {
                     id: host.id.to_string(),
@@ -463,7 +466,7 @@ impl<C: HostCaller> Keeper<'_, C> {
         if let Err(failure) = self.caller.check_access() {
             return Ok(self.refuse(failure));
         }
-        match perform::rotate_host(&self.role(), self.asked.through).await {
+        match perform::rotate_host(&self.role(), self.asked.through, self.ctx).await {
             Ok(key) => {
                 self.hand = Some(key);
                 Ok(HostPerformed::Done)

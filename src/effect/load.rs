@@ -457,7 +457,7 @@ impl<C: Caller> Load<'_, C> {
             self.asked.document.records.len(),
             Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
         );
-        match self.caller.wait(perform::load(through, branch, mode, text), &message).await {
+        match self.caller.wait(perform::load(through, branch, mode, text, self.ctx), &message).await {
             Ok(Loaded { version, created_roles, .. }) => {
                 let keys = created_roles.into_iter().map(|(role, key)| (role.to_string(), key));
                 self.hand = keys.collect();

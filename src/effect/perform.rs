@@ -11,6 +11,7 @@ use crate::{
     api::Reason,
     conjur::{CreatedHost, Error, HostFactoryToken, LoadError, LoadMode, Loaded, PolicyBranch, RoleId},
     controllers::{Context, connection::pool::ReadyConnection},
+    metrics::{ChangeOutcome, KeyChange},
     plan::Failure,
     sensitive::Sensitive,
 };
@@ -24,8 +25,24 @@ pub async fn load(
     branch: &PolicyBranch,
     mode: LoadMode,
     document: &[u8],
+    ctx: &Context,
 ) -> Result<Loaded, LoadError> {
-    through.client.load_policy(branch, mode, document).await
+    let loaded = through.client.load_policy(branch, mode, document).await;
+    ctx.metrics.loaded(match &loaded {
+        Ok(_) => ChangeOutcome::Done,
+        Err(LoadError::Refused(_)) => ChangeOutcome::Refused,
+        Err(LoadError::Unknown(_)) => ChangeOutcome::Unknown,
+    });
+    loaded
+}
+
+/// What came of a call that changes one thing.
+fn outcome<T>(result: &Result<T, Error>) -> ChangeOutcome {
+    match result {
+        Ok(_) => ChangeOutcome::Done,
+        Err(error) if error.is_connection() => ChangeOutcome::Unknown,
+        Err(_) => ChangeOutcome::Refused,
+    }
 }
 
 /// Rotates the key of a role, and gives the new one. The old one dies with the rotation, so only for roles whose
@@ -38,7 +55,7 @@ pub async fn rotate(
     through: &ReadyConnection,
     ctx: &Context,
 ) -> Result<Sensitive<String>, Failure> {
-    through.client.rotate_api_key(role).await.map_err(|error| match error {
+    rotate_host(role, through, ctx).await.map_err(|error| match error {
         Error::NotFound { .. } | Error::Forbidden { .. } | Error::Invalid { .. } => {
             let message =
                 format!("no API key is stored for {}, and it can't be rotated: {error}", role.login());
@@ -52,16 +69,24 @@ pub async fn rotate(
 ///
 /// # Errors
 /// Conjur's.
-pub async fn fill(through: &ReadyConnection, id: &str, value: &[u8]) -> Result<(), Error> {
-    through.client.set_secret("variable", id, value).await
+pub async fn fill(through: &ReadyConnection, id: &str, value: &[u8], ctx: &Context) -> Result<(), Error> {
+    let filled = through.client.set_secret("variable", id, value).await;
+    ctx.metrics.pushed(outcome(&filled));
+    filled
 }
 
 /// Rotates the key of a host, and gives the new one. The old one dies with the rotation.
 ///
 /// # Errors
 /// Conjur's: that it refused, or that no one knows whether it was done.
-pub async fn rotate_host(role: &RoleId, through: &ReadyConnection) -> Result<Sensitive<String>, Error> {
-    through.client.rotate_api_key(role).await
+pub async fn rotate_host(
+    role: &RoleId,
+    through: &ReadyConnection,
+    ctx: &Context,
+) -> Result<Sensitive<String>, Error> {
+    let rotated = through.client.rotate_api_key(role).await;
+    ctx.metrics.key_changed(KeyChange::Rotate, outcome(&rotated));
+    rotated
 }
 
 /// Makes one token of a host factory that ends then.
@@ -89,6 +114,9 @@ pub async fn enrol(
     id: &str,
     annotations: &BTreeMap<String, String>,
     through: &ReadyConnection,
+    ctx: &Context,
 ) -> Result<CreatedHost, Error> {
-    through.client.create_host(token, id, annotations).await
+    let enrolled = through.client.create_host(token, id, annotations).await;
+    ctx.metrics.key_changed(KeyChange::Enrol, outcome(&enrolled));
+    enrolled
 }

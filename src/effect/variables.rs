@@ -73,7 +73,7 @@ pub async fn load(asked: VariablesAsked<'_>, ctx: &Context) -> LoadAnswer {
             biased;
             // Who was to answer was cut off: it is asked for again, which changes nothing where it was done.
             answer = &mut answered => return answer.unwrap_or_else(|_| Err(cut_off())),
-            turn = ctx.branches.turns.take(loader, namespace) => turn,
+            turn = ctx.branches.take(loader, namespace, &ctx.metrics) => turn,
         };
         if let Ok(answer) = answered.try_recv() {
             return answer;

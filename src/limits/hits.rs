@@ -61,6 +61,7 @@ limits! {
     LogLineBytes = "log_line_bytes",
     HealthConnections = "health_connections",
     MetricsConnections = "metrics_connections",
+    MetricsObjects = "metrics_objects",
 }
 
 impl Limit {

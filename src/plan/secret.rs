@@ -1,5 +1,6 @@
 //! What the target Secret should be, whose it is, and what to do about the difference.
 
+pub mod certificate;
 pub mod change_detection;
 pub mod circle;
 mod fingerprint;

@@ -46,7 +46,7 @@ enum Phase {
     Due(Instant),
     /// It waits for its turn; entries in the queue with another number are stale. Whether that has become urgent is looked
     /// at once more at the time, if there is one.
-    Waiting { number: u64, urgent: bool, look: Option<Instant> },
+    Waiting { number: u64, urgent: bool, look: Option<Instant>, since: Instant },
     /// It runs, and has its turn again at the time.
     Running { line: Option<Line>, again: Option<Instant> },
 }
@@ -77,6 +77,17 @@ impl Taken {
             }
         }
     }
+}
+
+/// An object that runs from now on.
+#[derive(Debug)]
+pub struct BegunTurn {
+    /// Which.
+    pub key: Arc<Key>,
+    /// Whether it is new, not repeated.
+    pub urgent: bool,
+    /// Since when it waited.
+    pub waited_since: Option<Instant>,
 }
 
 /// The objects of one kind.
@@ -147,18 +158,18 @@ impl ObjectTurns {
             let Some((_, key)) = self.due.pop_first() else { return };
             let line = line(&key);
             let urgent = Line::is_urgent(line.as_ref());
-            match self.objects.get_mut(&key) {
-                Some(Phase::Due(_)) => {}
-                Some(Phase::Waiting { urgent: false, .. }) if urgent => {}
+            let since = match self.objects.get_mut(&key) {
+                Some(Phase::Due(_)) => now,
+                Some(Phase::Waiting { urgent: false, since, .. }) if urgent => *since,
                 Some(Phase::Waiting { look, .. }) => {
                     *look = None;
                     continue;
                 }
                 _ => continue,
-            }
+            };
             self.number += 1;
             let number = self.number;
-            self.objects.insert(Arc::clone(&key), Phase::Waiting { number, urgent, look: None });
+            self.objects.insert(Arc::clone(&key), Phase::Waiting { number, urgent, look: None, since });
             let namespace = Namespace::from(key.namespace.as_str());
             let queue = self.waiting.entry((urgent, Arc::clone(&namespace))).or_default();
             if queue.is_empty() {
@@ -169,7 +180,7 @@ impl ObjectTurns {
     }
 
     /// The next that runs from now on; none where none waits that may.
-    pub fn begin(&mut self) -> Option<Arc<Key>> {
+    pub fn begin(&mut self) -> Option<BegunTurn> {
         loop {
             if self.running.all >= self.at_once {
                 return None;
@@ -202,11 +213,15 @@ impl ObjectTurns {
                 self.on.entry(line.clone()).or_default().take(&namespace);
             }
             let phase = self.objects.insert(Arc::clone(&key), Phase::Running { line, again: None });
-            if let Some(Phase::Waiting { look: Some(look), .. }) = phase {
+            let mut waited_since = None;
+            if let Some(Phase::Waiting { look, since, .. }) = phase {
+                waited_since = Some(since);
                 // What it was woken for came before it runs.
-                self.due.remove(&(look, Arc::clone(&key)));
+                if let Some(look) = look {
+                    self.due.remove(&(look, Arc::clone(&key)));
+                }
             }
-            return Some(key);
+            return Some(BegunTurn { key, urgent, waited_since });
         }
     }
 

@@ -19,8 +19,9 @@ use super::{
     Key, Reconcile,
     attempt::{attempt, report_invalid},
     backoff::{Backoffs, LONGEST_BACKOFF},
-    concurrency::{Line, ObjectTurns},
+    concurrency::{BegunTurn, Line, ObjectTurns},
 };
+use crate::metrics::{LaneLabel, TurnOf};
 
 /// No time lies further ahead.
 const LONGEST: Duration = Duration::from_secs(180 * 86_400);
@@ -100,7 +101,10 @@ impl<K: Reconcile> Runner<K> {
     fn begin(&mut self) {
         let store = &self.store;
         self.turns.line_up(Instant::now(), |key| line_of(key, store));
-        while let Some(key) = self.turns.begin() {
+        while let Some(BegunTurn { key, urgent, waited_since }) = self.turns.begin() {
+            let lane = if urgent { LaneLabel::Foreground } else { LaneLabel::Refresh };
+            let waited = waited_since.map_or(Duration::ZERO, |since| since.elapsed());
+            self.ctx.metrics.waited(TurnOf::Reconcile, lane, waited);
             let (theirs, store) = (Arc::clone(&key), self.store.clone());
             let (ctx, backoffs) = (self.ctx.clone(), self.backoffs.clone());
             let id = self.jobs.spawn(async move { once(&theirs, &store, &ctx, &backoffs).await }).id();

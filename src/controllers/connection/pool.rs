@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::view::ConnectionView;
+use super::{view::ConnectionView, worked::WorkedTimes};
 use crate::controllers::kinds::Kinds;
 use crate::{
     api::{ConnectionId, Reason},
@@ -104,6 +104,7 @@ pub struct Clients {
     kinds: Arc<Kinds>,
     /// What all of them may take together.
     memory: conjur::MemoryBudget,
+    worked: WorkedTimes,
 }
 
 #[derive(Default)]
@@ -190,12 +191,22 @@ impl Drop for ClientPlace<'_> {
 impl Clients {
     /// An empty pool, which wakes a connection that a call found failing.
     pub fn new(kinds: Arc<Kinds>) -> Self {
-        Self { pool: Mutex::default(), kinds, memory: conjur::MemoryBudget::default() }
+        Self {
+            pool: Mutex::default(),
+            kinds,
+            memory: conjur::MemoryBudget::default(),
+            worked: WorkedTimes::new(),
+        }
     }
 
     /// What all clients of the process may take together.
     pub fn memory(&self) -> &conjur::MemoryBudget {
         &self.memory
+    }
+
+    /// When each connection last worked.
+    pub fn worked(&self) -> &WorkedTimes {
+        &self.worked
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Pool) -> T) -> T {
@@ -480,6 +491,7 @@ impl Clients {
 
     /// Lets go of a connection that is gone; of another of its name, whose uid is given, nothing.
     pub fn forget(&self, id: &ConnectionId, there: Option<&str>) {
+        self.worked.forget(id);
         self.with(|pool| {
             pool.remove(id, |slot| there != Some(slot.uid.as_str()));
             if pool.confirmed.get(id).is_some_and(|confirmed| there != Some(confirmed.uid.as_str())) {

@@ -346,7 +346,7 @@ impl RemovalOfHost<'_> {
         let _turn = self.turn(&loader).await?;
         self.check_again(branch)?;
         let _begun = self.ctx.in_flight.begin()?;
-        match perform::load(self.through, branch, LoadMode::Update, text.as_bytes()).await {
+        match perform::load(self.through, branch, LoadMode::Update, text.as_bytes(), self.ctx).await {
             Ok(_) => Ok(()),
             Err(LoadError::Refused(Error::Conflict { message, retry_after })) => {
                 let pause = retry_after.unwrap_or(Duration::from_secs(5));
@@ -366,7 +366,7 @@ impl RemovalOfHost<'_> {
         if let Some((rest, message)) = self.ctx.branches.pause(loader) {
             return Err(busy(rest, message));
         }
-        let take = self.ctx.branches.turns.take(loader, &self.key.namespace);
+        let take = self.ctx.branches.take(loader, &self.key.namespace, &self.ctx.metrics);
         timeout(TURN_WAIT, take).await.map_err(|_| {
             let message = format!("another object is being loaded into branch {}", loader.place.branch());
             busy(Duration::from_secs(1), message)

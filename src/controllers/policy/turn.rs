@@ -36,7 +36,7 @@ impl Run<'_> {
             "another ConjurPolicy is being loaded into branch {}; waiting for it, since {since}",
             seen.branch
         );
-        let wait = timeout(TURN_WAIT, ctx.branches.turns.take(&loader, &seen.owner.namespace));
+        let wait = timeout(TURN_WAIT, ctx.branches.take(&loader, &seen.owner.namespace, &ctx.metrics));
         let Ok(ours) = progress::shown(wait, seen, Reason::LoadInProgress, &message, status, ctx).await
         else {
             return Err(Failure::waiting(Reason::LoadInProgress, Duration::from_secs(1), message));

@@ -21,7 +21,7 @@ use crate::{
         Error, Freshness, Lane, VariableId, Wanted,
         capabilities::{Capability, Support},
     },
-    controllers::connection::pool::ReadyConnection,
+    controllers::{Context, connection::pool::ReadyConnection},
     effect::perform,
     limits::PUSHES_AT_ONCE,
     plan::{Failure, LOOK_AGAIN, connection::access::Verb, push::decide::PushStep},
@@ -29,8 +29,13 @@ use crate::{
 };
 
 /// Sends one value.
-async fn send(through: &ReadyConnection, id: &str, value: &PushValue) -> (String, Result<(), Error>) {
-    (id.to_owned(), perform::fill(through, id, value.value.expose()).await)
+async fn send(
+    through: &ReadyConnection,
+    id: &str,
+    value: &PushValue,
+    ctx: &Context,
+) -> (String, Result<(), Error>) {
+    (id.to_owned(), perform::fill(through, id, value.value.expose(), ctx).await)
 }
 
 impl Push<'_> {
@@ -66,7 +71,7 @@ impl Push<'_> {
             // If its answer is lost, what Conjur holds is not known.
             self.ctx.push_notes.unsure(&self.seen.key, &self.seen.uid, id);
             if let Some(value) = values.by_id.get(id) {
-                sends.push(send(self.through, id, value));
+                sends.push(send(self.through, id, value, self.ctx));
             }
         }
         let mut sends = stream::iter(sends).buffer_unordered(PUSHES_AT_ONCE);

@@ -33,6 +33,8 @@ pub struct Target {
     pub data_at: Option<Timestamp>,
     /// Revision of its data, and HMAC over the data alone; none where no workload is to be restarted.
     pub revision: Option<(String, Fingerprint)>,
+    /// When the first certificate of its chain ends, in seconds since 1970.
+    pub certificate: Option<i64>,
 }
 
 /// What was found with a list from before an object was looked at: what was made in between may be missing.
@@ -94,6 +96,11 @@ impl Memory {
             *remembered = Remembered { uid: uid.into(), ..Remembered::default() };
         }
         remembered.clone()
+    }
+
+    /// When the first certificate ends that an object wrote, in seconds since 1970.
+    pub fn certificate(&self, key: &Key) -> Option<i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.target.as_ref()?.certificate
     }
 
     /// Changes what is remembered of an object.

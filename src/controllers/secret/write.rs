@@ -13,7 +13,7 @@ use crate::{
     controllers::Context,
     plan::{
         Failure,
-        secret::{Fingerprint, rollout::Lineage},
+        secret::{Fingerprint, certificate, rollout::Lineage},
     },
 };
 
@@ -65,6 +65,7 @@ impl TargetWrite<'_> {
             fingerprint: self.fingerprint,
             generation: self.object.metadata.generation,
             revision: revision.zip(self.data),
+            certificate: certificate::ends(&self.seen.desired.data),
         }
     }
 

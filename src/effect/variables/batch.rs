@@ -206,7 +206,7 @@ impl Batch<'_> {
             (self.may)(self.loader, statement, self.ctx)?;
             let _begun = self.ctx.in_flight.begin()?;
             self.ctx.variable_loads.sent(self.loader);
-            match perform::load(self.through, self.branch, mode, document.text.as_bytes()).await {
+            match perform::load(self.through, self.branch, mode, document.text.as_bytes(), self.ctx).await {
                 Ok(_) => return Ok(()),
                 Err(LoadError::Refused(Error::Conflict { retry_after, .. })) if tries < VARIABLES_TRIES => {
                     tries += 1;

@@ -62,7 +62,8 @@ impl RemovalRun<'_> {
                     place: BranchPlace::new(&settings.url, &settings.account, branch.as_str()),
                     identity: self.through.identity.to_string(),
                 };
-                let _one_at_a_time = self.ctx.branches.turns.take(&loader, &self.owner.namespace).await;
+                let _one_at_a_time =
+                    self.ctx.branches.take(&loader, &self.owner.namespace, &self.ctx.metrics).await;
                 waits = self.branch(&server, &branch, kept, done).await?.or(waits);
             }
             // What was made in one branch may have hung on what was made in another.
@@ -182,7 +183,8 @@ impl RemovalRun<'_> {
 
     async fn load(&self, branch: &PolicyBranch, document: &str) -> Result<(), Failure> {
         let _begun = self.ctx.in_flight.begin()?;
-        let loaded = perform::load(self.through, branch, LoadMode::Update, document.as_bytes()).await;
+        let loaded =
+            perform::load(self.through, branch, LoadMode::Update, document.as_bytes(), self.ctx).await;
         match loaded {
             Ok(_) => Ok(()),
             Err(LoadError::Refused(Error::Forbidden { message })) => {
