@@ -30,7 +30,7 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
 
-.PHONY: help demo demo-stop test test-fast nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
+.PHONY: help demo demo-stop test test-fast test-otel nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ demo-stop: cargo ## End what `KEEP=1 make demo` left running
 test: cargo programs release-programs $(AUDITABLE) ## All tests: unit, recordings, cluster, node
 	@$(RELEASE_CARGO) --bin conjur-operator
 	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
+
+# Compiles all of it once more, with other features: not a part of `test`.
+test-otel: cargo programs ## The build with traces, feature `otel`: its span at a collector
+	cargo test --package conjur-operator --features otel --lib -- telemetry::
+	cargo test --package conjur-operator --features otel --test it -- cluster::traces
 
 test-fast: cargo ## The tests that need no control plane
 	cargo test --workspace --exclude testbed --exclude bench --exclude attack --exclude fuzz -- --skip cluster::

@@ -16,7 +16,7 @@ use crate::limits::{self, DRAIN};
 use crate::plan::install::HookScope;
 use crate::plan::scope::{WatchScope, WatchScopeError};
 use crate::server::ListenAddress;
-use crate::telemetry::Format;
+use crate::telemetry::{Format, LEVELS};
 
 /// Keeps CyberArk Conjur and a Kubernetes cluster in step.
 #[derive(Debug, clap::Parser)]
@@ -27,6 +27,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, for as long as the process begins")]
 pub enum Command {
     /// Run the operator, in a cluster or with a kubeconfig
     Run(RunArgs),
@@ -86,6 +87,10 @@ pub struct RunArgs {
     /// How much the operator itself logs; its dependencies stay at info
     #[arg(long, env = "CONJUR_OPERATOR_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = log_level())]
     pub log_level: LevelFilter,
+
+    /// A file that says the level instead, read every few seconds: a ConfigMap's, mounted into the Pod
+    #[arg(long, env = "CONJUR_OPERATOR_LOG_LEVEL_FILE", value_name = "PATH")]
+    pub log_level_file: Option<PathBuf>,
 
     /// How many writes to the API server may be in flight
     #[arg(long, env = "CONJUR_OPERATOR_MAX_CONCURRENT", default_value = "32", value_name = "N")]
@@ -272,8 +277,7 @@ fn load_grace(text: &str) -> Result<Duration, String> {
 }
 
 fn log_level() -> impl clap::builder::TypedValueParser<Value = LevelFilter> {
-    PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
-        .try_map(|level| level.parse::<LevelFilter>())
+    PossibleValuesParser::new(LEVELS).try_map(|level| level.parse::<LevelFilter>())
 }
 
 #[cfg(test)]
@@ -309,7 +313,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_taken() {
-        let flags = "--leader-elect --metrics-objects --metrics-addr 127.0.0.1:1 --health-addr [::1]:2 --log-format text --log-level trace \
+        let flags = "--leader-elect --metrics-objects --metrics-addr 127.0.0.1:1 --health-addr [::1]:2 --log-format text --log-level trace --log-level-file /etc/level \
                      --max-concurrent 4 --lease-namespace ns --lease-name op --allow-hosts 127.0.0.0/8,::1 \
                      --allow-hosts *.corp.example --deny-hosts 10.0.0.0/8 --allowed-audiences conjur,vault \
                      --rollout-restart false --watch-namespace a,b --watch-namespace c --cluster-connections=false \
@@ -319,6 +323,7 @@ mod tests {
         assert_eq!(args.metrics_addr.to_string(), "127.0.0.1:1");
         assert_eq!(args.health_addr.to_string(), "[::1]:2");
         assert_eq!((args.log_format, args.log_level), (Format::Text, LevelFilter::TRACE));
+        assert_eq!(args.log_level_file.as_deref(), Some(std::path::Path::new("/etc/level")));
         assert_eq!(args.max_concurrent.get(), 4);
         assert_eq!((args.allow_hosts.len(), args.deny_hosts.len()), (3, 1));
         assert_eq!(args.allowed_audiences, ["conjur", "vault"]);

@@ -79,6 +79,7 @@ pub async fn acquire(
     let lease = LeaseClient::new(client, settings, heartbeats);
     let mut seen = Seen::default();
     let mut forbidden_since: Option<Instant> = None;
+    let mut failing = false;
     loop {
         let wait = match lease.try_acquire(&mut seen).await {
             Ok(Attempt::Held { object, since }) => {
@@ -86,7 +87,7 @@ pub async fn acquire(
                 return Ok(Held { lease, object, since });
             }
             Ok(Attempt::Wait(wait)) => {
-                forbidden_since = None;
+                (forbidden_since, failing) = (None, false);
                 standby();
                 wait.min(timing.renew_every)
             }
@@ -95,11 +96,15 @@ pub async fn acquire(
                 if since.elapsed() >= timing.forbidden_patience {
                     return Err(AcquireError::Forbidden { lease: lease.title, source: error });
                 }
-                tracing::warn!(lease = lease.title, %error, "access to the Lease is forbidden; trying again");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(lease = lease.title, %error, "access to the Lease is forbidden; trying again");
+                }
                 timing.renew_every
             }
             Err(error) => {
-                tracing::warn!(lease = lease.title, %error, "the Lease can't be read or written; trying again");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(lease = lease.title, %error, "the Lease can't be read or written; trying again");
+                }
                 timing.renew_every
             }
         };
@@ -130,6 +135,7 @@ impl Held {
     /// it only when nothing acts any more. An error means that the process must end.
     pub async fn run(mut self, drained: CancellationToken) -> Result<(), Lost> {
         let mut last = "no call was answered".to_owned();
+        let mut failing = false;
         loop {
             tokio::select! {
                 () = drained.cancelled() => {
@@ -145,12 +151,18 @@ impl Held {
             }
             // A shutdown waits for the call: cut off, it would leave the operator without the resourceVersion to release with.
             match timeout(left, Box::pin(self.renew())).await {
-                Ok(Ok(Renewal::Renewed)) => {}
+                Ok(Ok(Renewal::Renewed)) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(lease = self.lease.title, "the Lease is renewed again");
+                    }
+                }
                 Ok(Ok(Renewal::TakenOver(holder))) => {
                     return Err(Lost::TakenOver { lease: self.lease.title, holder });
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = self.lease.title, %error, "the Lease was not renewed; trying again");
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(lease = self.lease.title, %error, "the Lease was not renewed; trying again");
+                    }
                     last = error.to_string();
                 }
                 Err(_) => "a call was not answered in time".clone_into(&mut last),

@@ -33,8 +33,8 @@ fn main() -> ExitCode {
 
 fn run(args: RunArgs) -> Result<(), String> {
     install_tls()?;
-    let failures = program::init_logging(args.log_format, args.log_level).map_err(one_line)?;
-    program::run(args, failures).map_err(one_line)
+    let logging = program::init_logging(args.log_format, args.log_level).map_err(one_line)?;
+    program::run(args, logging).map_err(one_line)
 }
 
 fn crds() -> Result<(), String> {

@@ -33,7 +33,7 @@ pub use self::{
     labels::{
         ChangeOutcome, KeyChange, Kind, LaneLabel, ReconcileOutcome, RestartOutcome, SecretWrite, TurnOf,
     },
-    state::{ObjectState, Observed},
+    state::{ObjectState, ShowsStates},
 };
 
 /// From what costs nothing (not due) to the longest load.
@@ -226,7 +226,7 @@ impl Metrics {
     }
 
     /// Shows what there is from here on; only the first call counts.
-    pub fn observe(&self, observed: Arc<dyn Observed>) {
+    pub fn observe(&self, observed: Arc<dyn ShowsStates>) {
         // There is one set of stores in a process.
         drop(self.inner.states.observed.set(observed));
     }

@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod backoff;
 pub mod compact;
 pub mod concurrency;
+pub mod current;
 pub mod failure;
 mod key;
 mod object;

@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     plan::scope::WatchScope,
     server::{self, Listener, Ready},
-    telemetry::Failures,
+    telemetry::Logging,
 };
 
 /// What the workers may take beyond what is under way before they are taken for wedged.
@@ -37,16 +37,18 @@ const BLOCKING: usize = 2;
 ///
 /// # Errors
 /// What ended it, in a sentence.
-pub fn run(args: RunArgs, failures: Failures) -> Result<(), Error> {
+pub fn run(args: RunArgs, logging: Logging) -> Result<(), Error> {
     let workers = workers().map_err(Error::Runtime)?;
     let lifeline = Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build();
     let lifeline = lifeline.map_err(Error::Runtime)?;
-    let telling = lifeline.spawn(failures.tell());
+    let closing = logging.clone();
+    let telling = lifeline.spawn(logging.keep(args.log_level_file.clone()));
     let result = lifeline.block_on(live(args, workers.handle()));
     telling.abort();
     // Who lost the Lease must not finish anything.
     workers.shutdown_timeout(Duration::ZERO);
     lifeline.shutdown_timeout(Duration::ZERO);
+    closing.close();
     result
 }
 

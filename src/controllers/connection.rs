@@ -330,7 +330,6 @@ async fn check_tenants(facts: &ConnectionView, outcome: Outcome, ctx: &Context) 
             Ok(CheckOutcome::Rests(rest)) => soonest = Some(soonest.map_or(rest, |s| s.min(rest))),
             Ok(CheckOutcome::Works { .. }) => {}
             Err(failure) => {
-                tracing::warn!(connection = %facts.id, namespace = tenant, "{failure}");
                 if failure.reason == Reason::OperatorBusy {
                     soonest = Some(soonest.map_or(ROOM_AGAIN, |s| s.min(ROOM_AGAIN)));
                 }
@@ -372,6 +371,10 @@ fn fail(facts: &ConnectionView, failure: Failure, ctx: &Context) -> ReconcileErr
         return ReconcileError { failure, asked: false, again: None };
     }
     let (again, news) = ctx.clients.fails(facts, &failure);
+    if news && let Some(tenant) = &facts.tenant {
+        // What fails for all is in the status, which is logged where it changes.
+        tracing::warn!(connection = %facts.id, namespace = tenant, reason = failure.reason.as_str(), "{failure}");
+    }
     if news {
         // Those who wait for it say why; the others find nothing due.
         wake_users(&Users::of(facts), ConnectionEvent::Fails, ctx);

@@ -9,7 +9,7 @@ use crate::{
     conjur::Lane,
     metrics::RestartOutcome,
     plan::{Failure, secret::rollout::annotation_key},
-    runtime::{Key, Object},
+    runtime::{Key, Object, current::say},
 };
 
 /// What stands behind the message of an object that asks for restarts where there are none.
@@ -38,6 +38,7 @@ pub async fn restart<K: Object>(
         match answer {
             Ok(()) => {
                 ctx.metrics.restarted(RestartOutcome::Restarted);
+                say!(INFO, workload = which, "restarted a workload, since the data of its Secret changed");
                 let note = format!("{which} was restarted: the data of its Secret changed");
                 ctx.events.publish(object, EventType::Normal, Reason::RolloutRestarted, "Restart", note);
             }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use super::Context;
-use crate::metrics::{ObjectState, Observed};
+use crate::metrics::{ObjectState, ShowsStates};
 
 /// What the stores hold, as long as there is someone who reconciles it.
 pub struct AllStates(Weak<Context>);
@@ -16,7 +16,7 @@ impl AllStates {
     }
 }
 
-impl Observed for AllStates {
+impl ShowsStates for AllStates {
     fn objects(&self, see: &mut dyn FnMut(&ObjectState<'_>)) {
         let Some(ctx) = self.0.upgrade() else { return };
         for kind in ctx.kinds.all() {

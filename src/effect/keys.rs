@@ -31,9 +31,18 @@ use crate::{
         policy::secret_keys::{RoleKeys, default_keys_name, role_keys},
         secret::{Desired, OwnKeys, Owner, SecretRead, refuse_unless_ours},
     },
-    runtime::failure::no_room,
+    runtime::{
+        current::{NamesInLine, say},
+        failure::no_room,
+    },
     sensitive::Sensitive,
 };
+
+/// The names of the keys that a Secret keeps, but for what is announced in it.
+fn kept(secret: Option<&SecretRead>) -> impl Iterator<Item = &String> + Clone {
+    let data = secret.into_iter().flat_map(|secret| secret.data.iter().flatten());
+    data.map(|(key, _)| key).filter(|key| *key != PENDING_KEY)
+}
 
 /// Keys that are in hand must reach the Secret, and announcements must before a load: writes are repeated this often, with
 /// growing pauses. After that the roles stay owed, and the next run rotates their keys.
@@ -132,12 +141,9 @@ impl KeySecret {
                 }
                 Err(error) if tries == STORE_TRIES => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(
-                        kind = subject.owner.kind.as_ref(),
-                        namespace = subject.owner.namespace,
-                        name = subject.owner.name,
-                        "cannot write the createdRoles Secret; retrying: {error}"
-                    );
+                    if tries == 0 {
+                        say!(WARN, "cannot write the createdRoles Secret; retrying: {error}");
+                    }
                     tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                     tries += 1;
                     // What cannot be read now is tried again with the write.
@@ -173,6 +179,9 @@ impl KeySecret {
             ctx.kinds.wake_owner(subject.owner);
         }
         Ok(result.map(|()| {
+            if kept(self.secret.as_ref()).ne(kept(Some(&copy))) || !keys.is_empty() {
+                say!(INFO, secret = name, keys = %NamesInLine(kept(Some(&copy)), ","), "wrote a Secret");
+            }
             self.secret = Some(copy);
             self.announcement = announcement.cloned();
         }))

@@ -13,6 +13,7 @@ use crate::{
     controllers::{Context, connection::pool::ReadyConnection},
     metrics::{ChangeOutcome, KeyChange},
     plan::Failure,
+    runtime::current::say,
     sensitive::Sensitive,
 };
 
@@ -33,6 +34,10 @@ pub async fn load(
         Err(LoadError::Refused(_)) => ChangeOutcome::Refused,
         Err(LoadError::Unknown(_)) => ChangeOutcome::Unknown,
     });
+    if let Ok(Loaded { version, created_roles, .. }) = &loaded {
+        let (connection, roles) = (&through.connection, created_roles.len());
+        say!(INFO, %connection, %branch, mode = ?mode, version, roles, "loaded policy");
+    }
     loaded
 }
 
@@ -86,6 +91,9 @@ pub async fn rotate_host(
 ) -> Result<Sensitive<String>, Error> {
     let rotated = through.client.rotate_api_key(role).await;
     ctx.metrics.key_changed(KeyChange::Rotate, outcome(&rotated));
+    if rotated.is_ok() {
+        say!(INFO, connection = %through.connection, role = %role, "rotated an API key");
+    }
     rotated
 }
 
@@ -118,5 +126,9 @@ pub async fn enrol(
 ) -> Result<CreatedHost, Error> {
     let enrolled = through.client.create_host(token, id, annotations).await;
     ctx.metrics.key_changed(KeyChange::Enrol, outcome(&enrolled));
+    if enrolled.is_ok() {
+        // As it was asked for: what the server says of it could be anything.
+        say!(INFO, connection = %through.connection, role = %format_args!("host/{id}"), "enrolled a host");
+    }
     enrolled
 }

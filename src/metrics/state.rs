@@ -40,7 +40,7 @@ pub struct ObjectState<'a> {
 }
 
 /// Shows all objects that there are.
-pub trait Observed: Send + Sync {
+pub trait ShowsStates: Send + Sync {
     /// Calls this for each of them.
     fn objects(&self, see: &mut dyn FnMut(&ObjectState<'_>));
 }
@@ -48,7 +48,7 @@ pub trait Observed: Send + Sync {
 /// What is shown, and how; clones share it.
 #[derive(Clone, Default)]
 pub(super) struct States {
-    pub(super) observed: Arc<OnceLock<Arc<dyn Observed>>>,
+    pub(super) observed: Arc<OnceLock<Arc<dyn ShowsStates>>>,
     /// Whether each object has series of its own.
     pub(super) each: bool,
 }
@@ -112,7 +112,7 @@ fn later(one: Option<f64>, other: Option<f64>) -> Option<f64> {
 }
 
 impl Sums {
-    fn of(observed: &dyn Observed, each: bool) -> Self {
+    fn of(observed: &dyn ShowsStates, each: bool) -> Self {
         let mut sums = Self::default();
         // A kind of which there is nothing is shown as that.
         for kind in Kind::ALL {

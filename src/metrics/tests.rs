@@ -6,7 +6,7 @@ use super::*;
 /// One object of each that the gauges tell apart.
 struct Examples;
 
-impl Observed for Examples {
+impl ShowsStates for Examples {
     fn objects(&self, see: &mut dyn FnMut(&ObjectState<'_>)) {
         let object = ObjectState {
             kind: Kind::Secret,

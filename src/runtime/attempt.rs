@@ -10,11 +10,13 @@ use kube::{
     Api, ResourceExt,
     core::{ApiResource, DynamicObject, error_boundary::InvalidObject},
 };
+use tracing::Instrument as _;
 
 use super::{
     Key, Object, Outcome, Reconcile, ReconcileError, Shared,
     backoff::Backoffs,
     compact,
+    current::say,
     failure::{self, no_room, turn_to_read},
     report::{self, Report},
 };
@@ -23,7 +25,7 @@ use crate::{
         Reason, SYNC_NOW_ANNOTATION,
         condition::{State, conditions},
     },
-    conjur::Lane,
+    conjur::{Lane, request_id},
     memory_budget,
     metrics::ReconcileOutcome,
     plan::{Class, Failure, schedule::SyncNow},
@@ -44,6 +46,16 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
         return Some(rest);
     }
     let mut status = ctx.statuses.draft(object);
+    // Costs nothing where no one takes traces.
+    let span = tracing::info_span!(
+        target: "conjur_operator::trace",
+        "reconcile",
+        kind = K::KIND.as_str(),
+        namespace = key.namespace,
+        name = key.name,
+        request_id = request_id::current().map(tracing::field::display),
+        outcome = tracing::field::Empty,
+    );
     // Boxed: thousands may wait at once, and each holds all of its largest state as long as it is not.
     let reconcile = Box::pin(memory_budget::until_done(async {
         let whole;
@@ -63,7 +75,8 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
             object.check_references()?;
         }
         object.reconcile(&mut status, ctx).await
-    }));
+    }))
+    .instrument(span.clone());
     let work = AssertUnwindSafe(tokio::time::timeout(K::DEADLINE, reconcile)).catch_unwind();
     let result = match work.await {
         Ok(Ok(result)) => result,
@@ -87,6 +100,7 @@ pub async fn attempt<K: Reconcile>(object: &K, ctx: &K::Context, backoffs: &Back
         },
     };
     ctx.metrics.reconciled(K::KIND, outcome, started.elapsed());
+    span.record("outcome", outcome.as_str());
     tracing::debug!(
         kind = K::KIND.as_str(),
         namespace = key.namespace,
@@ -136,26 +150,22 @@ async fn finish<K: Object>(
             };
             let next = next.into_iter().chain(again).min();
             ctx.metrics.failed(K::KIND, failure.reason.as_str());
-            // The connection tells of itself, once: thousands may wait for it.
-            if failure.class != Class::Connection {
-                tracing::warn!(
-                    kind = K::KIND.as_str(),
-                    namespace = key.namespace,
-                    name = key.name,
-                    reason = failure.reason.as_str(),
-                    "{}",
-                    failure.message
-                );
-            }
+            // The report says so in a line of its own where it is news.
+            say!(DEBUG, reason = failure.reason.as_str(), "it failed: {}", failure.message);
             let lane = if asked { Lane::Foreground } else { Lane::Refresh };
             let (state, reason) = (failure.class.state(asked), failure.reason);
             (Report { state, reason, message: failure.message, lane }, next)
         }
     };
     match report::report(object, status, to_say, ctx).await {
-        Ok(()) => next,
+        Ok(()) => {
+            backoffs.tell_anew(key);
+            next
+        }
         Err(error) => {
-            tracing::warn!(kind = K::KIND.as_str(), namespace = key.namespace, name = key.name, "{error}");
+            if backoffs.tell_once(key) {
+                say!(WARN, "the status can't be written, which is tried again: {error}");
+            }
             Some(backoffs.failed(key))
         }
     }
@@ -185,7 +195,11 @@ async fn read_whole<K: Object>(object: &K, length: usize, ctx: &Shared) -> Resul
 }
 
 /// Tells of an object that does not decode, in its own status; the others go on.
-pub async fn report_invalid<K: Object>(invalid: &InvalidObject, ctx: &Shared) -> Option<Duration> {
+pub async fn report_invalid<K: Object>(
+    invalid: &InvalidObject,
+    ctx: &Shared,
+    backoffs: &Backoffs,
+) -> Option<Duration> {
     let (namespace, name) = (
         invalid.metadata.namespace.clone().unwrap_or_default(),
         invalid.metadata.name.clone().unwrap_or_default(),
@@ -193,13 +207,10 @@ pub async fn report_invalid<K: Object>(invalid: &InvalidObject, ctx: &Shared) ->
     // What does not decode may be anything, so the error's own text, which quotes it, stays out.
     let message = "the object does not decode: a field is missing or has another form than the CRD of this version says. \
                    Apply it again with the installed CRDs";
-    tracing::warn!(
-        kind = K::KIND.as_str(),
-        namespace,
-        name,
-        reason = Reason::InvalidObject.as_str(),
-        "{message}"
-    );
+    let is_news = backoffs.tell_once(&Key { namespace: namespace.clone(), name: name.clone() });
+    if is_news {
+        say!(WARN, reason = Reason::InvalidObject.as_str(), "not Ready: {message}");
+    }
     ctx.metrics.failed(K::KIND, Reason::InvalidObject.as_str());
     let now = jiff::Timestamp::now();
     let new =
@@ -213,8 +224,10 @@ pub async fn report_invalid<K: Object>(invalid: &InvalidObject, ctx: &Shared) ->
         Api::namespaced_with(client, &namespace, &resource)
     };
     let written = ctx.cluster.patch_status(&api, &name, &status, None, Lane::Foreground).await;
-    if let Err(error) = written {
-        tracing::warn!(kind = K::KIND.as_str(), namespace, name, "{error}");
+    if let Err(error) = written
+        && is_news
+    {
+        say!(WARN, "the status can't be written: {error}");
     }
     Some(STALLED_AGAIN)
 }

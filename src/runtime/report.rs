@@ -3,16 +3,18 @@
 mod events;
 mod queue;
 mod statuses;
+mod turns;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::EventType;
 use serde_json::{Map, Value, json};
 
-use super::{Key, Object, Shared};
+use self::turns::{StateTurn, turn};
+use super::{Key, Object, Shared, current::say};
 use crate::{
     api::{
-        Reason,
+        ConnectionId, Reason,
         condition::{Conditioned, READY, State, conditions, find},
     },
     cluster,
@@ -50,11 +52,15 @@ pub async fn report<K: Object>(
     let generation = object.meta().generation;
     let new = conditions(old, report.state, report.reason, &report.message, generation, Timestamp::now());
     let news = news::<K>(find(old, READY), find(&new, READY));
+    let turn = turn(old, &new, is_told_elsewhere::<K>);
     if report.state.observes_generation() {
         status.set_observed_generation(generation);
     }
     status.set_conditions(new);
     write_status(object, &status, report.lane, ctx).await?;
+    if let Some(turn) = turn {
+        tell(turn, object, &report);
+    }
     if let Some(type_) = news {
         ctx.events.publish(object, type_, report.reason, "Reconcile", report.message);
     }
@@ -70,6 +76,27 @@ const OF_CONNECTION: [Reason; 6] = [
     Reason::ConjurUnavailable,
     Reason::RateLimited,
 ];
+
+/// Whether a log line of the object is none for this reason: the connection has one, and a load that takes its time is one when it
+/// is done.
+fn is_told_elsewhere<K: Object>(reason: &str) -> bool {
+    let is = |other: &Reason| other.as_str() == reason;
+    is(&Reason::LoadInProgress) || (K::CONNECTION.is_some() && OF_CONNECTION.iter().any(is))
+}
+
+/// Logs that a state begins or ends.
+fn tell<K: Object>(turn: StateTurn, object: &K, report: &Report) {
+    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    let connection = K::CONNECTION.map(|of| ConnectionId::of(of(object), namespace).to_string());
+    let (reason, message) = (report.reason.as_str(), &report.message);
+    match turn {
+        StateTurn::FirstReady => say!(INFO, reason, connection, "Ready: {message}"),
+        StateTurn::ReadyAgain => say!(INFO, reason, connection, "Ready again: {message}"),
+        StateTurn::Suspended => say!(INFO, reason, connection, "{message}"),
+        StateTurn::NotReady => say!(WARN, reason, connection, "not Ready: {message}"),
+        StateTurn::Retries => say!(WARN, reason, connection, "still Ready, and tried again: {message}"),
+    }
+}
 
 /// Whether a changed Ready condition is worth an Event, and of which type. That a connection fails or works again is
 /// one on the connection, and none on the thousands of objects that wait for it.

@@ -20,6 +20,7 @@ use super::{
     attempt::{attempt, report_invalid},
     backoff::{Backoffs, LONGEST_BACKOFF},
     concurrency::{BegunTurn, Line, ObjectTurns},
+    current::reconciling,
 };
 use crate::metrics::{LaneLabel, TurnOf};
 
@@ -107,7 +108,9 @@ impl<K: Reconcile> Runner<K> {
             self.ctx.metrics.waited(TurnOf::Reconcile, lane, waited);
             let (theirs, store) = (Arc::clone(&key), self.store.clone());
             let (ctx, backoffs) = (self.ctx.clone(), self.backoffs.clone());
-            let id = self.jobs.spawn(async move { once(&theirs, &store, &ctx, &backoffs).await }).id();
+            let of = Arc::clone(&theirs);
+            let work = async move { once(&theirs, &store, &ctx, &backoffs).await };
+            let id = self.jobs.spawn(reconciling(K::KIND, of, work)).id();
             self.running.insert(id, key);
         }
     }
@@ -156,7 +159,7 @@ async fn once<K: Reconcile>(
 ) -> Ran {
     match ctx.statuses.freshest(key, store) {
         Some(Ok(object)) => Ran::Again(attempt(&object, ctx, backoffs).await),
-        Some(Err(invalid)) => Ran::Again(report_invalid::<K>(&invalid, ctx).await),
+        Some(Err(invalid)) => Ran::Again(report_invalid::<K>(&invalid, ctx, backoffs).await),
         None => Ran::Gone,
     }
 }

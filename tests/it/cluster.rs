@@ -40,7 +40,10 @@ mod target;
 mod template;
 mod told;
 mod tracked;
+#[cfg(feature = "otel")]
+mod traces;
 mod wakes;
+mod watched;
 mod written;
 
 use std::{
@@ -116,7 +119,7 @@ impl World {
         let mut options = OperatorOptions::under(&release);
         // All tests run at trace, so that each can look for its secrets in the log.
         options.log_level = "trace".into();
-        options.args.push("--leader-elect".into());
+        options.args.extend(["--leader-elect".into(), "--metrics-objects".into()]);
         options.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         let operator = Operator::start(env!("CARGO_BIN_EXE_conjur-operator"), plane, options).await.unwrap();
         let (log, metrics) = (operator.log_file().to_owned(), operator.metrics_addr().to_owned());

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use zeroize::Zeroize;
 
 use self::client::{Failure, HttpClient, Response};
@@ -167,10 +168,18 @@ impl Transport {
             let mut permit = self.enter(call).await;
             let deadline = *started.get_or_insert_with(Instant::now) + call.timeout;
             let left = deadline.saturating_duration_since(Instant::now());
-            let result = match self.open(call, token, left).await {
-                Ok(opened) => self.read(call, opened, &mut permit).await,
-                Err(fault) => Err(fault),
+            let span = tracing::info_span!(
+                target: "conjur_client::trace",
+                "Conjur request",
+                otel.kind = "client",
+                endpoint = call.endpoint.as_str(),
+                request_id = request_id::current().map(tracing::field::display),
+            );
+            let asked = async {
+                let opened = self.open(call, token, left).await?;
+                self.read(call, opened, &mut permit).await
             };
+            let result = asked.instrument(span).await;
             drop(permit);
             let pause = match &result {
                 Ok(answer) => self.pause_after(answer, attempt),

@@ -30,7 +30,10 @@ use crate::{
             refuse_unless_ours, rollout::Lineage,
         },
     },
-    runtime::Key,
+    runtime::{
+        Key,
+        current::{NamesInLine, say},
+    },
     sensitive::Sensitive,
 };
 
@@ -386,7 +389,9 @@ impl<'a> HostSecret<'a> {
                 }
                 Err(error) if tries == STORE_TRIES => return Err(error.into()),
                 Err(error) => {
-                    self.warn(&error);
+                    if tries == 0 {
+                        say!(WARN, "cannot write the Secret with the key; retrying: {error}");
+                    }
                     tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                     tries += 1;
                     match self.read_again(ctx).await {
@@ -407,15 +412,6 @@ impl<'a> HostSecret<'a> {
         }
     }
 
-    fn warn(&self, error: &cluster::Error) {
-        tracing::warn!(
-            kind = self.owner.kind.as_ref(),
-            namespace = self.owner.namespace,
-            name = self.owner.name,
-            "cannot write the Secret with the key; retrying: {error}"
-        );
-    }
-
     async fn write(&mut self, desired: &Desired, ctx: &Context) -> Result<(), cluster::Error> {
         let (secret, revision) = self.to_write(desired);
         let mut copy = secret.clone();
@@ -424,6 +420,8 @@ impl<'a> HostSecret<'a> {
             ctx.kinds.wake_owner(self.owner);
         }
         result?;
+        let keys = copy.data.as_ref().into_iter().flatten().map(|(key, _)| key);
+        say!(INFO, secret = copy.name_any(), keys = %NamesInLine(keys, ","), "wrote a Secret");
         self.written = Some((written_target(&copy), revision));
         self.secret = Some(copy);
         Ok(())
@@ -486,6 +484,7 @@ pub async fn delete_unless_adopted(secret: &SecretRead, owner: &Owner, ctx: &Con
     drop(writing);
     deleted?;
     ctx.metrics.secret_written(SecretWrite::Delete);
+    say!(INFO, secret = at.name, "deleted a Secret, whose key is dead");
     Ok(())
 }
 

@@ -25,7 +25,10 @@ use crate::{
     effect::perform,
     limits::PUSHES_AT_ONCE,
     plan::{Failure, LOOK_AGAIN, connection::access::Verb, push::decide::PushStep},
-    runtime::report,
+    runtime::{
+        current::{NamesInLine, say},
+        report,
+    },
 };
 
 /// Sends one value.
@@ -85,6 +88,11 @@ impl Push<'_> {
             }
         }
         drop(sends);
+        let filled = answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(id, _)| id);
+        if filled.clone().next().is_some() {
+            let connection = &self.through.connection;
+            say!(INFO, %connection, variables = %NamesInLine(filled, ","), "pushed values");
+        }
         let mut problems = Vec::new();
         for (id, answer) in answers {
             match answer {

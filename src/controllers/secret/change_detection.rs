@@ -129,7 +129,8 @@ fn shown(catalogue: &Catalogue, id: &VariableId) -> Option<Shown> {
 }
 
 fn without_list(seen: &ObservedSecret, why: &str) -> LookOutcome {
-    tracing::warn!(
+    // Each refresh would say so; metrics count the requests.
+    tracing::debug!(
         namespace = seen.key.namespace,
         name = seen.key.name,
         "the list of variables could not be had, so their values are fetched: {why}"

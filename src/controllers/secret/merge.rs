@@ -77,6 +77,6 @@ async fn apply(run: &TargetWrite<'_>, meta: &ObjectMeta, revision: Option<&str>)
         }
         answer => answer,
     }?;
-    run.ctx.metrics.secret_written(SecretWrite::Update);
+    run.tell(SecretWrite::Update);
     Ok(written)
 }

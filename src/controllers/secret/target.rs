@@ -27,7 +27,7 @@ use crate::{
             released, rollout::annotation_key,
         },
     },
-    runtime::{compact, report},
+    runtime::{compact, current::say, report},
 };
 
 /// Whether an object merges its keys into a Secret that is not its own.
@@ -142,7 +142,7 @@ impl TargetWrite<'_> {
             // Someone may have made it immutable, which its metadata does not show.
             Err(cluster::Error::Invalid(_)) => Ok(None),
             result => Ok(retry_on_conflict(result)?.map(|written| {
-                self.ctx.metrics.secret_written(SecretWrite::Update);
+                self.tell(SecretWrite::Update);
                 // All else that is the operator's is as the generation says.
                 (Action::Replace, self.target(written, revision, true))
             })),
@@ -160,7 +160,7 @@ impl TargetWrite<'_> {
         let revision = self.revision(None, is_known);
         let secret = self.build(None, &OwnKeys::default(), revision.as_deref());
         let written = self.ctx.cluster.create_secret(secret, self.lane).await?;
-        self.ctx.metrics.secret_written(SecretWrite::Create);
+        self.tell(SecretWrite::Create);
         Ok((Action::Create, self.target(written, revision, true)))
     }
 
@@ -198,7 +198,7 @@ impl TargetWrite<'_> {
         existing: &Secret,
         revision: Option<&str>,
     ) -> Result<Written, cluster::Error> {
-        let (cluster, metrics) = (&self.ctx.cluster, &self.ctx.metrics);
+        let cluster = &self.ctx.cluster;
         let drop = no_longer_asked(existing.metadata.managed_fields.as_deref(), &self.seen.desired);
         match action {
             Action::Unchanged => Ok(Written {
@@ -208,7 +208,7 @@ impl TargetWrite<'_> {
             Action::Replace | Action::Create => {
                 let secret = self.build(Some(&existing.metadata), &drop, revision);
                 let written = cluster.replace_secret(secret, self.lane).await?;
-                metrics.secret_written(SecretWrite::Update);
+                self.tell(SecretWrite::Update);
                 Ok(written)
             }
             Action::Recreate => {
@@ -219,7 +219,7 @@ impl TargetWrite<'_> {
                 cluster.delete_secret(existing, self.lane).await?;
                 let written =
                     cluster.create_secret(self.build(Some(&standing), &drop, revision), self.lane).await?;
-                metrics.secret_written(SecretWrite::Recreate);
+                self.tell(SecretWrite::Recreate);
                 Ok(written)
             }
         }
@@ -286,10 +286,12 @@ async fn try_to_part_with(
         Former::Delete => {
             ctx.cluster.delete_secret(&secret, lane).await?;
             ctx.metrics.secret_written(SecretWrite::Delete);
+            say!(INFO, secret = name, "deleted the Secret of the former spec.target.name");
         }
         Former::Release => {
             ctx.cluster.replace_secret(released(secret, &seen.owner), lane).await?;
             ctx.metrics.secret_written(SecretWrite::Update);
+            say!(INFO, secret = name, "let go of the Secret of the former spec.target.name");
         }
     }
     Ok(())

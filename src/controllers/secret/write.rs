@@ -7,14 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::cache::Target;
 use super::seen::ObservedSecret;
 use crate::{
-    api::{ConjurSecret, Reason},
+    api::{ConjurSecret, ConnectionId, Reason},
     cluster::{self, Written},
     conjur::Lane,
     controllers::Context,
+    metrics::SecretWrite,
     plan::{
         Failure,
         secret::{Fingerprint, certificate, rollout::Lineage},
     },
+    runtime::current::{NamesInLine, say},
 };
 
 /// How often a write is tried before another writer is reported.
@@ -67,6 +69,15 @@ impl TargetWrite<'_> {
             revision: revision.zip(self.data),
             certificate: certificate::ends(&self.seen.desired.data),
         }
+    }
+
+    /// Counts a write, and logs which keys it wrote.
+    pub fn tell(&self, action: SecretWrite) {
+        self.ctx.metrics.secret_written(action);
+        let (secret, keys) = (&self.seen.desired.name, NamesInLine(self.seen.desired.data.keys(), ","));
+        let namespace = &self.seen.key.namespace;
+        let connection = ConnectionId::of(&self.object.spec.connection_ref, namespace);
+        say!(INFO, %connection, secret, %keys, action = action.as_str(), "wrote a Secret");
     }
 
     pub fn contested(&self) -> Failure {
