@@ -1,4 +1,4 @@
-# The same image as that of `make image`, by a container engine. Build it from the root of the repository:
+# An image with the same files as that of `make image`, by a container engine. Build it from the root of the repository:
 #
 #   docker build --tag conjur-operator .
 FROM docker.io/library/rust:1.95-slim-bookworm AS build

@@ -30,10 +30,10 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
 
-.PHONY: help demo demo-stop test test-fast test-otel nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
+.PHONY: help demo demo-stop test test-versions test-fast test-otel nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: cargo programs ## Everything once, before your eyes, on this machine; KEEP=1 leaves it running
 	@cargo build --workspace --bins
@@ -43,9 +43,14 @@ demo-stop: cargo ## End what `KEEP=1 make demo` left running
 	@cargo build --quiet --workspace --bins
 	@$(BINARIES)/demo stop
 
-test: cargo programs release-programs $(AUDITABLE) ## All tests: unit, recordings, cluster, node
+test: cargo programs release-programs $(AUDITABLE) ## All tests: unit, recordings, cluster, node, other versions of Kubernetes
 	@$(RELEASE_CARGO) --bin conjur-operator
 	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
+	@$(MAKE) --no-print-directory test-versions
+
+test-versions: cargo programs ## Some tests on the oldest and the newest version of Kubernetes
+	@for version in oldest newest; do $(PROGRAMS) control-plane $$version >/dev/null || exit 1; done
+	@RUST_TEST_THREADS=$(TEST_THREADS) tests/control-plane/test-versions.sh
 
 # Compiles all of it once more, with other features: not a part of `test`.
 test-otel: cargo programs ## The build with traces, feature `otel`: its span at a collector

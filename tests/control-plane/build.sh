@@ -5,6 +5,8 @@
 #   build.sh control-plane oldest|newest
 #                            the same with kube-apiserver and kube-controller-manager of the oldest version that is
 #                            supported, or of the newest that there was (oldest.mod, newest.mod)
+#   build.sh version oldest|newest
+#                            nothing: prints which version that is
 #   build.sh node            what a node needs beside them, on Debian: kubelet and kube-scheduler, containerd, runc,
 #                            network plugins (Debian's packages, unpacked and not installed), and a pause program
 #   build.sh helm            helm
@@ -250,6 +252,7 @@ main() {
   case ${1:-control-plane} in
   control-plane) if [ -n "${2:-}" ]; then version "$2"; elif [ -n "${KUBEBUILDER_ASSETS:-}" ]; then assets; else control_plane; fi ;;
   node) node ;;
+  version) echo "Kubernetes $(version_of "${2:?}.mod")" ;;
   helm | crane | cosign)
     need_go
     local version=${1}_version

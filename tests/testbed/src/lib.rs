@@ -1,8 +1,8 @@
-//! What cluster tests and the demo stand on: a real control plane, the chart installed by Helm, and the
-//! operator as a process under the chart's `ServiceAccount`.
+//! What cluster tests and the demo stand on: a real control plane, with a node that runs Pods where the machine can have
+//! one; the chart installed by Helm; and the operator as a process under the chart's `ServiceAccount`, or as a Pod.
 //!
 //! Every process that is started here ends with the one that started it, even when that is killed with
-//! SIGKILL; see [`process`]. Everything listens on the loopback interface only, and every file lies in one
+//! SIGKILL; see [`process`]. Everything listens on the loopback interface only, or within the node's network, and every file lies in one
 //! temporary folder, which goes when the processes have ended.
 //!
 //! ```no_run

@@ -9,62 +9,8 @@ use super::setup::{
     NAMESPACE, PATIENCE, TEAM, conjur, former_chart, get, install, name, node, ready, until_held, until_pods,
 };
 
-/// Beside the objects of the examples: one that restarts a workload, and some that are not Ready, each in another way.
-const OTHERS: &str = r#"
-apiVersion: conjur-operator.io/v1alpha1
-kind: ConjurSecret
-metadata: {name: restarting, namespace: billing}
-spec:
-  connectionRef: {name: conjur}
-  data: [{key: password, variable: apps/billing/db/password}]
-  rolloutRestart: [{kind: Deployment, name: billing}]
----
-apiVersion: conjur-operator.io/v1alpha1
-kind: ConjurSecret
-metadata: {name: missing, namespace: billing}
-spec:
-  connectionRef: {name: conjur}
-  data: [{key: value, variable: apps/billing/not-there}]
----
-apiVersion: conjur-operator.io/v1alpha1
-kind: ConjurSecret
-metadata: {name: suspended, namespace: billing}
-spec:
-  connectionRef: {name: conjur}
-  suspend: true
-  data: [{key: value, variable: apps/billing/db/username}]
----
-apiVersion: conjur-operator.io/v1alpha1
-kind: ConjurSecret
-metadata: {name: no-connection, namespace: billing}
-spec:
-  connectionRef: {name: elsewhere}
-  data: [{key: value, variable: apps/billing/db/username}]
----
-apiVersion: conjur-operator.io/v1alpha1
-kind: ConjurPolicy
-metadata: {name: refused, namespace: billing}
-spec:
-  connectionRef: {name: conjur}
-  branch: apps/billing/refused
-  policy: {inline: "- !grant {role: !layer nowhere, member: !host nobody}"}
----
-apiVersion: conjur-operator.io/v1alpha1
-kind: ConjurPush
-metadata: {name: no-secret, namespace: billing}
-spec:
-  connectionRef: {name: conjur}
-  createVariables: {branch: apps/billing}
-  data: [{secretRef: {name: not-there}, key: value, variable: apps/billing/not-pushed}]
----
-apiVersion: conjur-operator.io/v1alpha1
-kind: ConjurHost
-metadata: {name: foreign, namespace: billing}
-spec:
-  connectionRef: {name: conjur}
-  id: apps/billing/web
-  target: {name: foreign-host}
-"#;
+/// Beside the objects of the examples.
+const OTHERS: &str = include_str!("../../../upgrade/objects.yaml");
 
 /// What an upgrade must not change, as one text for each thing.
 async fn picture(node: &ControlPlane, conjur: &DevConjur) -> BTreeMap<String, String> {
