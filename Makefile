@@ -19,10 +19,13 @@ CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 RELEASE_CARGO = PATH="$(dir $(AUDITABLE)):$$PATH" \
   RUSTFLAGS="--remap-path-prefix=$(CARGO_FOLDER)=/cargo --remap-path-prefix=$(CURDIR)=/src $(RUSTFLAGS)" \
   CFLAGS="-ffile-prefix-map=$(CARGO_FOLDER)=/cargo -ffile-prefix-map=$(CURDIR)=/src $(CFLAGS)" \
-  cargo auditable build --release --locked
+  $(PAGES) cargo auditable build --release --locked
+
+ARCH := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
+# jemalloc's pages are compiled in; those of 64 KiB, which ARM machines may have, work on smaller ones, too.
+PAGES := $(if $(filter arm64,$(ARCH)),JEMALLOC_SYS_WITH_LG_PAGE=16)
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-ARCH := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
 # Where it is published, and under which name; the release sets both to its own.
 IMAGE ?= ghcr.io/conjur-operator/conjur-operator
 SOURCE ?= https://github.com/conjur-operator/conjur-operator
@@ -61,9 +64,10 @@ test-fast: cargo ## The tests that need no control plane
 	cargo test --workspace --exclude testbed --exclude bench --exclude attack --exclude fuzz -- --skip cluster::
 	cargo test --package testbed --lib
 
-nightly: cargo programs ## The tests that take minutes each, which `make test` leaves out
-	@cargo build --release --bin conjur-operator
-	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=1 cargo test --test it -- --ignored --nocapture
+nightly: cargo programs $(AUDITABLE) ## The tests that take minutes each, which `make test` leaves out
+	@$(RELEASE_CARGO) --bin conjur-operator
+	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=1 cargo test --workspace --test it -- --ignored --nocapture
+	@$(MAKE) --no-print-directory test-otel
 
 # The operator alone, with the features that it is shipped with; what measures it, apart.
 bench: cargo programs $(AUDITABLE) ## What the operator costs, in some 15 minutes; CASES="cold refresh" for some, SMALL=1 for a try

@@ -48,6 +48,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct RunArgs {
     /// Namespaces to watch and touch, and no others; left out: all
     #[arg(long, env = "CONJUR_OPERATOR_WATCH_NAMESPACE", value_name = "NAMESPACE", value_delimiter = ',')]

@@ -168,6 +168,8 @@ pub const WATCHED_OBJECTS: usize = 500_000;
 pub const WATCHED_NAMESPACES: usize = 50;
 /// A watch that failed and has not failed again for this long works: its next failure is told.
 pub const WATCH_WORKS: Duration = Duration::from_secs(120);
+/// A right to list that is missing for less may be that of an API server that has just started, and knows no roles yet.
+pub const RIGHTS_PATIENCE: Duration = Duration::from_secs(10);
 /// A source that may not be watched is read again this often.
 pub const UNWATCHED_AGAIN: Duration = Duration::from_secs(600);
 /// Secrets that one ConjurPush selects by their labels: each has a variable at least.

@@ -147,6 +147,8 @@ where
 fn filter(level: LevelFilter) -> Targets {
     let lines =
         Targets::new().with_default(level.min(LevelFilter::INFO)).with_target("conjur_operator", level);
+    // Who watches tells that a watch fails, once; this would tell it at each try, and not of which namespace.
+    let lines = lines.with_target("kube_runtime::watcher", LevelFilter::ERROR);
     SPANS.iter().fold(lines, |lines, target| lines.with_target(*target, LevelFilter::OFF))
 }
 

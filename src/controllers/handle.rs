@@ -19,7 +19,7 @@ use crate::{
     },
     conjur::Client,
     metrics::{Kind, ObjectState},
-    plan::schedule::spread,
+    plan::{schedule::spread, scope::WatchScope},
     runtime::{
         Key, Object, Reconcile,
         wake::{Waker, Woken, pending},
@@ -106,6 +106,14 @@ pub fn handle<K: Object>() -> (Handle<K>, HandleEnd<K>) {
 }
 
 impl<K: Object> Handle<K> {
+    /// Whether an object is gone: it is not there, decoded or not, and the watch would show it. What lies in a namespace that is
+    /// not watched, or that may not be, is never gone: another operator of the cluster may have it.
+    pub fn is_gone(&self, key: &Key, scope: &WatchScope) -> bool {
+        self.store.get(&key.reference()).is_none()
+            && scope.part_of(&key.namespace).is_some()
+            && !self.unshown.is_hidden(&key.namespace)
+    }
+
     /// Wakes an object.
     pub fn wake(&self, key: Key) {
         self.waker.wake(key, Instant::now());
@@ -149,8 +157,8 @@ pub trait AnyKind<C>: Send + Sync {
     /// All objects that there are, also those that do not decode.
     fn keys(&self) -> Vec<Key>;
 
-    /// Whether an object is there, decoded or not.
-    fn has(&self, key: &Key) -> bool;
+    /// As [`Handle::is_gone`].
+    fn is_gone(&self, key: &Key, scope: &WatchScope) -> bool;
 
     /// The objects of which this is true of the connection that they name, and of their namespace.
     fn users(&self, which: &dyn Fn(&ConnectionRef, &str) -> bool) -> Vec<User>;
@@ -197,8 +205,8 @@ impl<K: Listed> AnyKind<K::Context> for Handle<K> {
         self.store.state().iter().map(|object| Key::of(object.as_ref())).collect()
     }
 
-    fn has(&self, key: &Key) -> bool {
-        self.store.get(&key.reference()).is_some()
+    fn is_gone(&self, key: &Key, scope: &WatchScope) -> bool {
+        Handle::is_gone(self, key, scope)
     }
 
     fn users(&self, which: &dyn Fn(&ConnectionRef, &str) -> bool) -> Vec<User> {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{ConnectionKind, ConnectionRef},
-    limits::{LABELS_PAUSE, META_PAGE},
+    limits::{LABELS_PAUSE, META_PAGE, RIGHTS_PATIENCE},
     runtime::compact,
 };
 
@@ -115,6 +115,7 @@ pub async fn watch(
         unshown: Unshown::default(),
         // Without it no one knows what the rules grant.
         waits_for_rights: true,
+        patience: RIGHTS_PATIENCE,
     };
     let compact = |namespace: &mut PartialObjectMeta<Namespace>| compact::namespace(&mut namespace.metadata);
     let parts = all.into_iter().collect();

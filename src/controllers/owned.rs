@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{MANAGED_LABEL, OWNER_ANNOTATION},
-    limits::META_PAGE,
+    limits::{META_PAGE, RIGHTS_PATIENCE},
     plan::scope::WatchScope,
     runtime::{Key, api_of_part, compact},
 };
@@ -65,6 +65,7 @@ fn secrets(
         unshown: Unshown::default(),
         // Without it no one knows what is the operator's.
         waits_for_rights: true,
+        patience: RIGHTS_PATIENCE,
     };
     let mut listed = false;
     let compact = |secret: &mut PartialObjectMeta<Secret>| compact::secret(&mut secret.metadata);

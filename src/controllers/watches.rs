@@ -22,7 +22,7 @@ pub use self::{
 };
 use super::handle::Incoming;
 use crate::{
-    limits::LIST_PAGE,
+    limits::{LIST_PAGE, RIGHTS_PATIENCE},
     metrics::Kind,
     plan::scope::WatchScope,
     runtime::{
@@ -54,6 +54,7 @@ where
         unshown,
         // Without the right to see them nothing goes: all else would say that its connection is not there.
         waits_for_rights: K::KIND == Kind::Connection,
+        patience: RIGHTS_PATIENCE,
     };
     let main = watch_parts(parts, writer.as_reader(), options, move |object| slim_down(object, &specs))
         .inspect_ok(move |event| K::shown(event, &first))

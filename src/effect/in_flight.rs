@@ -42,6 +42,11 @@ impl InFlight {
         Ok(begun)
     }
 
+    /// Whether the process is told to stop, so that of what was begun only the parts under way go on.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// How much was begun.
     pub fn count(&self) -> usize {
         *self.count.borrow()

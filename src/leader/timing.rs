@@ -61,8 +61,8 @@ impl LeaseTiming {
     /// # Errors
     /// In a sentence, what does not.
     pub fn new(lease: Duration, deadline: Duration, retry: Duration) -> Result<Self, TimingError> {
-        let (least, most) = LEASE_DURATION;
-        if !(least..=most).contains(&lease) || lease.subsec_nanos() != 0 {
+        let (shortest, longest) = LEASE_DURATION;
+        if !(shortest..=longest).contains(&lease) || lease.subsec_nanos() != 0 {
             return Err(TimingError::Duration(lease));
         }
         if deadline >= lease {

@@ -39,9 +39,9 @@ mod stopping;
 mod target;
 mod template;
 mod told;
-mod tracked;
 #[cfg(feature = "otel")]
 mod traces;
+mod tracked;
 mod wakes;
 mod watched;
 mod written;

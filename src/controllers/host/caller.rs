@@ -163,7 +163,7 @@ impl Host<'_> {
         let key = Key { namespace: owner.namespace.clone(), name: owner.name.clone() };
         owner.cluster == self.cluster
             && owner.kind == KIND
-            && self.ctx.kinds.hosts.store.get(&key.reference()).is_none()
+            && self.ctx.kinds.hosts.is_gone(&key, &self.ctx.scope)
     }
 
     async fn edit(&mut self, edit: impl Fn(&mut ConjurHostStatus) + Send + Sync) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, stream::FuturesUnordered};
 use kube::runtime::events::EventType;
 
 use super::{
@@ -68,6 +68,8 @@ impl Push<'_> {
             let version = shown.version.unwrap_or_default();
             done.insert(id.clone(), self.pushed(&id, &shown, version));
         }
+        // Kept until all are answered: a value that lands later would take the place of the next leader's.
+        let _begun = self.ctx.in_flight.begin()?;
         self.announce(&due, status).await?;
         let mut sends = Vec::with_capacity(due.len());
         for id in due {
@@ -77,9 +79,14 @@ impl Push<'_> {
                 sends.push(send(self.through, id, value, self.ctx));
             }
         }
-        let mut sends = stream::iter(sends).buffer_unordered(PUSHES_AT_ONCE);
+        let (mut waiting, mut sends) = (sends.into_iter(), FuturesUnordered::new());
         let mut answers = Vec::new();
-        while let Some((id, answer)) = sends.next().await {
+        loop {
+            while sends.len() < PUSHES_AT_ONCE && !self.ctx.in_flight.is_stopping() {
+                let Some(send) = waiting.next() else { break };
+                sends.push(send);
+            }
+            let Some((id, answer)) = sends.next().await else { break };
             let is_lost = answer.as_ref().is_err_and(Error::is_connection);
             answers.push((id, answer));
             if is_lost {

@@ -261,7 +261,10 @@ impl ObservedPush<'_> {
     pub fn owner_now(&self, owner: &RecordOwner, id: &str, ctx: &Context) -> OwnerNow {
         let key = Key { namespace: owner.namespace.clone(), name: owner.name.clone() };
         if owner.kind == self.me.kind {
-            let Some(found) = ctx.kinds.pushes.store.get(&key.reference()) else { return OwnerNow::Gone };
+            let pushes = &ctx.kinds.pushes;
+            let Some(found) = pushes.store.get(&key.reference()) else {
+                return if pushes.is_gone(&key, &ctx.scope) { OwnerNow::Gone } else { OwnerNow::Keeps };
+            };
             return match &found.0 {
                 Ok(other) if has_given_up(other) || !self.claims(&key, id, ctx) => OwnerNow::Gone,
                 Ok(other) if self.age() < age(other) => OwnerNow::Yields,
@@ -270,6 +273,6 @@ impl ObservedPush<'_> {
         }
         // Of a kind that this version does not know nothing can be told.
         let kind = ctx.kinds.all().find(|kind| kind.name() == owner.kind);
-        if kind.is_none_or(|kind| kind.has(&key)) { OwnerNow::Keeps } else { OwnerNow::Gone }
+        if kind.is_some_and(|kind| kind.is_gone(&key, &ctx.scope)) { OwnerNow::Gone } else { OwnerNow::Keeps }
     }
 }

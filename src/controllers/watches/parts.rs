@@ -9,6 +9,7 @@ use std::{
     fmt::Debug,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt, stream::BoxStream};
@@ -36,6 +37,8 @@ pub struct WatchOptions {
     pub unshown: Unshown,
     /// A right to list the whole kind that is missing is waited for.
     pub waits_for_rights: bool,
+    /// For how long a missing right is taken for that of an API server that has just started, and is waited for.
+    pub patience: Duration,
 }
 
 /// Leaves out of an object what need not be kept.
@@ -54,6 +57,10 @@ struct WatchedPart<K> {
     relisted: Vec<K>,
     /// It was listed, or is not waited for.
     settled: bool,
+    /// It was listed.
+    listed: bool,
+    /// Since when it may not be listed.
+    refused: Option<Instant>,
     failing: Failing,
 }
 
@@ -125,6 +132,8 @@ impl<K: Resource<DynamicType = ()> + Clone> PartsWatch<K> {
                 listing: HashSet::new(),
                 relisted: Vec::new(),
                 settled: false,
+                listed: false,
+                refused: None,
                 failing: Failing::default(),
             })
             .collect();
@@ -163,7 +172,7 @@ impl<K: Resource<DynamicType = ()> + Clone> PartsWatch<K> {
                 }
             }
             Event::InitDone => {
-                part.settled = true;
+                (part.settled, part.listed) = (true, true);
                 if done {
                     let mut changed = std::mem::take(&mut part.relisted);
                     changed.sort_by_key(revision);
@@ -206,7 +215,9 @@ impl<K: Resource<DynamicType = ()> + Clone> PartsWatch<K> {
             }
             return;
         };
-        part.settled = true;
+        let since = *part.refused.get_or_insert_with(Instant::now);
+        let is_lasting = why == WhyUnshown::NoKind || since.elapsed() >= self.options.patience;
+        part.settled |= is_lasting;
         let is_first = self.options.unshown.put(namespace, why);
         match why {
             WhyUnshown::NoKind if is_news && is_first => tracing::warn!(
@@ -220,7 +231,7 @@ impl<K: Resource<DynamicType = ()> + Clone> PartsWatch<K> {
             ),
             WhyUnshown::NoKind | WhyUnshown::Forbidden => {}
         }
-        if single && !(self.options.waits_for_rights && why == WhyUnshown::Forbidden) {
+        if single && is_lasting && !(self.options.waits_for_rights && why == WhyUnshown::Forbidden) {
             self.options.unshown.give_up();
         }
         self.finish();
@@ -253,9 +264,14 @@ impl<K: Resource<DynamicType = ()> + Clone> Stream for PartsWatch<K> {
             if let Some(event) = this.told.pop_front() {
                 return Poll::Ready(Some(Ok(event)));
             }
-            // The store has what was listed. A list that broke off may have shown what the next one did not.
+            // The store has what was listed. A list that broke off may have shown what the next one did not; one that
+            // never ended says of nothing that it is gone.
             if std::mem::take(&mut this.is_filled) {
-                (0..this.parts.len()).for_each(|at| this.tell_gone(at));
+                for at in 0..this.parts.len() {
+                    if this.parts[at].listed {
+                        this.tell_gone(at);
+                    }
+                }
                 continue;
             }
             let mut moved = false;
@@ -270,6 +286,10 @@ impl<K: Resource<DynamicType = ()> + Clone> Stream for PartsWatch<K> {
                     Poll::Ready(None) | Poll::Pending => continue,
                 }
                 moved = true;
+                // What is listed again from here on is no part of that.
+                if this.is_filled {
+                    break;
+                }
             }
             if !moved {
                 return Poll::Pending;
@@ -308,6 +328,7 @@ mod tests {
             config: watcher::Config::default(),
             unshown: unshown.clone(),
             waits_for_rights,
+            patience: Duration::ZERO,
         };
         let mut senders = Vec::new();
         let parts = parts.iter().map(|name| {
