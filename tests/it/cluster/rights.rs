@@ -6,7 +6,7 @@ use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::{ApiRequest, Release};
 
 use super::{Bench, apart, everything, login::with, setup::put};
@@ -24,117 +24,6 @@ const UNSEEN: [(&str, &str); 5] = [
 
 /// A verb of a resource, in a namespace, or in the whole cluster where the text is empty.
 type Right = (String, String, String);
-
-/// What is needed in each watched namespace.
-fn in_namespace() -> Value {
-    json!([
-        {
-            "apiGroups": ["conjur-operator.io"],
-            "resources": ["conjurconnections", "conjursecrets", "conjurpolicies", "conjurpushes", "conjurhosts"],
-            "verbs": ["get", "list", "watch"],
-        },
-        {
-            "apiGroups": ["conjur-operator.io"],
-            "resources": [
-                "conjurconnections/status", "conjursecrets/status", "conjurpolicies/status", "conjurpushes/status",
-                "conjurhosts/status",
-            ],
-            "verbs": ["patch"],
-        },
-        {
-            "apiGroups": ["conjur-operator.io"],
-            "resources": ["conjurpolicies", "conjurpushes", "conjurhosts"],
-            "verbs": ["patch"],
-        },
-        {
-            "apiGroups": ["conjur-operator.io"],
-            "resources": ["conjursecrets/finalizers", "conjurpolicies/finalizers"],
-            "verbs": ["update"],
-        },
-        {
-            "apiGroups": [""],
-            "resources": ["secrets"],
-            "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
-        },
-        { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"] },
-        { "apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["patch"] },
-        { "apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["list", "watch"] },
-        { "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["app"], "verbs": ["create"] },
-        { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] },
-    ])
-}
-
-/// What is needed of the whole cluster beside that.
-fn in_cluster(cluster_connections: bool) -> Value {
-    let mut rules = json!([
-        { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "resourceNames": ["kubernetes"], "verbs": ["get"] },
-        { "apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"] },
-    ]);
-    if cluster_connections {
-        rules[1] = json!({ "apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"] });
-        let kind = "clusterconjurconnections";
-        rules.as_array_mut().unwrap().extend([
-            json!({ "apiGroups": ["conjur-operator.io"], "resources": [kind], "verbs": ["get", "list", "watch"] }),
-            json!({ "apiGroups": ["conjur-operator.io"], "resources": [format!("{kind}/status")], "verbs": ["patch"] }),
-        ]);
-    }
-    rules
-}
-
-/// The Lease, in the release's namespace.
-fn of_lease() -> Value {
-    json!([
-        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["conjur-operator"], "verbs": ["get", "update"] },
-        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] },
-    ])
-}
-
-fn subject(release: &Release) -> Value {
-    json!([{ "kind": "ServiceAccount", "name": release.service_account, "namespace": release.namespace }])
-}
-
-fn role(namespace: &str, name: &str, rules: &Value, release: &Release) -> [Value; 2] {
-    let metadata = json!({ "namespace": namespace, "name": name });
-    let group = "rbac.authorization.k8s.io";
-    [
-        json!({ "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": metadata, "rules": rules }),
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": metadata,
-            "roleRef": { "apiGroup": group, "kind": "Role", "name": name }, "subjects": subject(release),
-        }),
-    ]
-}
-
-/// A Role for a watched namespace, bound to the operator.
-pub fn of_namespace(namespace: &str, release: &Release) -> String {
-    list(role(namespace, "conjur-operator", &in_namespace(), release).to_vec())
-}
-
-/// The rest: the ClusterRole without any right to Secrets, the Lease, and Events about what lies in no namespace.
-pub fn of_rest(release: &Release, cluster_connections: bool) -> String {
-    let group = "rbac.authorization.k8s.io";
-    let metadata = json!({ "name": "conjur-operator" });
-    let mut all = vec![
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": metadata,
-            "rules": in_cluster(cluster_connections),
-        }),
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": metadata,
-            "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": "conjur-operator" }, "subjects": subject(release),
-        }),
-    ];
-    all.extend(role(&release.namespace, "conjur-operator-leader-election", &of_lease(), release));
-    if cluster_connections {
-        let events = json!([{ "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] }]);
-        all.extend(role("default", "conjur-operator", &events, release));
-    }
-    list(all)
-}
-
-fn list(items: Vec<Value>) -> String {
-    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
-}
 
 /// All that the roles in the cluster grant to the operator.
 pub async fn granted(client: &Client, release: &Release) -> BTreeSet<Right> {

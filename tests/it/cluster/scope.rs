@@ -21,18 +21,28 @@ use super::{
 
 const SHARED: &str = "shared";
 
-/// Runs a test on a cluster of its own, where the operator watches the namespaces `first` and `second`. `prepare`: what is there
-/// before it starts.
-fn scoped<P: Future<Output = ()>, T: Future<Output = ()>>(
+/// The chart's values for these namespaces, with all rights that the operator may need there.
+fn values(watched: &[&str], cluster_connections: bool) -> Chart {
+    let values = json!({
+        "watchNamespaces": watched,
+        "clusterConnections": { "enabled": cluster_connections },
+        "rbac": { "aggregate": false, "tokenRequest": { "serviceAccountNames": ["app"] } },
+    });
+    Chart { values, ..Chart::default() }
+}
+
+/// Runs a test on a cluster of its own with these namespaces, where the operator watches `first` and `second`, with the rights
+/// of the chart.
+fn scoped<T: Future<Output = ()>>(
+    there: &[&str],
+    chart: &Chart,
     args: &'static [&'static str],
-    prepare: impl FnOnce(&'static ControlPlane, testbed::Release) -> P,
     body: impl FnOnce(Bench, RwLockWriteGuard<'static, Operator>) -> T,
 ) {
     RUNTIME.block_on(async {
         let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await.unwrap()));
-        let values = json!({ "rbac": { "create": false, "aggregate": false } });
-        let release = plane.install_chart(&Chart { values, ..Chart::default() }).await.unwrap();
-        prepare(plane, release.clone()).await;
+        namespaces(plane, there).await;
+        let release = plane.install_chart(chart).await.unwrap();
         let args = [&["--watch-namespace", "first,second"], args].concat();
         let world: &'static World = Box::leak(Box::new(World::of(plane, release, &args).await));
         let operator = world.operator.write().await;
@@ -95,14 +105,8 @@ fn asked_of_all(bench: &Bench, before: usize) -> BTreeSet<String> {
 
 #[test]
 fn two_namespaces_have_all_kinds_without_a_right_beyond_them_and_a_third_is_not_touched() {
-    let prepare = async |plane: &'static ControlPlane, release: testbed::Release| {
-        namespaces(plane, &["first", "second", "third"]).await;
-        for namespace in ["first", "second"] {
-            plane.apply(&rights::of_namespace(namespace, &release)).await.unwrap();
-        }
-        plane.apply(&rights::of_rest(&release, true)).await.unwrap();
-    };
-    scoped(&[], prepare, async |bench, _operator| {
+    let chart = values(&["first", "second"], true);
+    scoped(&["first", "second", "third"], &chart, &[], async |bench, _operator| {
         let (first, second, third) = (at(&bench, "first"), at(&bench, "second"), at(&bench, "third"));
         for there in [&first, &second, &third] {
             there.may_delete();
@@ -147,14 +151,8 @@ fn two_namespaces_have_all_kinds_without_a_right_beyond_them_and_a_third_is_not_
 
 #[test]
 fn without_cluster_connections_nothing_of_the_cluster_is_read_and_what_was_made_stays_the_operators() {
-    let prepare = async |plane: &'static ControlPlane, release: testbed::Release| {
-        namespaces(plane, &["first", "second"]).await;
-        for namespace in ["first", "second"] {
-            plane.apply(&rights::of_namespace(namespace, &release)).await.unwrap();
-        }
-        plane.apply(&rights::of_rest(&release, false)).await.unwrap();
-    };
-    scoped(&["--cluster-connections=false"], prepare, async |bench, _operator| {
+    let chart = values(&["first", "second"], false);
+    scoped(&["first", "second"], &chart, &["--cluster-connections=false"], async |bench, _operator| {
         let (first, second) = (at(&bench, "first"), at(&bench, "second"));
         for there in [&first, &second] {
             there.may_delete();
@@ -195,12 +193,8 @@ fn without_cluster_connections_nothing_of_the_cluster_is_read_and_what_was_made_
 
 #[test]
 fn a_namespace_that_is_forbidden_or_missing_holds_up_no_other_and_is_watched_when_it_comes() {
-    let prepare = async |plane: &'static ControlPlane, release: testbed::Release| {
-        namespaces(plane, &["first"]).await;
-        plane.apply(&rights::of_namespace("first", &release)).await.unwrap();
-        plane.apply(&rights::of_rest(&release, true)).await.unwrap();
-    };
-    scoped(&[], prepare, async |bench, operator| {
+    let chart = values(&["first"], true);
+    scoped(&["first"], &chart, &[], async |bench, operator| {
         let first = at(&bench, "first");
         let value = variables(&bench, &["a"]).await.remove(0);
         first.connect(super::setup::LOGIN).await;
@@ -227,7 +221,7 @@ fn a_namespace_that_is_forbidden_or_missing_holds_up_no_other_and_is_watched_whe
             .await;
         put(&second, &connection(&second, "conjur", &json!({}))).await;
         put(&second, &project("db", &[("a", "a")], &json!({}))).await;
-        bench.world.plane.apply(&rights::of_namespace("second", &bench.world.release)).await.unwrap();
+        bench.world.plane.install_chart(&values(&["first", "second"], true)).await.unwrap();
         // Each watch backs off to half a minute, and the one that is last counts.
         wait_for("the other namespace works, too", 2 * SOON + Duration::from_secs(30), || async {
             (second.data("db").await?.get("a") == Some(&value)).then_some(())

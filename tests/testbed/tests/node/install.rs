@@ -1,11 +1,12 @@
 //! What runs after `helm install`, and what goes on when it dies.
 
+use reqwest::Method;
 use serde_json::json;
 use testbed::wait_for;
 
 use super::setup::{
-    NAMESPACE, PATIENCE, TEAM, conjur, get, install, name, node, pods, process_of, ready, until_held,
-    until_pods,
+    NAMESPACE, PATIENCE, TEAM, conjur, get, holder, install, name, node, pods, process_of, reachable_conjur,
+    ready, until_held, until_pods,
 };
 
 #[tokio::test]
@@ -16,6 +17,11 @@ async fn without_any_value_it_runs_restricted_and_does_its_work() {
     let pod = &pods[0];
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
     until_held(&node, |holder| holder == name(pod)).await;
+
+    // Its token is one that kubelet projects, and that ends by itself.
+    let volumes = pod["spec"]["volumes"].as_array().unwrap().iter();
+    let mut sources = volumes.filter_map(|volume| volume["projected"]["sources"].as_array()).flatten();
+    assert!(sources.any(|source| source["serviceAccountToken"]["expirationSeconds"].is_i64()), "{pod}");
 
     // What the kernel says of the process, not what the manifest asks for.
     let process = process_of(&node, pod).await;
@@ -141,4 +147,61 @@ async fn the_applications_pod_is_replaced_when_its_password_changes() {
     .unwrap();
     node.kubectl(&status).await.unwrap();
     assert_eq!(revision().await, before + 1, "once");
+}
+
+#[tokio::test]
+async fn connections_of_the_chart_come_by_its_hook_and_helms_test_sees_that_they_work() {
+    let Some(node) = node().await else { return };
+    let conjur = reachable_conjur(&node).await;
+    let connection = json!({
+        "name": "corp", "kind": "ClusterConjurConnection",
+        "spec": {
+            "url": conjur.url(), "account": conjur.account(),
+            "tls": {"caBundleFrom": {"kind": "ConfigMap", "namespace": TEAM, "name": "conjur-ca", "key": "ca.crt"}},
+            "auth": {"apiKey": {
+                "login": "host/apps/billing",
+                "apiKeySecretRef": {"namespace": TEAM, "name": "conjur-api-key", "key": "api-key"},
+            }},
+        },
+    });
+    install(&node, json!({"connections": [connection]})).await;
+    let wait = ["wait", "--for=condition=Ready", "clusterconjurconnection/corp", "--timeout=120s"];
+    node.kubectl(&wait).await.unwrap();
+    node.helm(&["test", "conjur-operator", "--namespace", NAMESPACE, "--timeout=120s"]).await.unwrap();
+    drop(conjur);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_told_to_end_keeps_the_lease_until_its_load_has_ended() {
+    let Some(node) = node().await else { return };
+    install(&node, json!({"replicaCount": 2})).await;
+    let conjur = conjur(&node).await;
+    until_pods(&node, 2).await;
+    let leader = until_held(&node, |_| true).await;
+    let hold = json!({"method": "PATCH", "path": "/policies/myorg/policy/apps", "at": "beforeCommit"});
+    conjur.control(Method::POST, "hold", Some(&hold)).await.unwrap();
+    let document = json!({"spec": {"document": "- !variable db/username\n- !variable db/password\n- !host web\n- !host late\n"}});
+    let patch = ["patch", "conjurpolicy", "billing", "--namespace", TEAM, "--type=merge", "--patch"];
+    node.kubectl(&[&patch[..], &[&document.to_string()]].concat()).await.unwrap();
+    wait_for("the load is under way", PATIENCE, async || {
+        let held = conjur.control(Method::GET, "held", None).await.unwrap();
+        held["waiting"].as_u64().filter(|waiting| *waiting == 1).map(|_| ())
+    })
+    .await
+    .unwrap();
+
+    node.kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--wait=false"]).await.unwrap();
+    let begun = std::time::Instant::now();
+    wait_for("the Lease is held for longer than other work is waited for", PATIENCE, async || {
+        assert_eq!(holder(&node).await.as_deref(), Some(leader.as_str()), "released during the load");
+        (begun.elapsed() > std::time::Duration::from_secs(22)).then_some(())
+    })
+    .await
+    .unwrap();
+    conjur.control(Method::POST, "release", Some(&json!({}))).await.unwrap();
+    until_held(&node, |holder| holder != leader).await;
+    ready(&node, "conjurpolicy/billing").await;
+    let keys = get(&node, TEAM, "secret/billing-roles").await;
+    assert!(keys["data"]["pending.json"].is_null(), "an announcement was left over");
+    assert!(keys["data"]["host.apps_2fbilling_2flate.api-key"].is_string(), "the key is missing");
 }

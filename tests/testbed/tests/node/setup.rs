@@ -114,26 +114,31 @@ pub async fn install(node: &ControlPlane, values: Value) -> Release {
     node.install_chart(&Chart { values, ..Chart::default() }).await.unwrap()
 }
 
-/// A Conjur that Pods can reach, with the examples' branch and its identity; its objects in the cluster are applied, and
-/// its variables have values.
-pub async fn conjur(node: &ControlPlane) -> DevConjur {
+/// A Conjur that Pods can reach, with the examples' branch and its identity; the key of that, and what its certificate is
+/// checked by, are in the namespace [`TEAM`].
+pub async fn reachable_conjur(node: &ControlPlane) -> DevConjur {
     let program = program("conjur-dev");
     let conjur = DevConjur::start_at(node.host_address(), program, node.folder(), "myorg").await.unwrap();
-    let example = |name: &str| std::fs::read_to_string(repository().join("examples").join(name)).unwrap();
     let loaded = conjur.load_policy("root", &example("conjur/root-policy.yml")).await.unwrap();
     let key = loaded["created_roles"]["myorg:host:apps/billing"]["api_key"].as_str().unwrap();
     node.kubectl(&["create", "namespace", TEAM]).await.unwrap();
-    node.apply(
-        &json!({"apiVersion": "v1", "kind": "List", "items": [
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conjur-ca", "namespace": TEAM},
-                "data": {"ca.crt": conjur.authority()}},
-            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "conjur-api-key", "namespace": TEAM},
-                "stringData": {"api-key": key}},
-        ]})
-        .to_string(),
-    )
-    .await
-    .unwrap();
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conjur-ca", "namespace": TEAM},
+            "data": {"ca.crt": conjur.authority()}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "conjur-api-key", "namespace": TEAM},
+            "stringData": {"api-key": key}},
+    ]});
+    node.apply(&objects.to_string()).await.unwrap();
+    conjur
+}
+
+fn example(name: &str) -> String {
+    std::fs::read_to_string(repository().join("examples").join(name)).unwrap()
+}
+
+/// The same, and the examples applied and Ready.
+pub async fn conjur(node: &ControlPlane) -> DevConjur {
+    let conjur = reachable_conjur(node).await;
     for name in ["conjurconnection", "conjurhost", "conjurpolicy", "conjurpush", "conjursecret", "deployment"]
     {
         let manifest = example(&format!("{name}.yaml")).replace("https://conjur.example.com", conjur.url());
