@@ -4,7 +4,8 @@
 #   release/push-image.sh ghcr.io/conjur-operator/conjur-operator 0.1.0 conjur-operator-0.1.0-amd64.oci.tar …
 #
 # Prints a line for each architecture and one for the index: its name, and repository@digest. The credentials are those of
-# `docker login` or `crane auth login`.
+# `docker login` or `crane auth login`. A tag that leads to something else already is refused, before anything is pushed; only in a
+# registry on 127.0.0.1, where one tries things out, it is moved.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/tools.sh"
 
@@ -14,7 +15,21 @@ shift 2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-parts=()
+# published TAG: the digest that it leads to; empty where there is no such tag.
+published() {
+  case $repository in 127.0.0.1:*) return ;; esac
+  if ! crane digest "$repository:$1" 2>"$work/error"; then
+    grep -Eq 'MANIFEST_UNKNOWN|NAME_UNKNOWN|404' "$work/error" ||
+      die "can't see whether $repository:$1 is published: $(cat "$work/error")"
+  fi
+}
+
+moved() { die "$repository:$1 is published already, as something else than what was built. Release another version"; }
+
+# digests: those in the JSON on the standard input, sorted.
+digests() { grep -o '"digest": *"sha256:[0-9a-f]*"' | grep -o 'sha256:[0-9a-f]*' | sort; }
+
+built=()
 for archive in "$@"; do
   name=$(basename "$archive" .oci.tar)
   arch=${name##*-}
@@ -22,6 +37,20 @@ for archive in "$@"; do
     die "$archive is not named …-$version-<architecture>.oci.tar"
   mkdir "$work/$arch"
   tar -xf "$archive" -C "$work/$arch"
+  digest=$(digests <"$work/$arch/index.json")
+  there=$(published "$version-$arch")
+  [ -z "$there" ] || [ "$there" = "$digest" ] || moved "$version-$arch"
+  built+=("$digest")
+done
+index=$(published "$version")
+if [ -n "$index" ]; then
+  [ "$(crane manifest "$repository@$index" | digests)" = "$(printf '%s\n' "${built[@]}" | sort)" ] || moved "$version"
+fi
+
+parts=()
+for archive in "$@"; do
+  name=$(basename "$archive" .oci.tar)
+  arch=${name##*-}
   crane push "$work/$arch" "$repository:$version-$arch" >/dev/null
   said=$(crane config "$repository:$version-$arch" | sed -n 's/.*"architecture": *"\([^"]*\)".*/\1/p')
   [ "$said" = "$arch" ] || die "$archive holds an image for $said"
@@ -29,5 +58,5 @@ for archive in "$@"; do
   parts+=(--manifest "$reference")
   echo "$arch $reference"
 done
-crane index append "${parts[@]}" --tag "$repository:$version" >/dev/null
+[ -n "$index" ] || crane index append "${parts[@]}" --tag "$repository:$version" >/dev/null
 echo "index $repository@$(crane digest "$repository:$version")"

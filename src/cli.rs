@@ -218,10 +218,6 @@ pub struct UninstallCheckArgs {
     #[arg(long)]
     pub crds_go: bool,
 
-    /// Say what would be lost, and succeed
-    #[arg(long)]
-    pub force: bool,
-
     #[command(flatten)]
     pub scope: ScopeArgs,
 }
@@ -231,6 +227,10 @@ pub struct InstallCheckArgs {
     /// Whose connections have to be Ready: the value of the label conjur-operator.io/applied-by
     #[arg(long, value_name = "LABEL", value_parser = NonEmptyStringValueParser::new())]
     pub owner: String,
+
+    /// Which these are: the file that `apply` gets; without it there are none
+    #[arg(long, value_name = "FILE")]
+    pub connections: Option<PathBuf>,
 
     #[command(flatten)]
     pub scope: ScopeArgs,

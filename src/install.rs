@@ -5,17 +5,19 @@ mod apply;
 mod install_check;
 mod uninstall_check;
 
+use std::path::Path;
+
 use kube::{
     Api, Client, Resource,
     api::{DynamicObject, ListParams},
-    core::{ApiResource, PartialObjectMeta},
+    core::{ApiResource, ObjectList, PartialObjectMeta},
 };
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     api::{ClusterConjurConnection, ConjurConnection, ConjurHost, ConjurPolicy, ConjurPush, ConjurSecret},
     cli::Hook,
-    limits::{HOOK_PAGE, HOOK_PATIENCE},
+    limits::{HOOK_PATIENCE, META_PAGE},
     plan::install::{HookScope, ObjectName},
 };
 
@@ -109,23 +111,24 @@ impl HookKind {
         namespaces.map(|name| Api::namespaced_with(client.clone(), name, &self.resource)).collect()
     }
 
-    /// The metadata of all its objects in the scope; `None` where the kind is not served.
-    async fn metadata(
+    /// What `keep` makes of the metadata of its objects in the scope; `None` where the kind is not served. Nothing else of a page
+    /// is kept while the next one is read.
+    async fn metadata<T>(
         &self,
         client: &Client,
         scope: &HookScope,
-    ) -> Result<Option<Vec<PartialObjectMeta<DynamicObject>>>, HookError> {
+        keep: impl Fn(PartialObjectMeta<DynamicObject>) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, HookError> {
         let mut found = Vec::new();
         for api in self.apis(client, scope) {
-            let mut page = ListParams::default().limit(HOOK_PAGE);
+            // A tenant's annotations may be large, and a hook has little memory.
+            let mut params = ListParams::default().limit(META_PAGE);
             loop {
-                let list = match api.list_metadata(&page).await {
-                    Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
-                    other => other.map_err(|error| self.failed("list", error))?,
-                };
-                found.extend(list.items);
-                match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                    Some(token) => page = page.continue_token(&token),
+                let Some(page) = self.page(&api, &params).await? else { return Ok(None) };
+                let next = page.metadata.continue_.filter(|token| !token.is_empty());
+                found.extend(page.items.into_iter().filter_map(&keep));
+                match next {
+                    Some(token) => params = params.continue_token(&token),
                     None => break,
                 }
             }
@@ -133,19 +136,50 @@ impl HookKind {
         Ok(Some(found))
     }
 
-    /// The same, once the kind is served: a CRD that was just made needs a moment.
-    async fn metadata_when_served(
+    /// One page of metadata; `None` where the kind is not served.
+    async fn page(
+        &self,
+        api: &Api<DynamicObject>,
+        params: &ListParams,
+    ) -> Result<Option<ObjectList<PartialObjectMeta<DynamicObject>>>, HookError> {
+        match api.list_metadata(params).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            other => other.map(Some).map_err(|error| self.failed("list", error)),
+        }
+    }
+
+    /// The same as `metadata`, once the kind is served: a CRD that was just made needs a moment.
+    async fn metadata_when_served<T>(
         &self,
         client: &Client,
         scope: &HookScope,
-    ) -> Result<Vec<PartialObjectMeta<DynamicObject>>, HookError> {
-        let found = patiently(async || self.metadata(client, scope).await).await?;
-        found.ok_or_else(|| {
-            HookError::Refused(format!(
-                "the API server does not serve {}s of {}; install the CRDs (crds.enabled), then run this again",
-                self.resource.kind, self.resource.api_version
-            ))
-        })
+        keep: impl Fn(PartialObjectMeta<DynamicObject>) -> Option<T>,
+    ) -> Result<Vec<T>, HookError> {
+        let found = patiently(async || self.metadata(client, scope, &keep).await).await?;
+        found.ok_or_else(|| self.unserved())
+    }
+
+    /// Waits until the kind is served, and may be listed all over the scope.
+    async fn served(&self, client: &Client, scope: &HookScope) -> Result<(), HookError> {
+        let found = patiently(async || self.looked_at(client, scope).await).await?;
+        found.ok_or_else(|| self.unserved())
+    }
+
+    async fn looked_at(&self, client: &Client, scope: &HookScope) -> Result<Option<()>, HookError> {
+        let one = ListParams::default().limit(1);
+        for api in self.apis(client, scope) {
+            if self.page(&api, &one).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    }
+
+    fn unserved(&self) -> HookError {
+        HookError::Refused(format!(
+            "the API server does not serve {}s of {}; install the CRDs (crds.enabled), then run this again",
+            self.resource.kind, self.resource.api_version
+        ))
     }
 
     fn failed(&self, verb: &str, error: kube::Error) -> HookError {
@@ -156,6 +190,22 @@ impl HookKind {
         let namespace = object.namespace().unwrap_or_default();
         ObjectName { kind: self.resource.kind.clone(), namespace, name: object.name_any() }
     }
+}
+
+/// Where an object of one of the kinds lies.
+fn api_of(client: &Client, kinds: &[HookKind], name: &ObjectName) -> Result<Api<DynamicObject>, HookError> {
+    let kind = kinds.iter().find(|kind| kind.resource.kind == name.kind);
+    let kind = kind.ok_or_else(|| HookError::Refused(format!("{name} is of a kind that is not applied")))?;
+    Ok(if kind.namespaced {
+        Api::namespaced_with(client.clone(), &name.namespace, &kind.resource)
+    } else {
+        Api::all_with(client.clone(), &kind.resource)
+    })
+}
+
+/// The manifests of a release.
+fn read(file: &Path) -> Result<String, HookError> {
+    std::fs::read_to_string(file).map_err(|error| HookError::File { file: file.display().to_string(), error })
 }
 
 /// Asks until there is something, for a while; then `None`.

@@ -270,8 +270,6 @@ pub const HTTP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// A hook of the chart waits so long for the CRDs to be served, and for connections to be Ready.
 pub const HOOK_PATIENCE: Duration = Duration::from_secs(60);
-/// Objects on one page that a hook of the chart lists.
-pub const HOOK_PAGE: u32 = 500;
 
 /// A document that Conjur refused, where something in Conjur may mend it: looked at, or sent, once in this time.
 pub const REFUSED_AGAIN: Duration = Duration::from_secs(600);

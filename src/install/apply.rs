@@ -1,11 +1,13 @@
 //! Applies the connections of a release, and takes away what it applied before and no longer wants.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+    core::PartialObjectMeta,
 };
 
-use super::{HookError, HookKind, cluster_connections, connections};
+use super::{HookError, api_of, cluster_connections, connections, read};
 use crate::{
     api::APPLIED_BY_LABEL,
     cli::ApplyArgs,
@@ -20,31 +22,33 @@ const FIELD_MANAGER: &str = "conjur-operator-apply";
 
 pub async fn run(client: &Client, args: ApplyArgs) -> Result<String, HookError> {
     let scope = HookScope::from(args.scope);
-    let text = std::fs::read_to_string(&args.file)
-        .map_err(|error| HookError::File { file: args.file.display().to_string(), error })?;
-    let wanted = wanted(&text, &args.owner, &scope).map_err(HookError::Refused)?;
+    let wanted = wanted(&read(&args.file)?, &args.owner, &scope).map_err(HookError::Refused)?;
     let mut kinds = vec![connections()];
     kinds.extend(scope.cluster_connections.then(cluster_connections));
     let mut standing = Vec::new();
     for kind in &kinds {
-        let found = kind.metadata_when_served(client, &scope).await?;
-        standing.extend(found.iter().map(|object| StandingConnection {
-            name: kind.name(object),
-            uid: object.uid().unwrap_or_default(),
-            owner: object.labels().get(APPLIED_BY_LABEL).cloned(),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-        }));
+        let concerns = |object: PartialObjectMeta<DynamicObject>| {
+            let one = StandingConnection {
+                name: kind.name(&object),
+                uid: object.uid().unwrap_or_default(),
+                owner: object.labels().get(APPLIED_BY_LABEL).cloned(),
+                applied: is_applied(&object.metadata),
+                deleting: object.metadata.deletion_timestamp.is_some(),
+            };
+            one.concerns(&wanted, &args.owner).then_some(one)
+        };
+        standing.extend(kind.metadata_when_served(client, &scope, concerns).await?);
     }
     let superfluous = superfluous(&wanted, &standing, &args.owner)
         .map_err(|others| HookError::Refused(others.join("\n")))?;
     let mut told = Vec::new();
     for one in &wanted {
-        apply(&api(client, &kinds, &one.name)?, one, args.dry_run).await?;
+        apply(&api_of(client, &kinds, &one.name)?, one, args.dry_run).await?;
         told.push(format!("applied {}", one.name));
     }
     // Only now: while one can't be applied, nothing goes.
     for one in superfluous {
-        remove(&api(client, &kinds, &one.name)?, one, args.dry_run).await?;
+        remove(&api_of(client, &kinds, &one.name)?, one, args.dry_run).await?;
         told.push(format!("deleted {}", one.name));
     }
     if told.is_empty() {
@@ -56,13 +60,11 @@ pub async fn run(client: &Client, args: ApplyArgs) -> Result<String, HookError> 
     Ok(told.join("\n"))
 }
 
-fn api(client: &Client, kinds: &[HookKind], name: &ObjectName) -> Result<Api<DynamicObject>, HookError> {
-    let kind = kinds.iter().find(|kind| kind.resource.kind == name.kind);
-    let kind = kind.ok_or_else(|| HookError::Refused(format!("{name} is of a kind that is not applied")))?;
-    Ok(if kind.namespaced {
-        Api::namespaced_with(client.clone(), &name.namespace, &kind.resource)
-    } else {
-        Api::all_with(client.clone(), &kind.resource)
+/// Whether it was applied as here: the label alone is one that whoever may edit a namespace can copy.
+fn is_applied(metadata: &ObjectMeta) -> bool {
+    let mut entries = metadata.managed_fields.iter().flatten();
+    entries.any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
     })
 }
 
@@ -85,4 +87,31 @@ async fn remove(api: &Api<DynamicObject>, one: &StandingConnection, dry_run: boo
 
 fn failed(verb: &str, name: &ObjectName, error: kube::Error) -> HookError {
     HookError::Call { what: format!("{verb} {name}"), error: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_hook_itself_applied_counts_as_applied() {
+        for (fields, expected) in [
+            (json!(null), false),
+            (json!([]), false),
+            (json!([{ "manager": "kubectl", "operation": "Apply" }]), false),
+            (json!([{ "manager": FIELD_MANAGER, "operation": "Update" }]), false),
+            (
+                json!([
+                    { "manager": "kubectl", "operation": "Update" },
+                    { "manager": FIELD_MANAGER, "operation": "Apply" },
+                ]),
+                true,
+            ),
+        ] {
+            let metadata = serde_json::from_value(json!({ "managedFields": fields })).unwrap();
+            assert_eq!(is_applied(&metadata), expected, "{fields}");
+        }
+    }
 }

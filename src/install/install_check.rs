@@ -1,21 +1,31 @@
 //! Looks whether what the operator needs is served, and whether the release's connections are Ready.
 
-use kube::{
-    Client,
-    api::{DynamicObject, ListParams},
-};
+use kube::{Client, api::ListParams};
 
-use super::{HookError, all, cluster_connections, connections, patiently};
-use crate::{api::APPLIED_BY_LABEL, cli::InstallCheckArgs, plan::install::HookScope};
+use super::{HookError, HookKind, all, api_of, cluster_connections, connections, patiently, read};
+use crate::{
+    cli::InstallCheckArgs,
+    plan::install::{
+        HookScope,
+        connections::{WantedConnection, wanted, why_not_ready},
+    },
+};
 
 pub async fn run(client: &Client, args: InstallCheckArgs) -> Result<String, HookError> {
     let scope = HookScope::from(args.scope);
+    // Not those that have the release's label: whoever may edit a namespace can put it on a connection there.
+    let wanted = match args.connections {
+        Some(file) => wanted(&read(&file)?, &args.owner, &scope).map_err(HookError::Refused)?,
+        None => Vec::new(),
+    };
     for kind in all(&scope) {
-        kind.metadata_when_served(client, &scope).await?;
+        kind.served(client, &scope).await?;
     }
+    let mut kinds = vec![connections()];
+    kinds.extend(scope.cluster_connections.then(cluster_connections));
     let mut last = Vec::new();
     let ready = patiently(async || {
-        last = not_ready(client, &scope, &args.owner).await?;
+        last = not_ready(client, &kinds, &wanted).await?;
         Ok(last.is_empty().then_some(()))
     })
     .await?;
@@ -26,29 +36,23 @@ pub async fn run(client: &Client, args: InstallCheckArgs) -> Result<String, Hook
 }
 
 /// A line for each connection of the release that is not Ready.
-async fn not_ready(client: &Client, scope: &HookScope, owner: &str) -> Result<Vec<String>, HookError> {
-    let mut kinds = vec![connections()];
-    kinds.extend(scope.cluster_connections.then(cluster_connections));
-    let own = ListParams::default().labels(&format!("{APPLIED_BY_LABEL}={owner}"));
+async fn not_ready(
+    client: &Client,
+    kinds: &[HookKind],
+    wanted: &[WantedConnection],
+) -> Result<Vec<String>, HookError> {
     let mut lines = Vec::new();
-    for kind in kinds {
-        for api in kind.apis(client, scope) {
-            let list = api.list(&own).await.map_err(|error| kind.failed("list", error))?;
-            let told = list.iter().filter_map(|one| Some(format!("  {}: {}", kind.name(one), why_not(one)?)));
-            lines.extend(told);
-        }
+    for WantedConnection { name, .. } in wanted {
+        // One at a time, and by a list, which the hook may do anyway.
+        let one = ListParams::default().fields(&format!("metadata.name={}", name.name)).limit(1);
+        let list = api_of(client, kinds, name)?.list(&one).await;
+        let list = list
+            .map_err(|error| HookError::Call { what: format!("look at {name}"), error: Box::new(error) })?;
+        let why = match list.items.first() {
+            Some(object) => why_not_ready(&object.data["status"], object.metadata.generation),
+            None => Some("it is not there".to_owned()),
+        };
+        lines.extend(why.map(|why| format!("  {name}: {why}")));
     }
     Ok(lines)
-}
-
-/// Why it is not Ready; `None` where it is.
-fn why_not(object: &DynamicObject) -> Option<String> {
-    let status = &object.data["status"];
-    if status["observedGeneration"].as_i64() != object.metadata.generation {
-        return Some("the operator has not looked at it yet".to_owned());
-    }
-    let conditions = status["conditions"].as_array();
-    let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready")?;
-    let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
-    (text("status") != "True").then(|| format!("{}: {}", text("reason"), text("message")))
 }

@@ -1,13 +1,13 @@
 //! Refuses an uninstall that would lose objects or leave some that nothing can let go.
 
-use kube::{Client, ResourceExt as _};
+use kube::{Client, ResourceExt as _, api::DynamicObject, core::PartialObjectMeta};
 
 use super::{HookError, all, finalized};
 use crate::{
     cli::UninstallCheckArgs,
     plan::install::{
         HookScope,
-        uninstall::{LeftObject, obstacles},
+        uninstall::{LeftObject, obstacles, own_finalizers},
     },
 };
 
@@ -23,16 +23,18 @@ pub async fn run(client: &Client, args: UninstallCheckArgs) -> Result<String, Ho
     let mut objects = Vec::new();
     for kind in if args.crds_go { all(&scope) } else { finalized() } {
         // Where a kind is not served there is nothing of it.
-        let found = kind.metadata(client, &scope).await?.unwrap_or_default();
-        objects.extend(found.iter().map(|object| LeftObject {
-            name: kind.name(object),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-            finalizers: object.finalizers().to_vec(),
-        }));
+        let found = kind.metadata(client, &scope, |object: PartialObjectMeta<DynamicObject>| {
+            let left = LeftObject {
+                name: kind.name(&object),
+                deleting: object.metadata.deletion_timestamp.is_some(),
+                finalizers: own_finalizers(object.finalizers()),
+            };
+            (args.crds_go || left.hangs()).then_some(left)
+        });
+        objects.extend(found.await?.unwrap_or_default());
     }
     match obstacles(&objects, args.crds_go) {
         None => Ok("nothing would be lost or left hanging".to_owned()),
-        Some(text) if args.force => Ok(format!("uninstall.force is true; {text}")),
         Some(text) => Err(HookError::Refused(format!("the uninstall is refused: {text}\n{WAY_OUT}"))),
     }
 }

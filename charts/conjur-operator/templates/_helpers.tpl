@@ -38,9 +38,39 @@
 {{- .Values.leaderElection.leaseName | default (include "conjur-operator.fullname" .) }}
 {{- end }}
 
+{{/* What decides which replica acts, sorted, by the chart's values and its extraArgs; as in a Deployment's arguments. */}}
+{{- define "conjur-operator.electionArgs" -}}
+{{- $args := list }}
+{{- range . }}
+{{- if regexMatch "^--(leader-elect|lease-name|lease-namespace)(=|$)" . }}
+{{- $args = append $args . }}
+{{- end }}
+{{- end }}
+{{- $args | sortAlpha | join " " }}
+{{- end }}
+
+{{/* Not empty where the Deployment that is there elects its leader by another Lease, or by none: its Pods and the new ones would
+all act. Without a cluster to look into (helm template) it is empty. */}}
+{{- define "conjur-operator.otherElection" -}}
+{{- $there := lookup "apps/v1" "Deployment" (include "conjur-operator.namespace" .) (include "conjur-operator.fullname" .) }}
+{{- $args := .Values.extraArgs }}
+{{- if .Values.leaderElection.enabled }}
+{{- $args = append $args "--leader-elect" }}
+{{- $args = append $args (printf "--lease-name=%s" (include "conjur-operator.leaseName" .)) }}
+{{- with .Values.leaderElection.leaseNamespace }}
+{{- $args = append $args (printf "--lease-namespace=%s" .) }}
+{{- end }}
+{{- end }}
+{{- range dig "spec" "template" "spec" "containers" list $there }}
+{{- if eq .name "operator" }}
+{{- if ne (include "conjur-operator.electionArgs" (.args | default list)) (include "conjur-operator.electionArgs" $args) }}true{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "conjur-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "conjur-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "conjur-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "conjur-operator.labels" -}}
@@ -57,7 +87,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "conjur-operator.metadata" -}}
 name: {{ .name | quote }}
 {{- with .namespace }}
-namespace: {{ . }}
+namespace: {{ . | quote }}
 {{- end }}
 labels:
   {{- merge (include "conjur-operator.labels" .root | fromYaml) (.labels | default dict) | toYaml | nindent 2 }}
@@ -117,13 +147,13 @@ securityContext:
   {{- include "conjur-operator.podSecurityContext" . | nindent 2 }}
 enableServiceLinks: {{ .Values.enableServiceLinks }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.schedulerName }}
-schedulerName: {{ . }}
+schedulerName: {{ . | quote }}
 {{- end }}
 {{- if not (kindIs "invalid" .Values.hostUsers) }}
 hostUsers: {{ .Values.hostUsers }}

@@ -47,7 +47,7 @@ automountServiceAccountToken: false
 {{- end }}
 {{- end }}
 
-{{/* The Pod of a hook, with its metadata: of root, name and args; where there is one, the ConfigMap to mount. */}}
+{{/* The Pod of a hook, with its metadata: of root, name and args; where there are any, its env and the ConfigMap to mount. */}}
 {{- define "conjur-operator.hookPod" -}}
 {{- $values := .root.Values -}}
 metadata:
@@ -59,7 +59,7 @@ metadata:
   {{- end }}
 spec:
   restartPolicy: Never
-  serviceAccountName: {{ include "conjur-operator.hookAccount" . }}
+  serviceAccountName: {{ include "conjur-operator.hookAccount" . | quote }}
   automountServiceAccountToken: true
   {{- include "conjur-operator.podPlace" .root | trim | nindent 2 }}
   containers:
@@ -84,7 +84,7 @@ spec:
   volumes:
     - name: connections
       configMap:
-        name: {{ .configMap }}
+        name: {{ .configMap | quote }}
       {{- end }}
 {{- end }}
 

@@ -80,6 +80,13 @@
   verbs: [get]
 {{- end }}
 
+{{/* A namespace that is deleted takes the Role in it along, and finalizers there are still to be taken away. */}}
+{{- define "conjur-operator.finalizerRules" -}}
+- apiGroups: [conjur-operator.io]
+  resources: [conjurpolicies, conjurpushes, conjurhosts]
+  verbs: [get, patch]
+{{- end }}
+
 {{/* Where the API server is, for no ConjurConnection may lead there. */}}
 {{- define "conjur-operator.apiServerRules" -}}
 - apiGroups: [discovery.k8s.io]
@@ -110,6 +117,6 @@ roleRef:
   name: {{ .name | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ .account | default (include "conjur-operator.serviceAccountName" .root) }}
-    namespace: {{ include "conjur-operator.namespace" .root }}
+    name: {{ .account | default (include "conjur-operator.serviceAccountName" .root) | quote }}
+    namespace: {{ include "conjur-operator.namespace" .root | quote }}
 {{- end }}

@@ -23,6 +23,9 @@
 {{- if and (not $election.enabled) (eq (dig "type" "" $values.strategy) "RollingUpdate") }}
 {{- fail "strategy.type is RollingUpdate and leaderElection.enabled is false: an upgrade would run two operators at once. Set leaderElection.enabled, or strategy.type to Recreate." }}
 {{- end }}
+{{- if and $values.strategy (ne (dig "type" "" $values.strategy) "Recreate") (include "conjur-operator.otherElection" .) }}
+{{- fail "strategy is set, and leaderElection.enabled, leaseName or leaseNamespace change: the upgrade would run two operators at once. Leave strategy empty for this upgrade, or set strategy.type to Recreate." }}
+{{- end }}
 {{- $lease := include "conjur-operator.milliseconds" (dict "path" "leaderElection.leaseDuration" "value" $election.leaseDuration) | int }}
 {{- $renew := include "conjur-operator.milliseconds" (dict "path" "leaderElection.renewDeadline" "value" $election.renewDeadline) | int }}
 {{- $retry := include "conjur-operator.milliseconds" (dict "path" "leaderElection.retryPeriod" "value" $election.retryPeriod) | int }}

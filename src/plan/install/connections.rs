@@ -28,8 +28,25 @@ pub struct StandingConnection {
     pub uid: String,
     /// Whose it is, by its label.
     pub owner: Option<String>,
+    /// Whether a release has applied it, whatever its label says.
+    pub applied: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
+}
+
+impl StandingConnection {
+    /// Whether the owner applies it or may have to take it away.
+    pub fn concerns(&self, wanted: &[WantedConnection], owner: &str) -> bool {
+        self.is_of(owner) || self.is_wanted(wanted)
+    }
+
+    fn is_of(&self, owner: &str) -> bool {
+        self.owner.as_deref() == Some(owner)
+    }
+
+    fn is_wanted(&self, wanted: &[WantedConnection]) -> bool {
+        wanted.iter().any(|other| other.name == self.name)
+    }
 }
 
 /// Reads manifests (JSON, one after the other), marks them as `owner`'s and tells what is wrong with them.
@@ -93,7 +110,7 @@ fn refuse_place(name: &ObjectName, scope: &HookScope) -> Result<(), String> {
     }
 }
 
-/// What stands and is the owner's, and is wanted no more.
+/// What stands, was applied and is the owner's, and is wanted no more. One that only has the label is someone else's.
 ///
 /// # Errors
 /// A sentence for each wanted connection that is another's.
@@ -102,14 +119,29 @@ pub fn superfluous<'a>(
     standing: &'a [StandingConnection],
     owner: &str,
 ) -> Result<Vec<&'a StandingConnection>, Vec<String>> {
-    let is_wanted = |one: &StandingConnection| wanted.iter().any(|other| other.name == one.name);
-    let is_own = |one: &StandingConnection| one.owner.as_deref() == Some(owner);
-    let others: Vec<String> =
-        standing.iter().filter(|one| is_wanted(one) && !is_own(one)).map(|one| foreign(one, owner)).collect();
+    let others = standing.iter().filter(|one| one.is_wanted(wanted) && !one.is_of(owner));
+    let others: Vec<String> = others.map(|one| foreign(one, owner)).collect();
     if !others.is_empty() {
         return Err(others);
     }
-    Ok(standing.iter().filter(|one| is_own(one) && !is_wanted(one) && !one.deleting).collect())
+    let gone = |one: &&StandingConnection| {
+        one.is_of(owner) && one.applied && !one.is_wanted(wanted) && !one.deleting
+    };
+    Ok(standing.iter().filter(gone).collect())
+}
+
+/// Why a connection is not Ready, by its status and its generation; `None` where it is.
+pub fn why_not_ready(status: &Value, generation: Option<i64>) -> Option<String> {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let Some(ready) = conditions.find(|condition| condition["type"] == "Ready") else {
+        return Some("the operator has not looked at it yet".to_owned());
+    };
+    let text = |field: &str| ready[field].as_str().unwrap_or_default();
+    if text("status") != "True" {
+        return Some(format!("{}: {}", text("reason"), text("message")));
+    }
+    let is_current = status["observedGeneration"].as_i64() == generation;
+    (!is_current).then(|| "the operator has not looked at its last change yet".to_owned())
 }
 
 fn foreign(one: &StandingConnection, owner: &str) -> String {
@@ -153,7 +185,8 @@ mod tests {
 
     fn standing(kind: &str, namespace: &str, name: &str, owner: Option<&str>) -> StandingConnection {
         let name = ObjectName { kind: kind.into(), namespace: namespace.into(), name: name.into() };
-        StandingConnection { uid: name.to_string(), name, owner: owner.map(str::to_owned), deleting: false }
+        let (uid, owner) = (name.to_string(), owner.map(str::to_owned));
+        StandingConnection { uid, name, owner, applied: true, deleting: false }
     }
 
     #[test]
@@ -200,7 +233,11 @@ mod tests {
             standing("ConjurConnection", "b", "kept", Some("other.release")),
             standing("ConjurConnection", "b", "by-hand", None),
             StandingConnection { deleting: true, ..standing("ConjurConnection", "c", "x", Some(OWNER)) },
+            // Someone copied the label.
+            StandingConnection { applied: false, ..standing("ConjurConnection", "d", "x", Some(OWNER)) },
         ];
+        let concerned = all.iter().filter(|one| one.concerns(&wanted, OWNER)).count();
+        assert_eq!(concerned, 5, "what is another's and not wanted");
         let gone = superfluous(&wanted, &all, OWNER).unwrap();
         let names: Vec<String> = gone.iter().map(|one| one.name.to_string()).collect();
         assert_eq!(names, ["ConjurConnection a/gone", "ClusterConjurConnection gone"]);
@@ -210,6 +247,26 @@ mod tests {
             let foreign = [standing("ConjurConnection", "a", "kept", owner)];
             let told = superfluous(&wanted, &foreign, OWNER).unwrap_err().join("\n");
             assert!(told.contains(expected) && told.contains("kubectl label conjurconnection."), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_ready_only_where_its_condition_says_so_of_its_last_change() {
+        let status = |observed: i64, ready: &str, reason: &str| {
+            let condition = json!({ "type": "Ready", "status": ready, "reason": reason, "message": "See." });
+            json!({ "observedGeneration": observed, "conditions": [{ "type": "Stalled" }, condition] })
+        };
+        let unseen = Some("the operator has not looked at it yet");
+        for (status, expected) in [
+            (json!(null), unseen),
+            (json!({ "observedGeneration": 2 }), unseen),
+            (json!({ "observedGeneration": 2, "conditions": [] }), unseen),
+            (status(2, "True", "LoggedIn"), None),
+            (status(1, "True", "LoggedIn"), Some("the operator has not looked at its last change yet")),
+            (status(1, "False", "Refused"), Some("Refused: See.")),
+            (status(2, "Unknown", "Trying"), Some("Trying: See.")),
+        ] {
+            assert_eq!(why_not_ready(&status, Some(2)).as_deref(), expected, "{status}");
         }
     }
 }

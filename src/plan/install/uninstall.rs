@@ -8,6 +8,9 @@ use crate::api::{FINALIZER, HOST_FINALIZER, PUSH_FINALIZER};
 /// So many names of a kind are listed; of the rest the number is told.
 const LISTED: usize = 20;
 
+/// What the operator alone takes away.
+const OWN: [&str; 3] = [FINALIZER, HOST_FINALIZER, PUSH_FINALIZER];
+
 /// An object that is there when the operator goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftObject {
@@ -15,16 +18,20 @@ pub struct LeftObject {
     pub name: ObjectName,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// What keeps it.
+    /// What of the operator's keeps it.
     pub finalizers: Vec<String>,
 }
 
 impl LeftObject {
     /// Whether only the operator can let it go.
-    fn hangs(&self) -> bool {
-        let own = [FINALIZER, HOST_FINALIZER, PUSH_FINALIZER];
-        self.deleting && self.finalizers.iter().any(|finalizer| own.contains(&finalizer.as_str()))
+    pub fn hangs(&self) -> bool {
+        self.deleting && self.finalizers.iter().any(|finalizer| OWN.contains(&finalizer.as_str()))
     }
+}
+
+/// Those of an object's finalizers that are the operator's.
+pub fn own_finalizers(finalizers: &[String]) -> Vec<String> {
+    finalizers.iter().filter(|finalizer| OWN.contains(&finalizer.as_str())).cloned().collect()
 }
 
 /// Says what would be lost or left hanging: `None` where nothing is.

@@ -183,12 +183,25 @@ async fn helms_test_asks_for_ready_connections_of_this_release() {
     assert!(runs[0].output.contains("all kinds are served"), "{runs:#?}");
     assert_eq!(runs[0].service_account, "conjur-operator-install-check");
 
+    // One that someone gave the release's label is not asked for, nor taken away.
+    let labelled = json!({
+        "apiVersion": "conjur-operator.io/v1alpha1", "kind": "ConjurConnection",
+        "metadata": { "name": "labelled", "namespace": "default", "labels": { APPLIED_BY_LABEL: OWNER } },
+        "spec": connection("ConjurConnection", None, "labelled")["spec"],
+    });
+    plane.apply(&labelled.to_string()).await.unwrap();
+    test().await.0.unwrap();
+
     let values = json!({ "connections": [connection("ConjurConnection", Some("conjur-system"), "conjur")] });
-    install(&plane, &values).await.0.unwrap();
+    let (release, runs) = install(&plane, &values).await;
+    release.unwrap();
+    assert!(!runs[0].output.contains("deleted"), "{runs:#?}");
+    plane.kubectl(&["get", "conjurconnection", "labelled", "--namespace", "default"]).await.unwrap();
     let (failed, runs) = test().await;
     assert!(failed.is_err());
     let told = &runs[0].output;
     assert!(told.contains("ConjurConnection conjur-system/conjur: the operator has not looked"), "{told}");
+    assert!(!told.contains("labelled"), "{told}");
     plane.stop().await.unwrap();
 }
 
@@ -246,14 +259,14 @@ async fn an_uninstall_is_refused_with_a_list_while_something_would_be_left_hangi
     assert!(plane.kubectl(&deployment).await.is_err());
     plane.kubectl(&["get", "conjurpush", "staying", "--namespace", "billing"]).await.unwrap();
 
-    // By force it goes with everything, and the log says what.
+    // By force it goes with everything, and nothing is looked at.
     install(&plane, &json!({ "crds": { "keep": false }, "uninstall": { "force": true } })).await.0.unwrap();
     let patch = r#"{"metadata":{"finalizers":null}}"#;
     let args = ["patch", "conjurpush", "staying", "--namespace", "billing", "--type", "merge", "-p", patch];
     plane.kubectl(&args).await.unwrap();
     let (gone, runs) = uninstall(&plane).await;
     gone.unwrap();
-    assert!(runs[0].output.contains("ConjurPush: billing/staying"), "{runs:#?}");
+    assert!(runs.is_empty(), "{runs:#?}");
     wait_for("the CRDs are gone", SOON, async || {
         let crds = plane.kubectl(&["get", "crds", "-o", "name"]).await.ok()?;
         (!crds.contains("conjur-operator.io")).then_some(())

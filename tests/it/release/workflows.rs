@@ -1,6 +1,6 @@
 //! The workflows have the least rights, use actions by the hash of a commit, and build for ARM as it must be.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use serde_json::Value;
 use testbed::repository;
@@ -94,6 +94,9 @@ fn nothing_is_pushed_before_the_versions_agree_and_the_tests_pass() {
     let runs =
         |job: &str| steps(&release["jobs"][job]).filter_map(|step| step["run"].as_str()).collect::<String>();
     assert!(runs("version").contains("release/check.sh \"$GITHUB_REF_NAME\""));
+    // What is on no branch that is looked at is not signed either.
+    assert!(runs("version").contains("git merge-base --is-ancestor HEAD FETCH_HEAD"));
+    assert_eq!(steps(&release["jobs"]["version"]).next().unwrap()["with"]["fetch-depth"], 0);
     assert!(runs("test").contains(".ci/run"));
     assert_eq!(release["jobs"]["notes"]["needs"], "publish");
     // What is built on a machine that others could have filled is not released.
@@ -123,4 +126,35 @@ fn an_image_for_arm_runs_on_pages_of_4_16_and_64_kib() {
         assert_eq!(1_u64 << lg_page, largest, "{arch}");
     }
     assert!(steps(image).any(|step| step["run"] == "make image"));
+}
+
+#[test]
+fn a_tag_that_is_published_as_something_else_is_not_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (built, other) = (format!("sha256:{}", "a".repeat(64)), format!("sha256:{}", "b".repeat(64)));
+    fs::write(path("index.json"), format!(r#"{{"manifests":[{{"digest":"{built}"}}]}}"#)).unwrap();
+    let archive = path("conjur-operator-1.2.3-amd64.oci.tar");
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(folder.path()).arg("-cf").arg(&archive).arg("index.json");
+    assert!(tar.status().unwrap().success());
+    let unknown = "MANIFEST_UNKNOWN: manifest unknown";
+    for (published, refusal, pushed, says) in [
+        ("", unknown, "push\nindex\n", ""),
+        (built.as_str(), unknown, "push\n", ""),
+        (other.as_str(), unknown, "", "is published already"),
+        ("", "DENIED: denied", "", "can't see whether"),
+    ] {
+        let log = path("pushed");
+        fs::write(&log, "").unwrap();
+        let mut command = Command::new(repository().join("release/push-image.sh"));
+        command.args(["registry.invalid/conjur-operator", "1.2.3"]).arg(&archive);
+        command.env("CRANE", repository().join("tests/it/release/crane.sh"));
+        command.env("PUBLISHED", published).env("REFUSAL", refusal).env("BUILT", &built).env("PUSHED", &log);
+        let told = command.output().unwrap();
+        let error = String::from_utf8(told.stderr).unwrap();
+        assert_eq!(told.status.success(), says.is_empty(), "{published} {refusal}: {error}");
+        assert!(error.contains(says), "{error}");
+        assert_eq!(fs::read_to_string(&log).unwrap(), pushed, "{published} {refusal}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Installed, upgraded, uninstalled.
 
-use serde_json::json;
-use testbed::{Chart, ControlPlane};
+use serde_json::{Value, json};
+use testbed::{Chart, ControlPlane, Result};
 
 use super::chart_folder;
 
@@ -64,6 +64,37 @@ async fn the_chart_installs_upgrades_and_grants_what_the_operator_needs_and_no_m
         .await
         .unwrap();
     cluster.kubectl(&["get", "conjur", "--all-namespaces"]).await.unwrap();
+    cluster.stop().await.unwrap();
+}
+
+/// How the Deployment replaces its Pods after an upgrade to some values.
+async fn strategy(cluster: &ControlPlane, values: Value) -> Result<String> {
+    cluster.install_chart(&Chart { values, ..Chart::default() }).await?;
+    let path = "jsonpath={.spec.strategy.type}";
+    let args = ["get", "deployment", "conjur-operator", "--namespace", "conjur-system", "-o", path];
+    Ok(cluster.kubectl(&args).await?.trim().to_owned())
+}
+
+#[tokio::test]
+async fn an_upgrade_to_another_lease_ends_the_former_pods_first() {
+    let cluster = ControlPlane::start().await.unwrap();
+    for (election, expected) in [
+        (json!({}), "RollingUpdate"),
+        (json!({ "enabled": false }), "Recreate"),
+        (json!({ "enabled": true }), "Recreate"),
+        (json!({ "enabled": true }), "RollingUpdate"),
+        (json!({ "leaseName": "other" }), "Recreate"),
+        (json!({ "leaseName": "other", "retryPeriod": "3s" }), "RollingUpdate"),
+        (json!({ "leaseName": "other", "leaseNamespace": "conjur-system" }), "Recreate"),
+        (json!({ "leaseName": "other", "leaseNamespace": "conjur-system" }), "RollingUpdate"),
+    ] {
+        let found = strategy(&cluster, json!({ "leaderElection": election })).await.unwrap();
+        assert_eq!(found, expected, "{election}");
+    }
+    let told = strategy(&cluster, json!({ "strategy": { "type": "RollingUpdate" } })).await.unwrap_err();
+    assert!(told.to_string().contains("would run two operators at once"), "{told}");
+    let found = strategy(&cluster, json!({ "strategy": { "type": "Recreate" } })).await.unwrap();
+    assert_eq!(found, "Recreate");
     cluster.stop().await.unwrap();
 }
 

@@ -49,6 +49,22 @@ async fn alerts_are_left_out_by_name_and_get_labels() {
 }
 
 #[test]
+fn no_object_of_a_namespace_raises_a_critical_alert() {
+    let text = std::fs::read_to_string(format!("{}/files/alerts.yaml", chart_folder())).unwrap();
+    let alerts = text.split("- alert:").skip(1);
+    let critical: Vec<&str> = alerts.filter(|alert| alert.contains("severity: critical")).collect();
+    assert!(critical.len() >= 3, "{text}");
+    let of_objects = |alert: &str| {
+        ["_objects", "_oldest_", "_connection_last_worked_"].iter().any(|part| alert.contains(part))
+    };
+    for alert in critical {
+        assert!(!of_objects(alert) || alert.contains("{kind=\"ClusterConjurConnection\"}"), "{alert}");
+    }
+    // The oldest of a kind hides all others.
+    assert!(!text.contains("max by (kind)"), "{text}");
+}
+
+#[test]
 fn the_dashboard_is_json_and_each_panel_asks_something() {
     let text = std::fs::read_to_string(format!("{}/files/dashboard.json", chart_folder())).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
@@ -65,7 +81,7 @@ async fn prometheus_takes_the_alerts_and_refuses_wrong_ones() {
     let text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(check_rules(&file).await.unwrap(), text.matches("- alert:").count());
     for (right, wrong) in
-        [("sum(conjur_operator_leader)", "sum(conjur_operator_leader"), ("$labels.kind", "$label.kind")]
+        [("(conjur_operator_leader)", "(conjur_operator_leader"), ("$labels.kind", "$label.kind")]
     {
         assert!(text.contains(right));
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -57,12 +57,13 @@ fn sets() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             vec![
                 "minAvailable: 50%",
                 "maxSurge: 1",
+                "maxUnavailable: 0",
                 "--lease-duration=30s",
                 "--lease-renew-deadline=20s",
                 "--lease-retry-period=4s",
                 "--lease-name=lead",
                 "--lease-namespace=locks",
-                "namespace: locks",
+                "namespace: \"locks\"",
                 "--load-grace=5m",
                 "terminationGracePeriodSeconds: 330",
                 "topologyKey: topology.kubernetes.io/zone",
@@ -161,7 +162,7 @@ fn sets() -> Vec<(&'static str, Value, Vec<&'static str>)> {
                 ],
             }),
             vec![
-                "namespace: elsewhere",
+                "namespace: \"elsewhere\"",
                 "team: platform",
                 "note: common",
                 "e: f",
@@ -203,8 +204,8 @@ fn sets() -> Vec<(&'static str, Value, Vec<&'static str>)> {
                 "conjur.corp",
                 "dnsPolicy: None",
                 "system-cluster-critical",
-                "runtimeClassName: gvisor",
-                "schedulerName: other",
+                "runtimeClassName: \"gvisor\"",
+                "schedulerName: \"other\"",
                 "hostUsers: false",
                 "enableServiceLinks: true",
                 "--log-format=text",
@@ -227,7 +228,7 @@ fn sets() -> Vec<(&'static str, Value, Vec<&'static str>)> {
                 "allowedAudiences": ["conjur-eu"], "hostNetwork": true, "ports": { "metrics": 18080, "health": 18081 },
             }),
             vec![
-                "serviceAccountName: given",
+                "serviceAccountName: \"given\"",
                 "type: Recreate",
                 "--rollout-restart=false",
                 "\"--allow-hosts=10.0.0.0/8\"",
@@ -276,6 +277,40 @@ async fn ten_sets_of_values_are_rendered_and_taken_by_the_api_server() {
         ["CustomResourceDefinition", "kind: ClusterRole", "--leader-elect", "leases", "pre-delete"]
     {
         assert!(!least.contains(unexpected), "`{unexpected}` is there in\n{least}");
+    }
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_look_like_numbers_are_texts() {
+    let cluster = ControlPlane::start().await.unwrap();
+    let values = json!({
+        "watchNamespaces": ["2024", "1e3"], "fullnameOverride": "123", "nameOverride": "77", "namespaceOverride": "1e3",
+        "serviceAccount": { "name": "12" }, "leaderElection": { "leaseName": "99", "leaseNamespace": "2024" },
+        "priorityClassName": "1", "runtimeClassName": "2", "schedulerName": "3", "crds": { "enabled": false },
+        "rbac": { "tokenRequest": { "serviceAccountNames": ["12"] } },
+        "connections": [{ "name": "5", "namespace": "2024", "spec": { "account": "corp" } }],
+        "networkPolicy": { "enabled": true }, "podDisruptionBudget": { "enabled": true },
+    });
+    let yaml = render(&cluster, &values, &[]).await.unwrap();
+    let all = objects(&cluster, &yaml).await;
+    for object in &all {
+        let (name, namespace) = (&object["metadata"]["name"], &object["metadata"]["namespace"]);
+        assert!(name.is_string() && (namespace.is_string() || namespace.is_null()), "{object}");
+        for subject in object["subjects"].as_array().into_iter().flatten() {
+            assert!(subject["name"].is_string() && subject["namespace"] == "1e3", "{object}");
+        }
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            let mut names = rule["resourceNames"].as_array().into_iter().flatten();
+            assert!(names.all(Value::is_string), "{object}");
+        }
+    }
+    let pod = &the(&all, "Deployment")["spec"]["template"];
+    assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/name"], "77");
+    assert_eq!(pod["spec"]["serviceAccountName"], "12");
+    assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], "123");
+    for (field, expected) in [("priorityClassName", "1"), ("runtimeClassName", "2"), ("schedulerName", "3")] {
+        assert_eq!(pod["spec"][field], expected);
     }
     cluster.stop().await.unwrap();
 }
