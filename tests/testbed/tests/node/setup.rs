@@ -182,7 +182,12 @@ pub async fn pods(node: &ControlPlane) -> Vec<Value> {
         node.kubectl(&["get", "pods", select, "--namespace", NAMESPACE, "--output", "json"]).await.unwrap();
     let mut list: Value = serde_json::from_str(&text).unwrap();
     let items = list["items"].as_array_mut().unwrap();
-    items.drain(..).filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).collect()
+    // A hook's Pod stays where it failed, for its log.
+    let of_deployment = |pod: &Value| pod["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet";
+    items
+        .drain(..)
+        .filter(|pod| of_deployment(pod) && pod["metadata"]["deletionTimestamp"].is_null())
+        .collect()
 }
 
 pub fn name(object: &Value) -> String {

@@ -130,21 +130,24 @@ async fn an_uninstall_waits_for_what_only_the_operator_can_let_go_and_a_reinstal
     let Some(node) = node().await else { return };
     install(&node, json!({})).await;
     let conjur = conjur(&node).await;
-    let delete = r#"{"spec":{"deletionPolicy":"Delete"}}"#;
-    let policy = ["conjurpolicy/billing", "--namespace", TEAM];
-    let mut args = vec!["patch"];
-    args.extend(policy);
-    args.extend(["--type=merge", "--patch", delete]);
-    node.kubectl(&args).await.unwrap();
-    wait_for("the finalizer is there", PATIENCE, async || {
-        let policy = get(&node, TEAM, "conjurpolicy/billing").await;
-        policy["metadata"]["finalizers"].as_array().filter(|all| !all.is_empty()).map(|_| ())
+    // What was loaded before is left in Conjur; what is loaded now goes with the object.
+    let document = "- !variable db/username\n- !variable db/password\n- !host web\n- !variable more\n";
+    let spec = json!({"spec": {"deletionPolicy": "Delete", "document": document}}).to_string();
+    node.kubectl(&["patch", "conjurpolicy/billing", "--namespace", TEAM, "--type=merge", "--patch", &spec])
+        .await
+        .unwrap();
+    wait_for("that is loaded", PATIENCE, async || {
+        conjur.record("variable", "apps/billing/more").await.unwrap()
     })
     .await
     .unwrap();
-    // Without Conjur it can't be let go.
-    conjur.process().signal("STOP").unwrap();
+    ready(&node, "conjurpolicy/billing").await;
+    // While Conjur keeps the removal waiting it can't be let go.
+    let hold = json!({"path": "/policies/myorg/policy/", "at": "beforeCommit"});
+    conjur.control(reqwest::Method::POST, "hold", Some(&hold)).await.unwrap();
     node.kubectl(&["delete", "conjurpolicy", "billing", "--namespace", TEAM, "--wait=false"]).await.unwrap();
+    let going = get(&node, TEAM, "conjurpolicy/billing").await;
+    assert!(going["metadata"]["deletionTimestamp"].is_string(), "{going:#}");
 
     let uninstall = ["uninstall", "conjur-operator", "--namespace", NAMESPACE, "--wait", "--timeout=60s"];
     let refused = node.helm(&uninstall).await.unwrap_err();
@@ -164,7 +167,7 @@ async fn an_uninstall_waits_for_what_only_the_operator_can_let_go_and_a_reinstal
         get(&node, TEAM, object).await;
     }
 
-    conjur.process().signal("CONT").unwrap();
+    conjur.control(reqwest::Method::POST, "release", Some(&json!({}))).await.unwrap();
     install(&node, json!({})).await;
     until_it_works(&node, &conjur, "reinstalled").await;
     let after = get(&node, TEAM, "secret/billing-db").await;
