@@ -33,7 +33,7 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
 
-.PHONY: help demo demo-stop test test-versions test-fast test-otel nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
+.PHONY: help demo demo-stop test test-versions test-fast test-otel test-fips nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ test-otel: cargo programs ## The build with traces, feature `otel`: its span at 
 	cargo test --package conjur-operator --features otel --lib -- telemetry::
 	cargo test --package conjur-operator --features otel --test it -- cluster::traces
 
+# The same of the build with aws-lc's FIPS module, which cmake, Go and Perl build from its source.
+test-fips: cargo programs ## The build with feature `fips`: its TLS and a login over it
+	cargo test --package conjur-client --features fips --lib -- tls
+	cargo test --package conjur-operator --features fips --test it -- \
+	  cluster::connection::https_works_with_the_right_authority_and_says_what_to_do_with_another
+
 test-fast: cargo ## The tests that need no control plane
 	cargo test --workspace --exclude testbed --exclude bench --exclude attack --exclude fuzz -- --skip cluster::
 	cargo test --package testbed --lib
@@ -67,7 +73,7 @@ test-fast: cargo ## The tests that need no control plane
 nightly: cargo programs $(AUDITABLE) ## The tests that take minutes each, which `make test` leaves out
 	@$(RELEASE_CARGO) --bin conjur-operator
 	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=1 cargo test --workspace --test it -- --ignored --nocapture
-	@$(MAKE) --no-print-directory test-otel
+	@$(MAKE) --no-print-directory test-otel test-fips
 
 # The operator alone, with the features that it is shipped with; what measures it, apart.
 bench: cargo programs $(AUDITABLE) ## What the operator costs, in some 15 minutes; CASES="cold refresh" for some, SMALL=1 for a try

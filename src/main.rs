@@ -51,6 +51,9 @@ fn hook(hook: Hook) -> Result<(), String> {
 /// With more than one provider compiled in, rustls would otherwise panic on first use.
 fn install_tls() -> Result<(), String> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
+    if cfg!(feature = "fips") && !provider.fips() {
+        return Err("this build is to use the FIPS module of aws-lc, and does not".to_owned());
+    }
     provider.install_default().map_err(|_| "another TLS provider is already installed".to_owned())
 }
 

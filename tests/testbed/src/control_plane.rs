@@ -413,7 +413,7 @@ fn controller_manager_program(programs: &Path, files: &Files, kubeconfig: &Path)
         "--use-service-account-credentials".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
-        "--controllers=*,-nodeipam,-route,-service".to_owned(),
+        "--controllers=*,-nodeipam".to_owned(),
     ];
     program(programs, "kube-controller-manager", args)
 }

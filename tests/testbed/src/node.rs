@@ -291,7 +291,7 @@ fn programs_args(files: &Files) -> Vec<(&'static str, Vec<String>)> {
         format!("--service-account-private-key-file={}", files.path("sa.key")),
         format!("--root-ca-file={}", files.path("ca.crt")),
         "--use-service-account-credentials".to_owned(),
-        "--controllers=*,-nodeipam,-route,-service".to_owned(),
+        "--controllers=*,-nodeipam".to_owned(),
     ]);
     let kubelet = [
         format!("--kubeconfig={}", of("kubelet")),

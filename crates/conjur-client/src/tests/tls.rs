@@ -98,6 +98,12 @@ async fn https_to_a_port_without_tls_says_so() {
     assert!(message.contains("does not speak TLS"), "{message}");
 }
 
+#[cfg(feature = "fips")]
+#[test]
+fn the_provider_is_the_fips_module() {
+    assert!(rustls::crypto::aws_lc_rs::default_provider().fips());
+}
+
 /// Certificates that OpenSSL made, for `localhost`: what other tools can't make, or make otherwise.
 mod made_by_openssl {
     use rustls::client::danger::ServerCertVerifier;
