@@ -30,8 +30,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 IMAGE ?= ghcr.io/conjur-operator/conjur-operator
 SOURCE ?= https://github.com/conjur-operator/conjur-operator
 
-# Tests on the control plane mostly wait: one more than there are processors, and never fewer than three.
-TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 3 : n + 1)))
+# Tests on the control plane mostly wait: two more than there are processors, and never fewer than four.
+TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 4 : n + 2)))
 
 .PHONY: help demo demo-stop test test-versions test-fast test-otel test-fips nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
@@ -73,6 +73,7 @@ test-fast: cargo ## The tests that need no control plane
 nightly: cargo programs $(AUDITABLE) ## The tests that take minutes each, which `make test` leaves out
 	@$(RELEASE_CARGO) --bin conjur-operator
 	CONJUR_OPERATOR_RELEASE=$(abspath $(RELEASE))/conjur-operator RUST_TEST_THREADS=1 cargo test --workspace --test it -- --ignored --nocapture
+	@RUST_TEST_THREADS=$(TEST_THREADS) tests/control-plane/test-versions.sh all
 	@$(MAKE) --no-print-directory test-otel test-fips
 
 # The operator alone, with the features that it is shipped with; what measures it, apart.
