@@ -184,8 +184,8 @@ async fn a_pod_that_is_told_to_end_keeps_the_lease_until_its_load_has_ended() {
     let patch = ["patch", "conjurpolicy", "billing", "--namespace", TEAM, "--type=merge", "--patch"];
     node.kubectl(&[&patch[..], &[&document.to_string()]].concat()).await.unwrap();
     wait_for("the load is under way", PATIENCE, async || {
-        let held = conjur.control(Method::GET, "held", None).await.unwrap();
-        held["waiting"].as_u64().filter(|waiting| *waiting == 1).map(|_| ())
+        let answer = conjur.control(Method::GET, "held", None).await.unwrap();
+        answer["waiting"].as_u64().filter(|waiting| *waiting == 1).map(|_| ())
     })
     .await
     .unwrap();
