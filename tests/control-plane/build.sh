@@ -113,16 +113,22 @@ once() {
 # kubelet is for Linux.
 on_linux() { [ "$(uname -s)" = Linux ]; }
 
+# compile NAMES FLAGS…: the one binary of this folder, and a link to it by each of its names.
+compile() {
+  local names=$1 program
+  shift
+  run_go "finding out what to compile" downloads list "$@" -deps .
+  total=$(wc -l <"$work/out" | tr -d ' ')
+  run_go "compiling" compiled build "$@" -v -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/bin/kubernetes" .
+  for program in $names; do ln -s kubernetes "$work/bin/$program"; done
+}
+
 build_control_plane() {
   local started=$SECONDS also=""
   if on_linux; then also=", kubelet, kube-scheduler"; else node_programs=""; fi
   say "building etcd, kube-apiserver, kube-controller-manager, kubectl$also $kubernetes_version from source."
   say "This happens once and takes 7 to 10 minutes on two cores, longer on a slow network."
-  run_go "finding out what to compile" downloads list -deps .
-  total=$(wc -l <"$work/out" | tr -d ' ')
-  run_go "compiling" compiled build -v -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/bin/kubernetes" .
-  local program
-  for program in $programs $node_programs; do ln -s kubernetes "$work/bin/$program"; done
+  compile "$programs $node_programs"
   say "built in $((SECONDS - started)) s, kept in $cache"
 }
 
@@ -183,15 +189,12 @@ control_plane() {
   echo "$folder"
 }
 
+# build_version NAME OTHERS: OTHERS is the folder that the programs are taken from that serve every version.
 build_version() {
   local started=$SECONDS program
   say "building kube-apiserver and kube-controller-manager $kubernetes_version from source."
   say "This happens once and takes some 5 minutes on two cores, longer on a slow network."
-  run_go "finding out what to compile" downloads list -modfile="$1.mod" -tags version -deps .
-  total=$(wc -l <"$work/out" | tr -d ' ')
-  run_go "compiling" compiled build -modfile="$1.mod" -tags version -v -trimpath -buildvcs=false \
-    -ldflags "$ldflags" -o "$work/bin/kubernetes" .
-  for program in kube-apiserver kube-controller-manager; do ln -s kubernetes "$work/bin/$program"; done
+  compile "kube-apiserver kube-controller-manager" -modfile="$1.mod" -tags version
   for program in etcd kubectl; do ln -s "$2/$program" "$work/bin/$program"; done
   say "built in $((SECONDS - started)) s, kept in $cache"
 }
@@ -218,9 +221,18 @@ node() {
   echo "$folder"
 }
 
-# A folder of links: to what KUBEBUILDER_ASSETS has, and to our own build for the rest.
+# build_assets THEIRS OURS LACKING: links to the programs of THEIRS, and to those of OURS for what it lacks.
+build_assets() {
+  local program from
+  for program in $programs; do
+    case " $3 " in *" $program "*) from=$2 ;; *) from=$1 ;; esac
+    ln -s "$from/$program" "$work/bin/$program"
+  done
+}
+
+# What KUBEBUILDER_ASSETS has, and our own build for the rest.
 assets() {
-  local theirs=$KUBEBUILDER_ASSETS ours="" lacking="" program
+  local theirs=$KUBEBUILDER_ASSETS ours="" lacking="" program folder
   theirs=$(cd "$caller" && cd "$theirs" 2>/dev/null && pwd) ||
     die "KUBEBUILDER_ASSETS is $KUBEBUILDER_ASSETS, which is no folder. Correct it, or unset it to have all built here."
   for program in $programs; do [ -x "$theirs/$program" ] || lacking="$lacking $program"; done
@@ -228,20 +240,8 @@ assets() {
   lacking=${lacking# }
   say "KUBEBUILDER_ASSETS ($theirs) lacks ${lacking// /, }: taken from our own build; the rest from there."
   ours=$(control_plane)
-  local folder
   folder=$cache/assets-$(echo "$theirs $ours $lacking" | digest)
-  if [ ! -d "$folder" ]; then
-    work=$(mktemp -d "$folder.tmp.XXXXXX")
-    mkdir "$work/bin"
-    for program in $programs; do
-      local from=$ours
-      [ ! -x "$theirs/$program" ] || from=$theirs
-      ln -s "$from/$program" "$work/bin/$program"
-    done
-    mv "$work/bin" "$folder"
-    rm -rf "$work"
-    work=""
-  fi
+  once "$folder" build_assets "$theirs" "$ours" "$lacking"
   echo "$folder"
 }
 
