@@ -438,6 +438,23 @@ mod tests {
     }
 
     #[test]
+    fn a_right_that_an_api_server_which_has_just_started_does_not_know_yet_is_waited_for() {
+        for parts in [&["a", "b"][..], &["a"]] {
+            let mut world = world(parts, false);
+            world.watch.options.patience = Duration::from_secs(60);
+            if parts.len() > 1 {
+                world.list(1, "b", &["two"]);
+            }
+            world.send(0, refused(403));
+            assert!(!world.told().contains(&"listed".to_owned()), "{parts:?}");
+            assert!(world.unshown.is_hidden("a"), "nothing of it is gone meanwhile");
+            assert!(world.unshown.given_up().now_or_never().is_none(), "{parts:?}");
+            world.list(0, "a", &["one"]);
+            assert!(world.told().contains(&"listed".to_owned()), "{parts:?}");
+        }
+    }
+
+    #[test]
     fn other_faults_of_a_namespace_are_waited_for() {
         let mut world = world(&["a", "b"], true);
         world.list(1, "b", &[]);

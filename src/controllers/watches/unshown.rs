@@ -77,6 +77,7 @@ impl Unshown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{api::ConjurHost, controllers::handle, plan::scope::WatchScope, runtime::Key};
 
     #[test]
     fn only_what_has_no_crd_or_no_right_is_not_waited_for() {
@@ -107,5 +108,20 @@ mod tests {
         assert!(!unshown.is_hidden("a"));
         unshown.put("", WhyUnshown::Forbidden);
         assert!(unshown.is_hidden("a"), "of the whole cluster");
+    }
+
+    #[test]
+    fn what_no_watch_would_show_is_never_gone() {
+        let (hosts, _end) = handle::handle::<ConjurHost>();
+        let named = ["shown", "forbidden", "no-crd"].map(str::to_owned);
+        let scope = WatchScope::new(&named, true).unwrap();
+        hosts.unshown.put("forbidden", WhyUnshown::Forbidden);
+        hosts.unshown.put("no-crd", WhyUnshown::NoKind);
+        let is_gone = |namespace: &str, scope: &WatchScope| {
+            hosts.is_gone(&Key { namespace: namespace.to_owned(), name: "web".to_owned() }, scope)
+        };
+        let of_others = ["shown", "forbidden", "no-crd", "not-watched"].map(|name| is_gone(name, &scope));
+        assert_eq!(of_others, [true, false, true, false]);
+        assert!(is_gone("not-watched", &WatchScope::default()), "all namespaces are watched");
     }
 }

@@ -8,6 +8,7 @@ mod owners;
 mod removal;
 mod rights;
 mod sources;
+mod stopping;
 
 use std::collections::BTreeMap;
 
