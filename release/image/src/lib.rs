@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub use anyhow::{Error, Result};
-pub use rootfs::{Library, Rootfs};
+pub use rootfs::Rootfs;
 pub use sbom::bill_of_materials;
 
 /// Who the operator runs as, and its group: an account that no distribution uses.

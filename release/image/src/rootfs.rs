@@ -16,21 +16,14 @@ const ON_THIS_MACHINE: [&str; 3] =
 #[derive(Debug, Default)]
 pub struct Rootfs {
     files: BTreeMap<String, File>,
-    /// The shared libraries among them.
-    pub libraries: Vec<Library>,
+    /// The shared libraries among them, by their paths on this machine.
+    pub libraries: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
 struct File {
     content: Vec<u8>,
     mode: u32,
-}
-
-/// A shared library of this machine that the image has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Library {
-    /// Its path here.
-    pub path: PathBuf,
 }
 
 impl Rootfs {
@@ -41,7 +34,7 @@ impl Rootfs {
         rootfs.add_file(program, name, 0o755)?;
         for library in libraries(program)? {
             rootfs.add_file(&library, library.display().to_string().trim_start_matches('/'), 0o755)?;
-            rootfs.libraries.push(Library { path: library });
+            rootfs.libraries.push(library);
         }
         let certificates = ON_THIS_MACHINE.map(Path::new).into_iter().find(|path| path.is_file());
         let certificates =

@@ -2,7 +2,7 @@
 //! the image has beside it. <https://cyclonedx.org/docs/1.5/json/>
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -10,13 +10,11 @@ use auditable_info::audit_info_from_file;
 use auditable_serde::{DependencyKind, Package, Source};
 use serde_json::{Value, json};
 
-use crate::Library;
-
 /// What `program` is made of, and `libraries` beside it. Build-time crates are left out: nothing of them is in the program.
 ///
 /// # Errors
 /// A program that was not built by `cargo auditable`.
-pub fn bill_of_materials(program: &Path, libraries: &[Library]) -> Result<Value> {
+pub fn bill_of_materials(program: &Path, libraries: &[PathBuf]) -> Result<Value> {
     let info = audit_info_from_file(program, auditable_info::Limits::default()).with_context(|| {
         format!("{} does not say what it is made of: build it with `make image`", program.display())
     })?;
@@ -42,7 +40,7 @@ pub fn bill_of_materials(program: &Path, libraries: &[Library]) -> Result<Value>
         dependencies.insert(purl(package), on.map(purl).collect());
     }
     let mut of_distribution: Vec<Value> =
-        libraries.iter().map(|library| library_component(&library.path)).collect();
+        libraries.iter().map(|library| library_component(library)).collect();
     of_distribution.sort_by_key(|component| component["bom-ref"].to_string());
     of_distribution.dedup();
     let on = of_distribution.iter().filter_map(|component| component["bom-ref"].as_str().map(str::to_owned));

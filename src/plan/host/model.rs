@@ -242,14 +242,7 @@ fn run(scenario: &Scenario) -> Result<u64, String> {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    let branch = Ask {
-        way: EnrolmentWay::Branch("app".into()),
-        keeps_key: true,
-        adopts: false,
-        member_of: &[],
-        rotate: None,
-        slot: None,
-    };
+    let branch = Ask::by_branch();
     let factory = Ask { way: EnrolmentWay::Factory("app/hf".into()), ..branch.clone() };
     let token = Ask { way: EnrolmentWay::Token, adopts: true, ..branch.clone() };
     let existing = Ask { way: EnrolmentWay::Existing, adopts: true, ..branch.clone() };

@@ -141,11 +141,7 @@ fn nobody_may_use_a_connection_without_a_rule() {
 #[test]
 fn two_tenants_of_one_connection_never_see_each_others_answer() {
     test(|bench| async move {
-        let other = Bench { namespace: format!("{}-b", bench.namespace), ..bench.clone() };
-        let meta =
-            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.namespace } });
-        let namespaces = Api::<Namespace>::all(bench.client.clone());
-        namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+        let other = bench.in_namespace(&format!("{}-b", bench.namespace)).await;
         let bench =
             lets_service_accounts_in(&bench, &[(&bench.namespace, "app"), (&other.namespace, "app")]).await;
         let other = Bench { conjur: bench.conjur.clone(), ..other };
@@ -169,6 +165,7 @@ fn two_tenants_of_one_connection_never_see_each_others_answer() {
         let connection = Api::<ClusterConjurConnection>::all(bench.client.clone()).get(&name).await.unwrap();
         assert_eq!(connection.status.unwrap().identity, None);
         assert_eq!(other.api::<ConjurSecret>().list(&ListParams::default()).await.unwrap().items.len(), 1);
+        let namespaces = Api::<Namespace>::all(bench.client.clone());
         namespaces.delete(&other.namespace, &DeleteParams::default()).await.unwrap();
         end(&bench, &name).await;
     });

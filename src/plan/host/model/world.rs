@@ -33,6 +33,14 @@ pub struct Ask {
     pub slot: Option<i64>,
 }
 
+impl Ask {
+    /// A host that is made in a branch and keeps its key, and nothing more.
+    pub fn by_branch() -> Self {
+        let way = EnrolmentWay::Branch("app".into());
+        Self { way, keeps_key: true, adopts: false, member_of: &[], rotate: None, slot: None }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     Us,

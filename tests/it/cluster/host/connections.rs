@@ -150,20 +150,25 @@ fn a_renewal_between_a_rotation_and_its_stored_key_does_not_discard_a_token_that
     });
 }
 
+/// The operator dies after a rotation of the host `bot`, before it stores the key: the stored one is dead.
+async fn dies_after_a_rotation(bench: &Bench, operator: &Operator) {
+    strike(bench, ROTATE, 1, When::After, Effect::Stall);
+    annotate(bench, "bot", "rotate-now", "x").await;
+    wait_for("the rotation", SOON, || async {
+        (bench.conjur.key_generation("host/billing/bot") == Some(1)).then_some(())
+    })
+    .await
+    .unwrap();
+    operator.kill9().await.unwrap();
+    bench.conjur.clear_faults();
+}
+
 #[test]
 fn a_connection_whose_key_is_being_rotated_is_not_stalled_by_a_refused_login() {
     alone(|bench, mut operator| async move {
         bots(&bench).await;
-        // The operator dies after the rotation: the stored key is dead, and no token is left.
-        strike(&bench, ROTATE, 1, When::After, Effect::Stall);
-        annotate(&bench, "bot", "rotate-now", "x").await;
-        wait_for("the rotation", SOON, || async {
-            (bench.conjur.key_generation("host/billing/bot") == Some(1)).then_some(())
-        })
-        .await
-        .unwrap();
-        operator.kill9().await.unwrap();
-        bench.conjur.clear_faults();
+        // No token is left, either.
+        dies_after_a_rotation(&bench, &operator).await;
         // The next one takes long, too.
         strike(&bench, ROTATE, 1, When::After, Effect::Latency { millis: 4000 });
         operator.restart().await.unwrap();
@@ -249,16 +254,7 @@ fn a_wrong_key_that_no_one_rotates_stalls_its_connection() {
 fn a_refused_login_is_no_verdict_before_it_is_known_who_rotates_keys() {
     alone(|bench, mut shared| async move {
         bots(&bench).await;
-        // The operator dies after the rotation: the stored key is dead.
-        strike(&bench, ROTATE, 1, When::After, Effect::Stall);
-        annotate(&bench, "bot", "rotate-now", "x").await;
-        wait_for("the rotation", SOON, || async {
-            (bench.conjur.key_generation("host/billing/bot") == Some(1)).then_some(())
-        })
-        .await
-        .unwrap();
-        shared.kill9().await.unwrap();
-        bench.conjur.clear_faults();
+        dies_after_a_rotation(&bench, &shared).await;
         let verdicts = faults::<ConjurConnection>(&bench);
         // Another one starts, to which no ConjurHost is shown for a while.
         let way = ApiPath::start(bench.world.plane).await.unwrap();

@@ -2,10 +2,7 @@
 
 use conjur_operator::api::{ConjurConnection, ConjurHost};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams},
-};
+use kube::{Api, api::DeleteParams};
 use serde_json::json;
 use testbed::wait_for;
 
@@ -158,10 +155,7 @@ fn a_namespace_that_goes_does_not_hang() {
         billing(&bench).await;
         let namespaces = Api::<Namespace>::all(bench.client.clone());
         for works in [true, false] {
-            let other = Bench { namespace: format!("{}-{works}", bench.namespace), ..bench.clone() };
-            let meta =
-                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.namespace } });
-            namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+            let other = bench.in_namespace(&format!("{}-{works}", bench.namespace)).await;
             other.connect("host/ops").await;
             let more = json!({ "id": format!("billing/{}", other.namespace), "deletionPolicy": "Delete" });
             put(&other, &host("web", &more)).await;

@@ -1,11 +1,7 @@
 //! Whose a host is: what another made is left alone, one host has one object, and what may be taken over is.
 
 use conjur_operator::api::{ConjurHost, ConjurPolicy};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams},
-};
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use super::{
@@ -85,10 +81,7 @@ fn of_two_objects_for_one_host_the_older_has_it_and_the_other_waits() {
 
 /// Another namespace, with a connection of its own.
 async fn neighbour(bench: &Bench) -> Bench {
-    let other = Bench { namespace: format!("{}-tenant", bench.namespace), ..bench.clone() };
-    let meta = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.namespace } });
-    let namespaces = Api::<Namespace>::all(bench.client.clone());
-    namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+    let other = bench.in_namespace(&format!("{}-tenant", bench.namespace)).await;
     other.connect("host/ops").await;
     other
 }

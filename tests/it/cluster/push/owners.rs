@@ -302,11 +302,7 @@ fn through_a_shared_connection_a_former_cluster_is_believed_only_where_the_varia
 fn across_namespaces_the_message_names_no_object() {
     test(|bench| async move {
         owned(&bench).await;
-        let other = Bench { namespace: format!("{}-tenant", bench.namespace), ..bench.clone() };
-        let meta =
-            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.namespace } });
-        let namespaces = Api::<Namespace>::all(bench.client.clone());
-        namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+        let other = bench.in_namespace(&format!("{}-tenant", bench.namespace)).await;
         other.connect("host/ops").await;
         let values = secret(&other, "keys", &["a"]).await;
         put(&other, &push("hidden-name", "keys", &json!({}))).await;
@@ -320,6 +316,7 @@ fn across_namespaces_the_message_names_no_object() {
         put(&bench, &push("p", "keys", &json!({ "conflictPolicy": "Adopt" }))).await;
         told(&bench, "p", "VariableTaken", "litellm/a").await;
         stays(&bench, "p", "litellm/a", &values[0]).await;
+        let namespaces = Api::<Namespace>::all(bench.client.clone());
         namespaces.delete(&other.namespace, &DeleteParams::default()).await.unwrap();
         gone(&other, "hidden-name").await;
         // It holds a value that the object which is gone pushed: with Adopt it is taken over.

@@ -1,7 +1,6 @@
 //! `deletionPolicy`: what an object made goes with it, or with its key, where that is asked for, and nothing else.
 
 use conjur_operator::api::ConjurConnection;
-use kube::api::PostParams;
 
 use super::super::{
     setup::{change_branch, eventually, untyped},
@@ -194,10 +193,7 @@ fn a_namespace_that_goes_does_not_hang() {
         owned(&bench).await;
         let namespaces = Api::<Namespace>::all(bench.client.clone());
         for works in [true, false] {
-            let other = Bench { namespace: format!("{}-{works}", bench.namespace), ..bench.clone() };
-            let meta =
-                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.namespace } });
-            namespaces.create(&PostParams::default(), &serde_json::from_value(meta).unwrap()).await.unwrap();
+            let other = bench.in_namespace(&format!("{}-{works}", bench.namespace)).await;
             other.connect("host/ops").await;
             secret(&other, "keys", &["a"]).await;
             put(&other, &deletes(&json!({ "prefix": "litellm/{namespace}/" }))).await;
