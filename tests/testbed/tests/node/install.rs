@@ -6,7 +6,7 @@ use testbed::wait_for;
 
 use super::setup::{
     NAMESPACE, PATIENCE, TEAM, conjur, get, holder, install, name, node, pods, process_of, reachable_conjur,
-    ready, until_held, until_pods,
+    ready, until_held, until_holds, until_pods,
 };
 
 #[tokio::test]
@@ -79,12 +79,7 @@ async fn a_killed_container_comes_back_and_goes_on_where_it_was() {
     until_held(&node, |holder| holder == name(&pod)).await;
 
     conjur.set("apps/billing/db/password", "a-second-password").await.unwrap();
-    wait_for("the Secret follows", PATIENCE, async || {
-        let secret = get(&node, TEAM, "secret/billing-db").await;
-        (secret["data"]["password"] == "YS1zZWNvbmQtcGFzc3dvcmQ=").then_some(())
-    })
-    .await
-    .unwrap();
+    until_holds(&node, "password", "a-second-password").await;
     let after = get(&node, TEAM, "secret/billing-db").await;
     assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
     assert_eq!(loads, conjur.loads("apps/billing").await.unwrap(), "nothing is loaded again");
@@ -116,12 +111,7 @@ async fn an_api_server_that_is_away_is_waited_for() {
         .await
         .unwrap();
     assert!(previous.contains("could not be renewed"), "{previous}");
-    wait_for("the Secret follows", PATIENCE, async || {
-        let secret = get(&node, TEAM, "secret/billing-db").await;
-        (secret["data"]["password"] == "Y2hhbmdlZC1tZWFud2hpbGU=").then_some(())
-    })
-    .await
-    .unwrap();
+    until_holds(&node, "password", "changed-meanwhile").await;
     for object in ["conjursecret/billing-db", "conjurpolicy/billing", "conjurhost/billing-web"] {
         ready(&node, object).await;
     }

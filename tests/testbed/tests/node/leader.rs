@@ -12,7 +12,7 @@ use serde_json::json;
 use testbed::wait_for;
 
 use super::setup::{
-    NAMESPACE, PATIENCE, TEAM, conjur, get, holder, install, name, node, pods, until_held, until_pods,
+    NAMESPACE, conjur, holder, install, name, node, pods, until_held, until_holds, until_pods,
 };
 
 /// Who held the Lease from when on; an empty name where nobody did.
@@ -91,10 +91,5 @@ async fn after_the_leaders_death_the_other_goes_on() {
     until_held(&node, |holder| holder != leader).await;
     until_pods(&node, 2).await;
     conjur.set("apps/billing/db/password", "a-second-password").await.unwrap();
-    wait_for("the Secret follows", PATIENCE, async || {
-        let secret = get(&node, TEAM, "secret/billing-db").await;
-        (secret["data"]["password"] == "YS1zZWNvbmQtcGFzc3dvcmQ=").then_some(())
-    })
-    .await
-    .unwrap();
+    until_holds(&node, "password", "a-second-password").await;
 }

@@ -5,6 +5,8 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use testbed::process::Folder;
 use testbed::{Chart, ControlPlane, DevConjur, Release, chart_folder, operator_image, repository, wait_for};
@@ -173,6 +175,19 @@ pub async fn log(node: &ControlPlane) -> String {
 pub async fn get(node: &ControlPlane, namespace: &str, object: &str) -> Value {
     let text = node.kubectl(&["get", object, "--namespace", namespace, "--output", "json"]).await.unwrap();
     serde_json::from_str(&text).unwrap()
+}
+
+/// Waits until the Secret of the examples has this text under a key; where it does not come, the operator's log says more.
+pub async fn until_holds(node: &ControlPlane, key: &str, text: &str) {
+    let wanted = STANDARD.encode(text);
+    let what = format!("the Secret's {key} follows");
+    let follows = wait_for(&what, PATIENCE, async || {
+        let secret = get(node, TEAM, "secret/billing-db").await;
+        (secret["data"][key] == wanted.as_str()).then_some(())
+    });
+    if let Err(error) = follows.await {
+        panic!("{error:#}\n{}", log(node).await);
+    }
 }
 
 /// The operator's Pods that are not on their way out.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use testbed::{ControlPlane, DevConjur, chart_folder, wait_for};
 
 use super::setup::{
-    NAMESPACE, PATIENCE, TEAM, conjur, former_chart, get, install, name, node, ready, until_held, until_pods,
+    NAMESPACE, PATIENCE, TEAM, conjur, former_chart, get, install, name, node, ready, until_held,
+    until_holds, until_pods,
 };
 
 /// Beside the objects of the examples.
@@ -65,19 +66,7 @@ async fn until_all_are_judged(node: &ControlPlane) {
 /// Waits until the operator that leads now has brought a new value of a variable into its Secret.
 async fn until_it_works(node: &ControlPlane, conjur: &DevConjur, value: &str) {
     conjur.set("apps/billing/db/username", value).await.unwrap();
-    let wait = wait_for("the Secret follows", PATIENCE, async || {
-        let secret = get(node, TEAM, "secret/billing-db").await;
-        let found = secret["data"]["username"].as_str().unwrap_or_default().to_owned();
-        (found == base64(value)).then_some(())
-    });
-    if let Err(error) = wait.await {
-        panic!("{error:#}\n{}", super::setup::log(node).await);
-    }
-}
-
-fn base64(text: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(text)
+    until_holds(node, "username", value).await;
 }
 
 #[tokio::test]
