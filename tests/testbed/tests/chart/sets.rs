@@ -223,7 +223,7 @@ fn sets() -> Vec<(&'static str, Value, Vec<&'static str>)> {
                 "crds": { "enabled": false }, "rbac": { "create": false, "aggregate": false },
                 "serviceAccount": { "create": false, "name": "given", "automount": false },
                 "leaderElection": { "enabled": false }, "rolloutRestart": { "enabled": false },
-                "uninstall": { "check": false }, "metrics": { "service": { "enabled": false } },
+                "uninstall": { "force": true }, "metrics": { "service": { "enabled": false } },
                 "network": { "allowHosts": ["10.0.0.0/8", "*.corp.example"], "denyHosts": ["10.6.6.6"] },
                 "allowedAudiences": ["conjur-eu"], "hostNetwork": true, "ports": { "metrics": 18080, "health": 18081 },
             }),
