@@ -25,10 +25,12 @@ fn shape(object: &Value, phase: Phase) -> Value {
     let (meta, status) = (&object["metadata"], &object["status"]);
     let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let told = conditions.iter().map(|c| json!([c["type"], c["status"]])).collect::<Vec<_>>();
+    let observed = status["observedGeneration"] == meta["generation"];
+    // What stands there is of the former spec, or is not written any more, or just was: by how far the operator is.
+    let tells = !matches!(phase, Phase::Behind | Phase::Deleting);
     json!({
-        // What stands there is of the former spec.
-        "conditions": (phase != Phase::Behind).then_some(told),
-        "observed": status["observedGeneration"] == meta["generation"],
+        "conditions": tells.then_some(told),
+        "observed": (phase != Phase::Deleting).then_some(observed),
         "deleted": meta["deletionTimestamp"].is_string(),
         "suspended": object["spec"]["suspend"] == true,
     })
