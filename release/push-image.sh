@@ -15,15 +15,6 @@ shift 2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# published TAG: the digest that it leads to; empty where there is no such tag.
-published() {
-  case $repository in 127.0.0.1:*) return ;; esac
-  if ! crane digest "$repository:$1" 2>"$work/error"; then
-    grep -Eq 'MANIFEST_UNKNOWN|NAME_UNKNOWN|404' "$work/error" ||
-      die "can't see whether $repository:$1 is published: $(cat "$work/error")"
-  fi
-}
-
 moved() { die "$repository:$1 is published already, as something else than what was built. Release another version"; }
 
 # digests: those in the JSON on the standard input, sorted.
@@ -38,11 +29,11 @@ for archive in "$@"; do
   mkdir "$work/$arch"
   tar -xf "$archive" -C "$work/$arch"
   digest=$(digests <"$work/$arch/index.json")
-  there=$(published "$version-$arch")
+  there=$(published "$repository" "$version-$arch")
   [ -z "$there" ] || [ "$there" = "$digest" ] || moved "$version-$arch"
   built+=("$digest")
 done
-index=$(published "$version")
+index=$(published "$repository" "$version")
 if [ -n "$index" ]; then
   [ "$(crane manifest "$repository@$index" | digests)" = "$(printf '%s\n' "${built[@]}" | sort)" ] || moved "$version"
 fi

@@ -207,6 +207,44 @@ async fn what_does_not_hold_what_its_name_says_is_not_pushed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_stays_as_it_is() {
+    let release = Publisher::start().await;
+    release.image("amd64", "one");
+    release.make(&["image-push", "chart-push"], &[]);
+    let pushed = release.pushed();
+    // By this name the registry is one as any other.
+    let named = release.registry.replace("127.0.0.1", "localhost");
+    let (images, charts) = (format!("{named}/conjur-operator"), format!("{named}/charts"));
+    let image = format!("image/conjur-operator-{}-amd64.oci.tar", release.version);
+    let image = release.path(&image).display().to_string();
+    let chart = release.path(&format!("release/conjur-operator-{}.tgz", release.version));
+    let chart = chart.display().to_string();
+
+    let told =
+        release.done(repository().join("release/push-image.sh"), &[&images, &release.version, &image], &[]);
+    assert!(told.contains(digest_of(&pushed["index"])), "{told}");
+    let told = release.done(repository().join("release/push-chart.sh"), &[&charts, &chart], &[]);
+    assert!(told.contains(digest_of(&pushed["chart"])), "{told}");
+
+    release.image("amd64", "another");
+    let told = release.refused("push-image.sh", &[&images, &release.version, &image], &[]);
+    assert!(told.contains("is published already"), "{told}");
+    let unpacked = release.path("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    release.done("tar", &["-xzf", &chart, "-C", unpacked.to_str().unwrap()], &[]);
+    fs::write(unpacked.join("conjur-operator/more"), "more").unwrap();
+    let source = unpacked.join("conjur-operator").display().to_string();
+    release.done(&release.helm, &["package", &source, "--destination", unpacked.to_str().unwrap()], &[]);
+    let other = unpacked.join(format!("conjur-operator-{}.tgz", release.version)).display().to_string();
+    let told = release.refused("push-chart.sh", &[&charts, &other], &[]);
+    assert!(told.contains("is published already"), "{told}");
+    for (what, tag) in [("index", &images), ("chart", &format!("{charts}/conjur-operator"))] {
+        let stands = release.done(&release.crane, &["digest", &format!("{tag}:{}", release.version)], &[]);
+        assert_eq!(stands.trim(), digest_of(&pushed[what]), "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_signed_is_verified_and_nothing_else() {
     let release = Publisher::start().await;
     release.image("amd64", "one");
