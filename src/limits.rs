@@ -257,6 +257,8 @@ pub const HEARTBEAT_HEALTH: Duration = Duration::from_secs(90);
 pub const HEALTH_CONNECTIONS: usize = 64;
 /// Connections to the address of `/metrics` at once.
 pub const METRICS_CONNECTIONS: usize = 16;
+/// After a page of metrics was built the same is given for so many times as long as that took.
+pub const METRICS_REST: u32 = 9;
 /// One chain of certificates in a Secret, to be looked at for when it ends.
 pub const CERTIFICATE_READ_BYTES: usize = 64 * KIB;
 /// Objects that have series of their own on `/metrics`, where that is asked for.

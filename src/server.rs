@@ -5,11 +5,12 @@ mod connections;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -19,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::Heartbeats;
 use crate::limits::{self, Limit};
-use crate::metrics::Metrics;
+use crate::lock::lock;
+use crate::metrics::{EncodeError, Metrics};
 
 pub use connections::Bounds;
 
@@ -138,7 +140,40 @@ pub const HEALTH: Bounds = Bounds {
 
 /// `/metrics`.
 pub fn metrics(metrics: Metrics) -> Router {
-    Router::new().route("/metrics", get(metrics_page)).with_state(metrics)
+    Router::new().route("/metrics", get(metrics_page)).with_state(Arc::new(Pages::new(metrics)))
+}
+
+/// Builds pages of metrics, and gives one again for as long as its successor may not be built: whoever reaches the address may ask
+/// as often as they like, and a page may have a series of each object.
+struct Pages {
+    metrics: Metrics,
+    last: Mutex<Option<Built>>,
+}
+
+struct Built {
+    page: Bytes,
+    /// When the next one may be built.
+    next: Instant,
+}
+
+impl Pages {
+    fn new(metrics: Metrics) -> Self {
+        Self { metrics, last: Mutex::new(None) }
+    }
+
+    /// The page as it is, or was when it was last built.
+    fn page(&self) -> Result<Bytes, EncodeError> {
+        // Built under the lock, so that those who ask at the same time share one.
+        let mut last = lock(&self.last);
+        let began = Instant::now();
+        if let Some(built) = last.as_ref().filter(|built| began < built.next) {
+            return Ok(built.page.clone());
+        }
+        let page = Bytes::from(self.metrics.page()?);
+        let ended = Instant::now();
+        *last = Some(Built { page: page.clone(), next: ended + (ended - began) * limits::METRICS_REST });
+        Ok(page)
+    }
 }
 
 /// What a connection for metrics may take.
@@ -153,8 +188,8 @@ async fn readiness(State(ready): State<Ready>) -> Response {
     }
 }
 
-async fn metrics_page(State(metrics): State<Metrics>) -> Response {
-    match metrics.page() {
+async fn metrics_page(State(pages): State<Arc<Pages>>) -> Response {
+    match pages.page() {
         Ok(page) => ([(header::CONTENT_TYPE, OPENMETRICS)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -221,6 +256,21 @@ mod tests {
             timeout(DEADLINE, running).await.unwrap().unwrap();
         }
         assert!(TcpStream::connect(health_at).await.is_err());
+    }
+
+    #[test]
+    fn pages_are_built_a_small_part_of_the_time_however_often_they_are_asked_for() {
+        let metrics = Metrics::new(false);
+        let pages = Pages::new(metrics.clone());
+        let first = pages.page().unwrap();
+        metrics.secret_written(SecretWrite::Create);
+        // As if it had taken long.
+        lock(&pages.last).as_mut().unwrap().next = Instant::now() + DEADLINE;
+        assert_eq!(pages.page().unwrap(), first);
+        lock(&pages.last).as_mut().unwrap().next = Instant::now();
+        assert_ne!(pages.page().unwrap(), first);
+        let last = lock(&pages.last);
+        assert!(last.as_ref().unwrap().next > Instant::now() - DEADLINE && limits::METRICS_REST > 1);
     }
 
     #[tokio::test]

@@ -298,7 +298,7 @@ async fn check_and_say<K: Object>(
         let CheckOutcome::Rests(rest) = checked else { return Ok(Outcome::NotDue(None)) };
         return Ok(Outcome::NotDue(Some(rest)));
     };
-    let version = server_version(facts, &client).await;
+    let version = server_version(facts, asked, &client).await;
     let url = &facts.settings.url;
     if url.starts_with("http://") && !facts.is_observed() {
         let note = format!("{url} is plain http: secrets cross the network unencrypted");
@@ -343,11 +343,11 @@ async fn check_tenants(facts: &ConnectionView, outcome: Outcome, ctx: &Context) 
     }
 }
 
-/// The server's version: asked where it is not known yet, or the connection was not Ready; else as it was.
-async fn server_version(facts: &ConnectionView, client: &Client) -> Option<String> {
+/// The server's version: asked where it is not known yet, the connection was not Ready, or `sync-now` asks; else as it was.
+async fn server_version(facts: &ConnectionView, asked: bool, client: &Client) -> Option<String> {
     let known = facts.status.server_version.clone();
     let ready = is_true(facts.status.conditions.as_deref().unwrap_or_default(), READY);
-    if known.is_some() && facts.is_observed() && ready {
+    if known.is_some() && facts.is_observed() && ready && !asked {
         return known;
     }
     // Servers may hide it, and it is for people only.

@@ -226,10 +226,16 @@ impl Bench {
 
     /// Another replica of the operator, which waits for the Lease.
     pub async fn second_operator(&self) -> Operator {
+        self.second_operator_at("trace", &[]).await
+    }
+
+    /// The same with this log level, and further arguments.
+    pub async fn second_operator_at(&self, log_level: &str, args: &[&str]) -> Operator {
         let mut options = OperatorOptions::under(&self.world.release);
         "conjur-operator-1".clone_into(&mut options.name);
-        "trace".clone_into(&mut options.log_level);
+        log_level.clone_into(&mut options.log_level);
         options.args.push("--leader-elect".into());
+        options.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         Operator::start(env!("CARGO_BIN_EXE_conjur-operator"), self.world.plane, options).await.unwrap()
     }
 

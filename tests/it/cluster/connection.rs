@@ -2,7 +2,10 @@
 
 use conjur_dev::{Kind, Options, Server, TlsPem};
 use conjur_operator::api::{ConjurConnection, ConjurSecret};
-use kube::{ResourceExt, api::DeleteParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use serde_json::json;
 use testbed::pki::Authority;
 
@@ -44,6 +47,15 @@ fn a_connection_tells_who_it_is_and_what_the_server_is() {
         bench.events("InsecureConnection", "plain http").await;
         let counted = (bench.conjur.count(Kind::Authenticate), bench.conjur.count(Kind::Whoami));
         assert_eq!(counted, (1, 1));
+        // A server that is upgraded while the connection works.
+        bench.conjur.set_version(Some("1.27.3"));
+        let ask = json!({ "metadata": { "annotations": { "conjur-operator.io/sync-now": "upgraded" } } });
+        let api = bench.api::<ConjurConnection>();
+        api.patch("conjur", &PatchParams::default(), &Patch::Merge(ask)).await.unwrap();
+        let tells = |c: &ConjurConnection| {
+            c.status.as_ref().is_some_and(|s| s.server_version.as_deref() == Some("1.27.3"))
+        };
+        bench.until("the new version", "conjur", tells).await;
     });
 }
 

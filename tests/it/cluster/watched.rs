@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use conjur_dev::{Effect, Fault, Kind, Seen, When};
-use conjur_operator::api::{ConjurConnection, ConjurPolicy, ConjurPush, ConjurSecret};
-use kube::api::DeleteParams;
+use conjur_operator::api::{ConjurConnection, ConjurHost, ConjurPolicy, ConjurPush, ConjurSecret};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testbed::wait_for;
 
 use super::{
-    Bench, SOON,
+    Bench, SOON, alone,
+    rollout::workload,
     setup::{change_policy, condition, connected, permitted, project, put, synced},
     test,
 };
@@ -153,13 +154,105 @@ fn what_is_loaded_and_pushed_is_a_line_each_with_the_id_that_conjur_saw() {
         let loaded = told.iter().find(|line| line.contains("loaded policy")).unwrap();
         assert!(loaded.contains("branch=mine") && loaded.contains("roles=1"), "{loaded}");
         is_seen(&bench, loaded, Kind::Load);
-        let after = page(&bench).await;
-        let after = series(&after);
         for metric in ["policy_loads", "values_pushed"] {
             let name = format!(r#"conjur_operator_{metric}_total{{outcome="done"}}"#);
-            assert!(after[name.as_str()] > before[name.as_str()], "{name}");
+            counted(&bench, &name, before[name.as_str()]).await;
         }
     });
+}
+
+#[test]
+fn an_enrolment_a_rotation_and_a_restart_are_a_line_each() {
+    test(|bench| async move {
+        bench
+            .root(
+                "- !host ops\n- !policy\n  id: mine\n  owner: !host ops\n  body:\n  - !layer l\n\
+                 \x20 - !host-factory {id: f, layers: [!layer l]}\n",
+            )
+            .await;
+        bench.connect("host/ops").await;
+        let before = page(&bench).await;
+        let before = series(&before);
+        workload(&bench, "Deployment", "web").await;
+        let spec = json!({ "connectionRef": { "name": "conjur" }, "id": "mine/web", "via": { "hostFactory": { "id": "mine/f" } },
+            "rotation": { "interval": "720h" }, "rolloutRestart": [{ "kind": "Deployment", "name": "web" }] });
+        put(&bench, &object("ConjurHost", "web", &spec)).await;
+        bench.ready::<ConjurHost>("web").await;
+        let expected = ["enrolled a host", "wrote a Secret", "Ready: "];
+        let told = said(&bench, "ConjurHost", "web", 0, &expected).await;
+        let enrolled = told.iter().find(|line| line.contains("enrolled a host")).unwrap();
+        assert!(enrolled.contains("role=host/mine/web"), "{enrolled}");
+        is_seen(&bench, enrolled, Kind::Enrol);
+
+        let ask = json!({ "metadata": { "annotations": { "conjur-operator.io/rotate-now": "x" } } });
+        bench.api::<ConjurHost>().patch("web", &PatchParams::default(), &Patch::Merge(ask)).await.unwrap();
+        let expected = ["rotated an API key", "wrote a Secret", "restarted a workload"];
+        let told = said(&bench, "ConjurHost", "web", 3, &expected).await;
+        let rotated = told.iter().find(|line| line.contains("rotated an API key")).unwrap();
+        assert!(rotated.contains("role=demo:host:mine/web"), "{rotated}");
+        is_seen(&bench, rotated, Kind::Rotate);
+        let restarted = told.iter().find(|line| line.contains("restarted a workload")).unwrap();
+        assert_eq!(field(restarted, "workload"), Some("Deployment web"));
+
+        for name in [
+            r#"conjur_operator_key_changes_total{change="enrol",outcome="done"}"#,
+            r#"conjur_operator_key_changes_total{change="rotate",outcome="done"}"#,
+            r#"conjur_operator_workload_restarts_total{outcome="restarted"}"#,
+        ] {
+            counted(&bench, name, before[name]).await;
+        }
+        let own = format!(
+            r#"conjur_operator_object_next_rotation_seconds{{kind="ConjurHost",namespace="{}",name="web"}}"#,
+            bench.namespace
+        );
+        let due = wait_for("the next rotation", SOON, || async {
+            let page = page(&bench).await;
+            let all = series(&page);
+            // That of all is of the host whose turn is next, which another test may have made.
+            let sums = all.contains_key("conjur_operator_next_rotation_seconds");
+            all.get(own.as_str()).copied().filter(|_| sums)
+        })
+        .await
+        .unwrap();
+        assert!((0.0..=720.0 * 3600.0).contains(&due), "{due}");
+    });
+}
+
+#[test]
+fn the_level_of_the_log_follows_its_file() {
+    alone(|bench, mut first| async move {
+        connected(&bench, &["a"]).await;
+        first.terminate().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("level");
+        std::fs::write(&file, "info\n").unwrap();
+        let args = ["--log-level-file", file.to_str().unwrap()];
+        let second = bench.second_operator_at("info", &args).await;
+        let says = async |what: &str| {
+            let log = || second.log();
+            let waited = wait_for(what, SOON, || async { log().contains(what).then_some(()) }).await;
+            waited.unwrap_or_else(|error| panic!("{error:#}\n{}", log()));
+        };
+        says("started").await;
+        put(&bench, &project("db", &[("KEY", "a")], &json!({}))).await;
+        bench.ready::<ConjurSecret>("db").await;
+        assert!(!second.log().contains(" DEBUG "), "{}", second.log());
+        std::fs::write(&file, "debug\n").unwrap();
+        says("the log level was changed").await;
+        synced(&bench, "db", "at debug").await;
+        says(" DEBUG ").await;
+        std::fs::write(&file, "loud\n").unwrap();
+        says("holds no level, so that it stays as it is").await;
+        second.terminate().await.unwrap();
+        first.restart().await.unwrap();
+        bench.no_secret_in(&second.log());
+    });
+}
+
+/// Waits until a counter is above what it was.
+async fn counted(bench: &Bench, name: &str, before: f64) {
+    let counts = || async { series(&page(bench).await).get(name).filter(|now| **now > before).map(|_| ()) };
+    wait_for(&format!("{name} above {before}"), SOON, counts).await.unwrap();
 }
 
 fn object(kind: &str, name: &str, spec: &Value) -> Value {
