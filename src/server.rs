@@ -267,10 +267,10 @@ mod tests {
         // As if it had taken long.
         lock(&pages.last).as_mut().unwrap().next = Instant::now() + DEADLINE;
         assert_eq!(pages.page().unwrap(), first);
-        lock(&pages.last).as_mut().unwrap().next = Instant::now();
+        let before = Instant::now();
+        lock(&pages.last).as_mut().unwrap().next = before;
         assert_ne!(pages.page().unwrap(), first);
-        let last = lock(&pages.last);
-        assert!(last.as_ref().unwrap().next > Instant::now() - DEADLINE && limits::METRICS_REST > 1);
+        assert!(lock(&pages.last).as_ref().unwrap().next > before, "it rests again");
     }
 
     #[tokio::test]
