@@ -1,0 +1,44 @@
+//! One file a command.
+
+mod diff;
+mod doctor;
+mod events;
+mod explain;
+mod generated;
+mod get;
+mod lint;
+mod rotate;
+mod suspend;
+mod sync;
+mod tree;
+mod waiting;
+
+use crate::{
+    Ended, Error,
+    cli::{Cli, Command},
+    cluster::Cluster,
+};
+
+/// Runs one.
+///
+/// # Errors
+/// Why it can't be done.
+pub async fn run(cli: Cli) -> Result<Ended, Error> {
+    let form = cli.look.output;
+    let cluster = async || Cluster::of(&cli.cluster).await;
+    match cli.command {
+        Command::Completion { shell } => Ok(generated::completion(shell)),
+        Command::Man { folder } => generated::man(&folder),
+        Command::Get(args) => get::run(&cluster().await?, &args, form).await,
+        Command::Explain(args) => explain::run(&cluster().await?, &args, form).await,
+        Command::Doctor(args) => doctor::run(&args, cluster, form).await,
+        Command::Diff(args) => diff::run(&cluster().await?, &args, form).await,
+        Command::Lint(args) => lint::run(&args, form),
+        Command::Sync(args) => sync::run(&cluster().await?, &args, form).await,
+        Command::Suspend(args) => suspend::run(&cluster().await?, &args.objects, true, form).await,
+        Command::Resume(args) => suspend::run(&cluster().await?, &args.objects, false, form).await,
+        Command::Rotate(args) => rotate::run(&cluster().await?, &args, form).await,
+        Command::Tree(args) => tree::run(&cluster().await?, &args, form).await,
+        Command::Events(args) => events::run(&cluster().await?, &args, form).await,
+    }
+}

@@ -1,0 +1,323 @@
+//! `doctor`: the way to Conjur step by step, as a connection of the cluster has it or as the environment says: reach, TLS,
+//! version, login, clock, list, read, and write where that is asked for.
+
+mod certificates;
+
+use std::time::Duration;
+
+use conjur_client::{
+    Capability, Client, Error as ConjurError, Freshness, Listing, Page, Priority, Support, VariableId, Wanted,
+};
+use jiff::Timestamp;
+use tokio::net::{TcpStream, lookup_host};
+
+use crate::{
+    Ended, Error,
+    cli::{DoctorArgs, Form},
+    cluster::{Cluster, Kind, Seen},
+    connect::{self, Conjur},
+    links,
+    steps::Steps,
+};
+
+/// How long a connection to an address may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How far the clocks may be apart before that is worth a word: a JWT may not be older or younger than this.
+const CLOCK: i64 = 30;
+
+pub async fn run(
+    args: &DoctorArgs,
+    cluster: impl AsyncFn() -> Result<Cluster, Error>,
+    form: Option<Form>,
+) -> Result<Ended, Error> {
+    let mut steps = Steps::default();
+    let (conjur, read) = if args.env {
+        (Conjur::of_environment()?, None)
+    } else {
+        let cluster = cluster().await?;
+        let connection = connect::connection(&cluster, args.connection.as_deref()).await?;
+        told_by_operator(&connection, &mut steps);
+        let read = used(&cluster, &connection).await;
+        match Conjur::of_connection(&cluster, &connection, &cluster.namespace).await {
+            Ok(conjur) => (conjur, read),
+            Err(error) => {
+                let fix = format!(
+                    "Correct {}, or ask for the right to read what it refers to",
+                    connection.short_name()
+                );
+                steps.bad("settings", error.to_string(), fix);
+                return end(&steps, &connection.short_name(), form);
+            }
+        }
+    };
+    let about = format!("{}: {} (account {})", conjur.from, conjur.config.url, conjur.config.account);
+    look(&conjur, args, read, &mut steps).await;
+    end(&steps, &about, form)
+}
+
+fn end(steps: &Steps, about: &str, form: Option<Form>) -> Result<Ended, Error> {
+    steps.shown(about).print(form)?;
+    Ok(steps.ended())
+}
+
+fn told_by_operator(connection: &Seen, steps: &mut Steps) {
+    match connection.condition("Ready") {
+        Some(("True", _, message)) => steps.good("operator", message),
+        Some((_, reason, message)) => steps.bad(
+            "operator",
+            format!("{reason}: {message}"),
+            "What follows is seen from here; the operator's network and rights may be others",
+        ),
+        None => steps.unknown("operator", "has not looked at it yet"),
+    }
+}
+
+/// A variable that an object reads through the connection.
+async fn used(cluster: &Cluster, connection: &Seen) -> Option<String> {
+    let all = cluster.list(&[Kind::Secret], Some(&cluster.namespace)).await.ok()?;
+    let mut of_it = all.iter().filter(|seen| seen.connection() == Some((connection.kind, connection.name())));
+    of_it.find_map(|seen| links::of(seen)?.variables.first().map(|(id, _)| id.clone()))
+}
+
+async fn look(conjur: &Conjur, args: &DoctorArgs, read: Option<String>, steps: &mut Steps) {
+    if !reach(conjur, steps).await || !version(conjur, steps).await {
+        return;
+    }
+    if !login(conjur, steps).await {
+        return;
+    }
+    clock(&conjur.client, steps).await;
+    let listed = list(&conjur.client, steps).await;
+    read_one(&conjur.client, args.variable.clone().or(read).or(listed), steps).await;
+    match &args.write {
+        Some(id) => write(&conjur.client, id, steps).await,
+        None => steps.skipped("write", "not tried; --write VARIABLE writes a variable's own value again"),
+    }
+}
+
+/// The name's addresses, and whether one of them answers.
+async fn reach(conjur: &Conjur, steps: &mut Steps) -> bool {
+    let url = &conjur.config.url;
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        steps.bad("reach", format!("{url} has no host"), "Correct the URL");
+        return false;
+    };
+    // What stands between may be a proxy, through which the client goes.
+    let proxied = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
+    if proxied {
+        steps.skipped("reach", "a proxy stands between, by the environment");
+        return true;
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = match lookup_host((bare, port)).await {
+        Ok(found) => found.collect::<Vec<_>>(),
+        Err(error) => {
+            steps.bad(
+                "reach",
+                format!("the name {host} can't be resolved: {error}"),
+                "Correct the URL's host, or the DNS of this machine",
+            );
+            return false;
+        }
+    };
+    let mut last = String::new();
+    for address in &addresses {
+        match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => {
+                steps.good("reach", format!("{host} is {address}, which takes connections"));
+                return true;
+            }
+            Ok(Err(error)) => last = format!("{address}: {error}"),
+            Err(_) => last = format!("{address}: no answer within {CONNECT:?}"),
+        }
+    }
+    steps.bad(
+        "reach",
+        format!("no address of {host} takes connections; {last}"),
+        "Look at firewalls and network policies on the way, and at the URL's port",
+    );
+    false
+}
+
+/// Over TLS, without a login.
+async fn version(conjur: &Conjur, steps: &mut Steps) -> bool {
+    let is_tls = conjur.config.url.scheme() == "https";
+    if !is_tls {
+        steps.bad("TLS", "the URL is plain http: secrets cross the network unencrypted", "Use https://");
+    }
+    let asked = match conjur.anonymous() {
+        Ok(client) => client.server_version().await,
+        Err(error) => Err(error),
+    };
+    if is_tls {
+        let chain = certificates::presented(&conjur.config.url).await;
+        let chain = chain.map_or_else(
+            |error| format!("; its certificates can't be shown: {error}"),
+            |chain| format!(". {chain}"),
+        );
+        match &asked {
+            Err(error @ (ConjurError::Tls { .. } | ConjurError::Config { .. })) => {
+                steps.bad("TLS", format!("{error}{chain}"), "Put the certificate of the issuing authority into spec.tls.caBundle or caBundleFrom; a wrong name is mended in the URL or the certificate");
+                return false;
+            }
+            Err(_) => steps.unknown("TLS", format!("the handshake was not seen to succeed{chain}")),
+            Ok(_) if conjur.config.ca_bundle.is_some() => {
+                steps.good("TLS", format!("trusted by the CA bundle{chain}"));
+            }
+            Ok(_) => steps.good("TLS", format!("trusted by this machine's own roots{chain}")),
+        }
+    }
+    match asked {
+        Ok(version) => {
+            let lacks: Vec<_> = Capability::ALL
+                .into_iter()
+                .filter(|what| what.on(version.as_deref()) == Support::Lacks)
+                .map(lacking)
+                .collect();
+            let named = version.map_or_else(
+                || "does not say its version".to_owned(),
+                |version| format!("version {version}"),
+            );
+            let lacks =
+                if lacks.is_empty() { String::new() } else { format!("; it lacks {}", lacks.join(" and ")) };
+            steps.good("server", format!("{named}{lacks}"));
+            true
+        }
+        Err(error) => {
+            steps.bad(
+                "server",
+                error.to_string(),
+                "Is this the URL of Conjur's API? The hosted service has it below /api",
+            );
+            false
+        }
+    }
+}
+
+/// What a server that lacks it can't do.
+fn lacking(what: Capability) -> &'static str {
+    match what {
+        Capability::DryRun => "dry runs, so that plans and drift can't be seen",
+        Capability::PublicKeys => "public keys, so that dataFrom.publicKeys fails",
+        Capability::EqualValueIsNoVersion => {
+            "the comparison of values, so that an equal value is a new version"
+        }
+        _ => "something else",
+    }
+}
+
+async fn login(conjur: &Conjur, steps: &mut Steps) -> bool {
+    match conjur.client.whoami().await {
+        Ok(who) => {
+            steps.good("login", format!("accepted as {}", who.username));
+            true
+        }
+        Err(error) => {
+            let fix = match &error {
+                ConjurError::Unauthenticated { .. } => {
+                    "Compare login, key and account with Conjur's; for authn-jwt and authn-cert, see that the authenticator is enabled (CONJUR_AUTHENTICATORS), \
+                     that the host may authenticate with its webservice, and that its annotations match the token"
+                }
+                ConjurError::NoRoute { .. } | ConjurError::Unexpected { .. } => {
+                    "Is this the URL of Conjur's API? The hosted service has it below /api"
+                }
+                _ => "What Conjur's own log says at this time tells more",
+            };
+            steps.bad("login", error.to_string(), fix);
+            false
+        }
+    }
+}
+
+async fn clock(client: &Client, steps: &mut Steps) {
+    match client.server_date().await {
+        Ok(server) => {
+            let apart = Timestamp::now().as_second() - server.as_second();
+            if apart.abs() > CLOCK {
+                let which = if apart > 0 { "ahead of" } else { "behind" };
+                let message = format!("this machine is {} s {which} the server", apart.abs());
+                steps.bad(
+                    "clock",
+                    message,
+                    "Set both by NTP: JWTs and certificates are refused where clocks are apart",
+                );
+            } else {
+                steps.good("clock", "this machine and the server agree");
+            }
+        }
+        Err(error) => steps.unknown("clock", error.to_string()),
+    }
+}
+
+/// How many variables are seen; gives one.
+async fn list(client: &Client, steps: &mut Steps) -> Option<String> {
+    let listing = Listing::of_kind("variable");
+    match client.list(&listing, Page { limit: 1, offset: 0 }).await {
+        Ok(found) => {
+            let count = client.count_resources(&listing).await.ok();
+            let count = count.map_or_else(|| found.len().to_string(), |count| count.to_string());
+            if found.is_empty() {
+                steps.bad(
+                    "list",
+                    "no variable is visible",
+                    "Permit read on variables to the identity, or to a group that it is in",
+                );
+            } else {
+                steps.good("list", format!("{count} variables are visible"));
+            }
+            found.first().and_then(|variable| variable.id.splitn(3, ':').nth(2).map(str::to_owned))
+        }
+        Err(error) => {
+            steps.unknown("list", error.to_string());
+            None
+        }
+    }
+}
+
+/// Reads a value, of which nothing is shown.
+async fn read_one(client: &Client, id: Option<String>, steps: &mut Steps) {
+    let Some(id) = id else {
+        return steps.skipped("read", "there is no variable to read; --variable names one");
+    };
+    match value(client, &id).await {
+        Ok(value) => steps.good("read", format!("{id}: {} bytes", value.expose().len())),
+        Err(error) => steps.bad(
+            "read",
+            error.to_string(),
+            format!("kubectl conjur explain --variable {id} says what is missing"),
+        ),
+    }
+}
+
+async fn value(client: &Client, id: &str) -> Result<conjur_client::Value, ConjurError> {
+    let id = VariableId::new(id).map_err(|error| ConjurError::config(error.to_string()))?;
+    let wanted = Wanted::latest(id);
+    let mut answers = client
+        .fetch_variables(
+            std::slice::from_ref(&wanted),
+            Priority::Foreground,
+            Freshness::NoOlderThan(Duration::ZERO),
+        )
+        .await;
+    answers.remove(&wanted).unwrap_or_else(|| Err(ConjurError::unavailable("the server gave no answer")))
+}
+
+/// Writes a variable's own value again, so that nothing is lost.
+async fn write(client: &Client, id: &str, steps: &mut Steps) {
+    let present = match value(client, id).await {
+        Ok(present) => present,
+        Err(error) => {
+            let message =
+                format!("not tried, for the present value of {id} can't be read and written again: {error}");
+            return steps.unknown("write", message);
+        }
+    };
+    match client.set_secret("variable", id, present.expose()).await {
+        Ok(()) => steps.good("write", format!("{id}: its own value was written again")),
+        Err(error) => {
+            steps.bad("write", error.to_string(), format!("Permit update on !variable {id} to the identity"));
+        }
+    }
+}

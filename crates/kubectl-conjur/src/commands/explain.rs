@@ -1,0 +1,266 @@
+//! `explain`: why an object is not Ready, along the chain connection, access rule, identity, permission.
+
+pub mod conjur;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use conjur_operator::seams::access::Verb;
+use conjur_operator_api::connection::AccessRule;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+
+use self::conjur::Need;
+use crate::{
+    Ended, Error,
+    cli::{ExplainArgs, Form},
+    cluster::{Cluster, Kind, Seen},
+    connect::{self, Conjur},
+    links,
+    steps::Steps,
+};
+
+/// So many ids of an object are asked about.
+const IDS: usize = 50;
+
+/// What an object needs of Conjur: ids, and what for.
+struct Needs {
+    verb: Verb,
+    need: Need,
+    ids: Vec<String>,
+}
+
+pub async fn run(cluster: &Cluster, args: &ExplainArgs, form: Option<Form>) -> Result<Ended, Error> {
+    let mut steps = Steps::default();
+    let about = if let Some(id) = &args.variable {
+        let connection = connect::connection(cluster, args.connection.as_deref()).await?;
+        let needs = [Needs { verb: Verb::Read, need: Need::Read, ids: vec![id.clone()] }];
+        look(cluster, &connection, &cluster.namespace, &needs, &mut steps).await;
+        format!("variable {id} through {}", connection.short_name())
+    } else {
+        let seen = cluster.find(args.object.as_deref().unwrap_or_default()).await?;
+        state(&seen, &mut steps);
+        if seen.kind.is_connection() {
+            steps.skipped(
+                "the rest",
+                format!("kubectl conjur doctor {} looks at the connection itself", seen.short_name()),
+            );
+        } else if let Some(connection) = connection_of(cluster, &seen, &mut steps).await? {
+            look(cluster, &connection, seen.namespace(), &needs(&seen), &mut steps).await;
+        }
+        seen.short_name()
+    };
+    steps.shown(&about).print(form)?;
+    Ok(steps.ended())
+}
+
+/// What the operator says of an object.
+fn state(seen: &Seen, steps: &mut Steps) {
+    let observed = seen.status()["observedGeneration"].as_i64();
+    let Some((ready, reason, message)) = seen.condition("Ready") else {
+        let fix = "See whether the operator runs and leads: kubectl get pods -A -l app.kubernetes.io/name=conjur-operator. With \
+                   watchNamespaces it looks at those namespaces alone";
+        return steps.bad("state", "the operator has not looked at it yet", fix);
+    };
+    if seen.spec()["suspend"] == true {
+        let fix = format!("kubectl conjur resume {}", seen.short_name());
+        return steps.bad("state", "it is suspended: nothing is read, written or repaired", fix);
+    }
+    if ready == "True" && observed == seen.object.metadata.generation {
+        return steps.good("state", format!("Ready ({reason}): {message}"));
+    }
+    if ready == "True" {
+        return steps
+            .unknown("state", format!("its newest spec was not looked at to the end: {reason}: {message}"));
+    }
+    let stalled = seen.condition("Stalled").is_some_and(|(status, ..)| status == "True");
+    let fix = if stalled {
+        "It waits for a change of what is wrong; nothing is tried again before that"
+    } else {
+        "It is tried again by itself"
+    };
+    steps.bad("state", format!("{reason}: {message}"), fix);
+}
+
+async fn connection_of(cluster: &Cluster, seen: &Seen, steps: &mut Steps) -> Result<Option<Seen>, Error> {
+    let Some((kind, name)) = seen.connection() else { return Ok(None) };
+    let found = match cluster.get(kind, name).await {
+        Ok(found) => found,
+        Err(error) => {
+            steps.unknown("connection", error.to_string());
+            return Ok(None);
+        }
+    };
+    if found.is_none() {
+        let (kind, short) = (kind.name(), kind.short());
+        let fix = format!("Create {short}/{name}, or correct spec.connectionRef of {}", seen.short_name());
+        steps.bad("connection", format!("there is no {kind} {name}"), fix);
+    }
+    Ok(found)
+}
+
+/// What an object needs of Conjur.
+fn needs(seen: &Seen) -> Vec<Needs> {
+    let spec = seen.spec();
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let ids = || links::of(seen).into_iter().flat_map(|link| link.variables).map(|(id, _)| id).collect();
+    let load = |branch: Option<String>, privilege| {
+        let ids = branch.into_iter().collect();
+        Needs { verb: Verb::Load, need: Need::Load(privilege), ids }
+    };
+    match seen.kind {
+        Kind::Secret => vec![Needs { verb: Verb::Read, need: Need::Read, ids: ids() }],
+        Kind::Push => vec![
+            load(text(&spec["createVariables"]["branch"]), "create"),
+            Needs { verb: Verb::Push, need: Need::Write, ids: ids() },
+        ],
+        Kind::Policy => {
+            let privilege = if spec["mode"] == "Append" { "create" } else { "update" };
+            vec![load(text(&spec["branch"]), privilege)]
+        }
+        Kind::Host => {
+            let parent =
+                text(&spec["id"]).and_then(|id| id.rsplit_once('/').map(|(parent, _)| parent.to_owned()));
+            let branch = text(&spec["via"]["branch"])
+                .or(parent)
+                .filter(|_| spec["via"].is_null() || spec["via"]["branch"].is_string());
+            vec![load(branch, "update")]
+        }
+        Kind::Connection | Kind::ClusterConnection => Vec::new(),
+    }
+}
+
+/// Looks along the chain.
+async fn look(cluster: &Cluster, connection: &Seen, namespace: &str, needs: &[Needs], steps: &mut Steps) {
+    match connection.condition("Ready") {
+        Some(("True", _, message)) => {
+            steps.good("connection", format!("{}: {message}", connection.short_name()));
+        }
+        Some((_, reason, message)) => steps.bad(
+            "connection",
+            format!("{}: {reason}: {message}", connection.short_name()),
+            format!("kubectl conjur doctor {} looks at it step by step", connection.short_name()),
+        ),
+        None => steps.unknown("connection", format!("{} was not looked at yet", connection.short_name())),
+    }
+    if connection.kind == Kind::ClusterConnection {
+        access(cluster, connection, namespace, needs, steps).await;
+    }
+    let conjur = match Conjur::of_connection(cluster, connection, namespace).await {
+        Ok(conjur) => conjur,
+        Err(error) => {
+            let message = format!("can't be looked at as {} logs in: {error}", connection.short_name());
+            return steps.unknown("permissions", message);
+        }
+    };
+    let Some(identity) = conjur::identity(&conjur.client, steps).await else { return };
+    let asked: Vec<_> = needs.iter().flat_map(|need| need.ids.iter().map(|id| (need.need, id))).collect();
+    for (need, id) in asked.iter().take(IDS) {
+        conjur::look(&conjur.client, &identity, *need, id, steps).await;
+    }
+    if asked.len() > IDS {
+        steps.skipped("more", format!("{} more ids were not looked at", asked.len() - IDS));
+    }
+}
+
+async fn access(cluster: &Cluster, connection: &Seen, namespace: &str, needs: &[Needs], steps: &mut Steps) {
+    let rules = connection.spec()["access"].clone();
+    let rules: Vec<AccessRule> = serde_json::from_value(rules).unwrap_or_default();
+    let found = Api::<Namespace>::all(cluster.client.clone()).get_metadata(namespace).await;
+    let labels: BTreeMap<String, String> = match found {
+        Ok(found) => found.metadata.labels.unwrap_or_default(),
+        Err(error) => {
+            let asks = rules.iter().any(|rule| rule.namespaces.selector.is_some());
+            if asks {
+                let message = format!(
+                    "the labels of namespace {namespace} can't be read, by which rules select: {error}"
+                );
+                return steps.unknown("access", message);
+            }
+            BTreeMap::new()
+        }
+    };
+    let (mut granted, mut refused) = (0, 0);
+    for need in needs {
+        for id in &need.ids {
+            match rules::judge(&rules, (namespace, &labels), need.verb, id, connection.name()) {
+                Ok(()) => granted += 1,
+                Err((message, closest)) if refused < IDS => {
+                    refused += 1;
+                    let closest = closest.map(|closest| format!(". {closest}")).unwrap_or_default();
+                    let fix = format!("kubectl edit {} adds it", connection.full_name());
+                    steps.bad("access", format!("{message}{closest}"), fix);
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    if refused == 0 {
+        steps.good("access", format!("the rules of {} grant all {granted} ids", connection.short_name()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::steps::State;
+
+    fn seen(kind: Kind, object: serde_json::Value) -> Seen {
+        Seen { kind, object: serde_json::from_value(object).unwrap() }
+    }
+
+    #[test]
+    fn each_state_of_an_object_is_told() {
+        let of = |object: serde_json::Value| {
+            let mut steps = Steps::default();
+            state(&seen(Kind::Secret, object), &mut steps);
+            let step = steps.all.remove(0);
+            (step.state, step.message, step.fix.unwrap_or_default())
+        };
+        let condition =
+            |status: &str| json!([{ "type": "Ready", "status": status, "reason": "R", "message": "m" }]);
+        let new = of(
+            json!({ "metadata": { "name": "a", "generation": 1 }, "status": { "observedGeneration": -1 } }),
+        );
+        assert!(new.0 == State::Bad && new.2.contains("watchNamespaces"), "{new:?}");
+        let suspended = of(json!({ "metadata": { "name": "a" }, "spec": { "suspend": true },
+            "status": { "conditions": condition("True") } }));
+        assert!(suspended.2.contains("kubectl conjur resume cjs/a"), "{suspended:?}");
+        let good = of(json!({ "metadata": { "generation": 1 },
+            "status": { "observedGeneration": 1, "conditions": condition("True") } }));
+        assert_eq!(good.0, State::Good);
+        let behind = of(json!({ "metadata": { "generation": 2 },
+            "status": { "observedGeneration": 1, "conditions": condition("True") } }));
+        assert_eq!(behind.0, State::Unknown);
+        let bad = of(json!({ "metadata": {}, "status": { "conditions": condition("False") } }));
+        assert_eq!((bad.0, bad.1.as_str()), (State::Bad, "R: m"));
+    }
+
+    #[test]
+    fn what_each_kind_needs_of_conjur() {
+        let of = |kind, spec: serde_json::Value| {
+            let object = json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec });
+            let all = needs(&seen(kind, object)).into_iter();
+            all.flat_map(|need| need.ids.into_iter().map(move |id| (need.need, id))).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of(Kind::Secret, json!({ "data": [{ "key": "k", "variable": "a/b" }] })),
+            [(Need::Read, "a/b".to_owned())]
+        );
+        assert_eq!(
+            of(Kind::Policy, json!({ "branch": "b", "mode": "Append" })),
+            [(Need::Load("create"), "b".to_owned())]
+        );
+        assert_eq!(
+            of(
+                Kind::Push,
+                json!({ "prefix": "p/", "createVariables": { "branch": "p" }, "data": [{ "key": "k", "variable": "v" }] })
+            ),
+            [(Need::Load("create"), "p".to_owned()), (Need::Write, "p/v".to_owned())]
+        );
+        assert_eq!(of(Kind::Host, json!({ "id": "apps/web" })), [(Need::Load("update"), "apps".to_owned())]);
+        assert_eq!(of(Kind::Host, json!({ "id": "apps/web", "via": { "existing": {} } })), []);
+    }
+}

@@ -1,0 +1,125 @@
+//! Which rule of a ClusterConjurConnection does not match, and where.
+
+use std::collections::BTreeMap;
+
+use conjur_operator::seams::access::{Consumer, Verb, check};
+use conjur_operator_api::connection::AccessRule;
+
+/// What a rule lacks for an id to be granted: a sentence, and the closest pattern, segment by segment.
+///
+/// # Errors
+/// The sentence, where no rule grants it.
+pub fn judge(
+    rules: &[AccessRule],
+    (namespace, labels): (&str, &BTreeMap<String, String>),
+    verb: Verb,
+    id: &str,
+    connection: &str,
+) -> Result<(), (String, Option<String>)> {
+    let who = Consumer { namespace, labels };
+    check(rules, who, verb, id, connection).map_err(|failure| {
+        let list = |rule: &AccessRule| match verb {
+            Verb::Read => rule.read.clone(),
+            Verb::Push => rule.write.clone(),
+            Verb::Load | Verb::Plan => rule.branches.clone(),
+        };
+        // Only of rules that are for the namespace at all.
+        let for_it = rules.iter().filter(|rule| {
+            let all = AccessRule { read: Some(vec!["**".to_owned(), "*".to_owned()]), ..(*rule).clone() };
+            check(&[all], who, Verb::Read, "a", connection).is_ok()
+        });
+        let patterns: Vec<String> = for_it.flat_map(|rule| list(rule).unwrap_or_default()).collect();
+        (failure.message, closest(&patterns, namespace, id))
+    })
+}
+
+/// Where the pattern that goes furthest with an id leaves it.
+fn closest(patterns: &[String], namespace: &str, id: &str) -> Option<String> {
+    let of: Vec<&str> = id.split('/').collect();
+    let (pattern, at) = patterns
+        .iter()
+        .map(|pattern| {
+            let filled = pattern.replace("{namespace}", namespace);
+            let fits = filled.split('/').zip(&of).take_while(|(pattern, segment)| fits(pattern, segment));
+            (pattern, fits.count())
+        })
+        .max_by_key(|(_, fits)| *fits)?;
+    let filled = pattern.replace("{namespace}", namespace);
+    let segments: Vec<&str> = filled.split('/').collect();
+    let becomes = if &filled == pattern { String::new() } else { format!(" (here {filled})") };
+    let why = match (segments.get(at), of.get(at)) {
+        (Some(wanted), Some(is)) => format!("segment {} is {is}, and not {wanted}", at + 1),
+        (Some(wanted), None) => format!("it ends after segment {at}, where {wanted} follows"),
+        (None, Some(is)) => {
+            format!(
+                "it goes on with {is} after the {} segments of the pattern; `**` stands for any number",
+                segments.len()
+            )
+        }
+        (None, None) => return None,
+    };
+    Some(format!("The closest pattern is {pattern}{becomes}: {why}"))
+}
+
+fn fits(pattern: &str, segment: &str) -> bool {
+    let mut rest = segment;
+    if !pattern.contains('*') {
+        return pattern == segment;
+    }
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(after) = rest.strip_prefix(first) else { return false };
+    rest = after;
+    let parts: Vec<&str> = parts.collect();
+    for (at, part) in parts.iter().enumerate() {
+        if at + 1 == parts.len() {
+            return rest.ends_with(part);
+        }
+        let Some(found) = rest.find(part) else { return false };
+        rest = &rest[found + part.len()..];
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_segment_that_does_not_match_is_named() {
+        let rules: Vec<AccessRule> = serde_json::from_value(json!([
+            { "namespaces": { "names": ["other"] }, "read": ["apps/web/**"] },
+            { "namespaces": { "selector": { "matchLabels": { "team": "pay" } } }, "read": ["apps/{namespace}/*", "shared/**"] },
+        ]))
+        .unwrap();
+        let labels = BTreeMap::from([("team".to_owned(), "pay".to_owned())]);
+        let why =
+            |id: &str| judge(&rules, ("billing", &labels), Verb::Read, id, "shared").map_err(|(_, why)| why);
+        assert_eq!(why("apps/billing/db"), Ok(()));
+        let closest = |id: &str| why(id).unwrap_err().unwrap();
+        assert_eq!(
+            closest("apps/payments/db"),
+            "The closest pattern is apps/{namespace}/* (here apps/billing/*): segment 2 is payments, and not billing"
+        );
+        assert!(closest("apps/billing/db/password").contains("goes on with password after the 3 segments"));
+        assert!(closest("apps/billing").contains("ends after segment 2, where * follows"));
+        let nobody =
+            judge(&rules, ("third", &BTreeMap::new()), Verb::Read, "apps/web/a", "shared").unwrap_err();
+        assert!(nobody.0.contains("no rule of spec.access") && nobody.1.is_none(), "{nobody:?}");
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text_within_a_segment() {
+        for (pattern, segment, expected) in [
+            ("*", "a", true),
+            ("db-*", "db-1", true),
+            ("*-db", "a-db", true),
+            ("a*c", "abc", true),
+            ("db-*", "web", false),
+        ] {
+            assert_eq!(fits(pattern, segment), expected, "{pattern} {segment}");
+        }
+    }
+}
