@@ -156,7 +156,9 @@ fn shown(policy: &Seen, mode: LoadMode, changes: &Changes, hash: &str) -> Shown 
     };
     if deleted > 0 && mode == LoadMode::Replace {
         text += &format!(
-            "Where that loses values or API keys, the load waits for the annotation\n  conjur-operator.io/allow-deletions: {hash}\n"
+            "Where that loses values or API keys, the load waits for an annotation:\nkubectl annotate {} --overwrite \\\n\
+             conjur-operator.io/allow-deletions={hash}\n",
+            policy.short_name()
         );
     }
     let ids = |items: &[Item]| items.iter().map(|item| item.identifier.clone()).collect::<Vec<_>>();
@@ -231,7 +233,8 @@ mod tests {
             text,
             "+ variable apps/db\n~ host apps/web\n    - annotation a: 1\n    + annotation a: 2\n- policy\n\
              cjp/p in mode Replace would create 1, update 1, delete 1.\n\
-             Where that loses values or API keys, the load waits for the annotation\n  conjur-operator.io/allow-deletions: abc\n"
+             Where that loses values or API keys, the load waits for an annotation:\nkubectl annotate cjp/p --overwrite \\\n\
+             conjur-operator.io/allow-deletions=abc\n"
         );
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     Ended, Error,
     cli::{Form, LintArgs},
     files::{self, Document},
-    show::{Shown, Tone, toned},
+    show::{Shown, Tone, toned, wrapped},
 };
 
 /// What is wrong, and where.
@@ -157,9 +157,10 @@ fn named(object: &Value) -> String {
 fn text(findings: &[Finding], looked: usize) -> String {
     let mut text = String::new();
     for one in findings {
-        let object = if one.object.is_empty() { String::new() } else { format!("{}: ", one.object) };
-        let place = format!("{}:{}", one.path, one.line);
-        text += &format!("{place}: {} {object}{}\n", toned(Tone::Bad, one.rule.id()), one.message);
+        let (place, rule) = (format!("{}:{}", one.path, one.line), toned(Tone::Bad, one.rule.id()));
+        text += format!("{place}: {rule} {}", one.object).trim_end();
+        text.push('\n');
+        text += &wrapped(&one.message, "    ");
     }
     text += &format!("{looked} objects and documents looked at, {} findings\n", findings.len());
     text

@@ -20,15 +20,15 @@ fn a_plan_is_shown_as_kubectl_diff_would() {
             std::fs::write(&path, text).unwrap();
             path.display().to_string()
         };
-        let path = file(&policy("- !variable a\n- !variable b\n", "Update"));
+        let path = file(&policy("- !variable b\n- !variable c\n", "Update"));
         let told = bench.plugin(&["diff", "-f", &path]).await.ends(1);
-        told.says("+ variable apps/b").says("would create 1");
-        bench.apply(&policy("- !variable a\n- !variable b\n", "Update")).await;
+        told.says("+ variable apps/b").says("would create 2");
+        bench.apply(&policy("- !variable b\n- !variable c\n", "Update")).await;
         bench.is("cjp/p", "Loaded").await;
         bench.plugin(&["diff", "p"]).await.ends(0).says("Conjur holds what the document says");
         let path = file(&policy("- !variable b\n", "Replace"));
         let told = bench.plugin(&["diff", "-f", &path, "-o", "json"]).await.ends(1).json();
-        assert_eq!(told["deleted"][0], "demo:variable:apps/a");
+        assert_eq!(told["deleted"][0], "demo:variable:apps/c");
         bench.plugin(&["diff", "-f", &path]).await.ends(1).says("conjur-operator.io/allow-deletions");
         let path =
             file(&policy("- !variable b\n- !grant {role: !group none, member: !host ops}\n", "Update"));

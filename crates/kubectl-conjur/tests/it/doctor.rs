@@ -59,7 +59,7 @@ async fn over_tls(bench: &Bench, authority: &Authority) -> Server {
     let tls = TlsPem { certificate: identity.certificate, key: identity.key };
     let conjur = Server::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
     conjur.load_root("- !host ops\n- !variable a\n- !permit {role: !host ops, privileges: [read, execute], resource: !variable a}\n").await.unwrap();
-    conjur.set_variable("a", b"1");
+    assert!(conjur.set_variable("a", b"1"));
     let key = conjur.api_key_of("host/ops").unwrap();
     bench
         .apply(&format!(

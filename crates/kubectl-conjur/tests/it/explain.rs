@@ -12,7 +12,7 @@ fn a_missing_permit_is_written_out() {
             .unwrap();
         bench.connect("conjur", "host/ops").await;
         bench.secret("db", &[("a", "seen"), ("b", "hidden")]).await;
-        bench.is("cjs/db", "PermissionDenied").await;
+        bench.is("cjs/db", "VariableNotFound").await;
         let told = bench.plugin(&["explain", "cjs/db"]).await.ends(1);
         let told = told.says("host/ops sees the variable, and lacks execute on it");
         let permit = told.out.lines().skip_while(|line| !line.contains("- !permit")).take(4);
@@ -26,8 +26,8 @@ fn a_missing_permit_is_written_out() {
         bench.conjur.load_root(&policy).await.unwrap();
         bench.conjur.load_root(&policy.replace("apps/seen", "apps/hidden")).await.unwrap();
         bench.plugin(&["explain", "cjs/db"]).await.ends(1).says("holds no value");
-        bench.conjur.set_variable("apps/seen", b"1");
-        bench.conjur.set_variable("apps/hidden", b"2");
+        assert!(bench.conjur.set_variable("apps/seen", b"1"));
+        assert!(bench.conjur.set_variable("apps/hidden", b"2"));
         bench.plugin(&["sync", "cjs/db"]).await.ends(0);
         bench.plugin(&["explain", "cjs/db"]).await.ends(0).says("may be read; version 1");
         let one = bench.plugin(&["explain", "--variable", "apps/none"]).await.ends(1);
@@ -81,11 +81,10 @@ fn each_kind_is_explained() {
                  conjur-operator.io/v1alpha1\nkind: ConjurHost\nmetadata: {name: web}\nspec:\n  connectionRef: {name: conjur}\n  id: apps/web\n",
             )
             .await;
-        for (object, reason) in
-            [("cjpush/push", "Pushed"), ("cjp/policy", "Loaded"), ("cjh/web", "HostReady")]
+        for (object, reason) in [("cjpush/push", "Pushed"), ("cjp/policy", "Loaded"), ("cjh/web", "Enrolled")]
         {
             bench.is(object, reason).await;
-            bench.plugin(&["explain", object]).await.ends(0).says("accepted").err.clear();
+            bench.plugin(&["explain", object]).await.ends(0).says("host/ops");
         }
         bench.plugin(&["explain", "cjc/conjur"]).await.ends(0).says("kubectl conjur doctor cjc/conjur");
     });

@@ -83,7 +83,7 @@ fn a_key_is_rotated_and_the_command_waits_for_it() {
                  apps/web\n",
             )
             .await;
-        bench.is("cjh/web", "HostReady").await;
+        bench.is("cjh/web", "Enrolled").await;
         assert_eq!(bench.conjur.key_generation("host/apps/web"), Some(0));
         bench.plugin(&["rotate", "web"]).await.ends(0).says("rotated; Secret web holds the new key");
         assert_eq!(bench.conjur.key_generation("host/apps/web"), Some(1));
