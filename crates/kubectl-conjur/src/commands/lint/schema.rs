@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cel::{Context, Program};
+use cel::{Context, ExecutionError, Program};
+use conjur_operator_api::GoDuration;
 use serde_json::{Map, Value};
 
 use super::{Rule, objects::Found};
@@ -186,9 +187,16 @@ fn holds(rule: &str, value: &Value) -> bool {
 fn context() -> Option<Context<'static, 'static>> {
     let mut context = Context::default();
     context.add_function("isURL", |text: Arc<String>| url::Url::parse(&text).is_ok()).ok()?;
+    // As a number, which compares as a duration does.
+    context.add_function("duration", |text: Arc<String>| nanoseconds(&text)).ok()?;
     context.add_function("isIP", |text: Arc<String>| text.parse::<IpAddr>().is_ok()).ok()?;
     context.add_function("isCIDR", |text: Arc<String>| is_cidr(&text)).ok()?;
     Some(context)
+}
+
+fn nanoseconds(text: &str) -> Result<i64, ExecutionError> {
+    let given = GoDuration::parse(text).ok().and_then(|given| i64::try_from(given.get().as_nanos()).ok());
+    given.ok_or_else(|| ExecutionError::function_error("duration", "this is no duration"))
 }
 
 fn is_cidr(text: &str) -> bool {
