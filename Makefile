@@ -12,6 +12,8 @@ DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 AUDITABLE_VERSION := 0.7.7
 AUDITABLE := $(CACHE)/cargo-auditable-$(AUDITABLE_VERSION)/bin/cargo-auditable
+MDBOOK_VERSION := 0.5.4
+MDBOOK := $(CACHE)/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 
 # All that is built for release is built in this one way, and so just once: with the list of its crates written into it, and
 # without the paths of this machine, so that the same commit gives the same bytes wherever it lies.
@@ -33,7 +35,7 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: two more than there are processors, and never fewer than four.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 4 : n + 2)))
 
-.PHONY: help demo demo-stop test test-versions test-fast test-otel test-fips nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
+.PHONY: help demo demo-stop test test-versions test-fast test-otel test-fips nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,7 +134,7 @@ deny: cargo $(DENY) ## Licences, sources and bans of the dependencies; advisorie
 	fi
 
 # One file for each kind, under its name: for `kubectl apply -f crds/`, and for the chart.
-crds: cargo ## Write the CRDs anew from the code
+crds: cargo ## Write the CRDs and docs/reference.md anew from the code
 	@cargo build --quiet --bin conjur-operator
 	@rm -rf target/crds && mkdir -p target/crds
 	@cargo run --quiet --bin conjur-operator -- crds | awk ' \
@@ -144,10 +146,18 @@ crds: cargo ## Write the CRDs anew from the code
 	@for folder in crds charts/conjur-operator/files/crds; do \
 	  mkdir -p $$folder && rm -f $$folder/*.yaml && cp target/crds/*.yaml $$folder/; \
 	done
+	@cargo run --quiet --package api-docs
 	@ls crds
 
 chart-docs: cargo ## Write the chart's schema and README anew from the comments of its values
 	@cargo run --quiet --package chart-docs
+
+# What lies outside of docs/ is no page of the site: links to it lead to the repository.
+docs: cargo $(MDBOOK) ## The site of docs/, searchable, in target/docs
+	@rm -rf target/docs target/docs-source && mkdir -p target && cp -r docs target/docs-source
+	@sed -i -E 's#\]\(\.\./#]($(SOURCE)/blob/main/#g' target/docs-source/*.md
+	@MDBOOK_LOG=warn $(MDBOOK) build target/docs-source --dest-dir "$(CURDIR)/target/docs"
+	@echo target/docs/index.html
 
 package: cargo ## The crates that stand alone, as they would be published, built from that
 	cargo package --package conjur-client --package conjur-operator-api
@@ -188,7 +198,7 @@ verify: ## The signatures of what was pushed; COSIGN_PUBLIC_KEY=cosign.pub for a
 	done
 
 clean-cache: ## Remove the programs that were built for tests and the demo
-	rm -rf "$(CACHE)"/{control-plane,node,helm,crane,cosign,rule-check,assets,cargo-deny,cargo-auditable}-*
+	rm -rf "$(CACHE)"/{control-plane,node,helm,crane,cosign,rule-check,assets,cargo-deny,cargo-auditable,mdbook}-*
 
 cargo:
 	@command -v cargo >/dev/null || { \
@@ -212,3 +222,8 @@ $(AUDITABLE):
 $(DENY):
 	@echo "installing cargo-deny $(DENY_VERSION); this happens once and takes some minutes."
 	@cargo install --quiet --locked --root "$(CACHE)/cargo-deny-$(DENY_VERSION)" cargo-deny@$(DENY_VERSION)
+
+$(MDBOOK):
+	@echo "installing mdbook $(MDBOOK_VERSION); this happens once and takes some minutes."
+	@cargo install --quiet --locked --no-default-features --features search \
+	  --root "$(CACHE)/mdbook-$(MDBOOK_VERSION)" mdbook@$(MDBOOK_VERSION)
