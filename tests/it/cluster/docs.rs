@@ -2,6 +2,7 @@
 
 mod litellm;
 mod push;
+mod walk;
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -39,24 +40,25 @@ enum Expected {
 
 /// The blocks of YAML of a page, each with the comment behind it.
 fn examples(page: &'static str) -> Vec<Example> {
-    let blocks = page.split("\n```yaml\n").skip(1);
-    let example = |block: &'static str| {
-        let (manifest, rest) = block.split_once("\n```\n").expect("a block has an end");
-        let object = manifest.rsplit("\n---\n").next().unwrap_or(manifest);
-        let kind = after(object, "kind: ").next().expect("an object has a kind");
-        let name = after(object, "name: ").next().expect("an object has a name");
-        let comment = rest.lines().next().and_then(|line| line.strip_prefix("<!-- ")?.strip_suffix(" -->"));
-        let comment = comment.unwrap_or_else(|| panic!("nothing says what comes of {kind} {name}"));
-        let expected = match comment.split_once(": ") {
-            None if comment == "ready" => Expected::Ready,
-            Some(("keys", keys)) => Expected::Keys(keys.split(' ').collect()),
-            Some(("pushed", ids)) => Expected::Pushed(ids.split(' ').collect()),
-            Some(("says", reason)) => Expected::Says(reason),
-            _ => panic!("what does this mean for {kind} {name}: {comment}"),
-        };
-        Example { manifest, kind, name, expected }
+    page.split("\n```yaml\n").skip(1).map(example).collect()
+}
+
+/// The manifest that a text begins with, and the comment behind it.
+fn example(block: &'static str) -> Example {
+    let (manifest, rest) = block.split_once("\n```\n").expect("a block has an end");
+    let object = manifest.rsplit("\n---\n").next().unwrap_or(manifest);
+    let kind = after(object, "kind: ").next().expect("an object has a kind");
+    let name = after(object, "name: ").next().expect("an object has a name");
+    let comment = rest.lines().next().and_then(|line| line.strip_prefix("<!-- ")?.strip_suffix(" -->"));
+    let comment = comment.unwrap_or_else(|| panic!("nothing says what comes of {kind} {name}"));
+    let expected = match comment.split_once(": ") {
+        None if comment == "ready" => Expected::Ready,
+        Some(("keys", keys)) => Expected::Keys(keys.split(' ').collect()),
+        Some(("pushed", ids)) => Expected::Pushed(ids.split(' ').collect()),
+        Some(("says", reason)) => Expected::Says(reason),
+        _ => panic!("what does this mean for {kind} {name}: {comment}"),
     };
-    blocks.map(example).collect()
+    Example { manifest, kind, name, expected }
 }
 
 /// The policies of Conjur that a page has.

@@ -156,7 +156,7 @@ fn every_test_that_the_pages_of_security_and_architecture_name_is_there() {
             }
         }
     }
-    for name in ["docs/security.md", "docs/architecture.md"] {
+    for name in ["docs/security.md", "docs/threat-model.md", "docs/architecture.md"] {
         let page = page(name);
         // A test's name is a sentence.
         let named = page.split('`').skip(1).step_by(2).filter(|word| {
@@ -198,7 +198,7 @@ fn last_cells<'p>(page: &'p str, column: &str) -> Vec<(&'p str, &'p str)> {
 fn no_attempt_is_without_a_test_or_a_word_of_it() {
     let example = "| a | test |\n|---|---|\n| b | |\n| c | `t` |\n\n| a | here |\n|---|---|\n| d | |\n";
     assert_eq!(last_cells(example, "test"), [("| b | |", ""), ("| c | `t` |", "`t`")]);
-    for name in ["docs/security.md", "docs/architecture.md"] {
+    for name in ["docs/security.md", "docs/threat-model.md", "docs/architecture.md"] {
         let page = page(name);
         let rows = last_cells(&page, "test");
         assert!(rows.len() > 20, "{name} has {} rows", rows.len());

@@ -1,0 +1,301 @@
+//! Pages that are walked from their top to their end, as a new reader walks them: each manifest is applied, and becomes what the page
+//! says; each command is run, with what stands for Conjur's own CLI.
+
+use std::process::Stdio;
+
+use conjur_dev::Options;
+use testbed::{pki::Authority, wait_for};
+use tokio::io::AsyncWriteExt as _;
+
+use super::super::{
+    Bench, SOON,
+    login::{tls, with},
+    test,
+};
+use super::{Example, becomes, example};
+
+const QUICK_START: &str = include_str!("../../../../docs/quickstart.md");
+const USE_CASES: &str = include_str!("../../../../docs/use-cases.md");
+const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
+const ROOT: &str = include_str!("../../../../examples/conjur/root-policy.yml");
+const CONNECTION: &str = include_str!("../../../../examples/conjurconnection.yaml");
+
+enum Step {
+    /// A policy that people load.
+    Policy(&'static str),
+    Manifest(Example),
+    Command(String),
+}
+
+/// What a page has its reader do, in its order.
+fn steps(page: &'static str) -> Vec<Step> {
+    let (mut steps, mut at, mut block) = (Vec::new(), 0, None);
+    let mut continues = false;
+    for line in page.split_inclusive('\n') {
+        let start = at;
+        at += line.len();
+        match block {
+            Some((language, from)) if line == "```\n" => {
+                block = None;
+                match language {
+                    "yaml" => steps.push(Step::Manifest(example(&page[from..]))),
+                    "yml" => steps.push(Step::Policy(&page[from..start])),
+                    other => panic!("what is done with a block of {other:?}?"),
+                }
+            }
+            None if line.starts_with("```") => block = Some((line[3..].trim(), at)),
+            None if continues || is_command(line) => {
+                let text = line.trim();
+                match steps.last_mut() {
+                    Some(Step::Command(command)) if continues => *command += text,
+                    _ => steps.push(Step::Command(text.to_owned())),
+                }
+                continues = text.ends_with('\\');
+                if let (true, Some(Step::Command(command))) = (continues, steps.last_mut()) {
+                    command.pop();
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+    steps
+}
+
+/// Whether a line is indented as code, and begins with a program that readers have.
+fn is_command(line: &str) -> bool {
+    let program = line.trim_start().split(' ').next().unwrap_or_default();
+    line.starts_with("    ") && ["kubectl", "helm", "conjur"].contains(&program)
+}
+
+/// Who walks, and what they have.
+struct Walk {
+    /// Of the page's own namespace.
+    bench: Bench,
+    folder: tempfile::TempDir,
+    /// The API key that the load of the root policy gave.
+    key: String,
+    /// The policy that the page showed last.
+    policy: &'static str,
+}
+
+impl Walk {
+    /// With a Conjur that is reached as the pages say: by TLS, with the account of the pages.
+    async fn begin(bench: &Bench, namespace: &str) -> Self {
+        let authority = Authority::new("the authority of Conjur").unwrap();
+        let options =
+            Options { account: "myorg".to_owned(), tls: Some(tls(&authority)), ..Options::default() };
+        let bench = Bench { namespace: namespace.to_owned(), ..with(bench, options).await };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("conjur-ca.pem"), authority.certificate()).unwrap();
+        Self { bench, folder, key: String::new(), policy: "" }
+    }
+
+    async fn load(&mut self, policy: &'static str) {
+        if let Some(key) = self.bench.root(policy).await.into_values().next() {
+            self.key = key;
+        }
+    }
+
+    async fn apply(&self, manifest: &str) -> Result<String, String> {
+        let url = format!("url: {}", self.bench.conjur.url());
+        self.bench.try_apply(&manifest.replace("url: https://conjur.example.com", &url)).await
+    }
+
+    async fn step(&mut self, step: &Step) -> String {
+        match step {
+            Step::Policy(policy) => self.policy = policy,
+            Step::Manifest(example) => {
+                self.apply(example.manifest).await.unwrap();
+                if let Some(wrong) = becomes(&self.bench, example).await {
+                    panic!("{wrong}");
+                }
+            }
+            Step::Command(command) if command.starts_with("conjur ") => self.conjur(command).await,
+            Step::Command(command) if command.starts_with("helm ") => self.helm(command).await,
+            Step::Command(command) => {
+                return self.shell(command).await.unwrap_or_else(|said| panic!("{command}: {said}"));
+            }
+        }
+        String::new()
+    }
+
+    /// Does what Conjur's CLI would do.
+    async fn conjur(&mut self, command: &str) {
+        let words: Vec<&str> = command.split(' ').collect();
+        match words[1..] {
+            ["policy", "load", "--branch", "root", "--file", _] => self.load(self.policy).await,
+            ["variable", "set", "--id", id, "--value", ..] => drop(self.bench.set(id)),
+            _ => panic!("what does Conjur's CLI do at: {command}"),
+        }
+    }
+
+    /// The chart is installed already; that it takes what the page gives it is seen without a cluster.
+    async fn helm(&self, command: &str) {
+        let chart = testbed::chart_folder().display().to_string();
+        let words = command.strip_prefix("helm upgrade --install ").expect("an install").split_whitespace();
+        let words = words.filter(|word| !["--wait", "--create-namespace"].contains(word));
+        let words = words.map(|word| if word.starts_with("oci://") { chart.as_str() } else { word });
+        let args: Vec<&str> = std::iter::once("template").chain(words).collect();
+        let rendered = self.bench.world.plane.helm(&args).await.unwrap();
+        assert!(rendered.contains("kind: Deployment"), "{rendered}");
+    }
+
+    /// Runs a command in a shell, with the reader's rights, and the API key on its standard input.
+    async fn shell(&self, command: &str) -> Result<String, String> {
+        let plane = self.bench.world.plane;
+        let mut path = vec![plane.programs().to_owned()];
+        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        let mut child = tokio::process::Command::new("bash")
+            .args(["-c", &format!("set -o pipefail; {command}")])
+            .current_dir(self.folder.path())
+            .env("PATH", std::env::join_paths(path).unwrap())
+            .env("KUBECONFIG", plane.kubeconfig())
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let key = format!("{}\n", self.key);
+        // A command that does not read it closes it.
+        let write = async move { drop(stdin.write_all(key.as_bytes()).await) };
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        let output = output.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+}
+
+#[test]
+fn the_quick_start_is_walked_by_the_page_alone() {
+    test(|bench| async move {
+        let mut walk = Walk::begin(&bench, "quickstart").await;
+        let (mut looked, mut ran) = (0, 0);
+        for step in steps(QUICK_START) {
+            match &step {
+                // The Secret follows in a moment.
+                Step::Command(command) if command.contains("base64 -d") => {
+                    let value = walk.bench.conjur.variable("quickstart/db/password").unwrap();
+                    let look =
+                        || async { walk.shell(command).await.ok().filter(|said| said.as_bytes() == value) };
+                    wait_for(command, SOON, look).await.unwrap();
+                    looked += 1;
+                }
+                _ => drop(walk.step(&step).await),
+            }
+            ran += usize::from(matches!(step, Step::Command(_)));
+        }
+        assert!(looked == 3 && ran > 14, "{looked} of {ran} commands");
+        assert!(
+            !walk.bench.conjur.exists("variable", "quickstart/db/password"),
+            "the policy's variables stay"
+        );
+        walk.bench.conjur.stop().await;
+    });
+}
+
+/// The variable of the last section, as the first cluster left it.
+const OF_THE_FIRST_CLUSTER: &str = "- !variable
+  id: generated/session-key
+  annotations:
+    conjur-operator.io/owner: 0b9c6a2e-6f0e-4d7a-9a35-5d3c1f6f2a11/billing/ConjurPush/billing-generated
+    conjur-operator.io/created: \"true\"
+";
+
+/// Gives values to the variables that the page's policy made.
+fn fill(bench: &Bench) {
+    let identity =
+        Authority::new("an authority of web servers").unwrap().issue(&["billing.example.com"]).unwrap();
+    for (name, value) in [("certificate", &identity.certificate), ("private-key", &identity.key)] {
+        assert!(bench.conjur.set_variable(&format!("apps/billing/tls/{name}"), value.as_bytes()));
+    }
+    bench.keep_secret(identity.key);
+    for name in ["registry/username", "registry/password", "db/username", "db/password"] {
+        bench.set(&format!("apps/billing/{name}"));
+    }
+}
+
+/// What the page takes for granted: a namespace with the connection of the examples.
+async fn begin_use_cases(bench: &Bench) -> Walk {
+    let mut walk = Walk::begin(bench, "billing").await;
+    walk.load(ROOT).await;
+    walk.shell("kubectl create namespace billing").await.unwrap();
+    credentials(&walk, "billing", "conjur-api-key").await;
+    walk.apply(CONNECTION).await.unwrap();
+    walk
+}
+
+/// The key and the authority in a namespace.
+async fn credentials(walk: &Walk, namespace: &str, secret: &str) {
+    for command in [
+        format!("kubectl create configmap conjur-ca -n {namespace} --from-file ca.crt=conjur-ca.pem"),
+        format!("kubectl create secret generic {secret} -n {namespace} --from-file api-key=/dev/stdin"),
+    ] {
+        walk.shell(&command).await.unwrap();
+    }
+}
+
+#[test]
+fn every_use_case_becomes_what_the_page_says() {
+    test(|bench| async move {
+        let mut walk = begin_use_cases(&bench).await;
+        let conjur = walk.bench.conjur.clone();
+        let mut applied = 0;
+        for step in steps(USE_CASES) {
+            match &step {
+                Step::Policy(policy) => {
+                    walk.load(policy).await;
+                    credentials(&walk, "conjur-system", "conjur-platform").await;
+                }
+                Step::Manifest(example) if example.name == "billing-tls" => fill(&walk.bench),
+                Step::Manifest(example) if example.name == "billing-generated" => {
+                    conjur.load("apps/billing", OF_THE_FIRST_CLUSTER).await.unwrap();
+                    walk.bench.set("apps/billing/generated/session-key");
+                }
+                _ => {}
+            }
+            applied += usize::from(matches!(step, Step::Manifest(_)));
+            let key = walk.bench.data("billing-worker").await;
+            walk.step(&step).await;
+            if matches!(&step, Step::Command(command) if command.contains("rotate-now")) {
+                let look = || async { (walk.bench.data("billing-worker").await != key).then_some(()) };
+                wait_for("another key", SOON, look).await.unwrap();
+            }
+        }
+        assert!(applied > 9, "{applied} manifests");
+        let pull = walk.bench.data("registry").await.unwrap();
+        let pull: serde_json::Value = serde_json::from_str(&pull[".dockerconfigjson"]).unwrap();
+        let password = conjur.variable("apps/billing/registry/password").unwrap();
+        assert_eq!(pull["auths"]["registry.example.com"]["password"].as_str().unwrap().as_bytes(), password);
+        let look = || async {
+            let value = conjur.variable("apps/billing/generated/session-key")?;
+            (value == b"made-in-the-cluster").then_some(())
+        };
+        wait_for("what the first cluster pushed is pushed from here", SOON, look).await.unwrap();
+        the_secrets_to_back_up_are_listed(&mut walk).await;
+        walk.bench.nothing_leaked().await;
+        for command in [
+            "kubectl delete clusterconjurconnection corp",
+            "kubectl delete configmap/conjur-ca secret/conjur-platform -n conjur-system",
+            "kubectl delete namespace billing --wait=false",
+        ] {
+            walk.shell(command).await.unwrap();
+        }
+        conjur.stop().await;
+    });
+}
+
+/// The command of the page of operations, and what it says of its list.
+async fn the_secrets_to_back_up_are_listed(walk: &mut Walk) {
+    let is_it = |step: &Step| matches!(step, Step::Command(command) if command.contains("managed=true"));
+    let command = steps(OPERATIONS).into_iter().find(is_it).unwrap();
+    let listed = walk.step(&command).await;
+    for owned in ["billing-worker ConjurHost/billing-worker", "billing-tls ConjurSecret/billing-tls"] {
+        let there = listed
+            .lines()
+            .any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == format!("billing {owned}"));
+        assert!(there, "{owned}: {listed}");
+    }
+}
