@@ -40,7 +40,7 @@ reasons! {
     Loaded,
     /// Conjur holds what the Secrets hold.
     Pushed,
-    /// The host exists in Conjur, and its key is stored.
+    /// The host exists in Conjur, and its key is stored, or none is kept (`apiKey: false`).
     Enrolled,
     /// What a load would change is in `status.plan`; nothing was loaded (also an event).
     Planned,
@@ -52,23 +52,27 @@ reasons! {
     Suspended,
     /// A Secret that was edited or deleted by hand was written again (event).
     DriftRepaired,
-    /// Someone changes the Secret each time it was repaired; it is repaired again, after a pause.
+    /// Another writer changes the Secret, or what it is made from, after each write: after 20 times in a row it is
+    /// written once in 30 s.
     Contested,
     /// A workload was restarted, since the data of its Secret changed (event).
     RolloutRestarted,
     /// A workload that is to be restarted does not exist; one that is made now has the new data anyway (event).
     RolloutTargetNotFound,
-    /// A find brings variables whose ids can't be asked for, or whose keys can't be or are others'; they are left out (event).
+    /// A find brings variables whose ids can't be asked for, or whose keys can't be or are others'; they are left out
+    /// (event).
     VariablesLeftOut,
     /// Another writer changed a variable that a ConjurPush keeps; it was written again (event).
     VariableOverwritten,
     /// A Secret that the selector of a ConjurPush names can't be pushed, and is left out (event).
     SourceSkipped,
-    /// The API key of a role was rotated: since the one that Conjur gave was lost, or since a ConjurHost asks for it (event).
+    /// The API key of a role was rotated: since the one that Conjur gave was lost, or since a ConjurHost asks for it
+    /// (event).
     KeyRotated,
     /// What an object with `deletionPolicy: Delete` made was removed from Conjur (event).
     Removed,
-    /// Something that an object made or gave is still in Conjur, though the object is gone or no longer asks for it (event).
+    /// Something that an object made or gave is still in Conjur, though the object is gone or no longer asks for it
+    /// (event).
     LeftInConjur,
     /// The connection speaks plain http: secrets cross the network unencrypted (event).
     InsecureConnection,
@@ -76,16 +80,17 @@ reasons! {
     ConnectionNotFound,
     /// The connection is there but does not work; its own condition says why.
     ConnectionNotReady,
-    /// A Secret or key that the connection, or a host factory's token of a ConjurHost, refers to is missing.
+    /// A Secret, ConfigMap or key that the connection refers to is missing, or the Secret with the host factory's token
+    /// of a ConjurHost.
     CredentialsNotFound,
     /// A variable is missing, has no value, or is not visible to the connection's identity.
     VariableNotFound,
-    /// The identity may see a variable, but lacks `execute` on it.
+    /// The identity may see a variable, but lacks `execute` on it, or `update` where a ConjurPush fills it.
     VariableForbidden,
-    /// No key would be left: all variables are optional and missing, or nothing was found.
+    /// No key would be left: all variables are optional and missing, nothing was found, or the template has no key.
     NoKeys,
-    /// A value in Conjur is not what the spec takes it for: not JSON, without the property, not base64, or not what
-    /// the Secret's type needs.
+    /// A value in Conjur is not what the spec takes it for: not JSON, without the property, not base64, or not what the
+    /// Secret's type needs.
     InvalidValue,
     /// A ConfigMap, Secret or key that `spec.documentFrom` names is missing.
     DocumentNotFound,
@@ -97,11 +102,13 @@ reasons! {
     BranchNotFound,
     /// The host, or the host factory, does not exist, or is not visible to the connection's identity.
     HostNotFound,
-    /// A ConjurHost rotates the key that the connection logs in with; the login is tried again when the new one is stored.
+    /// A ConjurHost rotates the key that the connection logs in with; the login is tried again when the new one is
+    /// stored.
     KeyRotating,
     /// A load of the document is under way, and takes some time.
     Loading,
-    /// Another load of the same branch is under way.
+    /// Another load of the same branch is under way, or one of a branch that the object had before may be, for up to 15
+    /// minutes; or an earlier request for a ConjurHost may still come through, for up to two minutes.
     LoadInProgress,
     /// The target Secret is being deleted, or belongs to an object of the same name that is gone.
     TargetTerminating,
@@ -129,9 +136,10 @@ reasons! {
     InvalidSpec,
     /// The server lacks what the object needs.
     Unsupported,
-    /// The connection does not let the namespace do that: no `access` rule grants it, or `accessMode` forbids it.
+    /// The connection does not let the namespace do that: no `access` rule grants it, or `accessMode` forbids it; or
+    /// the operator serves no ClusterConjurConnections.
     AccessDenied,
-    /// The target Secret exists and is not the operator's.
+    /// The target Secret exists and is not managed by this object.
     ForeignSecret,
     /// A variable was made or filled by another writer, and `conflictPolicy` is Refuse, or does not reach it.
     ForeignVariable,
@@ -141,7 +149,7 @@ reasons! {
     EmptyValue,
     /// A key, label or annotation that is to be merged into a Secret is another's.
     FieldConflict,
-    /// The data is larger than a Secret may be.
+    /// The data is larger than a Secret may be, or than one ConjurPush may push.
     SecretTooLarge,
     /// A template does not parse or does not render.
     TemplateInvalid,
@@ -149,7 +157,8 @@ reasons! {
     PolicyInvalid,
     /// The identity lacks the privilege to load the branch.
     PolicyForbidden,
-    /// Another, older ConjurPolicy has the branch, and one of the two Replaces it; or one Replaces the branch of a ConjurHost.
+    /// Another, older ConjurPolicy has the branch, and one of the two Replaces it; or one Replaces the branch of a
+    /// ConjurPush or ConjurHost.
     BranchTaken,
     /// The host exists in Conjur, and this object did not make it.
     ForeignHost,
@@ -157,7 +166,8 @@ reasons! {
     HostTaken,
     /// Conjur refuses the stored API key.
     KeyInvalid,
-    /// To Replace the branch would delete variables that hold values, or hosts or users.
+    /// To Replace the branch would delete variables that hold values, or hosts or users, or what another object of the
+    /// operator keeps.
     DeletionsNotAllowed,
     /// The server has no dry run, so that no one can say what a load would change.
     DryRunUnsupported,
@@ -167,10 +177,11 @@ reasons! {
     NotBranchOwner,
     /// The Secret with the inventory of what this policy made was edited and can't be read.
     InventoryUnreadable,
-    /// A role that this object made has no stored key any more, or could not be given one.
+    /// A role that this object made has no stored key any more, or could not be given one; or Conjur refuses the token
+    /// that a ConjurHost was to be enrolled with.
     KeyNotStored,
-    /// Processes that did this object's work died of it, several times, at last alone: it is not tried before an edit or
-    /// an hour.
+    /// Worker processes crashed on this object several times, the last time while it was alone: it is not tried before
+    /// an edit, a `sync-now` or an hour.
     SetAside,
 }
 

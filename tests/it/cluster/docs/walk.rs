@@ -17,6 +17,7 @@ use super::{Example, becomes, example};
 const QUICK_START: &str = include_str!("../../../../docs/quickstart.md");
 const USE_CASES: &str = include_str!("../../../../docs/use-cases.md");
 const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
+const REASONS: &str = include_str!("../../../../docs/reasons.md");
 const ROOT: &str = include_str!("../../../../examples/conjur/root-policy.yml");
 const CONNECTION: &str = include_str!("../../../../examples/conjurconnection.yaml");
 
@@ -275,6 +276,7 @@ fn every_use_case_becomes_what_the_page_says() {
         };
         wait_for("what the first cluster pushed is pushed from here", SOON, look).await.unwrap();
         the_secrets_to_back_up_are_listed(&mut walk).await;
+        every_command_between_words_is_one(&walk).await;
         walk.bench.nothing_leaked().await;
         for command in [
             "kubectl delete clusterconjurconnection corp",
@@ -298,4 +300,44 @@ async fn the_secrets_to_back_up_are_listed(walk: &mut Walk) {
             .any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == format!("billing {owned}"));
         assert!(there, "{owned}: {listed}");
     }
+}
+
+/// What the placeholders of commands stand for among the objects of the use cases.
+const OBJECTS: [(&str, &str); 9] = [
+    ("KIND/NAME", "conjursecret/billing-db"),
+    ("KIND NAME", "conjursecret billing-db"),
+    ("clusterconjurconnection NAME", "clusterconjurconnection corp"),
+    ("conjurconnection NAME", "conjurconnection conjur"),
+    ("conjurpolicy NAME", "conjurpolicy billing-plan"),
+    ("conjursecret NAME", "conjursecret billing-db"),
+    ("secret NAME", "secret billing-tls"),
+    ("inventory.NAME", "inventory.billing"),
+    ("NAMESPACE", "billing"),
+];
+
+/// Commands of kubectl that stand in the text of pages, and not in lines of their own.
+async fn every_command_between_words_is_one(walk: &Walk) {
+    let spans = [REASONS, OPERATIONS].into_iter().flat_map(|page| page.split('`').skip(1).step_by(2));
+    let commands = spans.map(|span| span.split_whitespace().collect::<Vec<_>>().join(" "));
+    let commands: std::collections::BTreeSet<String> =
+        commands.filter(|span| span.starts_with("kubectl ") && span.matches(' ').count() > 2).collect();
+    let mut ran = 0;
+    for command in &commands {
+        let here = OBJECTS.iter().fold(command.clone(), |text, (from, to)| text.replace(from, to));
+        // No Pod runs here.
+        if here.starts_with("kubectl logs ") {
+            continue;
+        }
+        // What it is piped into is the reader's own.
+        let here = here.split(" | ").next().unwrap();
+        match walk.shell(here).await {
+            Ok(_) => ran += 1,
+            // None of the use cases has one.
+            Err(said) => {
+                let is_none = here.contains("inventory.") && said.contains("NotFound");
+                assert!(is_none, "{command}: {said}");
+            }
+        }
+    }
+    assert!(ran > 15, "{ran} commands: {commands:?}");
 }
