@@ -14,8 +14,8 @@ fn sections(page: &str) -> Vec<(&str, &str)> {
     parts.map(|(name, text)| (name, text.split("\n## ").next().unwrap_or(text))).collect()
 }
 
-const CAUSE: &str = "- **Find the cause:** ";
-const ACTION: &str = "- **What to do:** ";
+const CAUSE: &str = "- **Find the cause:**";
+const ACTION: &str = "- **What to do:**";
 
 #[test]
 fn every_reason_has_a_paragraph_with_its_cause_and_what_to_do() {
