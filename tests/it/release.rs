@@ -112,11 +112,19 @@ fn the_notes_of_a_release_are_its_section_and_no_other() {
 #[test]
 fn the_page_of_supported_versions_has_those_that_tests_run_on() {
     let page = read("docs/compatibility.md");
-    for (module, row) in [("oldest", "oldest"), ("go", "tested with"), ("newest", "newest seen")] {
-        let module = read(&format!("tests/control-plane/{module}.mod"));
-        let version = module.split("k8s.io/kubernetes v").nth(1).unwrap();
-        let minor = version.split('.').nth(1).unwrap();
-        assert!(page.contains(&format!("| {row} | 1.{minor} |")), "{row}: tests run on 1.{minor}");
+    let minors =
+        [("oldest", "oldest"), ("go", "tested with"), ("newest", "newest seen")].map(|(module, row)| {
+            let module = read(&format!("tests/control-plane/{module}.mod"));
+            let version = module.split("k8s.io/kubernetes v").nth(1).unwrap();
+            let minor = version.split('.').nth(1).unwrap().to_owned();
+            assert!(page.contains(&format!("| {row} | 1.{minor} |")), "{row}: tests run on 1.{minor}");
+            minor
+        });
+    let readme = read("README.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let [oldest, tested, newest] = minors;
+    let least = format!("Kubernetes 1.{oldest} or newer");
+    for claim in [least, format!("Kubernetes 1.{tested}, in part 1.{oldest} and 1.{newest}")] {
+        assert!(readme.contains(&claim), "README.md does not say: {claim}");
     }
     let rust = read("Cargo.toml");
     let rust = rust.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
