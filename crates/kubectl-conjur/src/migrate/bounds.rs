@@ -34,6 +34,16 @@ pub fn check(object: &Value, notes: &mut Notes) {
             notes.blocks("", format!("'{name}' can't be the name of an object"), "Rename it");
         }
     }
+    for source in object["spec"]["dataFrom"].as_array().into_iter().flatten() {
+        let rules = source["rewrite"].as_array().map_or(&[][..], Vec::as_slice);
+        too_many(rules.len(), 16, "rules of one rewrite", notes);
+        let long = |rule: &Value| rule["replacement"].as_str().is_some_and(|text| text.len() > 253);
+        if rules.iter().any(long) {
+            notes.blocks("", "a replacement of rewrite is longer than a key may be", "Shorten it");
+        }
+        let annotations = source["find"]["annotations"].as_object().map_or(0, serde_json::Map::len);
+        too_many(annotations, 16, "annotations of one find", notes);
+    }
     for (n, entry) in object["spec"]["data"].as_array().into_iter().flatten().enumerate() {
         entry_is_sound(n, entry, notes);
     }
@@ -51,6 +61,9 @@ fn entry_is_sound(n: usize, entry: &Value, notes: &mut Notes) {
         && !names::is_key(key)
     {
         notes.blocks(format!("data[{n}]"), format!("'{key}' can't be the key of a Secret"), "Rename it");
+    }
+    if entry["variable"].as_str().is_some_and(|id| id.len() > 1024) {
+        notes.blocks(format!("data[{n}]"), "the id is longer than 1,024 bytes", "");
     }
     if let Some(id) = entry["variable"].as_str()
         && id.split('/').any(|segment| matches!(segment, "" | "." | ".."))

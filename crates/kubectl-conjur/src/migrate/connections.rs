@@ -106,14 +106,21 @@ impl Connections {
         let why = match self.states.get(key) {
             Some(State::Connection(at)) => return Resolved::Use(self.name(*at)),
             Some(State::Other) => return Resolved::Other,
-            Some(State::Blocked) => format!("the {} {} is not migrated", key.kind, key.name),
-            None => format!("the {} {} is not among the objects", key.kind, key.name),
+            Some(State::Blocked) => format!("{} {} could not be made a connection", key.kind, key.name),
+            None if key.name.is_empty() => {
+                "no workload that says how to log in is among the objects".to_owned()
+            }
+            None => format!("{} {} is not among the objects", key.kind, key.name),
         };
         if let Some(connection) = &output.options.connection {
-            notes.info(field, format!("{why}: the connection {} is used", connection.name), "");
+            let todo = if connection.cluster { "See that its access rules permit what is used" } else { "" };
+            notes.info(field, format!("{why}: the connection {} is used", connection.name), todo);
             return Resolved::Use(connection.clone());
         }
-        let todo = "Add it to the objects, or make a connection by hand and name it with --connection";
+        let todo = match self.states.get(key) {
+            Some(_) => "Make a connection by hand, and name it with --connection",
+            None => "Add it to the objects, or make a connection by hand and name it with --connection",
+        };
         notes.blocks(field, why, todo);
         Resolved::Blocked
     }

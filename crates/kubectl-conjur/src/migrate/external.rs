@@ -155,48 +155,52 @@ fn key_of(reference: &Fields, object: Object, notes: &mut Notes) -> (StoreKey, S
 
 /// When the Secret is brought up to date.
 fn refresh(spec: &Fields, target: &Target, made: &mut Value, notes: &mut Notes) {
-    let at = spec.path("refreshInterval");
-    let interval = spec.text("refreshInterval");
+    let at = spec.path("refreshPolicy");
     let policy = spec.text("refreshPolicy").unwrap_or("Periodic");
-    let parsed = interval.map(|text| (text, GoDuration::parse(if text == "0" { "0s" } else { text })));
-    let mut once = policy == "CreatedOnce";
-    match (policy, &parsed) {
-        ("CreatedOnce" | "Periodic", _) => {}
-        ("OnChange", _) => made["refreshPolicy"] = json!("OnChange"),
-        (other, _) => {
-            let what = format!("the policy '{other}' is not known here; it becomes Periodic");
-            notes.differs(spec.path("refreshPolicy"), what, "Write another into spec.refreshPolicy");
-        }
+    if !matches!(policy, "Periodic" | "OnChange" | "CreatedOnce") {
+        let what = format!("the policy '{policy}' is not known; it becomes Periodic");
+        notes.differs(&at, what, "Write another into spec.refreshPolicy");
     }
-    match parsed {
-        None => {}
-        Some((_, Ok(duration))) if duration.get().is_zero() => once |= policy == "Periodic",
-        Some((text, Ok(duration))) if duration.get().as_secs() < 10 => {
-            made["refreshInterval"] = json!("10s");
-            notes.differs(&at, format!("{text} becomes 10s, the least that the operator takes"), "");
-        }
-        Some((text, Ok(_))) => made["refreshInterval"] = json!(text),
-        Some((text, Err(_))) => {
-            let what = format!("'{text}' is no duration here; it becomes 1h, the default");
-            notes.differs(&at, what, "Write it into spec.refreshInterval, as in 1h30m");
-        }
-    }
+    // It counts where the policy is Periodic alone.
+    spec.irrelevant(&["refreshInterval"]);
+    let never = !matches!(policy, "OnChange" | "CreatedOnce") && !interval(spec, made, notes);
     if target.immutable {
-        let what = "External Secrets Operator never changes an immutable Secret that it has written: so it becomes refreshPolicy: CreatedOnce";
+        made["refreshPolicy"] = json!("CreatedOnce");
+        let what = "External Secrets Operator never changes an immutable Secret that it has written: refreshPolicy becomes CreatedOnce";
         notes.info(
             "spec.target.immutable",
             what,
             "With Periodic the operator makes it anew when its data changes",
         );
-        once = true;
-    }
-    if once {
+    } else if never || policy == "CreatedOnce" {
         made["refreshPolicy"] = json!("CreatedOnce");
-        let what = "a Secret that is there is left alone: what is changed in it by hand stays";
-        notes.differs(if policy == "CreatedOnce" { spec.path("refreshPolicy") } else { at }, what, "");
+        let what = "the operator leaves a Secret alone that is there: what is changed in it by hand stays";
+        notes.differs(if never { spec.path("refreshInterval") } else { at }, what, "");
+    } else if policy == "OnChange" {
+        made["refreshPolicy"] = json!("OnChange");
     }
     if spec.inner("syncWindows").is_some() {
         let what = "the operator has no windows of time: it refreshes at any";
         notes.differs(spec.path("syncWindows"), what, "Set spec.suspend outside of the window, by a CronJob");
     }
+}
+
+/// The interval; false where it is zero, which is never.
+fn interval(spec: &Fields, made: &mut Value, notes: &mut Notes) -> bool {
+    let at = spec.path("refreshInterval");
+    let Some(text) = spec.text("refreshInterval") else { return true };
+    match GoDuration::parse(if text == "0" { "0s" } else { text }) {
+        Ok(duration) if duration.get().is_zero() => return false,
+        Ok(duration) if duration.get().as_secs() < 10 => {
+            made["refreshInterval"] = json!("10s");
+            notes.differs(at, format!("{text} becomes 10s, the least that the operator takes"), "");
+        }
+        Ok(_) => made["refreshInterval"] = json!(text),
+        Err(_) => {
+            let what =
+                format!("the operator does not know the duration '{text}'; it becomes 1h, the default");
+            notes.differs(at, what, "Write it into spec.refreshInterval, as in 1h30m");
+        }
+    }
+    true
 }

@@ -127,8 +127,11 @@ impl Notes {
         self.all.iter().any(|note| note.severity == Severity::Blocks)
     }
 
-    /// All of them.
-    pub fn into_all(self) -> Vec<Note> {
+    /// All of them; of an object that is not translated without what would be to know of its translation.
+    pub fn into_all(mut self) -> Vec<Note> {
+        if self.is_blocked() {
+            self.all.retain(|note| note.severity != Severity::Info);
+        }
         self.all
     }
 }

@@ -22,7 +22,7 @@ struct Users<'a> {
 }
 
 /// The kind by which the settings of the Secrets Provider stand among the stores.
-const SETTINGS: &str = "settings of the Secrets Provider";
+const SETTINGS: &str = "Settings of the Secrets Provider";
 
 impl<'a> Users<'a> {
     /// All of them. Settings that different logins use become a connection each.
@@ -38,17 +38,7 @@ impl<'a> Users<'a> {
         let keyed = workloads.into_iter().map(|workload| {
             let (namespace, base) = (workload.namespace(), workload.settings_name());
             let all = logins.get(&(namespace.clone(), base.clone())).map(Vec::as_slice).unwrap_or_default();
-            let name = match all.iter().position(|login| *login == workload.login()) {
-                Some(n) if all.len() > 1 => format!(
-                    "{base}-{}",
-                    if n == 0 {
-                        workload.account().to_owned()
-                    } else {
-                        format!("{}-{n}", workload.account())
-                    }
-                ),
-                _ => base,
-            };
+            let name = name(&base, &workload, all);
             (workload, StoreKey { kind: SETTINGS.to_owned(), namespace, name })
         });
         Self { workloads: keyed.collect() }
@@ -60,6 +50,20 @@ impl<'a> Users<'a> {
             self.workloads.iter().map(|(_, key)| key).filter(|key| key.namespace.as_deref() == namespace);
         let first = keys.next()?;
         keys.all(|key| key == first).then_some(first)
+    }
+}
+
+/// The connection of settings, where `logins` use these: with the ServiceAccount behind it, and a number where that is not enough.
+fn name(base: &str, workload: &Workload, logins: &[String]) -> String {
+    let of_account = format!("{} ", workload.account());
+    let mut same = logins.iter().filter(|login| login.starts_with(&of_account));
+    match (logins.len(), same.clone().count()) {
+        (0 | 1, _) => base.to_owned(),
+        (_, 1) => format!("{base}-{}", workload.account()),
+        _ => {
+            let number = same.position(|login| *login == workload.login()).unwrap_or_default() + 1;
+            format!("{base}-{}-{number}", workload.account())
+        }
     }
 }
 

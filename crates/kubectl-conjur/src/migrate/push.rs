@@ -230,7 +230,7 @@ fn conversion(item: &Fields, notes: &mut Notes) {
     if item.raw("metadata").is_some() {
         notes.info(
             item.path("metadata"),
-            "the provider for Conjur does not look at it, and neither does this",
+            "External Secrets Operator does not look at it for Conjur: it is left out",
             "",
         );
     }

@@ -154,11 +154,6 @@ pub fn literal_prefix(source: &str) -> Option<String> {
     (!prefix.is_empty()).then_some(prefix)
 }
 
-/// Whether all that an expression matches begins with a text.
-pub fn begins_with(source: &str, prefix: &str) -> bool {
-    literal_prefix(source).is_some_and(|literal| literal.starts_with(prefix))
-}
-
 /// The text that an expression without anything special stands for.
 fn unescaped(source: &str) -> Option<String> {
     let literal = literal_prefix(&format!("^{source}"))?;

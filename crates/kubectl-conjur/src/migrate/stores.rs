@@ -64,6 +64,7 @@ fn one(store: Object, cluster: bool, connections: &mut Connections, output: &mut
         made["tls"] = tls;
     }
     auth::translate(&conjur, cluster, store.namespace(), &mut made, &mut notes);
+    refuse_plain_tokens(&made, &conjur.path("url"), &mut notes);
     conjur.rest(&mut notes);
     if let Some(provider) = &provider {
         provider.rest(&mut notes);
@@ -96,6 +97,16 @@ pub fn check_url<'a>(url: &'a str, field: &str, notes: &mut Notes) -> &'a str {
         notes.differs(field, what, "Add /api to spec.url, if the address does not answer without it");
     }
     url
+}
+
+/// Tokens of ServiceAccounts are not sent in the clear.
+pub fn refuse_plain_tokens(connection: &Value, field: &str, notes: &mut Notes) {
+    if connection["url"].as_str().is_some_and(|url| url.starts_with("http://"))
+        && !connection["auth"]["jwt"].is_null()
+    {
+        let what = "the operator sends tokens of ServiceAccounts over https only";
+        notes.blocks(field, what, "Give the server a certificate, and write its https address");
+    }
 }
 
 fn tls(conjur: &Fields, cluster: bool, namespace: Option<&str>, notes: &mut Notes) -> Option<Value> {

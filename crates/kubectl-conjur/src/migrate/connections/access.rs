@@ -58,8 +58,7 @@ pub fn rules(
         rules.extend(rule(&json!({ "selector": {} }), &everything, "spec.conditions", notes));
     }
     for names in &conditions.names {
-        let read = reads(names.iter().filter_map(|name| uses.get(&Some(name.clone()))));
-        rules.extend(rule(&json!({ "names": names }), &read, "spec.conditions", notes));
+        rules.extend(of_names(names, uses, everything.is_empty(), notes));
     }
     for selector in &conditions.selectors {
         rules.extend(rule(&json!({ "selector": selector }), &everything, "spec.conditions", notes));
@@ -85,6 +84,33 @@ pub fn rules(
         rules.push(rule);
     }
     rules
+}
+
+/// A rule for each namespace that is named, with what it reads: one that reads nothing needs none.
+fn of_names(
+    names: &[String],
+    uses: &BTreeMap<Option<String>, Uses>,
+    is_unused: bool,
+    notes: &mut Notes,
+) -> Vec<Value> {
+    if is_unused {
+        return rule(&json!({ "names": names }), &BTreeSet::new(), "spec.conditions", notes);
+    }
+    let (mut made, mut idle) = (Vec::new(), Vec::new());
+    for name in names {
+        let read = reads(uses.get(&Some(name.clone())).into_iter());
+        if read.is_empty() {
+            idle.push(name.as_str());
+        } else {
+            made.extend(rule(&json!({ "names": [name] }), &read, "spec.conditions", notes));
+        }
+    }
+    if !idle.is_empty() {
+        let what =
+            format!("no object that reads through it was seen in {}: they get no rule", idle.join(", "));
+        notes.differs("spec.conditions", what, "Write a rule into access where they are to read something");
+    }
+    made
 }
 
 fn reads<'u>(uses: impl Iterator<Item = &'u Uses>) -> BTreeSet<String> {

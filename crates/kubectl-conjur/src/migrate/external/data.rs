@@ -103,14 +103,14 @@ pub fn reference(remote: &Fields, notes: &mut Notes) -> Option<Value> {
     }
     if let Some(version) = remote.text("version") {
         let what = format!(
-            "External Secrets Operator gets the latest value from Conjur whatever it names (here {version}), and so does this"
+            "External Secrets Operator gets the latest value from Conjur whatever it names (here {version}), and so does the operator"
         );
         notes.info(remote.path("version"), what, "Write version to have it pinned");
     }
     if remote.text("metadataPolicy").is_some_and(|policy| policy != "None") {
         notes.info(
             remote.path("metadataPolicy"),
-            "External Secrets Operator gets no annotations from Conjur, and neither does this",
+            "External Secrets Operator gets no annotations from Conjur, and neither does the operator",
             "",
         );
     }

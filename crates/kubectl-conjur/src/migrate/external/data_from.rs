@@ -105,9 +105,8 @@ fn found(item: &Fields, find: &Fields, data: &mut Data, notes: &mut Notes) -> Va
         );
     }
     if let Some(path) = find.text("path") {
-        let what = format!(
-            "External Secrets Operator does not look at it for Conjur (here {path}), and neither does this"
-        );
+        let what =
+            format!("External Secrets Operator does not look at it for Conjur (here {path}): it is left out");
         notes.info(find.path("path"), what, "Write prefix to have what is found begin with it");
     }
     data::refuse_decoding(find, notes);
@@ -121,9 +120,7 @@ fn found(item: &Fields, find: &Fields, data: &mut Data, notes: &mut Notes) -> Va
     if rewrite.last_segment {
         made["keyFrom"] = json!("LastSegment");
     }
-    if let Some(prefix) =
-        rewrite.prefix.filter(|prefix| regexp.is_some_and(|regexp| regular::begins_with(regexp, prefix)))
-    {
+    if let Some(prefix) = rewrite.prefix {
         made["find"]["prefix"] = json!(prefix);
     }
     put(&mut made, rewrite.rules, converts);

@@ -40,6 +40,12 @@ pub fn translate(spec: &Fields, data: &Data, reading: &mut Reading) -> Target {
     let creation = target.text("creationPolicy").unwrap_or("Owner");
     let how = creation_policy(creation, &target, &mut made, reading);
     deletion_policy(&target, data, reading);
+    if let Some(manifest) = target.inner("manifest") {
+        manifest.irrelevant(&["apiVersion", "kind"]);
+        let what = "it makes an object of another kind, and a ConjurSecret makes a Secret";
+        reading.notes.blocks(manifest.at(), what, "Have the workload read a Secret");
+        manifest.rest(&mut reading.notes);
+    }
     let template = target.inner("template");
     let secret_type =
         template.as_ref().and_then(|template| template.text("type")).unwrap_or("Opaque").to_owned();

@@ -10,7 +10,7 @@ use crate::migrate::{
     metadata::Metadata,
     note::Notes,
     output::Output,
-    stores::{audiences, check_url, connection, pem, permit},
+    stores::{audiences, check_url, connection, pem, permit, refuse_plain_tokens},
 };
 
 const URL: [&str; 2] = ["CONJUR_APPLIANCE_URL", "conjurApplianceUrl"];
@@ -81,6 +81,7 @@ fn spec(workload: &Workload, notes: &mut Notes) -> Value {
         (None, None) => {}
     }
     spec["auth"] = auth(workload, method, notes);
+    refuse_plain_tokens(&spec, "data.CONJUR_APPLIANCE_URL", notes);
     spec
 }
 

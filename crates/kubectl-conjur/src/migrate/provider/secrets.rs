@@ -44,7 +44,7 @@ fn one(object: Object, users: &Users, connections: &mut Connections, output: &mu
     let nobody = StoreKey {
         kind: SETTINGS.into(),
         namespace: object.namespace().map(str::to_owned),
-        name: "(of no workload)".into(),
+        name: String::new(),
     };
     let key = named.first().map(|(_, key)| key).or_else(|| users.only(object.namespace())).unwrap_or(&nobody);
     let Resolved::Use(connection) = connections.resolve(key, "", &mut notes, output) else {
@@ -252,7 +252,7 @@ fn groups(object: Object, filled: &mut Filled, notes: &mut Notes) {
         let Some(text) = object.annotation(&format!("{TEMPLATE}{name}")) else {
             notes.info(
                 &field,
-                "the Secrets Provider passes over a group without a template, and so does this",
+                "the Secrets Provider passes over a group without a template: it is left out",
                 "",
             );
             continue;

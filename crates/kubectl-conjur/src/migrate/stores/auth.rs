@@ -85,6 +85,9 @@ fn service(way: &Fields, notes: &mut Notes) -> Value {
     let mut made = json!({ "serviceID": way.text("serviceID").unwrap_or_default() });
     if made["serviceID"] == "" {
         notes.blocks(way.path("serviceID"), "it names no authenticator", "Name it");
+    } else if way.text("serviceID").is_some_and(|id| id.contains(['/', '\\', '?', '#', '%'])) {
+        let what = "the id of an authenticator has none of / \\ ? # %";
+        notes.blocks(way.path("serviceID"), what, "Write it as in authn-jwt/<id>, not encoded");
     }
     if let Some(host) = way.text("hostId") {
         made["hostID"] = json!(host.strip_prefix("host/").unwrap_or(host));
