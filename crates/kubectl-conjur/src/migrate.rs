@@ -82,7 +82,7 @@ pub struct Takeover {
     /// How it writes it.
     pub mode: Mode,
     /// The keys that it writes, where they can be known. With [`Mode::Owner`] the Secret must have these and no others, or
-    /// it loses or gains one by the hand-over.
+    /// it loses or gains one by the hand-over; only `conjur-map` of the Secrets Provider may be there besides, and goes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_keys: Option<BTreeSet<String>>,
     /// The type that the Secret must have, where the manifests tell: another would have it deleted and made anew.

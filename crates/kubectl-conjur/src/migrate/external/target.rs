@@ -40,12 +40,7 @@ pub fn translate(spec: &Fields, data: &Data, reading: &mut Reading) -> Target {
     let creation = target.text("creationPolicy").unwrap_or("Owner");
     let how = creation_policy(creation, &target, &mut made, reading);
     deletion_policy(&target, data, reading);
-    if let Some(manifest) = target.inner("manifest") {
-        manifest.irrelevant(&["apiVersion", "kind"]);
-        let what = "it makes an object of another kind, and a ConjurSecret makes a Secret";
-        reading.notes.blocks(manifest.at(), what, "Have the workload read a Secret");
-        manifest.rest(&mut reading.notes);
-    }
+    refuse_manifest(&target, reading);
     let template = target.inner("template");
     let secret_type =
         template.as_ref().and_then(|template| template.text("type")).unwrap_or("Opaque").to_owned();
@@ -92,6 +87,16 @@ pub fn translate(spec: &Fields, data: &Data, reading: &mut Reading) -> Target {
         keys,
         immutable: immutable && how == Mode::Owner,
         owns: creation == "Owner",
+    }
+}
+
+/// A ConjurSecret makes Secrets alone.
+fn refuse_manifest(target: &Fields, reading: &mut Reading) {
+    if let Some(manifest) = target.inner("manifest") {
+        manifest.irrelevant(&["apiVersion", "kind"]);
+        let what = "it makes an object of another kind, and a ConjurSecret makes a Secret";
+        reading.notes.blocks(manifest.at(), what, "Have the workload read a Secret");
+        manifest.rest(&mut reading.notes);
     }
 }
 
