@@ -9,6 +9,7 @@
 //! | `files` | YAML files, each document with its line |
 //! | `links` | which variables and which Secret an object ties together |
 //! | `steps` | what was looked at, one after the other, and what to do where it is not well |
+//! | `migrate` | other tools' manifests into the operator's, without IO |
 //! | `show` | tables, colours, and the forms that `-o` names |
 
 #![allow(
@@ -23,6 +24,7 @@ mod commands;
 mod connect;
 mod files;
 mod links;
+mod migrate;
 mod show;
 mod steps;
 

@@ -380,3 +380,7 @@ fn missing(text: &Text, template: &Template, line: usize, values: &Data) -> Stri
 #[cfg(test)]
 #[path = "template/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "template/migrated_tests.rs"]
+mod migrated_tests;
