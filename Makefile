@@ -198,7 +198,7 @@ verify: ## The signatures of what was pushed; COSIGN_PUBLIC_KEY=cosign.pub for a
 	done
 
 clean-cache: ## Remove the programs that were built for tests and the demo
-	rm -rf "$(CACHE)"/{control-plane,node,helm,crane,cosign,rule-check,assets,cargo-deny,cargo-auditable,mdbook}-*
+	rm -rf "$(CACHE)"/{control-plane,node,helm,crane,cosign,rule-check,external-secrets,assets,cargo-deny,cargo-auditable,mdbook}-*
 
 cargo:
 	@command -v cargo >/dev/null || { \
@@ -210,6 +210,7 @@ programs:
 	@$(PROGRAMS) control-plane >/dev/null
 	@$(PROGRAMS) helm >/dev/null
 	@$(PROGRAMS) rule-check >/dev/null
+	@$(PROGRAMS) external-secrets >/dev/null
 
 release-programs:
 	@$(PROGRAMS) crane >/dev/null

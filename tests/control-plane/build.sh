@@ -13,6 +13,8 @@
 #   build.sh rule-check      Prometheus' own check of alerting rules
 #   build.sh crane           crane, which pushes and pulls images and is a registry for tests
 #   build.sh cosign          cosign, which signs them
+#   build.sh external-secrets
+#                            the CRDs of External Secrets Operator, from which is migrated
 #
 # Prints the folder that holds them on stdout, and everything else on stderr. What is built is kept
 # outside the tree, in $CONJUR_OPERATOR_CACHE or else ~/.cache/conjur-operator. KUBEBUILDER_ASSETS,
@@ -25,6 +27,7 @@ cache=${CONJUR_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conjur-operator}
 helm_version=v4.3.1
 crane_version=v0.22.1
 cosign_version=v3.1.3
+external_secrets_version=v1.3.2
 programs="etcd kube-apiserver kube-controller-manager kubectl"
 node_programs="kubelet kube-scheduler"
 packages="containerd runc containernetworking-plugins"
@@ -145,6 +148,16 @@ build_helm() { install_module helm helm.sh/helm/v4/cmd/helm "$helm_version" "3 m
 build_crane() { install_module crane github.com/google/go-containerregistry/cmd/crane "$crane_version" "half a minute"; }
 build_cosign() { install_module cosign github.com/sigstore/cosign/v3/cmd/cosign "$cosign_version" "3 minutes"; }
 
+# Its module has them as files; nothing is compiled.
+build_external_secrets() {
+  local module=github.com/external-secrets/external-secrets folder
+  say "fetching the CRDs of External Secrets Operator $external_secrets_version."
+  folder=$(go mod download -json "$module@$external_secrets_version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  [ -d "$folder/config/crds/bases" ] || die "the module $module $external_secrets_version can't be fetched, or has no config/crds/bases"
+  cp "$folder"/config/crds/bases/external-secrets.io_*.yaml "$work/bin/"
+  chmod u+w "$work"/bin/*
+}
+
 build_rule_check() {
   local started=$SECONDS
   say "building Prometheus' check of rules from source. This happens once and takes less than a minute."
@@ -260,6 +273,11 @@ main() {
     once "$folder" "build_$1"
     echo "$folder"
     ;;
+  external-secrets)
+    need_go
+    once "$cache/external-secrets-$external_secrets_version" build_external_secrets
+    echo "$cache/external-secrets-$external_secrets_version"
+    ;;
   rule-check)
     need_go
     local checker
@@ -267,7 +285,7 @@ main() {
     once "$checker" build_rule_check
     echo "$checker"
     ;;
-  *) die "\`$1\`? Say \`$0\` and one of control-plane [oldest|newest], node, helm, rule-check, crane, cosign." ;;
+  *) die "\`$1\`? Say \`$0\` and one of control-plane [oldest|newest], node, helm, rule-check, crane, cosign, external-secrets." ;;
   esac
 }
 

@@ -113,6 +113,8 @@ pub enum Command {
     Tree(TreeArgs),
     /// Show the Events of objects
     Events(EventsArgs),
+    /// Come from External Secrets Operator or the Secrets Provider: print manifests, or hand Secrets over
+    Migrate(MigrateArgs),
     /// Print a script for completion by the shell
     Completion {
         /// The shell
@@ -192,6 +194,26 @@ pub struct LintArgs {
     /// Report as SARIF, for code scanning
     #[arg(long)]
     pub sarif: bool,
+}
+
+/// Arguments of `migrate`.
+#[derive(Args, Debug)]
+pub struct MigrateArgs {
+    /// Files and folders with the old manifests, for each; without any, what is in the namespace
+    #[arg(short, long = "file", value_name = "PATH", conflicts_with_all = ["apply", "undo"])]
+    pub files: Vec<PathBuf>,
+    /// The connection to use where an object's own can't be translated, as in `cjc/conjur`
+    #[arg(long, value_name = "CONNECTION", conflicts_with = "undo")]
+    pub connection: Option<String>,
+    /// Hand over the Secrets that ExternalSecrets of the namespace write: the same Secrets, keys and values
+    #[arg(long)]
+    pub apply: bool,
+    /// Give the Secrets back that were handed over
+    #[arg(long, conflicts_with = "apply")]
+    pub undo: bool,
+    /// How long to wait, at each step
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// Objects, one or more.

@@ -7,6 +7,7 @@ mod explain;
 mod generated;
 mod get;
 mod lint;
+mod migrate;
 mod rotate;
 mod suspend;
 mod sync;
@@ -34,6 +35,7 @@ pub async fn run(cli: Cli) -> Result<Ended, Error> {
         Command::Doctor(args) => doctor::run(&args, cluster, form).await,
         Command::Diff(args) => diff::run(&cluster().await?, &args, form).await,
         Command::Lint(args) => lint::run(&args, form),
+        Command::Migrate(args) => migrate::run(&args, cluster, form).await,
         Command::Sync(args) => sync::run(&cluster().await?, &args, form).await,
         Command::Suspend(args) => suspend::run(&cluster().await?, &args.objects, true, form).await,
         Command::Resume(args) => suspend::run(&cluster().await?, &args.objects, false, form).await,

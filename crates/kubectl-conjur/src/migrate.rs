@@ -27,11 +27,10 @@ mod template;
 
 use std::collections::BTreeSet;
 
-use conjur_operator_api::ADOPT_ANNOTATION;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::note::{Note, Severity, Source};
+pub use self::note::{Note, Severity};
 use self::{inventory::Inventory, output::Output};
 
 /// What the caller knows and the objects don't say.
@@ -93,9 +92,12 @@ pub struct Takeover {
 }
 
 impl Takeover {
-    /// The annotation for the Secret that permits it: name and value.
-    pub fn adopt(&self) -> (&'static str, String) {
-        (ADOPT_ANNOTATION, format!("ConjurSecret/{}", self.conjur_secret))
+    /// The ExternalSecret that writes the Secret now: its apiVersion and name.
+    pub fn former_external_secret(&self) -> Option<(&str, &str)> {
+        match &self.from {
+            Former::ExternalSecret { api_version, name, .. } => Some((api_version, name)),
+            Former::SecretsProvider { .. } => None,
+        }
     }
 }
 

@@ -45,5 +45,5 @@ pub use hooks::HookRun;
 pub use image::operator_image;
 pub use node::PAUSE_IMAGE;
 pub use operator::{Operator, OperatorOptions};
-pub use programs::{check_rules, cosign, crane, helm, repository};
+pub use programs::{check_rules, cosign, crane, external_secrets_crds, helm, repository};
 pub use wait::wait_for;

@@ -60,6 +60,14 @@ pub async fn cosign() -> Result<PathBuf> {
     Ok(find(&["cosign"]).await?.join("cosign"))
 }
 
+/// A folder with the CRDs of External Secrets Operator.
+///
+/// # Errors
+/// That they can't be fetched.
+pub async fn external_secrets_crds() -> Result<PathBuf> {
+    find(&["external-secrets"]).await
+}
+
 async fn find(args: &[&str]) -> Result<PathBuf> {
     let script = repository().join("tests/control-plane/build.sh");
     let output = tokio::process::Command::new(&script)

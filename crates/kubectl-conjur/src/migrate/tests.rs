@@ -199,6 +199,6 @@ fn a_connection_by_hand_stands_in_for_what_can_t_be_translated() {
     let reference = &migration.objects[0]["spec"]["connectionRef"];
     assert_eq!(*reference, serde_json::json!({ "name": "conjur", "kind": "ClusterConjurConnection" }));
     let takeover = &migration.takeovers[0];
-    assert_eq!(takeover.adopt(), ("conjur-operator.io/adopt", "ConjurSecret/e".to_owned()));
+    assert_eq!(takeover.former_external_secret().map(|(_, name)| name), Some("e"));
     assert_eq!(takeover.expected_keys, Some(["k".to_owned()].into()));
 }

@@ -11,5 +11,6 @@
 mod diff;
 mod doctor;
 mod explain;
+mod migrate;
 mod objects;
 mod setup;

@@ -115,6 +115,42 @@ impl Bench {
         Ran { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
+    /// Runs the plugin, and kills it after so long; says whether it was over before.
+    pub async fn plugin_killed(&self, args: &[&str], after: Duration) -> bool {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-conjur"));
+        command.args(args).args(["--namespace", &self.namespace]);
+        command.arg("--kubeconfig").arg(self.world.plane.kubeconfig());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut running = command.spawn().unwrap();
+        let over = tokio::time::timeout(after, running.wait()).await;
+        running.start_kill().ok();
+        running.wait().await.unwrap();
+        over.is_ok()
+    }
+
+    pub async fn client(&self) -> kube::Client {
+        self.world.plane.client().await.unwrap()
+    }
+
+    /// Those of External Secrets Operator, from its Go module.
+    pub async fn external_secrets_crds(&self) {
+        static APPLIED: OnceCell<()> = OnceCell::const_new();
+        let apply = async || {
+            let folder = testbed::external_secrets_crds().await.unwrap();
+            let folder = folder.to_str().unwrap();
+            self.world.plane.kubectl(&["apply", "--server-side", "-f", folder]).await.unwrap();
+            let wait = [
+                "wait",
+                "--for=condition=Established",
+                "--timeout=60s",
+                "crd",
+                "externalsecrets.external-secrets.io",
+            ];
+            self.world.plane.kubectl(&wait).await.unwrap();
+        };
+        APPLIED.get_or_init(apply).await;
+    }
+
     /// Applies a manifest in the test's namespace.
     pub async fn apply(&self, yaml: &str) {
         let args = ["apply", "--server-side", "--force-conflicts", "--namespace", &self.namespace, "-f", "-"];
