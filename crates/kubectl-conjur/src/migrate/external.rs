@@ -166,15 +166,13 @@ fn refresh(spec: &Fields, target: &Target, made: &mut Value, notes: &mut Notes) 
     let never = !matches!(policy, "OnChange" | "CreatedOnce") && !interval(spec, made, notes);
     if target.immutable {
         made["refreshPolicy"] = json!("CreatedOnce");
-        let what = "External Secrets Operator never changes an immutable Secret that it has written: refreshPolicy becomes CreatedOnce";
-        notes.info(
-            "spec.target.immutable",
-            what,
-            "With Periodic the operator makes it anew when its data changes",
-        );
+        let what = "External Secrets Operator never changes an immutable Secret that it has written: refreshPolicy becomes \
+                    CreatedOnce. Where Conjur holds other values by now, the hand-over makes the Secret anew, with another uid";
+        notes.differs("spec.target.immutable", what, "Hand it over when its workloads may restart");
     } else if never || policy == "CreatedOnce" {
         made["refreshPolicy"] = json!("CreatedOnce");
-        let what = "the operator leaves a Secret alone that is there: what is changed in it by hand stays";
+        let what = "the hand-over writes the values that Conjur holds now; after it the operator leaves the Secret alone, and \
+                    what is changed in it by hand stays";
         notes.differs(if never { spec.path("refreshInterval") } else { at }, what, "");
     } else if policy == "OnChange" {
         made["refreshPolicy"] = json!("OnChange");
