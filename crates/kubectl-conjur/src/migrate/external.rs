@@ -2,6 +2,7 @@
 
 mod data;
 mod data_from;
+mod reading;
 mod target;
 mod templates;
 
@@ -11,13 +12,13 @@ use conjur_operator_api::GoDuration;
 use serde_json::{Value, json};
 
 pub use self::templates::{note as note_translation, value_of};
-use self::{data::Data, target::Target};
+use self::{data::Data, reading::Reading, target::Target};
 use super::{
-    Connection, Former, Mode, Takeover,
     connections::{Connections, Resolved, StoreKey, Uses, reference, store_key},
     fields::Fields,
     inventory::{Inventory, Object},
     metadata::Metadata,
+    migration::{Connection, Former, Mode, Takeover},
     note::Notes,
     output::Output,
 };
@@ -27,13 +28,6 @@ pub fn translate(inventory: &Inventory, connections: &mut Connections, output: &
     for object in inventory.eso("ExternalSecret") {
         one(object, inventory, connections, output);
     }
-}
-
-/// What an ExternalSecret is read into.
-struct Reading<'i, 'a> {
-    inventory: &'i Inventory<'a>,
-    object: Object<'a>,
-    notes: Notes,
 }
 
 fn one(object: Object, inventory: &Inventory, connections: &mut Connections, output: &mut Output) {
