@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 pub use self::access::Conditions;
 use super::{
-    Connection,
+    migration::Connection,
     note::{Notes, Source},
     output::Output,
 };

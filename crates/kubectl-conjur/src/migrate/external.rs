@@ -2,6 +2,7 @@
 
 mod data;
 mod data_from;
+mod reading;
 mod target;
 mod templates;
 
@@ -11,13 +12,13 @@ use conjur_operator_api::GoDuration;
 use serde_json::{Value, json};
 
 pub use self::templates::{note as note_translation, value_of};
-use self::{data::Data, target::Target};
+use self::{data::Data, reading::Reading, target::Target};
 use super::{
-    Connection, Former, Mode, Takeover,
     connections::{Connections, Resolved, StoreKey, Uses, reference, store_key},
     fields::Fields,
     inventory::{Inventory, Object},
     metadata::Metadata,
+    migration::{Connection, Former, Mode, Takeover},
     note::Notes,
     output::Output,
 };
@@ -27,13 +28,6 @@ pub fn translate(inventory: &Inventory, connections: &mut Connections, output: &
     for object in inventory.eso("ExternalSecret") {
         one(object, inventory, connections, output);
     }
-}
-
-/// What an ExternalSecret is read into.
-struct Reading<'i, 'a> {
-    inventory: &'i Inventory<'a>,
-    object: Object<'a>,
-    notes: Notes,
 }
 
 fn one(object: Object, inventory: &Inventory, connections: &mut Connections, output: &mut Output) {
@@ -166,15 +160,13 @@ fn refresh(spec: &Fields, target: &Target, made: &mut Value, notes: &mut Notes) 
     let never = !matches!(policy, "OnChange" | "CreatedOnce") && !interval(spec, made, notes);
     if target.immutable {
         made["refreshPolicy"] = json!("CreatedOnce");
-        let what = "External Secrets Operator never changes an immutable Secret that it has written: refreshPolicy becomes CreatedOnce";
-        notes.info(
-            "spec.target.immutable",
-            what,
-            "With Periodic the operator makes it anew when its data changes",
-        );
+        let what = "External Secrets Operator never changes an immutable Secret that it has written: refreshPolicy becomes \
+                    CreatedOnce. Where Conjur holds other values by now, the hand-over makes the Secret anew, with another uid";
+        notes.differs("spec.target.immutable", what, "Hand it over when its workloads may restart");
     } else if never || policy == "CreatedOnce" {
         made["refreshPolicy"] = json!("CreatedOnce");
-        let what = "the operator leaves a Secret alone that is there: what is changed in it by hand stays";
+        let what = "the hand-over writes the values that Conjur holds now; after it the operator leaves the Secret alone, and \
+                    what is changed in it by hand stays";
         notes.differs(if never { spec.path("refreshInterval") } else { at }, what, "");
     } else if policy == "OnChange" {
         made["refreshPolicy"] = json!("OnChange");

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Migration, Mode, Options, Takeover, bounds,
+    bounds,
+    migration::{Migration, Mode, Options, Takeover},
     note::{Notes, Source},
 };
 

@@ -9,12 +9,12 @@ use conjur_operator_api::GoDuration;
 use serde_json::{Value, json};
 
 use super::{
-    Connection,
     connections::{Connections, Resolved, StoreKey, Uses, reference, store_key},
     external::note_translation,
     fields::Fields,
     inventory::{Inventory, Object},
     metadata::Metadata,
+    migration::Connection,
     note::Notes,
     output::Output,
     template::{self, Names},

@@ -11,7 +11,7 @@ use super::{
 
 /// What is renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Names {
+pub enum KeyOrigin {
     /// Fields of JSON.
     Fields,
     /// Ids: rules there see them whole, and here with `/` as `_`, or what stands behind the last `/`.
@@ -30,10 +30,10 @@ pub struct Rewritten {
 }
 
 /// Reads the rules of `rewrite`.
-pub fn rewrite(rules: &[Fields], names: Names, notes: &mut Notes) -> Rewritten {
+pub fn rewrite(rules: &[Fields], names: KeyOrigin, notes: &mut Notes) -> Rewritten {
     let mut made = Rewritten::default();
     // While ids still have slashes, a rule has to be one that is known to deal with them.
-    let mut whole = names == Names::Ids;
+    let mut whole = names == KeyOrigin::Ids;
     for rule in rules {
         if let Some(regexp) = rule.inner("regexp") {
             let (source, target) =
@@ -73,7 +73,7 @@ pub fn rewrite(rules: &[Fields], names: Names, notes: &mut Notes) -> Rewritten {
         rule.irrelevant(&["merge"]);
         rule.rest(notes);
     }
-    if names == Names::Ids && whole && !rules.is_empty() && !notes.is_blocked() {
+    if names == KeyOrigin::Ids && whole && !rules.is_empty() && !notes.is_blocked() {
         notes.blocks(
             "spec.dataFrom",
             "rules that leave a slash in a key have no counterpart",

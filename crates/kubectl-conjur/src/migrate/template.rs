@@ -4,6 +4,8 @@
 //! missing key; nothing is escaped. This operator renders minijinja, strict, without escaping. White space that `{{-` and
 //! `-}}` take away is taken away here; variables are put in where they are used, for nothing ever changes them.
 
+mod call;
+mod context;
 mod expression;
 mod functions;
 mod lexer;
@@ -72,7 +74,7 @@ pub fn translate(text: &str, names: &Names) -> Translated {
     Translated {
         text: walk.blocks.is_empty().then_some(made),
         blocks: walk.blocks.iter().map(finding).collect(),
-        differs: walk.differs.iter().map(finding).collect(),
+        differs: walk.context.differs.iter().map(finding).collect(),
     }
 }
 
@@ -83,9 +85,9 @@ pub fn one_action(text: &str) -> Option<(String, Expression, String)> {
     let mut parts = (String::new(), None, String::new());
     for node in nodes {
         match (node, &parts.1) {
-            (tree::Node::Text(text), None) => parts.0 = text,
-            (tree::Node::Text(text), Some(_)) => parts.2 = text,
-            (tree::Node::Print(expression), None) => parts.1 = Some(expression),
+            (tree::TreeNode::Text(text), None) => parts.0 = text,
+            (tree::TreeNode::Text(text), Some(_)) => parts.2 = text,
+            (tree::TreeNode::Print(expression), None) => parts.1 = Some(expression),
             _ => return None,
         }
     }

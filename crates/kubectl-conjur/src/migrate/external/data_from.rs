@@ -6,7 +6,7 @@ use super::data::{self, Data};
 use crate::migrate::{
     fields::Fields,
     note::Notes,
-    regular::{self, Names},
+    regular::{self, KeyOrigin},
 };
 
 /// Reads `dataFrom`.
@@ -40,7 +40,7 @@ fn extracted(item: &Fields, extract: &Fields, data: &mut Data, notes: &mut Notes
     data::refuse_decoding(extract, notes);
     data.reads.extend(reference["variable"].as_str().map(str::to_owned));
     let mut made = json!({ "extract": reference });
-    let rules = regular::rewrite(&item.items("rewrite"), Names::Fields, notes).rules;
+    let rules = regular::rewrite(&item.items("rewrite"), KeyOrigin::Fields, notes).rules;
     let converts = converts(item, extract, notes);
     put(&mut made, rules, converts);
     extract.rest(notes);
@@ -115,7 +115,7 @@ fn found(item: &Fields, find: &Fields, data: &mut Data, notes: &mut Notes) -> Va
         notes.differs(find.path("nullBytePolicy"), "values with a NUL byte are written as they are", "");
     }
     let converts = converts(item, find, notes);
-    let rewrite = regular::rewrite(&item.items("rewrite"), Names::Ids, notes);
+    let rewrite = regular::rewrite(&item.items("rewrite"), KeyOrigin::Ids, notes);
     let mut made = json!({ "find": criteria });
     if rewrite.last_segment {
         made["keyFrom"] = json!("LastSegment");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Reading, data::Data, templates};
-use crate::migrate::{Mode, fields::Fields, metadata, metadata::Metadata};
+use super::{data::Data, reading::Reading, templates};
+use crate::migrate::{fields::Fields, metadata, metadata::Metadata, migration::Mode};
 
 /// The Secret that is written.
 pub struct Target {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Reading, data::Data};
+use super::{data::Data, reading::Reading};
 use crate::migrate::{
     base64,
     fields::Fields,

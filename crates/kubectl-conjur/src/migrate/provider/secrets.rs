@@ -10,11 +10,11 @@ use super::{
     workload::Workload,
 };
 use crate::migrate::{
-    Former, Mode, Takeover,
     connections::{Connections, Resolved, StoreKey, Uses, reference},
     external::{note_translation, secret as manifest, value_of},
     inventory::{Inventory, Object},
     metadata::Metadata,
+    migration::{Former, Mode, Takeover},
     note::Notes,
     output::Output,
     template::{self, Names},

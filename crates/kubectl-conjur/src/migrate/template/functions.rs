@@ -1,9 +1,11 @@
 //! The functions of Go's templates and of sprig that have an exact counterpart.
 
 use super::{
-    Fault, Names, fault, text_functions,
-    value::{Kind, Level, Out, Val, literal},
-    walk::{Walk, known, word},
+    Fault, Names,
+    call::{Answer, Call},
+    context::Context,
+    fault, text_functions,
+    value::{Kind, Level, Out, Val, key, known, literal, word},
 };
 
 /// The functions that the Secrets Provider knows.
@@ -18,15 +20,15 @@ const HTML_JSON: &str =
     " | replace(\"&\", \"\\\\u0026\") | replace(\"<\", \"\\\\u003c\") | replace(\">\", \"\\\\u003e\")";
 
 /// Calls a function.
-pub fn call(walk: &mut Walk, at: usize, name: &str, arguments: Vec<Val>) -> Result<Val, Fault> {
-    if matches!(walk.names, Names::Aliases(_)) && !PROVIDER.contains(&name) {
+pub fn call(context: &mut Context, at: usize, name: &str, arguments: Vec<Val>) -> Result<Val, Fault> {
+    if matches!(context.names, Names::Aliases(_)) && !PROVIDER.contains(&name) {
         return Err(fault(
             at,
             format!("the Secrets Provider has no function '{name}'"),
             "Correct the template",
         ));
     }
-    let mut call = Call { walk, at, name, arguments };
+    let mut call = Call { context, at, name, arguments };
     call.logic()
         .or_else(|| call.json())
         .or_else(|| call.lists())
@@ -41,61 +43,7 @@ pub fn call(walk: &mut Walk, at: usize, name: &str, arguments: Vec<Val>) -> Resu
         })
 }
 
-/// A call of a function.
-pub struct Call<'w, 'n, 'c> {
-    /// Where it stands.
-    pub walk: &'w mut Walk<'n>,
-    /// Its offset.
-    pub at: usize,
-    /// The function.
-    pub name: &'c str,
-    /// Its arguments.
-    pub arguments: Vec<Val>,
-}
-
-/// What a family of functions says of a call: nothing, where it is none of them.
-pub type Answer = Option<Result<Val, Fault>>;
-
 impl Call<'_, '_, '_> {
-    /// Something is not as it has to be for this function.
-    pub fn unfit<T>(&self, what: &str) -> Result<T, Fault> {
-        Err(fault(self.at, format!("'{}' {what}", self.name), "Write the template by hand"))
-    }
-
-    /// An argument as it is rendered.
-    pub fn out(&self, n: usize) -> Result<Out, Fault> {
-        match self.arguments.get(n) {
-            Some(value) => Walk::out(value.clone(), self.at),
-            None => self.unfit("has too few arguments here"),
-        }
-    }
-
-    /// The last argument, which is what is piped in.
-    pub fn last(&self) -> Result<Out, Fault> {
-        self.out(self.arguments.len().wrapping_sub(1))
-    }
-
-    /// A text.
-    pub fn text(&self, n: usize) -> Result<Out, Fault> {
-        match self.out(n)? {
-            out if matches!(out.kind, Kind::Text | Kind::Json) => Ok(out),
-            _ => self.unfit("takes a text"),
-        }
-    }
-
-    /// A text that is known.
-    pub fn constant(&self, n: usize) -> Result<&str, Fault> {
-        match self.arguments.get(n) {
-            Some(Val::Text(text)) => Ok(text),
-            _ => self.unfit("is only exact here with a text that stands in the template"),
-        }
-    }
-
-    /// That there are so many arguments.
-    pub fn takes(&self, count: usize) -> Result<(), Fault> {
-        if self.arguments.len() == count { Ok(()) } else { self.unfit(&format!("takes {count} arguments")) }
-    }
-
     fn conditions(&self) -> Result<Vec<Out>, Fault> {
         (0..self.arguments.len()).map(|n| self.out(n)).collect()
     }
@@ -265,7 +213,7 @@ impl Call<'_, '_, '_> {
             Some(Val::Map) => {
                 self.takes(2)?;
                 let alias = self.constant(1)?.to_owned();
-                self.walk.secret(&alias, self.at)
+                self.context.secret(&alias, self.at)
             }
             Some(Val::Out(of)) if of.kind == Kind::List => match self.arguments.get(1) {
                 Some(Val::Number(n)) if *n >= 0 && self.arguments.len() == 2 => {
@@ -292,11 +240,11 @@ impl Call<'_, '_, '_> {
 
     /// `index` of a key that is not there gives an empty text, where a field is an error.
     fn key_or_nothing(&self, name: &str) -> Val {
-        let Names::Keys { known, open } = self.walk.names else { return Val::Text(String::new()) };
+        let Names::Keys { known, open } = self.context.names else { return Val::Text(String::new()) };
         if known.contains(name) {
-            Val::Out(word(&super::key(name), Kind::Text))
+            Val::Out(word(&key(name), Kind::Text))
         } else if *open {
-            Val::Out(word(&super::key(name), Kind::Text).filtered("default(\"\")", Kind::Text))
+            Val::Out(word(&key(name), Kind::Text).filtered("default(\"\")", Kind::Text))
         } else {
             Val::Text(String::new())
         }

@@ -1,10 +1,10 @@
 //! Functions on texts.
 
 use super::{
-    Fault, fault,
-    functions::{Answer, Call},
-    value::{Kind, Level, Out, Val, literal},
-    walk::word,
+    Fault,
+    call::{Answer, Call},
+    fault,
+    value::{Kind, Level, Out, Val, key, literal, word},
 };
 
 /// Calls one of them.
@@ -34,7 +34,7 @@ fn filtered(call: &mut Call) -> Result<Val, Fault> {
     let filter = match call.name {
         "toString" => {
             if value.kind == Kind::Json {
-                call.walk.of_json(call.at);
+                call.context.of_json(call.at);
             }
             return Ok(Val::Out(Out { kind: Kind::Text, ..value }));
         }
@@ -52,8 +52,8 @@ fn filtered(call: &mut Call) -> Result<Val, Fault> {
 fn secret(call: &mut Call) -> Result<Val, Fault> {
     call.takes(1)?;
     let alias = call.constant(0)?.to_owned();
-    match call.walk.secret(&alias, call.at)? {
-        Val::Secret(_, key) => Ok(Val::Out(word(&super::key(&key), Kind::Text))),
+    match call.context.secret(&alias, call.at)? {
+        Val::Secret(_, of) => Ok(Val::Out(word(&key(&of), Kind::Text))),
         other => Ok(other),
     }
 }
@@ -109,14 +109,12 @@ fn quote(call: &mut Call) -> Result<Val, Fault> {
 fn quoted(call: &mut Call, n: usize) -> Result<Out, Fault> {
     let value = call.text(n)?;
     if value.kind == Kind::Json {
-        call.walk.of_json(call.at);
+        call.context.of_json(call.at);
     }
     let what = "quotes are those of JSON: the same for all that can be printed and for \\n, \\r and \\t; other control \
                 characters are written as \\u…";
     let found = fault(call.at, what, "");
-    if !call.walk.differs.iter().any(|other| other.what == found.what) {
-        call.walk.differs.push(found);
-    }
+    call.context.differs(found);
     Ok(value.filtered("tojson", Kind::Text))
 }
 
@@ -125,7 +123,7 @@ fn around(call: &mut Call, quote: &str) -> Result<Val, Fault> {
     for n in 0..call.arguments.len() {
         let value = call.text(n)?;
         if value.kind == Kind::Json {
-            call.walk.of_json(call.at);
+            call.context.of_json(call.at);
         }
         let quote = literal(quote);
         let text = format!("{quote} ~ {} ~ {quote}", value.operand());
@@ -202,7 +200,7 @@ fn formatted(call: &mut Call, verb: Option<char>, n: usize) -> Result<Out, Fault
     match (verb, value.kind) {
         (Some('s' | 'v'), Kind::Text) | (Some('d' | 'v'), Kind::Number) => Ok(value),
         (Some('s' | 'v'), Kind::Json) => {
-            call.walk.of_json(call.at);
+            call.context.of_json(call.at);
             Ok(value)
         }
         (Some('q'), Kind::Text) => quoted(call, n),
@@ -239,6 +237,6 @@ fn filter_pem(call: &mut Call) -> Result<Val, Fault> {
         _ => return call.unfit("is understood for CERTIFICATE and PRIVATE KEY"),
     };
     let found = fault(call.at, what, "");
-    call.walk.differs.push(found);
+    call.context.differs(found);
     Ok(Val::Out(value.filtered(filter, Kind::Text)))
 }

@@ -9,7 +9,7 @@ use super::{
 
 /// A node of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
+pub enum TreeNode {
     /// Text as it stands.
     Text(String),
     /// `{{ … }}`
@@ -17,7 +17,7 @@ pub enum Node {
     /// `{{ $x := … }}`
     Set(String, Expression),
     /// `{{ if }}`, `{{ with }}` or `{{ range }}`, what is in it, and what is in its `else`.
-    Block(Block, Pipeline, Vec<Node>, Vec<Node>),
+    Block(Block, Pipeline, Vec<TreeNode>, Vec<TreeNode>),
     /// What is not understood.
     Fault(usize, String, String),
 }
@@ -34,9 +34,9 @@ pub enum Block {
 }
 
 /// Reads a template.
-pub fn read(text: &str) -> Result<Vec<Node>, Fault> {
+pub fn read(text: &str) -> Result<Vec<TreeNode>, Fault> {
     let parts = parts(text)?;
-    let mut reader = Reader { parts: &parts, next: 0, depth: 0 };
+    let mut reader = TreeReader { parts: &parts, next: 0, depth: 0 };
     let (nodes, end) = reader.nodes()?;
     match end {
         End::Text => Ok(nodes),
@@ -54,20 +54,20 @@ enum End<'t> {
     Close(usize),
 }
 
-struct Reader<'p, 't> {
+struct TreeReader<'p, 't> {
     parts: &'p [Part<'t>],
     next: usize,
     depth: usize,
 }
 
-impl<'t> Reader<'_, 't> {
-    fn nodes(&mut self) -> Result<(Vec<Node>, End<'t>), Fault> {
+impl<'t> TreeReader<'_, 't> {
+    fn nodes(&mut self) -> Result<(Vec<TreeNode>, End<'t>), Fault> {
         let mut nodes = Vec::new();
         while let Some(part) = self.parts.get(self.next) {
             self.next += 1;
             let (body, at) = match part {
                 Part::Text(text) => {
-                    nodes.push(Node::Text((*text).to_owned()));
+                    nodes.push(TreeNode::Text((*text).to_owned()));
                     continue;
                 }
                 Part::Action(body, at) => (*body, *at),
@@ -92,7 +92,7 @@ impl<'t> Reader<'_, 't> {
         Ok((nodes, End::Text))
     }
 
-    fn block(&mut self, block: Block, head: &str, at: usize) -> Result<Node, Fault> {
+    fn block(&mut self, block: Block, head: &str, at: usize) -> Result<TreeNode, Fault> {
         self.depth += 1;
         if self.depth > 16 {
             return Err(fault(at, "blocks are nested too deeply", "Write the template by hand"));
@@ -106,11 +106,16 @@ impl<'t> Reader<'_, 't> {
             End::Else(rest, at) => self.otherwise(rest, at, unclosed)?,
         };
         self.depth -= 1;
-        Ok(Node::Block(block, head, body, otherwise))
+        Ok(TreeNode::Block(block, head, body, otherwise))
     }
 
     /// `else`, `else if …`, `else with …`: the latter two end with the block that they stand in.
-    fn otherwise(&mut self, rest: &str, at: usize, unclosed: impl Fn() -> Fault) -> Result<Vec<Node>, Fault> {
+    fn otherwise(
+        &mut self,
+        rest: &str,
+        at: usize,
+        unclosed: impl Fn() -> Fault,
+    ) -> Result<Vec<TreeNode>, Fault> {
         let trimmed = rest.trim_start();
         let at = at + rest.len() - trimmed.len();
         for (word, block) in [("if", Block::If), ("with", Block::With)] {
@@ -131,13 +136,13 @@ impl<'t> Reader<'_, 't> {
 }
 
 /// An action that is no block.
-fn plain(body: &str, at: usize) -> Node {
+fn plain(body: &str, at: usize) -> TreeNode {
     match pipeline(body, at) {
         Ok(Pipeline { variables, value }) => match variables.as_slice() {
-            [] => Node::Print(value),
-            [one] => Node::Set(one.clone(), value),
-            _ => Node::Fault(at, "this is not understood".into(), "Write the template by hand".into()),
+            [] => TreeNode::Print(value),
+            [one] => TreeNode::Set(one.clone(), value),
+            _ => TreeNode::Fault(at, "this is not understood".into(), "Write the template by hand".into()),
         },
-        Err(Fault { at, what, todo }) => Node::Fault(at, what, todo),
+        Err(Fault { at, what, todo }) => TreeNode::Fault(at, what, todo),
     }
 }

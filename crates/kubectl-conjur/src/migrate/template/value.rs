@@ -1,5 +1,7 @@
 //! What an expression stands for while a template is translated.
 
+use super::{Fault, fault};
+
 /// What kind of value an expression has when it is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -131,4 +133,35 @@ pub fn literal(text: &str) -> String {
     }
     made.push('"');
     made
+}
+
+/// A value as it is rendered.
+pub fn rendered(value: Val, at: usize) -> Result<Out, Fault> {
+    match value {
+        Val::Out(out) => Ok(out),
+        Val::Text(text) => Ok(word(&literal(&text), Kind::Text)),
+        Val::Number(number) => Ok(word(&number.to_string(), Kind::Number)),
+        Val::Bool(is) => Ok(word(&is.to_string(), Kind::Bool)),
+        Val::Root | Val::Group | Val::Array | Val::Map | Val::Secret(..) | Val::Split(_) => Err(fault(
+            at,
+            "a whole map or list is used where a value is expected",
+            "Write the template by hand",
+        )),
+    }
+}
+
+/// An expression that needs no brackets.
+pub fn word(text: &str, kind: Kind) -> Out {
+    Out { text: text.to_owned(), level: Level::Tight, kind }
+}
+
+/// Whether a value is true, where that is known.
+pub fn known(value: &Val) -> Option<bool> {
+    match value {
+        Val::Text(text) => Some(!text.is_empty()),
+        Val::Number(number) => Some(*number != 0),
+        Val::Bool(is) => Some(*is),
+        Val::Secret(..) => Some(true),
+        _ => None,
+    }
 }

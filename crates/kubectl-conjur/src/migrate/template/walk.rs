@@ -2,25 +2,24 @@
 
 use super::{
     Fault, Names,
+    context::Context,
     expression::{Expression, Node as Of, Pipeline},
     fault, functions,
     pieces::Piece,
-    tree::{Block, Node},
-    value::{Kind, Level, Out, Val, key, literal},
+    tree::{Block, TreeNode},
+    value::{Kind, Out, Val, key, known, literal, rendered, word},
 };
 
 const BY_HAND: &str = "Write the template by hand";
 
 /// The translation so far.
 pub struct Walk<'n> {
-    /// What the template speaks of.
-    pub names: &'n Names,
+    /// What it speaks of, and what is not the same for each value.
+    pub context: Context<'n>,
     /// What is made.
     pub pieces: Vec<Piece>,
     /// What has no counterpart.
     pub blocks: Vec<Fault>,
-    /// What is not the same for each value.
-    pub differs: Vec<Fault>,
     dot: Val,
     variables: Vec<(String, Val)>,
     loops: usize,
@@ -33,12 +32,13 @@ impl<'n> Walk<'n> {
             Names::Keys { .. } => Val::Root,
             Names::Aliases(_) => Val::Group,
         };
-        let (pieces, blocks, differs) = (Vec::new(), Vec::new(), Vec::new());
-        Self { names, pieces, blocks, differs, variables: vec![(String::new(), dot.clone())], dot, loops: 0 }
+        let context = Context { names, differs: Vec::new() };
+        let (pieces, blocks) = (Vec::new(), Vec::new());
+        Self { context, pieces, blocks, variables: vec![(String::new(), dot.clone())], dot, loops: 0 }
     }
 
     /// Translates nodes. What can't be is noted, and the others are looked at all the same.
-    pub fn nodes(&mut self, nodes: &[Node]) {
+    pub fn nodes(&mut self, nodes: &[TreeNode]) {
         let depth = self.variables.len();
         for node in nodes {
             if let Err(fault) = self.node(node) {
@@ -48,20 +48,20 @@ impl<'n> Walk<'n> {
         self.variables.truncate(depth);
     }
 
-    fn node(&mut self, node: &Node) -> Result<(), Fault> {
+    fn node(&mut self, node: &TreeNode) -> Result<(), Fault> {
         match node {
-            Node::Text(text) => self.pieces.push(Piece::Text(text.clone())),
-            Node::Print(expression) => {
+            TreeNode::Text(text) => self.pieces.push(Piece::Text(text.clone())),
+            TreeNode::Print(expression) => {
                 let value = self.eval(expression)?;
                 self.print(value, expression.at)?;
             }
-            Node::Set(name, expression) => {
+            TreeNode::Set(name, expression) => {
                 let value = self.eval(expression)?;
                 self.variables.push((name.clone(), value));
             }
-            Node::Fault(at, what, todo) => return Err(fault(*at, what.clone(), todo.clone())),
-            Node::Block(Block::Range, head, body, otherwise) => self.range(head, body, otherwise)?,
-            Node::Block(block, head, body, otherwise) => self.branch(*block, head, body, otherwise)?,
+            TreeNode::Fault(at, what, todo) => return Err(fault(*at, what.clone(), todo.clone())),
+            TreeNode::Block(Block::Range, head, body, otherwise) => self.range(head, body, otherwise)?,
+            TreeNode::Block(block, head, body, otherwise) => self.branch(*block, head, body, otherwise)?,
         }
         Ok(())
     }
@@ -72,10 +72,10 @@ impl<'n> Walk<'n> {
             Val::Number(number) => self.pieces.push(Piece::Text(number.to_string())),
             Val::Bool(is) => self.pieces.push(Piece::Text(is.to_string())),
             value => {
-                let out = Self::out(value, at)?;
+                let out = rendered(value, at)?;
                 match out.kind {
                     Kind::Text | Kind::Bool | Kind::Number => {}
-                    Kind::Json => self.of_json(at),
+                    Kind::Json => self.context.of_json(at),
                     Kind::List | Kind::Made => {
                         return Err(fault(at, "a list or map is written as Go shows it", BY_HAND));
                     }
@@ -93,23 +93,13 @@ impl<'n> Walk<'n> {
         Ok(())
     }
 
-    /// Says that a value of JSON is written otherwise where it is no text.
-    pub fn of_json(&mut self, at: usize) {
-        let what = "a field of JSON is the same where it is text, true or false, or a whole number below 1,000,000; \
-                    other numbers come as they stand in the JSON, null and what is missing are errors";
-        let found = fault(at, what, "Keep numbers as texts where they are others");
-        if !self.differs.iter().any(|other| other.what == found.what) {
-            self.differs.push(found);
-        }
-    }
-
     /// `if` and `with`.
     fn branch(
         &mut self,
         block: Block,
         head: &Pipeline,
-        body: &[Node],
-        otherwise: &[Node],
+        body: &[TreeNode],
+        otherwise: &[TreeNode],
     ) -> Result<(), Fault> {
         let value = self.eval(&head.value)?;
         let depth = self.variables.len();
@@ -121,7 +111,7 @@ impl<'n> Walk<'n> {
             Some(true) => self.within(dot, body),
             Some(false) => self.nodes(otherwise),
             None => {
-                let condition = Self::out(value, head.value.at)?;
+                let condition = rendered(value, head.value.at)?;
                 self.pieces.push(Piece::block(&format!("if {}", condition.text)));
                 self.within(dot, body);
                 if !otherwise.is_empty() {
@@ -135,13 +125,13 @@ impl<'n> Walk<'n> {
         Ok(())
     }
 
-    fn within(&mut self, dot: Val, nodes: &[Node]) {
+    fn within(&mut self, dot: Val, nodes: &[TreeNode]) {
         let outer = std::mem::replace(&mut self.dot, dot);
         self.nodes(nodes);
         self.dot = outer;
     }
 
-    fn range(&mut self, head: &Pipeline, body: &[Node], otherwise: &[Node]) -> Result<(), Fault> {
+    fn range(&mut self, head: &Pipeline, body: &[TreeNode], otherwise: &[TreeNode]) -> Result<(), Fault> {
         let depth = self.variables.len();
         match self.eval(&head.value)? {
             Val::Array => self.unrolled(head, body, otherwise),
@@ -158,8 +148,8 @@ impl<'n> Walk<'n> {
     }
 
     /// The secrets of a group are known: each gets its own text.
-    fn unrolled(&mut self, head: &Pipeline, body: &[Node], otherwise: &[Node]) {
-        let Names::Aliases(aliases) = self.names else { return };
+    fn unrolled(&mut self, head: &Pipeline, body: &[TreeNode], otherwise: &[TreeNode]) {
+        let Names::Aliases(aliases) = self.context.names else { return };
         if aliases.is_empty() {
             return self.nodes(otherwise);
         }
@@ -180,7 +170,7 @@ impl<'n> Walk<'n> {
         }
     }
 
-    fn over_keys(&mut self, head: &Pipeline, body: &[Node], otherwise: &[Node]) {
+    fn over_keys(&mut self, head: &Pipeline, body: &[TreeNode], otherwise: &[TreeNode]) {
         self.loops += 1;
         let (name, value) = (format!("it_{}_key", self.loops), format!("it_{}", self.loops));
         self.pieces.push(Piece::block(&format!("for {name}, {value} in data | items")));
@@ -189,7 +179,7 @@ impl<'n> Walk<'n> {
         self.end_loop(element, body, otherwise);
     }
 
-    fn over_list(&mut self, list: &Out, head: &Pipeline, body: &[Node], otherwise: &[Node]) {
+    fn over_list(&mut self, list: &Out, head: &Pipeline, body: &[TreeNode], otherwise: &[TreeNode]) {
         self.loops += 1;
         let name = format!("it_{}", self.loops);
         self.pieces.push(Piece::block(&format!("for {name} in {}", list.operand())));
@@ -202,7 +192,7 @@ impl<'n> Walk<'n> {
         self.end_loop(element, body, otherwise);
     }
 
-    fn end_loop(&mut self, element: Val, body: &[Node], otherwise: &[Node]) {
+    fn end_loop(&mut self, element: Val, body: &[TreeNode], otherwise: &[TreeNode]) {
         self.within(element, body);
         if !otherwise.is_empty() {
             self.pieces.push(Piece::block("else"));
@@ -235,7 +225,7 @@ impl<'n> Walk<'n> {
             Of::Call(name, arguments) => {
                 let values =
                     arguments.iter().map(|argument| self.eval(argument)).collect::<Result<_, _>>()?;
-                functions::call(self, at, name, values)
+                functions::call(&mut self.context, at, name, values)
             }
         }
     }
@@ -246,7 +236,7 @@ impl<'n> Walk<'n> {
             Val::Root => Ok(Val::Out(word(&key(name), Kind::Text))),
             Val::Group if name == "SecretsArray" => Ok(Val::Array),
             Val::Group if name == "SecretsMap" => Ok(Val::Map),
-            Val::Map => self.secret(name, at),
+            Val::Map => self.context.secret(name, at),
             Val::Secret(alias, _) if name == "Alias" => Ok(Val::Text(alias)),
             Val::Secret(_, of) if name == "Value" => Ok(Val::Out(word(&key(&of), Kind::Text))),
             Val::Split(out) => match name.strip_prefix('_').and_then(|n| n.parse::<usize>().ok()) {
@@ -258,50 +248,5 @@ impl<'n> Walk<'n> {
             }
             _ => none(),
         }
-    }
-
-    /// A secret of the group, by its alias.
-    pub fn secret(&self, alias: &str, at: usize) -> Result<Val, Fault> {
-        let Names::Aliases(aliases) = self.names else {
-            return Err(fault(at, "the function 'secret' is one of the Secrets Provider", BY_HAND));
-        };
-        let found = aliases.iter().find(|(other, _)| other == alias);
-        let (alias, key) = found.ok_or_else(|| {
-            fault(
-                at,
-                format!("the group has no secret '{alias}'"),
-                "Correct the alias, or add the secret to the group",
-            )
-        })?;
-        Ok(Val::Secret(alias.clone(), key.clone()))
-    }
-
-    /// A value as it is rendered.
-    pub fn out(value: Val, at: usize) -> Result<Out, Fault> {
-        match value {
-            Val::Out(out) => Ok(out),
-            Val::Text(text) => Ok(word(&literal(&text), Kind::Text)),
-            Val::Number(number) => Ok(word(&number.to_string(), Kind::Number)),
-            Val::Bool(is) => Ok(word(&is.to_string(), Kind::Bool)),
-            Val::Root | Val::Group | Val::Array | Val::Map | Val::Secret(..) | Val::Split(_) => {
-                Err(fault(at, "a whole map or list is used where a value is expected", BY_HAND))
-            }
-        }
-    }
-}
-
-/// An expression that needs no brackets.
-pub fn word(text: &str, kind: Kind) -> Out {
-    Out { text: text.to_owned(), level: Level::Tight, kind }
-}
-
-/// Whether a value is true, where that is known.
-pub fn known(value: &Val) -> Option<bool> {
-    match value {
-        Val::Text(text) => Some(!text.is_empty()),
-        Val::Number(number) => Some(*number != 0),
-        Val::Bool(is) => Some(*is),
-        Val::Secret(..) => Some(true),
-        _ => None,
     }
 }
