@@ -35,7 +35,7 @@ SOURCE ?= https://github.com/conjur-operator/conjur-operator
 # Tests on the control plane mostly wait: two more than there are processors, and never fewer than four.
 TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 4 : n + 2)))
 
-.PHONY: help demo demo-stop test test-versions test-fast test-otel test-fips nightly attack fuzz bench bench-docs image fmt lint deny crds chart-docs docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
+.PHONY: help demo demo-stop test test-versions test-fast test-otel test-fips nightly attack fuzz bench bench-docs image plugin fmt lint deny crds chart-docs docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,14 @@ image: cargo $(AUDITABLE) ## The container image and its bill of materials, in t
 	  --label org.opencontainers.image.documentation=$(SOURCE)/tree/v$(VERSION)/docs) && \
 	$(BINARIES)/operator-image sbom --program $$program --out $$file.cdx.json && \
 	echo "$$digest" >$$file.digest && echo "$$file.oci.tar" && echo "$$file.cdx.json" && echo "$$digest"
+
+# For this platform; the release has others, too.
+plugin: cargo $(AUDITABLE) ## kubectl conjur for this platform, packed for krew, in target/plugin
+	@$(RELEASE_CARGO) --package kubectl-conjur
+	@platform=$$(uname -s | tr A-Z a-z)-$(ARCH); \
+	archive=$$(release/plugin/pack.sh $(VERSION) $$platform $(RELEASE)/kubectl-conjur target/plugin) && echo "$$archive" && \
+	release/plugin/krew.sh $(VERSION) $(SOURCE)/releases/download/v$(VERSION) target/plugin/kubectl-conjur-$(VERSION)-*.tar.gz >target/plugin/conjur.yaml && \
+	echo target/plugin/conjur.yaml
 
 fmt: cargo ## Format the code
 	cargo fmt --all

@@ -125,6 +125,13 @@ pub enum Command {
         /// The folder
         folder: PathBuf,
     },
+    /// What kubectl is to offer behind these words
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// What is typed, of which the last is not done
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// Arguments of `get`.

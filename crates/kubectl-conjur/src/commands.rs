@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod complete;
 mod diff;
 mod doctor;
 mod events;
@@ -30,6 +31,7 @@ pub async fn run(cli: Cli) -> Result<Ended, Error> {
     match cli.command {
         Command::Completion { shell } => Ok(generated::completion(shell)),
         Command::Man { folder } => generated::man(&folder),
+        Command::Complete { words } => Ok(complete::run(&words, &cli.cluster).await),
         Command::Get(args) => get::run(&cluster().await?, &args, form).await,
         Command::Explain(args) => explain::run(&cluster().await?, &args, form).await,
         Command::Doctor(args) => doctor::run(&args, cluster, form).await,

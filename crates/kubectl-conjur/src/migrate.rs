@@ -29,7 +29,7 @@ mod template;
 use serde_json::Value;
 
 pub use self::migration::{Connection, Former, Migration, Mode, Options, Takeover};
-pub use self::note::{Note, Severity};
+pub use self::note::Severity;
 use self::{inventory::Inventory, output::Output};
 
 /// Translates what is among the objects. Other kinds are passed over, unless they use the Secrets Provider.

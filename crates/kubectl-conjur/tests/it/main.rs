@@ -13,4 +13,5 @@ mod doctor;
 mod explain;
 mod migrate;
 mod objects;
+mod page;
 mod setup;

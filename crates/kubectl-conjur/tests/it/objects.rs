@@ -101,6 +101,9 @@ fn completion_and_man_pages_come_from_the_arguments() {
             let script = bench.plugin(&["completion", shell]).await.ends(0);
             assert!(script.out.contains("not-ready"), "{shell}");
         }
+        bench.connected(&["a"]).await;
+        let offered = bench.plugin(&["__complete", "doctor", "cj"]).await.ends(0);
+        assert_eq!(offered.out, "cjc/conjur\n:4\n");
         let folder = tempfile::tempdir().unwrap();
         bench.plugin(&["man", folder.path().to_str().unwrap()]).await.ends(0);
         let names: Vec<_> =

@@ -107,8 +107,8 @@ impl Bench {
     /// The same with variables in its environment.
     pub async fn plugin_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-conjur"));
-        command.args(args).args(["--namespace", &self.namespace]);
-        command.arg("--kubeconfig").arg(self.world.plane.kubeconfig());
+        command.args(["--namespace", &self.namespace]);
+        command.arg("--kubeconfig").arg(self.world.plane.kubeconfig()).args(args);
         command.envs(env.iter().copied());
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -175,7 +175,6 @@ impl Bench {
     /// as the host, Ready.
     pub async fn connected(&self, variables: &[&str]) {
         let body: String = variables.iter().map(|name| format!("  - !variable {name}\n")).collect();
-        let body = if body.is_empty() { "  []\n".to_owned() } else { body };
         self.conjur
             .load_root(&format!("- !host ops\n- !policy\n  id: apps\n  owner: !host ops\n  body:\n{body}"))
             .await
