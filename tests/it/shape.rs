@@ -11,8 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The crates that stand alone, and the operator's own package; each has a folder `src`.
-const PACKAGES: [&str; 3] = ["", "crates/conjur-client", "crates/conjur-operator-api"];
+/// The operator's own package, the crates that stand alone, and the plugin; each has a folder `src`.
+const PACKAGES: [&str; 4] =
+    ["", "crates/conjur-client", "crates/conjur-operator-api", "crates/kubectl-conjur"];
 
 /// Where the sources of a package lie.
 fn source_folder(package: &str) -> PathBuf {

@@ -54,7 +54,7 @@ pub struct LookArgs {
     pub color: Color,
 }
 
-/// A form for machines.
+/// A form of the output.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// One JSON document
@@ -63,6 +63,8 @@ pub enum Form {
     Yaml,
     /// Names alone, as kubectl takes them
     Name,
+    /// Text whose last column is not cut
+    Wide,
 }
 
 /// When there are colours.

@@ -30,7 +30,7 @@ impl Conjur {
     /// # Errors
     /// What is missing, or may not be read.
     pub async fn of_connection(cluster: &Cluster, connection: &Seen, user: &str) -> Result<Self, Error> {
-        let config = Reader { cluster, connection, user }.config().await?;
+        let config = ConnectionReader { cluster, connection, user }.config().await?;
         Self::of(config, connection.short_name())
     }
 
@@ -88,14 +88,14 @@ fn from_environment(get: &dyn Fn(&str) -> Option<String>) -> Result<Config, Erro
 }
 
 /// Reads what a connection refers to.
-struct Reader<'a> {
+struct ConnectionReader<'a> {
     cluster: &'a Cluster,
     connection: &'a Seen,
     /// The namespace of the object that uses the connection.
     user: &'a str,
 }
 
-impl Reader<'_> {
+impl ConnectionReader<'_> {
     async fn config(&self) -> Result<Config, Error> {
         let spec = self.connection.spec();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -9,7 +9,7 @@ use crate::cluster::{Kind, Seen};
 
 /// Which way values go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From Conjur into the Secret.
     In,
     /// From the Secret into Conjur.
@@ -23,7 +23,7 @@ pub struct Link {
     pub object: String,
     pub namespace: String,
     pub ready: bool,
-    pub way: Way,
+    pub way: Direction,
     /// None where the Secrets are found by labels.
     pub secret: Option<String>,
     /// Ids, and how each is used.
@@ -89,16 +89,16 @@ pub fn of(seen: &Seen) -> Option<Link> {
     let (way, secret, variables, finds) = match seen.kind {
         Kind::Secret => {
             let named = text(&status["target"]["name"]).or_else(|| text(&spec["target"]["name"]));
-            (Way::In, Some(named.unwrap_or_else(|| seen.name().to_owned())), read(spec), finds(spec))
+            (Direction::In, Some(named.unwrap_or_else(|| seen.name().to_owned())), read(spec), finds(spec))
         }
-        Kind::Push => (Way::Out, text(&spec["source"]["secretRef"]["name"]), pushed(seen), Vec::new()),
+        Kind::Push => (Direction::Out, text(&spec["source"]["secretRef"]["name"]), pushed(seen), Vec::new()),
         Kind::Host => {
             let named = text(&status["target"]["name"]).or_else(|| text(&spec["target"]["name"]));
-            (Way::In, Some(named.unwrap_or_else(|| seen.name().to_owned())), Vec::new(), Vec::new())
+            (Direction::In, Some(named.unwrap_or_else(|| seen.name().to_owned())), Vec::new(), Vec::new())
         }
         Kind::Policy => {
             let secret = text(&spec["createdRoles"]["secretName"])?;
-            (Way::In, Some(secret), Vec::new(), Vec::new())
+            (Direction::In, Some(secret), Vec::new(), Vec::new())
         }
         Kind::Connection | Kind::ClusterConnection => return None,
     };

@@ -57,20 +57,29 @@ impl Table {
 
     /// With columns as wide as they must be; the last one is cut at [`WIDTH`].
     pub fn text(&self) -> String {
+        self.within(WIDTH)
+    }
+
+    /// The same, with nothing cut.
+    pub fn wide(&self) -> String {
+        self.within(usize::MAX)
+    }
+
+    fn within(&self, width: usize) -> String {
         let columns = self.header.len();
         let long = |text: &str| text.chars().count();
-        let width = |column: usize| {
+        let cell_width = |column: usize| {
             let cells = self.rows.iter().map(|row| long(&row[column].1));
             cells.chain([long(self.header[column])]).max().unwrap_or_default()
         };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let widths: Vec<usize> = (0..columns).map(cell_width).collect();
         let mut text = String::new();
         let plain = self.header.iter().map(|title| (Tone::Faint, (*title).to_owned())).collect::<Vec<_>>();
         for row in [&plain].into_iter().chain(&self.rows) {
             let mut at = 0;
             for (column, (tone, cell)) in row.iter().enumerate() {
                 let last = column + 1 == columns;
-                let room = WIDTH.saturating_sub(at).max(20);
+                let room = width.saturating_sub(at).max(20);
                 let cell = if last { clipped(cell, room) } else { cell.clone() };
                 text += &toned(*tone, &cell);
                 if !last {
@@ -131,7 +140,7 @@ impl Shown {
     /// That it can't be written in that form.
     pub fn print(&self, form: Option<Form>) -> Result<(), Error> {
         match form {
-            None => print!("{}", self.text),
+            None | Some(Form::Wide) => print!("{}", self.text),
             Some(Form::Name) => self.names.iter().for_each(|name| println!("{name}")),
             Some(Form::Json) => {
                 let text = serde_json::to_string_pretty(&self.data).map_err(|e| Error::new(e.to_string()))?;

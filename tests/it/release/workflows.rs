@@ -98,7 +98,8 @@ fn nothing_is_pushed_before_the_versions_agree_and_the_tests_pass() {
     assert!(runs("version").contains("git merge-base --is-ancestor HEAD FETCH_HEAD"));
     assert_eq!(steps(&release["jobs"]["version"]).next().unwrap()["with"]["fetch-depth"], 0);
     assert!(runs("test").contains(".ci/run"));
-    assert_eq!(release["jobs"]["notes"]["needs"], "publish");
+    assert_eq!(release["jobs"]["notes"]["needs"], serde_json::json!(["publish", "plugin"]));
+    assert_eq!(release["jobs"]["plugin"]["needs"], "version");
     // What is built on a machine that others could have filled is not released.
     assert!(!release.to_string().contains("actions/cache"));
 }

@@ -23,7 +23,8 @@ pub async fn run(cluster: &Cluster, args: &GetArgs, form: Option<Form>) -> Resul
     }
     found.retain(|seen| references.is_empty() || references.iter().any(|one| is_meant(seen, one)));
     found.retain(|seen| !args.not_ready || !seen.is_ready());
-    let shown = shown(&found, args.all_namespaces, Timestamp::now());
+    let wide = form == Some(Form::Wide);
+    let shown = shown(&found, args.all_namespaces, wide, Timestamp::now());
     shown.print(form)?;
     Ok(if args.not_ready && !found.is_empty() { Ended::Differs } else { Ended::Well })
 }
@@ -58,7 +59,7 @@ fn is_meant(seen: &Seen, reference: &Reference) -> bool {
     }
 }
 
-fn shown(found: &[Seen], namespaces: bool, now: Timestamp) -> Shown {
+fn shown(found: &[Seen], namespaces: bool, wide: bool, now: Timestamp) -> Shown {
     let mut header = vec!["NAME", "READY", "REASON", "CHANGED", "MESSAGE"];
     if namespaces {
         header.insert(0, "NAMESPACE");
@@ -67,7 +68,11 @@ fn shown(found: &[Seen], namespaces: bool, now: Timestamp) -> Shown {
     for seen in found {
         table.row(row(seen, namespaces, now));
     }
-    let text = if found.is_empty() { "No objects found.\n".to_owned() } else { table.text() };
+    let text = match (found.is_empty(), wide) {
+        (true, _) => "No objects found.\n".to_owned(),
+        (false, true) => table.wide(),
+        (false, false) => table.text(),
+    };
     let items: Vec<Value> = found.iter().map(Seen::plain).collect();
     Shown {
         text,
@@ -148,7 +153,7 @@ mod tests {
             ),
             seen(Kind::Push, json!({ "metadata": { "name": "new", "namespace": "billing" }, "status": {} })),
         ];
-        let told = shown(&all, true, now);
+        let told = shown(&all, true, false, now);
         let text = anstream::adapter::strip_str(&told.text).to_string();
         let lines: Vec<_> =
             text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();

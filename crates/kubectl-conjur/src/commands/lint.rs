@@ -1,71 +1,22 @@
 //! `lint`: manifests and policy documents, checked without a cluster and without Conjur, as the API server and the operator would.
 
+mod finding;
 mod objects;
 mod sarif;
 mod schema;
 
-use serde::Serialize;
 use serde_json::Value;
 
-use self::schema::Schemas;
+use self::{
+    finding::{LintFinding, Rule},
+    schema::Schemas,
+};
 use crate::{
     Ended, Error,
     cli::{Form, LintArgs},
     files::{self, Document},
     show::{Shown, Tone, toned, wrapped},
 };
-
-/// What is wrong, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub path: String,
-    /// From 1.
-    pub line: u32,
-    /// Which check found it.
-    pub rule: Rule,
-    /// `ConjurSecret billing/db`; empty for what is no object.
-    pub object: String,
-    pub message: String,
-}
-
-/// The checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rule {
-    Yaml,
-    Schema,
-    UnknownField,
-    Spec,
-    Template,
-    PolicyDocument,
-}
-
-impl Rule {
-    pub const ALL: [Rule; 6] =
-        [Rule::Yaml, Rule::Schema, Rule::UnknownField, Rule::Spec, Rule::Template, Rule::PolicyDocument];
-
-    pub fn id(self) -> &'static str {
-        match self {
-            Rule::Yaml => "yaml",
-            Rule::Schema => "schema",
-            Rule::UnknownField => "unknown-field",
-            Rule::Spec => "spec",
-            Rule::Template => "template",
-            Rule::PolicyDocument => "policy-document",
-        }
-    }
-
-    pub fn about(self) -> &'static str {
-        match self {
-            Rule::Yaml => "The file is YAML",
-            Rule::Schema => "The API server takes the object: the schema and the rules of its CRD",
-            Rule::UnknownField => "Each field is one that there is",
-            Rule::Spec => "The operator takes the spec",
-            Rule::Template => "Templates can be read",
-            Rule::PolicyDocument => "Policy documents can be read",
-        }
-    }
-}
 
 pub fn run(args: &LintArgs, form: Option<Form>) -> Result<Ended, Error> {
     let schemas = Schemas::new()?;
@@ -86,8 +37,8 @@ pub fn run(args: &LintArgs, form: Option<Form>) -> Result<Ended, Error> {
 }
 
 /// Looks at one document; says whether it is one of the operator's or a policy.
-fn look(document: &Document, schemas: &Schemas, findings: &mut Vec<Finding>) -> bool {
-    let finding = |line, rule, message: String| Finding {
+fn look(document: &Document, schemas: &Schemas, findings: &mut Vec<LintFinding>) -> bool {
+    let finding = |line, rule, message: String| LintFinding {
         path: document.path.clone(),
         line,
         rule,
@@ -117,7 +68,7 @@ fn look(document: &Document, schemas: &Schemas, findings: &mut Vec<Finding>) -> 
         if !found.iter().any(|(rule, ..)| *rule == Rule::Schema) {
             found.extend(objects::check(object, document));
         }
-        findings.extend(found.into_iter().map(|(rule, path, line, message)| Finding {
+        findings.extend(found.into_iter().map(|(rule, path, line, message)| LintFinding {
             line: line.unwrap_or_else(|| line_of(document, &path)),
             object: named(object),
             ..finding(0, rule, message)
@@ -154,7 +105,7 @@ fn named(object: &Value) -> String {
     }
 }
 
-fn text(findings: &[Finding], looked: usize) -> String {
+fn text(findings: &[LintFinding], looked: usize) -> String {
     let mut text = String::new();
     for one in findings {
         let (place, rule) = (format!("{}:{}", one.path, one.line), toned(Tone::Bad, one.rule.id()));
@@ -170,7 +121,7 @@ fn text(findings: &[Finding], looked: usize) -> String {
 mod tests {
     use super::*;
 
-    fn lint(text: &str) -> (usize, Vec<Finding>) {
+    fn lint(text: &str) -> (usize, Vec<LintFinding>) {
         let schemas = Schemas::new().unwrap();
         let mut findings = Vec::new();
         let looked =

@@ -6,18 +6,18 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use self::workloads::Workload;
+use self::workloads::MountingWorkload;
 use crate::{
     Ended, Error,
     cli::{Form, TreeArgs},
     cluster::{Cluster, Kind},
-    links::{self, Link, Way},
+    links::{self, Direction, Link},
     show::{Shown, Tone, toned},
 };
 
 /// A line of the tree, and what hangs below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Node {
+struct TreeItem {
     /// As people write it: `cjs/db`.
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,10 +28,10 @@ struct Node {
     #[serde(skip_serializing_if = "Option::is_none")]
     ready: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    children: Vec<Node>,
+    children: Vec<TreeItem>,
 }
 
-impl Node {
+impl TreeItem {
     fn new(name: impl Into<String>, how: impl Into<String>) -> Self {
         Self { name: name.into(), namespace: None, how: how.into(), ready: None, children: Vec::new() }
     }
@@ -88,13 +88,13 @@ pub async fn run(cluster: &Cluster, args: &TreeArgs, form: Option<Form>) -> Resu
     Ok(if root.children.is_empty() { Ended::Differs } else { Ended::Well })
 }
 
-fn grow(of: &Of, text: &str, links: &[Link], workloads: &[Workload]) -> Node {
-    let mut root = Node::new(text, "");
+fn grow(of: &Of, text: &str, links: &[Link], workloads: &[MountingWorkload]) -> TreeItem {
+    let mut root = TreeItem::new(text, "");
     match of {
         Of::Variable(id) => {
             for link in links {
                 if let Some(how) = link.uses(id) {
-                    let mut node = Node::of(link, how);
+                    let mut node = TreeItem::of(link, how);
                     node.children.extend(secret_below(link, workloads));
                     root.children.push(node);
                 }
@@ -109,7 +109,7 @@ fn grow(of: &Of, text: &str, links: &[Link], workloads: &[Workload]) -> Node {
             for workload in workloads.iter().filter(|one| &one.kind == kind && &one.name == name) {
                 let secrets: BTreeSet<_> = workload.mounts.iter().map(|(secret, _)| secret).collect();
                 for secret in secrets {
-                    let mut node = Node::new(format!("secret/{secret}"), workload.how(secret));
+                    let mut node = TreeItem::new(format!("secret/{secret}"), workload.how(secret));
                     node.namespace = Some(workload.namespace.clone());
                     node.children = writers(secret, Some(&workload.namespace), links);
                     root.children.push(node);
@@ -121,11 +121,11 @@ fn grow(of: &Of, text: &str, links: &[Link], workloads: &[Workload]) -> Node {
 }
 
 /// The Secret of an object that reads, with who mounts it.
-fn secret_below(link: &Link, workloads: &[Workload]) -> Option<Node> {
+fn secret_below(link: &Link, workloads: &[MountingWorkload]) -> Option<TreeItem> {
     let secret = link.secret.as_ref()?;
-    let mut node = Node::new(format!("secret/{secret}"), "");
+    let mut node = TreeItem::new(format!("secret/{secret}"), "");
     node.namespace = Some(link.namespace.clone());
-    if link.way == Way::Out {
+    if link.way == Direction::Out {
         "the source".clone_into(&mut node.how);
         return Some(node);
     }
@@ -133,43 +133,44 @@ fn secret_below(link: &Link, workloads: &[Workload]) -> Option<Node> {
     Some(node)
 }
 
-fn mount(workload: &Workload, secret: &str, namespace: Option<&str>) -> Option<Node> {
+fn mount(workload: &MountingWorkload, secret: &str, namespace: Option<&str>) -> Option<TreeItem> {
     let here = namespace.is_none_or(|namespace| namespace == workload.namespace);
     let mounts = here && workload.mounts.iter().any(|(name, _)| name == secret);
-    mounts.then(|| Node {
+    mounts.then(|| TreeItem {
         namespace: Some(workload.namespace.clone()),
-        ..Node::new(format!("{}/{}", workload.kind, workload.name), workload.how(secret))
+        ..TreeItem::new(format!("{}/{}", workload.kind, workload.name), workload.how(secret))
     })
 }
 
 /// The objects that write a Secret, or push it, with their variables.
-fn writers(secret: &str, namespace: Option<&str>, links: &[Link]) -> Vec<Node> {
+fn writers(secret: &str, namespace: Option<&str>, links: &[Link]) -> Vec<TreeItem> {
     let of_it = links.iter().filter(|link| {
         link.secret.as_deref() == Some(secret)
             && namespace.is_none_or(|namespace| namespace == link.namespace)
     });
     of_it
         .map(|link| {
-            let mut node = Node::of(link, if link.way == Way::Out { "pushes it" } else { "writes it" });
-            node.children = link.variables.iter().map(|(id, how)| Node::new(id, how)).collect();
-            node.children.extend(link.finds.iter().map(|find| Node::new(find.to_string(), "")));
+            let mut node =
+                TreeItem::of(link, if link.way == Direction::Out { "pushes it" } else { "writes it" });
+            node.children = link.variables.iter().map(|(id, how)| TreeItem::new(id, how)).collect();
+            node.children.extend(link.finds.iter().map(|find| TreeItem::new(find.to_string(), "")));
             node
         })
         .collect()
 }
 
-fn names_of(node: &Node, names: &mut Vec<String>) {
+fn names_of(node: &TreeItem, names: &mut Vec<String>) {
     names.extend(node.children.iter().map(|child| child.name.clone()));
     node.children.iter().for_each(|child| names_of(child, names));
 }
 
-fn drawn(root: &Node, namespaces: bool) -> String {
+fn drawn(root: &TreeItem, namespaces: bool) -> String {
     let mut text = format!("{}\n", root.name);
     draw(root, "", namespaces, None, &mut text);
     text
 }
 
-fn draw(node: &Node, indent: &str, namespaces: bool, above: Option<&str>, text: &mut String) {
+fn draw(node: &TreeItem, indent: &str, namespaces: bool, above: Option<&str>, text: &mut String) {
     for (at, child) in node.children.iter().enumerate() {
         let last = at + 1 == node.children.len();
         let (branch, more) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
@@ -205,7 +206,7 @@ mod tests {
         Seen { kind, object: serde_json::from_value(object).unwrap() }
     }
 
-    fn all() -> (Vec<Link>, Vec<Workload>) {
+    fn all() -> (Vec<Link>, Vec<MountingWorkload>) {
         let ready =
             json!({ "conditions": [{ "type": "Ready", "status": "True" }], "target": { "name": "db" } });
         let objects = [
@@ -229,7 +230,7 @@ mod tests {
                 &json!({}),
             ),
         ];
-        let web = Workload {
+        let web = MountingWorkload {
             kind: "deployment".into(),
             namespace: "billing".into(),
             name: "web".into(),

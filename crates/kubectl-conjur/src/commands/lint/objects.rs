@@ -8,11 +8,8 @@ use conjur_operator_api::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Rule;
+use super::finding::{Found, Rule};
 use crate::files::Document;
-
-/// A rule, the path of a field, a line where it is known better than by the path, and what is wrong.
-pub type Found = (Rule, String, Option<u32>, String);
 
 /// The account that ids of a document are read under; none of them is shown.
 const ACCOUNT: &str = "account";

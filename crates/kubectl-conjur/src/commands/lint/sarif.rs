@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Finding, Rule};
+use super::finding::{LintFinding, Rule};
 
-pub fn report(findings: &[Finding]) -> Value {
+pub fn report(findings: &[LintFinding]) -> Value {
     let rules =
         Rule::ALL.map(|rule| json!({ "id": rule.id(), "shortDescription": { "text": rule.about() } }));
     let results: Vec<_> = findings

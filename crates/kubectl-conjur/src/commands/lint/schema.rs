@@ -8,13 +8,13 @@ use cel::{Context, ExecutionError, Program};
 use conjur_operator_api::GoDuration;
 use serde_json::{Map, Value};
 
-use super::{Rule, objects::Found};
+use super::finding::{Found, Rule};
 use crate::Error;
 
 /// The schemas of all kinds.
-pub struct Schemas(BTreeMap<String, Kind>);
+pub struct Schemas(BTreeMap<String, KindSchema>);
 
-struct Kind {
+struct KindSchema {
     schema: Value,
     validator: jsonschema::Validator,
 }
@@ -30,7 +30,7 @@ impl Schemas {
             let schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
             let validator = jsonschema::validator_for(&schema).map_err(|error| broken(&error))?;
             let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
-            all.insert(kind, Kind { schema, validator });
+            all.insert(kind, KindSchema { schema, validator });
         }
         Ok(Self(all))
     }

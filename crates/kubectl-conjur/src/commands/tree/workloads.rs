@@ -12,7 +12,7 @@ use crate::cluster::Cluster;
 
 /// A workload, or an Ingress, with the Secrets that it uses.
 #[derive(Debug)]
-pub struct Workload {
+pub struct MountingWorkload {
     /// In lower case.
     pub kind: String,
     pub namespace: String,
@@ -21,7 +21,7 @@ pub struct Workload {
     pub mounts: Vec<(String, String)>,
 }
 
-impl Workload {
+impl MountingWorkload {
     /// All the places where a Secret stands.
     pub fn how(&self, secret: &str) -> String {
         let mut places: Vec<_> =
@@ -66,7 +66,7 @@ pub fn is_kind(text: &str) -> bool {
 }
 
 /// All of them, and a sentence for each kind that can't be seen.
-pub async fn list(cluster: &Cluster, namespace: Option<&str>) -> (Vec<Workload>, Vec<String>) {
+pub async fn list(cluster: &Cluster, namespace: Option<&str>) -> (Vec<MountingWorkload>, Vec<String>) {
     let (mut all, mut unseen) = (Vec::new(), Vec::new());
     let lists = KINDS.iter().map(|(group, kind, at)| async move {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
@@ -86,14 +86,14 @@ pub async fn list(cluster: &Cluster, namespace: Option<&str>) -> (Vec<Workload>,
     (all, unseen)
 }
 
-fn workload(kind: &str, at: &str, object: &DynamicObject) -> Workload {
+fn workload(kind: &str, at: &str, object: &DynamicObject) -> MountingWorkload {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let mounts = if at.is_empty() {
         of_ingress(&object.data)
     } else {
         object.data.pointer(at).map(of_pod).unwrap_or_default()
     };
-    Workload {
+    MountingWorkload {
         kind: kind.to_lowercase(),
         namespace: text(&object.metadata.namespace),
         name: text(&object.metadata.name),

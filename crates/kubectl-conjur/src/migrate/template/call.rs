@@ -4,7 +4,7 @@ use super::{
     Fault,
     context::Context,
     fault,
-    value::{Kind, Out, Val, rendered},
+    value::{Out, Val, ValueKind, rendered},
 };
 
 /// A call of a function.
@@ -44,7 +44,7 @@ impl Call<'_, '_, '_> {
     /// A text.
     pub fn text(&self, n: usize) -> Result<Out, Fault> {
         match self.out(n)? {
-            out if matches!(out.kind, Kind::Text | Kind::Json) => Ok(out),
+            out if matches!(out.kind, ValueKind::Text | ValueKind::Json) => Ok(out),
             _ => self.unfit("takes a text"),
         }
     }

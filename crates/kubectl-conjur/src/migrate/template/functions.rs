@@ -5,7 +5,7 @@ use super::{
     call::{Answer, Call},
     context::Context,
     fault, text_functions,
-    value::{Kind, Level, Out, Val, key, known, literal, word},
+    value::{Level, Out, Val, ValueKind, key, known, literal, word},
 };
 
 /// The functions that the Secrets Provider knows.
@@ -69,8 +69,11 @@ impl Call<'_, '_, '_> {
             return Ok(Val::Bool(if self.name == "and" { all.all(|is| is) } else { all.any(|is| is) }));
         }
         let operands = self.conditions()?;
-        let kind =
-            if operands.iter().all(|out| out.kind == Kind::Bool) { Kind::Bool } else { Kind::Condition };
+        let kind = if operands.iter().all(|out| out.kind == ValueKind::Bool) {
+            ValueKind::Bool
+        } else {
+            ValueKind::Condition
+        };
         let text = operands.iter().map(Out::operand).collect::<Vec<_>>().join(&format!(" {} ", self.name));
         Ok(Val::Out(Out { text, level: Level::Loose, kind }))
     }
@@ -81,7 +84,7 @@ impl Call<'_, '_, '_> {
             return Ok(Val::Bool(!is));
         }
         let text = format!("not {}", self.out(0)?.operand());
-        Ok(Val::Out(Out { text, level: Level::Loose, kind: Kind::Bool }))
+        Ok(Val::Out(Out { text, level: Level::Loose, kind: ValueKind::Bool }))
     }
 
     /// The first of `eq` with any of the others.
@@ -94,15 +97,16 @@ impl Call<'_, '_, '_> {
         let mut parts = Vec::new();
         for n in 1..self.arguments.len() {
             let other = self.out(n)?;
-            let text = |out: &Out| matches!(out.kind, Kind::Text | Kind::Json);
-            let simple =
-                |out: &Out| matches!(out.kind, Kind::Number | Kind::Bool) && first.kind == other.kind;
+            let text = |out: &Out| matches!(out.kind, ValueKind::Text | ValueKind::Json);
+            let simple = |out: &Out| {
+                matches!(out.kind, ValueKind::Number | ValueKind::Bool) && first.kind == other.kind
+            };
             if !(text(&first) && text(&other) || simple(&first)) {
                 return self.unfit("compares things of different kinds");
             }
             parts.push(format!("{} {sign} {}", first.operand(), other.operand()));
         }
-        Ok(Val::Out(Out { text: parts.join(" or "), level: Level::Loose, kind: Kind::Bool }))
+        Ok(Val::Out(Out { text: parts.join(" or "), level: Level::Loose, kind: ValueKind::Bool }))
     }
 
     fn default(&mut self) -> Result<Val, Fault> {
@@ -113,7 +117,7 @@ impl Call<'_, '_, '_> {
             None => {}
         }
         let (other, value) = (self.out(0)?, self.out(1)?);
-        let kind = if other.kind == value.kind { value.kind } else { Kind::Json };
+        let kind = if other.kind == value.kind { value.kind } else { ValueKind::Json };
         Ok(Val::Out(value.filtered(&format!("default({}, true)", other.text), kind)))
     }
 
@@ -125,7 +129,7 @@ impl Call<'_, '_, '_> {
         };
         let mut made = self.last()?;
         for n in (0..self.arguments.len() - 1).rev() {
-            made = self.text(n)?.filtered(&format!("default({}, true)", made.text), Kind::Text);
+            made = self.text(n)?.filtered(&format!("default({}, true)", made.text), ValueKind::Text);
         }
         Ok(Val::Out(made))
     }
@@ -133,7 +137,7 @@ impl Call<'_, '_, '_> {
     fn ternary(&mut self) -> Result<Val, Fault> {
         self.takes(3)?;
         let (yes, no, condition) = (self.out(0)?, self.out(1)?, self.out(2)?);
-        if condition.kind != Kind::Bool || yes.kind != no.kind {
+        if condition.kind != ValueKind::Bool || yes.kind != no.kind {
             return self.unfit("takes a condition that is true or false, and two values of one kind");
         }
         let text = format!("{} if {} else {}", yes.operand(), condition.operand(), no.operand());
@@ -144,7 +148,7 @@ impl Call<'_, '_, '_> {
         Some(match self.name {
             "fromJson" | "mustFromJson" => self.takes(1).and_then(|()| {
                 let value = self.text(0)?;
-                Ok(Val::Out(value.filtered("fromjson", Kind::Json)))
+                Ok(Val::Out(value.filtered("fromjson", ValueKind::Json)))
             }),
             "toJson" | "mustToJson" => self.json_of(&format!("{RAW_JSON}{HTML_JSON}")),
             "toRawJson" | "mustToRawJson" => self.json_of(RAW_JSON),
@@ -159,13 +163,13 @@ impl Call<'_, '_, '_> {
     fn json_of(&mut self, filters: &str) -> Result<Val, Fault> {
         self.takes(1)?;
         if self.arguments[0] == Val::Root {
-            return Ok(Val::Out(word("data", Kind::Made).filtered(filters, Kind::Text)));
+            return Ok(Val::Out(word("data", ValueKind::Made).filtered(filters, ValueKind::Text)));
         }
         let value = self.out(0)?;
-        if matches!(value.kind, Kind::Json | Kind::Condition) {
+        if matches!(value.kind, ValueKind::Json | ValueKind::Condition) {
             return self.unfit("of what was JSON writes numbers and the order of fields in another way");
         }
-        Ok(Val::Out(value.filtered(filters, Kind::Text)))
+        Ok(Val::Out(value.filtered(filters, ValueKind::Text)))
     }
 
     fn dict(&mut self) -> Result<Val, Fault> {
@@ -175,32 +179,32 @@ impl Call<'_, '_, '_> {
         let mut pairs = Vec::new();
         for n in (0..self.arguments.len()).step_by(2) {
             let (key, value) = (self.text(n)?, self.out(n + 1)?);
-            if matches!(value.kind, Kind::Json | Kind::Condition) {
+            if matches!(value.kind, ValueKind::Json | ValueKind::Condition) {
                 return self.unfit("is only exact with values that are not fields of JSON");
             }
             pairs.push(format!("{}: {}", key.operand(), value.operand()));
         }
-        Ok(Val::Out(word(&format!("{{{}}}", pairs.join(", ")), Kind::Made)))
+        Ok(Val::Out(word(&format!("{{{}}}", pairs.join(", ")), ValueKind::Made)))
     }
 
     fn get(&mut self) -> Result<Val, Fault> {
         self.takes(2)?;
         let of = self.out(0)?;
-        if of.kind != Kind::Json {
+        if of.kind != ValueKind::Json {
             return self.unfit("takes a map of JSON");
         }
-        let field = word(&format!("{}[{}]", of.subscripted(), self.text(1)?.text), Kind::Json);
-        Ok(Val::Out(field.filtered("default(\"\")", Kind::Json)))
+        let field = word(&format!("{}[{}]", of.subscripted(), self.text(1)?.text), ValueKind::Json);
+        Ok(Val::Out(field.filtered("default(\"\")", ValueKind::Json)))
     }
 
     fn has_key(&mut self) -> Result<Val, Fault> {
         self.takes(2)?;
         let of = self.out(0)?;
-        if of.kind != Kind::Json {
+        if of.kind != ValueKind::Json {
             return self.unfit("takes a map of JSON");
         }
         let text = format!("{} in {}", self.text(1)?.operand(), of.operand());
-        Ok(Val::Out(Out { text, level: Level::Loose, kind: Kind::Bool }))
+        Ok(Val::Out(Out { text, level: Level::Loose, kind: ValueKind::Bool }))
     }
 
     fn index(&mut self) -> Result<Val, Fault> {
@@ -215,13 +219,13 @@ impl Call<'_, '_, '_> {
                 let alias = self.constant(1)?.to_owned();
                 self.context.secret(&alias, self.at)
             }
-            Some(Val::Out(of)) if of.kind == Kind::List => match self.arguments.get(1) {
+            Some(Val::Out(of)) if of.kind == ValueKind::List => match self.arguments.get(1) {
                 Some(Val::Number(n)) if *n >= 0 && self.arguments.len() == 2 => {
-                    Ok(Val::Out(word(&format!("{}[{n}]", of.subscripted()), Kind::Text)))
+                    Ok(Val::Out(word(&format!("{}[{n}]", of.subscripted()), ValueKind::Text)))
                 }
                 _ => self.unfit("of a list is understood with a number that stands in the template"),
             },
-            Some(Val::Out(of)) if of.kind == Kind::Json => {
+            Some(Val::Out(of)) if of.kind == ValueKind::Json => {
                 let mut text = of.subscripted();
                 for step in &self.arguments[1..] {
                     match step {
@@ -232,7 +236,7 @@ impl Call<'_, '_, '_> {
                         }
                     }
                 }
-                Ok(Val::Out(word(&text, Kind::Json)))
+                Ok(Val::Out(word(&text, ValueKind::Json)))
             }
             _ => self.unfit("is understood of the keys, of a list and of JSON"),
         }
@@ -242,9 +246,9 @@ impl Call<'_, '_, '_> {
     fn key_or_nothing(&self, name: &str) -> Val {
         let Names::Keys { known, open } = self.context.names else { return Val::Text(String::new()) };
         if known.contains(name) {
-            Val::Out(word(&key(name), Kind::Text))
+            Val::Out(word(&key(name), ValueKind::Text))
         } else if *open {
-            Val::Out(word(&key(name), Kind::Text).filtered("default(\"\")", Kind::Text))
+            Val::Out(word(&key(name), ValueKind::Text).filtered("default(\"\")", ValueKind::Text))
         } else {
             Val::Text(String::new())
         }
@@ -257,33 +261,33 @@ impl Call<'_, '_, '_> {
             "split" => self.split().map(Val::Split),
             "join" => self.join(),
             "first" | "last" => self.list_argument(0).map(|list| {
-                let filtered = list.filtered(self.name, Kind::Text);
+                let filtered = list.filtered(self.name, ValueKind::Text);
                 Val::Out(filtered)
             }),
             "has" => self.list_argument(1).and_then(|list| {
                 let text = format!("{} in {}", self.text(0)?.operand(), list.operand());
-                Ok(Val::Out(Out { text, level: Level::Loose, kind: Kind::Bool }))
+                Ok(Val::Out(Out { text, level: Level::Loose, kind: ValueKind::Bool }))
             }),
-            "len" => self.list_argument(0).map(|list| Val::Out(list.filtered("length", Kind::Number))),
+            "len" => self.list_argument(0).map(|list| Val::Out(list.filtered("length", ValueKind::Number))),
             _ => return None,
         })
     }
 
     fn list_argument(&self, n: usize) -> Result<Out, Fault> {
         match self.out(n)? {
-            out if out.kind == Kind::List => Ok(out),
+            out if out.kind == ValueKind::List => Ok(out),
             _ => self.unfit("is only exact of a list of texts"),
         }
     }
 
     fn list(&mut self) -> Result<Val, Fault> {
         let items = self.conditions()?;
-        if items.iter().any(|item| matches!(item.kind, Kind::Json | Kind::Condition)) {
+        if items.iter().any(|item| matches!(item.kind, ValueKind::Json | ValueKind::Condition)) {
             return self.unfit("is only exact with values that are not fields of JSON");
         }
-        let is_text = items.iter().all(|item| item.kind == Kind::Text);
+        let is_text = items.iter().all(|item| item.kind == ValueKind::Text);
         let text = items.iter().map(Out::operand).collect::<Vec<_>>().join(", ");
-        Ok(Val::Out(word(&format!("[{text}]"), if is_text { Kind::List } else { Kind::Made })))
+        Ok(Val::Out(word(&format!("[{text}]"), if is_text { ValueKind::List } else { ValueKind::Made })))
     }
 
     fn split(&mut self) -> Result<Out, Fault> {
@@ -292,12 +296,12 @@ impl Call<'_, '_, '_> {
         if separator.is_empty() {
             return self.unfit("needs a separator");
         }
-        Ok(self.text(1)?.filtered(&format!("split({})", literal(separator)), Kind::List))
+        Ok(self.text(1)?.filtered(&format!("split({})", literal(separator)), ValueKind::List))
     }
 
     fn join(&mut self) -> Result<Val, Fault> {
         self.takes(2)?;
         let separator = self.text(0)?.text;
-        Ok(Val::Out(self.list_argument(1)?.filtered(&format!("join({separator})"), Kind::Text)))
+        Ok(Val::Out(self.list_argument(1)?.filtered(&format!("join({separator})"), ValueKind::Text)))
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Fault,
     call::{Answer, Call},
     fault,
-    value::{Kind, Level, Out, Val, key, literal, word},
+    value::{Level, Out, Val, ValueKind, key, literal, word},
 };
 
 /// Calls one of them.
@@ -33,10 +33,10 @@ fn filtered(call: &mut Call) -> Result<Val, Fault> {
     let value = call.text(0)?;
     let filter = match call.name {
         "toString" => {
-            if value.kind == Kind::Json {
+            if value.kind == ValueKind::Json {
                 call.context.of_json(call.at);
             }
-            return Ok(Val::Out(Out { kind: Kind::Text, ..value }));
+            return Ok(Val::Out(Out { kind: ValueKind::Text, ..value }));
         }
         "b64enc" => "b64encode",
         "b64dec" => "b64decode",
@@ -46,14 +46,14 @@ fn filtered(call: &mut Call) -> Result<Val, Fault> {
         }
         same => same,
     };
-    Ok(Val::Out(value.filtered(filter, Kind::Text)))
+    Ok(Val::Out(value.filtered(filter, ValueKind::Text)))
 }
 
 fn secret(call: &mut Call) -> Result<Val, Fault> {
     call.takes(1)?;
     let alias = call.constant(0)?.to_owned();
     match call.context.secret(&alias, call.at)? {
-        Val::Secret(_, of) => Ok(Val::Out(word(&key(&of), Kind::Text))),
+        Val::Secret(_, of) => Ok(Val::Out(word(&key(&of), ValueKind::Text))),
         other => Ok(other),
     }
 }
@@ -70,7 +70,7 @@ fn with_constants(call: &mut Call) -> Result<Val, Fault> {
         call.takes(2)?;
         format!("trim({})", literal(call.constant(0)?))
     };
-    Ok(Val::Out(call.text(call.arguments.len() - 1)?.filtered(&filter, Kind::Text)))
+    Ok(Val::Out(call.text(call.arguments.len() - 1)?.filtered(&filter, ValueKind::Text)))
 }
 
 fn trimmed(call: &mut Call) -> Result<Val, Fault> {
@@ -86,7 +86,7 @@ fn trimmed(call: &mut Call) -> Result<Val, Fault> {
     };
     let (base, operand) = (value.subscripted(), value.operand());
     let text = format!("{base}{slice} if {operand} is {is}({}) else {operand}", literal(part));
-    Ok(Val::Out(Out { text, level: Level::Loose, kind: Kind::Text }))
+    Ok(Val::Out(Out { text, level: Level::Loose, kind: ValueKind::Text }))
 }
 
 fn tested(call: &mut Call) -> Result<Val, Fault> {
@@ -97,7 +97,7 @@ fn tested(call: &mut Call) -> Result<Val, Fault> {
         "hasPrefix" => format!("{} is startingwith({})", value.operand(), part.text),
         _ => format!("{} is endingwith({})", value.operand(), part.text),
     };
-    Ok(Val::Out(Out { text, level: Level::Loose, kind: Kind::Bool }))
+    Ok(Val::Out(Out { text, level: Level::Loose, kind: ValueKind::Bool }))
 }
 
 /// Go's `%q`: the same as JSON for what can be printed.
@@ -108,26 +108,26 @@ fn quote(call: &mut Call) -> Result<Val, Fault> {
 
 fn quoted(call: &mut Call, n: usize) -> Result<Out, Fault> {
     let value = call.text(n)?;
-    if value.kind == Kind::Json {
+    if value.kind == ValueKind::Json {
         call.context.of_json(call.at);
     }
     let what = "quotes are those of JSON: the same for all that can be printed and for \\n, \\r and \\t; other control \
                 characters are written as \\u…";
     let found = fault(call.at, what, "");
     call.context.differs(found);
-    Ok(value.filtered("tojson", Kind::Text))
+    Ok(value.filtered("tojson", ValueKind::Text))
 }
 
 fn around(call: &mut Call, quote: &str) -> Result<Val, Fault> {
     let mut parts = Vec::new();
     for n in 0..call.arguments.len() {
         let value = call.text(n)?;
-        if value.kind == Kind::Json {
+        if value.kind == ValueKind::Json {
             call.context.of_json(call.at);
         }
         let quote = literal(quote);
         let text = format!("{quote} ~ {} ~ {quote}", value.operand());
-        parts.push(Out { text, level: Level::Loose, kind: Kind::Text });
+        parts.push(Out { text, level: Level::Loose, kind: ValueKind::Text });
     }
     Ok(Val::Out(joined(&parts, " ")))
 }
@@ -142,13 +142,13 @@ fn joined(parts: &[Out], between: &str) -> Out {
     Out {
         text: if parts.is_empty() { "\"\"".to_owned() } else { text },
         level: Level::Loose,
-        kind: Kind::Text,
+        kind: ValueKind::Text,
     }
 }
 
 fn plain_texts(call: &Call) -> Result<Vec<Out>, Fault> {
     let of = |n| match call.out(n)? {
-        out if out.kind == Kind::Text => Ok(out),
+        out if out.kind == ValueKind::Text => Ok(out),
         _ => call.unfit("is only exact with texts"),
     };
     (0..call.arguments.len()).map(of).collect()
@@ -160,7 +160,7 @@ fn concat(call: &mut Call, between: &str) -> Result<Val, Fault> {
 
 fn println(call: &mut Call) -> Result<Val, Fault> {
     let line = joined(&plain_texts(call)?, " ");
-    Ok(Val::Out(joined(&[line, word("\"\\n\"", Kind::Text)], "")))
+    Ok(Val::Out(joined(&[line, word("\"\\n\"", ValueKind::Text)], "")))
 }
 
 fn printf(call: &mut Call) -> Result<Val, Fault> {
@@ -178,7 +178,7 @@ fn printf(call: &mut Call) -> Result<Val, Fault> {
             continue;
         }
         if !text.is_empty() {
-            parts.push(word(&literal(&std::mem::take(&mut text)), Kind::Text));
+            parts.push(word(&literal(&std::mem::take(&mut text)), ValueKind::Text));
         }
         parts.push(formatted(call, verb, next)?);
         next += 1;
@@ -190,7 +190,7 @@ fn printf(call: &mut Call) -> Result<Val, Fault> {
         return Ok(Val::Text(text));
     }
     if !text.is_empty() {
-        parts.push(word(&literal(&text), Kind::Text));
+        parts.push(word(&literal(&text), ValueKind::Text));
     }
     Ok(Val::Out(joined(&parts, "")))
 }
@@ -198,12 +198,12 @@ fn printf(call: &mut Call) -> Result<Val, Fault> {
 fn formatted(call: &mut Call, verb: Option<char>, n: usize) -> Result<Out, Fault> {
     let value = call.out(n)?;
     match (verb, value.kind) {
-        (Some('s' | 'v'), Kind::Text) | (Some('d' | 'v'), Kind::Number) => Ok(value),
-        (Some('s' | 'v'), Kind::Json) => {
+        (Some('s' | 'v'), ValueKind::Text) | (Some('d' | 'v'), ValueKind::Number) => Ok(value),
+        (Some('s' | 'v'), ValueKind::Json) => {
             call.context.of_json(call.at);
             Ok(value)
         }
-        (Some('q'), Kind::Text) => quoted(call, n),
+        (Some('q'), ValueKind::Text) => quoted(call, n),
         _ => call.unfit("is understood with %s, %v, %d and %q of texts and whole numbers"),
     }
 }
@@ -214,13 +214,14 @@ fn indent(call: &mut Call, before: &str) -> Result<Val, Fault> {
         return call.unfit("takes a number that stands in the template");
     };
     let pad = " ".repeat(usize::try_from(*width).unwrap_or_default().min(200));
-    let value =
-        call.text(1)?.filtered(&format!("replace(\"\\n\", {})", literal(&format!("\n{pad}"))), Kind::Text);
+    let value = call
+        .text(1)?
+        .filtered(&format!("replace(\"\\n\", {})", literal(&format!("\n{pad}"))), ValueKind::Text);
     let start = format!("{before}{pad}");
     if start.is_empty() {
         return Ok(Val::Out(value));
     }
-    Ok(Val::Out(joined(&[word(&literal(&start), Kind::Text), value], "")))
+    Ok(Val::Out(joined(&[word(&literal(&start), ValueKind::Text), value], "")))
 }
 
 fn filter_pem(call: &mut Call) -> Result<Val, Fault> {
@@ -238,5 +239,5 @@ fn filter_pem(call: &mut Call) -> Result<Val, Fault> {
     };
     let found = fault(call.at, what, "");
     call.context.differs(found);
-    Ok(Val::Out(value.filtered(filter, Kind::Text)))
+    Ok(Val::Out(value.filtered(filter, ValueKind::Text)))
 }

@@ -4,7 +4,7 @@ use super::{Fault, fault};
 
 /// What kind of value an expression has when it is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// Text.
     Text,
     /// True or false.
@@ -40,7 +40,7 @@ pub struct Out {
     /// How tightly it binds.
     pub level: Level,
     /// What it gives.
-    pub kind: Kind,
+    pub kind: ValueKind,
 }
 
 impl Out {
@@ -55,7 +55,7 @@ impl Out {
     }
 
     /// With a filter behind it.
-    pub fn filtered(&self, filter: &str, kind: Kind) -> Self {
+    pub fn filtered(&self, filter: &str, kind: ValueKind) -> Self {
         Self { text: format!("{} | {filter}", self.operand()), level: Level::Filtered, kind }
     }
 }
@@ -139,9 +139,9 @@ pub fn literal(text: &str) -> String {
 pub fn rendered(value: Val, at: usize) -> Result<Out, Fault> {
     match value {
         Val::Out(out) => Ok(out),
-        Val::Text(text) => Ok(word(&literal(&text), Kind::Text)),
-        Val::Number(number) => Ok(word(&number.to_string(), Kind::Number)),
-        Val::Bool(is) => Ok(word(&is.to_string(), Kind::Bool)),
+        Val::Text(text) => Ok(word(&literal(&text), ValueKind::Text)),
+        Val::Number(number) => Ok(word(&number.to_string(), ValueKind::Number)),
+        Val::Bool(is) => Ok(word(&is.to_string(), ValueKind::Bool)),
         Val::Root | Val::Group | Val::Array | Val::Map | Val::Secret(..) | Val::Split(_) => Err(fault(
             at,
             "a whole map or list is used where a value is expected",
@@ -151,7 +151,7 @@ pub fn rendered(value: Val, at: usize) -> Result<Out, Fault> {
 }
 
 /// An expression that needs no brackets.
-pub fn word(text: &str, kind: Kind) -> Out {
+pub fn word(text: &str, kind: ValueKind) -> Out {
     Out { text: text.to_owned(), level: Level::Tight, kind }
 }
 

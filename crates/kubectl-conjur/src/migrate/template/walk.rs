@@ -7,7 +7,7 @@ use super::{
     fault, functions,
     pieces::Piece,
     tree::{Block, TreeNode},
-    value::{Kind, Out, Val, key, known, literal, rendered, word},
+    value::{Out, Val, ValueKind, key, known, literal, rendered, word},
 };
 
 const BY_HAND: &str = "Write the template by hand";
@@ -74,12 +74,12 @@ impl<'n> Walk<'n> {
             value => {
                 let out = rendered(value, at)?;
                 match out.kind {
-                    Kind::Text | Kind::Bool | Kind::Number => {}
-                    Kind::Json => self.context.of_json(at),
-                    Kind::List | Kind::Made => {
+                    ValueKind::Text | ValueKind::Bool | ValueKind::Number => {}
+                    ValueKind::Json => self.context.of_json(at),
+                    ValueKind::List | ValueKind::Made => {
                         return Err(fault(at, "a list or map is written as Go shows it", BY_HAND));
                     }
-                    Kind::Condition => {
+                    ValueKind::Condition => {
                         return Err(fault(
                             at,
                             "which operand of 'and' or 'or' is written is not the same here",
@@ -136,7 +136,7 @@ impl<'n> Walk<'n> {
         match self.eval(&head.value)? {
             Val::Array => self.unrolled(head, body, otherwise),
             Val::Root => self.over_keys(head, body, otherwise),
-            Val::Out(out) if out.kind == Kind::List => self.over_list(&out, head, body, otherwise),
+            Val::Out(out) if out.kind == ValueKind::List => self.over_list(&out, head, body, otherwise),
             _ => {
                 let what =
                     "what is ranged over may be a list or a map, which are gone through in different ways";
@@ -174,8 +174,8 @@ impl<'n> Walk<'n> {
         self.loops += 1;
         let (name, value) = (format!("it_{}_key", self.loops), format!("it_{}", self.loops));
         self.pieces.push(Piece::block(&format!("for {name}, {value} in data | items")));
-        let element = Val::Out(word(&value, Kind::Text));
-        self.looped(head, Val::Out(word(&name, Kind::Text)), element.clone());
+        let element = Val::Out(word(&value, ValueKind::Text));
+        self.looped(head, Val::Out(word(&name, ValueKind::Text)), element.clone());
         self.end_loop(element, body, otherwise);
     }
 
@@ -187,8 +187,8 @@ impl<'n> Walk<'n> {
         if head.variables.len() == 2 {
             self.pieces.push(Piece::block(&format!("set {index} = loop.index0")));
         }
-        let element = Val::Out(word(&name, Kind::Text));
-        self.looped(head, Val::Out(word(&index, Kind::Number)), element.clone());
+        let element = Val::Out(word(&name, ValueKind::Text));
+        self.looped(head, Val::Out(word(&index, ValueKind::Number)), element.clone());
         self.end_loop(element, body, otherwise);
     }
 
@@ -233,18 +233,18 @@ impl<'n> Walk<'n> {
     fn field(&mut self, of: Val, name: &str, at: usize) -> Result<Val, Fault> {
         let none = || Err(fault(at, format!("'.{name}' is a field of something that has none"), BY_HAND));
         match of {
-            Val::Root => Ok(Val::Out(word(&key(name), Kind::Text))),
+            Val::Root => Ok(Val::Out(word(&key(name), ValueKind::Text))),
             Val::Group if name == "SecretsArray" => Ok(Val::Array),
             Val::Group if name == "SecretsMap" => Ok(Val::Map),
             Val::Map => self.context.secret(name, at),
             Val::Secret(alias, _) if name == "Alias" => Ok(Val::Text(alias)),
-            Val::Secret(_, of) if name == "Value" => Ok(Val::Out(word(&key(&of), Kind::Text))),
+            Val::Secret(_, of) if name == "Value" => Ok(Val::Out(word(&key(&of), ValueKind::Text))),
             Val::Split(out) => match name.strip_prefix('_').and_then(|n| n.parse::<usize>().ok()) {
-                Some(n) => Ok(Val::Out(word(&format!("{}[{n}]", out.subscripted()), Kind::Text))),
+                Some(n) => Ok(Val::Out(word(&format!("{}[{n}]", out.subscripted()), ValueKind::Text))),
                 None => none(),
             },
-            Val::Out(out) if out.kind == Kind::Json => {
-                Ok(Val::Out(word(&format!("{}[{}]", out.subscripted(), literal(name)), Kind::Json)))
+            Val::Out(out) if out.kind == ValueKind::Json => {
+                Ok(Val::Out(word(&format!("{}[{}]", out.subscripted(), literal(name)), ValueKind::Json)))
             }
             _ => none(),
         }
