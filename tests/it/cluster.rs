@@ -226,13 +226,13 @@ impl Bench {
 
     /// Another replica of the operator, which waits for the Lease.
     pub async fn second_operator(&self) -> Operator {
-        self.second_operator_at("trace", &[]).await
+        self.another_operator("conjur-operator-1", "trace", &[]).await
     }
 
-    /// The same with this log level, and further arguments.
-    pub async fn second_operator_at(&self, log_level: &str, args: &[&str]) -> Operator {
+    /// One of this name, with a log of its own under that, at this level, and with further arguments.
+    pub async fn another_operator(&self, name: &str, log_level: &str, args: &[&str]) -> Operator {
         let mut options = OperatorOptions::under(&self.world.release);
-        "conjur-operator-1".clone_into(&mut options.name);
+        name.clone_into(&mut options.name);
         log_level.clone_into(&mut options.log_level);
         options.args.push("--leader-elect".into());
         options.args.extend(args.iter().map(|arg| (*arg).to_owned()));

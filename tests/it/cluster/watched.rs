@@ -227,7 +227,7 @@ fn the_level_of_the_log_follows_its_file() {
         let file = folder.path().join("level");
         std::fs::write(&file, "info\n").unwrap();
         let args = ["--log-level-file", file.to_str().unwrap()];
-        let second = bench.second_operator_at("info", &args).await;
+        let second = bench.another_operator("conjur-operator-told", "info", &args).await;
         let says = async |what: &str| {
             let log = || second.log();
             let waited = wait_for(what, SOON, || async { log().contains(what).then_some(()) }).await;
