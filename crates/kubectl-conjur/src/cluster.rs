@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anstream::eprintln;
 use conjur_operator_api::{
     ClusterConjurConnection, ConjurConnection, ConjurHost, ConjurPolicy, ConjurPush, ConjurSecret,
 };
@@ -151,9 +152,11 @@ impl Seen {
         Some((text("status"), text("reason"), text("message")))
     }
 
-    /// Whether it is as its spec asks, by what the operator has said of its newest generation.
+    /// Whether it is as its newest spec asks, by what the operator has said.
     pub fn is_ready(&self) -> bool {
+        let observed = self.status()["observedGeneration"].as_i64();
         self.condition("Ready").is_some_and(|(status, ..)| status == "True")
+            && observed == self.object.metadata.generation
     }
 
     /// The connection that it uses.
@@ -186,7 +189,9 @@ impl Cluster {
     /// What is wrong with the kubeconfig.
     pub async fn of(args: &ClusterArgs) -> Result<Self, Error> {
         let mut config = config(args).await?;
-        config.auth_info.impersonate.clone_from(&args.as_user);
+        if let Some(user) = &args.as_user {
+            config.auth_info.impersonate = Some(user.clone());
+        }
         if !args.as_groups.is_empty() {
             config.auth_info.impersonate_groups = Some(args.as_groups.clone());
         }
@@ -205,23 +210,46 @@ impl Cluster {
         }
     }
 
-    /// All objects of some kinds, in the order of [`Kind::ALL`], by name.
+    /// All objects of some kinds, in the order of [`Kind::ALL`], by name. Kinds that the user may not see, or that are not there, are
+    /// told and left out.
     ///
     /// # Errors
-    /// The API server's.
+    /// The API server's; where none of the kinds can be seen, too.
     pub async fn list(&self, kinds: &[Kind], namespace: Option<&str>) -> Result<Vec<Seen>, Error> {
+        let (all, unseen) = self.list_seen(kinds, namespace).await?;
+        for what in unseen {
+            eprintln!("Not seen: {what}");
+        }
+        Ok(all)
+    }
+
+    /// The same, with a sentence for each kind that is left out.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn list_seen(
+        &self,
+        kinds: &[Kind],
+        namespace: Option<&str>,
+    ) -> Result<(Vec<Seen>, Vec<String>), Error> {
         let each = kinds.iter().map(|kind| async {
             let found = self.api(*kind, namespace).list(&ListParams::default()).await;
-            let found =
-                found.map_err(|error| api_error(&format!("list {}", kind.resource().plural), &error))?;
-            Ok(found.items.into_iter().map(|object| Seen { kind: *kind, object }).collect::<Vec<_>>())
+            (*kind, found)
         });
-        let mut all: Vec<Seen> = Vec::new();
-        for found in join_all(each).await {
-            all.extend(found?);
+        let (mut all, mut unseen) = (Vec::new(), Vec::new());
+        for (kind, found) in join_all(each).await {
+            let what = format!("list {}", kind.resource().plural);
+            match found {
+                Ok(found) => all.extend(found.items.into_iter().map(|object| Seen { kind, object })),
+                Err(error) if is_out_of_sight(&error) => unseen.push(api_error(&what, &error).to_string()),
+                Err(error) => return Err(api_error(&what, &error)),
+            }
+        }
+        if unseen.len() == kinds.len() {
+            return Err(Error::new(unseen.remove(0)));
         }
         all.sort_by_key(|seen| (seen.kind, seen.namespace().to_owned(), seen.name().to_owned()));
-        Ok(all)
+        Ok((all, unseen))
     }
 
     /// The object of a kind and name; none where there is none.
@@ -249,9 +277,17 @@ impl Cluster {
                 )));
             }
         };
-        let mut found = Vec::new();
+        let (mut found, mut unseen) = (Vec::new(), Vec::new());
         for each in join_all(kinds.iter().map(|kind| self.get(*kind, &name))).await {
-            found.extend(each?);
+            match each {
+                Ok(each) => found.extend(each),
+                Err(error) => unseen.push(error),
+            }
+        }
+        if found.is_empty()
+            && let Some(error) = unseen.pop()
+        {
+            return Err(error);
         }
         match (found.pop(), found.len()) {
             (Some(one), 0) => Ok(one),
@@ -278,6 +314,11 @@ async fn config(args: &ClusterArgs) -> Result<Config, Error> {
         return Config::from_kubeconfig(&options).await.map_err(|error| wrong(&error));
     }
     Config::infer().await.map_err(|error| wrong(&error))
+}
+
+/// Whether a kind is not there, or not for the user to see.
+fn is_out_of_sight(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404))
 }
 
 /// What the API server refused, and what that means.

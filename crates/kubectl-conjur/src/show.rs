@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anstream::{print, println};
+use anstream::print;
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
@@ -139,19 +139,24 @@ impl Shown {
     /// # Errors
     /// That it can't be written in that form.
     pub fn print(&self, form: Option<Form>) -> Result<(), Error> {
+        print!("{}", self.in_form(form)?);
+        Ok(())
+    }
+
+    /// In the form that is asked for, with a newline at its end.
+    ///
+    /// # Errors
+    /// That it can't be written in that form.
+    pub fn in_form(&self, form: Option<Form>) -> Result<String, Error> {
         match form {
-            None | Some(Form::Wide) => print!("{}", self.text),
-            Some(Form::Name) => self.names.iter().for_each(|name| println!("{name}")),
+            None | Some(Form::Wide) => Ok(self.text.clone()),
+            Some(Form::Name) => Ok(self.names.iter().map(|name| format!("{name}\n")).collect()),
             Some(Form::Json) => {
                 let text = serde_json::to_string_pretty(&self.data).map_err(|e| Error::new(e.to_string()))?;
-                println!("{text}");
+                Ok(text + "\n")
             }
-            Some(Form::Yaml) => {
-                let text = serde_saphyr::to_string(&self.data).map_err(|e| Error::new(e.to_string()))?;
-                print!("{text}");
-            }
+            Some(Form::Yaml) => serde_saphyr::to_string(&self.data).map_err(|e| Error::new(e.to_string())),
         }
-        Ok(())
     }
 }
 

@@ -81,7 +81,7 @@ fn with_flags(cluster: &ClusterArgs, before: &[String]) -> ClusterArgs {
 async fn names(kinds: &[Kind], args: &ClusterArgs) -> Result<Vec<String>, Error> {
     let listed = async {
         let cluster = Cluster::of(args).await?;
-        cluster.list(kinds, Some(&cluster.namespace)).await
+        cluster.list_seen(kinds, Some(&cluster.namespace)).await.map(|(all, _)| all)
     };
     let all = tokio::time::timeout(PATIENCE, listed).await.unwrap_or_else(|_| Ok(Vec::new()))?;
     Ok(all.iter().map(Seen::short_name).collect())

@@ -1,6 +1,8 @@
 //! `events`: what the operator told of objects, the newest last.
 
-use anstream::println;
+use std::{collections::HashSet, io::Write as _};
+
+use anstream::eprintln;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
@@ -24,34 +26,63 @@ pub async fn run(cluster: &Cluster, args: &EventsArgs, form: Option<Form>) -> Re
     for text in &args.objects {
         objects.push(cluster.find(text).await?);
     }
+    // Events of what is in no namespace are in this one.
+    let of_cluster = objects.iter().any(|seen| seen.kind == Kind::ClusterConnection);
     let api: Api<Event> = if args.all_namespaces {
         Api::all(cluster.client.clone())
     } else {
-        Api::namespaced(cluster.client.clone(), &cluster.namespace)
+        let namespace = if of_cluster { "default" } else { cluster.namespace.as_str() };
+        Api::namespaced(cluster.client.clone(), namespace)
     };
     let all = api.list(&ListParams::default()).await.map_err(|error| api_error("list Events", &error))?;
     let mut told: Vec<_> = all.items.into_iter().filter(|event| is_meant(event, &objects)).collect();
     told.sort_by_key(last_seen);
     shown(&told, args.all_namespaces, Timestamp::now()).print(form)?;
     if args.watch {
-        follow(api, &objects, form).await?;
+        let known = told.iter().map(version).collect();
+        follow(api, &objects, known, args.all_namespaces, form).await?;
     }
     Ok(Ended::Well)
 }
 
-async fn follow(api: Api<Event>, objects: &[Seen], form: Option<Form>) -> Result<(), Error> {
+/// What an Event is known by, as it is now.
+fn version(event: &Event) -> (Option<String>, Option<String>) {
+    (event.metadata.uid.clone(), event.metadata.resource_version.clone())
+}
+
+/// Goes on with what is not known, until the output is closed.
+async fn follow(
+    api: Api<Event>,
+    objects: &[Seen],
+    mut known: HashSet<(Option<String>, Option<String>)>,
+    namespaces: bool,
+    form: Option<Form>,
+) -> Result<(), Error> {
     let mut changes = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut is_told = false;
     while let Some(event) = changes.next().await {
-        // What was there at the beginning is shown already.
-        let Ok(watcher::Event::Apply(event)) = event else { continue };
-        if !is_meant(&event, objects) {
+        let event = match event {
+            Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) => event,
+            Ok(_) => continue,
+            Err(error) => {
+                // It is tried again; once is enough to know.
+                if !std::mem::replace(&mut is_told, true) {
+                    eprintln!("Watching the Events failed, which is tried again: {error}");
+                }
+                continue;
+            }
+        };
+        if !is_meant(&event, objects) || !known.insert(version(&event)) {
             continue;
         }
-        match form {
-            None => println!("{}", line(&event)),
+        let text = match form {
+            None | Some(Form::Wide) => format!("{}\n", line(&event, namespaces)),
             Some(form) => {
-                Shown { text: String::new(), data: data(&event), names: names(&event) }.print(Some(form))?;
+                Shown { text: String::new(), data: data(&event), names: names(&event) }.in_form(Some(form))?
             }
+        };
+        if anstream::stdout().write_all(text.as_bytes()).is_err() {
+            return Ok(());
         }
     }
     Ok(())
@@ -84,9 +115,12 @@ fn names(event: &Event) -> Vec<String> {
     event.metadata.name.iter().map(|name| format!("event/{name}")).collect()
 }
 
-fn line(event: &Event) -> String {
+fn line(event: &Event, namespaces: bool) -> String {
     let reason = toned(tone(event), event.reason.as_deref().unwrap_or_default());
-    format!("{} {} {}: {}", last_seen(event), about(event), reason, event.note.as_deref().unwrap_or_default())
+    let namespace = event.metadata.namespace.as_deref().filter(|_| namespaces);
+    let namespace = namespace.map(|namespace| format!("{namespace} ")).unwrap_or_default();
+    let note = event.note.as_deref().unwrap_or_default();
+    format!("{} {namespace}{} {reason}: {note}", last_seen(event), about(event))
 }
 
 fn data(event: &Event) -> serde_json::Value {

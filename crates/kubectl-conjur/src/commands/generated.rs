@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anstream::println;
+use anstream::{print, println};
 use clap::CommandFactory as _;
 
 use crate::{
@@ -19,7 +19,9 @@ pub fn completion(shell: Shell) -> Ended {
         Shell::Powershell => clap_complete::Shell::PowerShell,
         Shell::Zsh => clap_complete::Shell::Zsh,
     };
-    clap_complete::generate(shell, &mut command, "kubectl-conjur", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "kubectl-conjur", &mut script);
+    print!("{}", String::from_utf8_lossy(&script));
     Ended::Well
 }
 

@@ -1,7 +1,7 @@
 //! `sync`: have objects looked at now.
 
 use conjur_operator_api::SYNC_NOW_ANNOTATION;
-use futures::future::join_all;
+use futures::StreamExt as _;
 use serde_json::json;
 
 use super::waiting::{annotate, new_text, until_handled};
@@ -12,10 +12,15 @@ use crate::{
     show::{Shown, Table, Tone},
 };
 
+/// So many are asked and waited for at once.
+const AT_ONCE: usize = 16;
+
 /// What came of one.
 enum Outcome {
     /// It was asked, and nobody waited.
     Asked,
+    /// Nothing looks at it before it goes on.
+    Suspended,
     /// It was looked at, and is as it says.
     Done(Box<Seen>),
     TooLong,
@@ -26,6 +31,9 @@ pub async fn run(cluster: &Cluster, args: &SyncArgs, form: Option<Form>) -> Resu
     let objects = objects(cluster, args).await?;
     let text = new_text();
     let each = objects.iter().map(|seen| async {
+        if seen.spec()["suspend"] == true {
+            return Outcome::Suspended;
+        }
         if let Err(error) = annotate(cluster, seen, SYNC_NOW_ANNOTATION, &text).await {
             return Outcome::Failed(error);
         }
@@ -39,11 +47,11 @@ pub async fn run(cluster: &Cluster, args: &SyncArgs, form: Option<Form>) -> Resu
             Err(error) => Outcome::Failed(error),
         }
     });
-    let outcomes = join_all(each).await;
+    let outcomes: Vec<_> = futures::stream::iter(each).buffered(AT_ONCE).collect().await;
     let all: Vec<_> = objects.iter().zip(&outcomes).collect();
     shown(&all, args).print(form)?;
     let well = all.iter().all(|(_, outcome)| match outcome {
-        Outcome::Asked => true,
+        Outcome::Asked | Outcome::Suspended => true,
         Outcome::Done(now) => now.is_ready(),
         Outcome::TooLong | Outcome::Failed(_) => false,
     });
@@ -84,6 +92,11 @@ fn shown(all: &[(&Seen, &Outcome)], args: &SyncArgs) -> Shown {
     for (seen, outcome) in all {
         let (tone, ready, reason, message) = match outcome {
             Outcome::Asked => (Tone::Plain, "-", "-", "asked".to_owned()),
+            Outcome::Suspended => {
+                let message =
+                    format!("left alone; kubectl conjur resume {} lets it go on", seen.short_name());
+                (Tone::Faint, "-", "Suspended", message)
+            }
             Outcome::Done(now) => {
                 let (ready, reason, message) = now.condition("Ready").unwrap_or(("-", "-", ""));
                 (if now.is_ready() { Tone::Good } else { Tone::Bad }, ready, reason, message.to_owned())
