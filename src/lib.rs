@@ -60,7 +60,7 @@ pub mod seams {
         limits::Limit,
         plan::{
             Failure,
-            connection::{access, check},
+            connection::{access, audience, check},
             effect::{announcement::Announcement, evidence::BranchVersion, inventory::Inventory},
             hash::{document_hash, hash},
             policy::{

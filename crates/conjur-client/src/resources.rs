@@ -211,6 +211,18 @@ impl Client {
         }
     }
 
+    /// What time it is for the server, by the `Date` of its front page, which needs no token: for whoever is refused where one logs
+    /// in. `None` where no answer has one.
+    ///
+    /// # Errors
+    /// Those of [`server_version`](Client::server_version) where there is no answer.
+    pub async fn front_date(&self) -> Result<Option<Timestamp>, Error> {
+        let session = self.session();
+        let call = session.get(Endpoint::Version, String::new());
+        let answer = session.transport.send(&call, None).await.map_err(|fault| fault.error)?;
+        Ok(answer.header(&DATE).and_then(response::date))
+    }
+
     /// What the server's version has; it is [asked for](Client::server_version) where it was not within ten minutes.
     ///
     /// # Errors

@@ -4,6 +4,8 @@
 use std::env;
 
 use conjur_client::{Client, ClientIdentity, Config, Credentials, address, sensitive::Sensitive};
+use conjur_operator::seams::{audience, check};
+use conjur_operator_api::{ClusterConjurConnectionSpec, ConjurConnectionSpec, connection::Settings};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{ConfigMap, Secret, ServiceAccount},
@@ -60,7 +62,7 @@ impl Conjur {
 }
 
 fn base(url: &str) -> Result<url::Url, Error> {
-    address::base(url).map_err(|error| Error::new(format!("{url}: {error}")))
+    address::base(url).map_err(|error| Error::new(format!("the URL can't be used: {error}")))
 }
 
 fn from_environment(get: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
@@ -98,6 +100,7 @@ struct ConnectionReader<'a> {
 impl ConnectionReader<'_> {
     async fn config(&self) -> Result<Config, Error> {
         let spec = self.connection.spec();
+        self.check()?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let credentials = self.credentials(&spec["auth"]).await?;
         let mut config = Config::new(base(&text(&spec["url"]))?, text(&spec["account"]), credentials);
@@ -107,6 +110,21 @@ impl ConnectionReader<'_> {
             config.client_identity = Some(self.certificate(certificate).await?);
         }
         Ok(config)
+    }
+
+    /// Refuses what the operator would, before anything that is secret is read and sent somewhere.
+    fn check(&self) -> Result<(), Error> {
+        let spec = self.connection.spec().clone();
+        let wrong =
+            |error: serde_json::Error| Error::new(format!("{}: {error}", self.connection.short_name()));
+        let refused = if self.connection.kind == Kind::ClusterConnection {
+            let spec: ClusterConjurConnectionSpec = serde_json::from_value(spec).map_err(wrong)?;
+            check(&Settings::from(&spec), Some(&spec.access.clone().unwrap_or_default()))
+        } else {
+            let spec: ConjurConnectionSpec = serde_json::from_value(spec).map_err(wrong)?;
+            check(&Settings::from(&spec), None)
+        };
+        refused.map_err(|failure| Error::new(failure.message))
     }
 
     /// The namespace of a reference: its own, or the connection's; of the user where neither has one.
@@ -134,6 +152,11 @@ impl ConnectionReader<'_> {
         let host_id = |of: &Value| text(&of["hostID"]);
         let jwt = &auth["jwt"];
         if jwt.is_object() {
+            let is_safe =
+                self.connection.spec()["url"].as_str().is_some_and(|url| url.starts_with("https://"));
+            if !is_safe {
+                return Err(Error::new("spec.url: the token of a ServiceAccount is sent over https only"));
+            }
             let token = self.token(&jwt["serviceAccountRef"]).await?;
             let source = std::sync::Arc::new(move || std::future::ready(Ok(token.clone())));
             let service_id = text(&jwt["serviceID"]).unwrap_or_default();
@@ -194,14 +217,24 @@ impl ConnectionReader<'_> {
         pem.map(Some).ok_or_else(|| Error::new(format!("{what} has no key {at}")))
     }
 
+    /// A token for Conjur. One that the API server itself would take is never asked for: it would be a key to the cluster.
     async fn token(&self, reference: &Value) -> Result<Sensitive<String>, Error> {
         let (namespace, name) = (self.namespace(reference), reference["name"].as_str().unwrap_or_default());
-        let audiences = reference["audiences"].as_array().into_iter().flatten();
-        let spec = TokenRequestSpec {
-            audiences: audiences.filter_map(|one| one.as_str().map(str::to_owned)).collect(),
-            expiration_seconds: Some(600),
-            bound_object_ref: None,
-        };
+        let wanted = reference["audiences"].as_array().into_iter().flatten();
+        let wanted: Vec<String> = wanted.filter_map(|one| one.as_str().map(str::to_owned)).collect();
+        let own = self.request(namespace, name, Vec::new()).await?;
+        let own = audience::of_the_cluster(own.expose()).map_err(Error::new)?;
+        audience::check(&wanted, &own).map_err(|failure| Error::new(failure.message))?;
+        self.request(namespace, name, wanted).await
+    }
+
+    async fn request(
+        &self,
+        namespace: &str,
+        name: &str,
+        audiences: Vec<String>,
+    ) -> Result<Sensitive<String>, Error> {
+        let spec = TokenRequestSpec { audiences, expiration_seconds: Some(600), bound_object_ref: None };
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let api = Api::<ServiceAccount>::namespaced(self.cluster.client.clone(), namespace);
         let answer = api.create_token_request(name, &PostParams::default(), &request).await;

@@ -64,8 +64,8 @@ impl Steps {
         if self.all.iter().any(|step| step.state == State::Bad) { Ended::Differs } else { Ended::Well }
     }
 
-    /// With what they are about.
-    pub fn shown(&self, about: &str) -> Shown {
+    /// With what they are about, and its name as kubectl takes it.
+    pub fn shown(&self, about: &str, name: &str) -> Shown {
         let width = self.all.iter().map(|step| step.name.chars().count()).max().unwrap_or_default();
         let mut text = format!("{about}\n");
         for step in &self.all {
@@ -91,7 +91,11 @@ impl Steps {
             }
         }
         let well = self.ended() == Ended::Well;
-        Shown { text, data: json!({ "object": about, "well": well, "steps": self.all }), names: Vec::new() }
+        Shown {
+            text,
+            data: json!({ "object": about, "well": well, "steps": self.all }),
+            names: vec![name.to_owned()],
+        }
     }
 }
 
@@ -104,7 +108,7 @@ mod tests {
         let mut steps = Steps::default();
         steps.good("reach", "fine");
         steps.bad("login", "refused", "Do this:\n- !permit\n  role: !host a");
-        let text = anstream::adapter::strip_str(&steps.shown("cjc/conjur").text).to_string();
+        let text = anstream::adapter::strip_str(&steps.shown("cjc/conjur", "").text).to_string();
         assert_eq!(
             text,
             "cjc/conjur\n  ok  reach  fine\n  no  login  refused\n             Do this:\n             - !permit\n               role: !host a\n"

@@ -40,16 +40,22 @@ pub async fn run(cluster: &Cluster, args: &DiffArgs, form: Option<Form>) -> Resu
     let answer = conjur.client.dry_run_policy(&of, mode, text.as_str().as_bytes()).await;
     match answer.map_err(|error| Error::new(error.to_string()))? {
         DryRun::Valid(changes) => {
-            let shown = shown(&policy, mode, &changes, &document_hash(text.as_str().as_bytes()));
+            let hash = document_hash(text.as_str().as_bytes());
+            let shown = shown(&policy, mode, &changes, &hash, !text.is_secret());
             shown.print(form)?;
             let differs =
                 !(changes.created.is_empty() && changes.after.is_empty() && changes.deleted.is_empty());
             Ok(if differs { Ended::Differs } else { Ended::Well })
         }
         DryRun::Invalid(flaws) => {
-            let told = flaws.iter().map(|flaw| match flaw.line.filter(|line| *line > 0) {
-                Some(line) => format!("{}: {}", text.place(line, flaw.column), flaw.message),
-                None => flaw.message.clone(),
+            let told = flaws.iter().map(|flaw| {
+                // The server's words may quote the document.
+                let message =
+                    if text.is_secret() { "refused; its text is a Secret's" } else { &flaw.message };
+                match flaw.line.filter(|line| *line > 0) {
+                    Some(line) => format!("{}: {message}", text.place(line, flaw.column)),
+                    None => message.to_owned(),
+                }
             });
             Err(Error::new(format!(
                 "Conjur would refuse the document:\n  {}",
@@ -131,16 +137,18 @@ async fn part(cluster: &Cluster, source: &Value) -> Result<Part, Error> {
     Ok(Part { what, secret, bytes: std::sync::Arc::new(conjur_client::sensitive::Sensitive::new(bytes)) })
 }
 
-fn shown(policy: &Seen, mode: LoadMode, changes: &Changes, hash: &str) -> Shown {
+/// Of a document that comes from a Secret only ids are shown.
+fn shown(policy: &Seen, mode: LoadMode, changes: &Changes, hash: &str, in_detail: bool) -> Shown {
     let before: BTreeMap<_, _> = changes.before.iter().map(|item| (&item.identifier, item)).collect();
     let mut text = String::new();
     for item in &changes.created {
         text += &format!("{}\n", toned(Tone::Good, &format!("+ {}", named(item))));
-        text += &details(None, item);
     }
     for item in &changes.after {
         text += &format!("{}\n", toned(Tone::Waiting, &format!("~ {}", named(item))));
-        text += &details(before.get(&item.identifier).copied(), item);
+        if in_detail {
+            text += &details(before.get(&item.identifier).copied(), item);
+        }
     }
     for item in &changes.deleted {
         text += &format!("{}\n", toned(Tone::Bad, &format!("- {}", named(item))));
@@ -227,7 +235,7 @@ mod tests {
         };
         let object = serde_json::from_value(json!({ "metadata": { "name": "p" } })).unwrap();
         let policy = Seen { kind: Kind::Policy, object };
-        let told = shown(&policy, LoadMode::Replace, &changes, "abc");
+        let told = shown(&policy, LoadMode::Replace, &changes, "abc", true);
         let text = anstream::adapter::strip_str(&told.text).to_string();
         assert_eq!(
             text,

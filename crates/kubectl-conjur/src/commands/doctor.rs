@@ -6,7 +6,8 @@ mod certificates;
 use std::time::Duration;
 
 use conjur_client::{
-    Capability, Client, Error as ConjurError, Freshness, Listing, Page, Priority, Support, VariableId, Wanted,
+    Capability, Client, Credentials, Error as ConjurError, Freshness, Listing, Page, Priority, Support,
+    VariableId, Wanted,
 };
 use jiff::Timestamp;
 use tokio::net::{TcpStream, lookup_host};
@@ -20,6 +21,8 @@ use crate::{
     steps::Steps,
 };
 
+/// So many variables are tried until one can be read.
+const TRIED: u32 = 5;
 /// How long a connection to an address may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How far the clocks may be apart before that is worth a word: a JWT may not be older or younger than this.
@@ -31,32 +34,32 @@ pub async fn run(
     form: Option<Form>,
 ) -> Result<Ended, Error> {
     let mut steps = Steps::default();
-    let (conjur, read) = if args.env {
-        (Conjur::of_environment()?, None)
+    let (conjur, read, name) = if args.env {
+        (Conjur::of_environment()?, None, String::new())
     } else {
         let cluster = cluster().await?;
         let connection = connect::connection(&cluster, args.connection.as_deref()).await?;
         told_by_operator(&connection, &mut steps);
         let read = used(&cluster, &connection).await;
         match Conjur::of_connection(&cluster, &connection, &cluster.namespace).await {
-            Ok(conjur) => (conjur, read),
+            Ok(conjur) => (conjur, read, connection.full_name()),
             Err(error) => {
                 let fix = format!(
                     "Correct {}, or ask for the right to read what it refers to",
                     connection.short_name()
                 );
                 steps.bad("settings", error.to_string(), fix);
-                return end(&steps, &connection.short_name(), form);
+                return end(&steps, &connection.short_name(), &connection.full_name(), form);
             }
         }
     };
     let about = format!("{}: {} (account {})", conjur.from, conjur.config.url, conjur.config.account);
     look(&conjur, args, read, &mut steps).await;
-    end(&steps, &about, form)
+    end(&steps, &about, &name, form)
 }
 
-fn end(steps: &Steps, about: &str, form: Option<Form>) -> Result<Ended, Error> {
-    steps.shown(about).print(form)?;
+fn end(steps: &Steps, about: &str, name: &str, form: Option<Form>) -> Result<Ended, Error> {
+    steps.shown(about, name).print(form)?;
     Ok(steps.ended())
 }
 
@@ -83,12 +86,14 @@ async fn look(conjur: &Conjur, args: &DoctorArgs, read: Option<String>, steps: &
     if !reach(conjur, steps).await || !version(conjur, steps).await {
         return;
     }
+    // Before the login, which it may be the fault of.
+    clock(conjur, steps).await;
     if !login(conjur, steps).await {
         return;
     }
-    clock(&conjur.client, steps).await;
     let listed = list(&conjur.client, steps).await;
-    read_one(&conjur.client, args.variable.clone().or(read).or(listed), steps).await;
+    let any = read.into_iter().chain(listed).collect();
+    read_one(&conjur.client, args.variable.as_deref(), any, steps).await;
     match &args.write {
         Some(id) => write(&conjur.client, id, steps).await,
         None => steps.skipped("write", "not tried; --write VARIABLE writes a variable's own value again"),
@@ -159,7 +164,9 @@ async fn version(conjur: &Conjur, steps: &mut Steps) -> bool {
         );
         match &asked {
             Err(error @ (ConjurError::Tls { .. } | ConjurError::Config { .. })) => {
-                steps.bad("TLS", format!("{error}{chain}"), "Put the certificate of the issuing authority into spec.tls.caBundle or caBundleFrom; a wrong name is mended in the URL or the certificate");
+                let trusted =
+                    conjur.config.ca_bundle.as_deref().map(certificates::trusted).unwrap_or_default();
+                steps.bad("TLS", format!("{error}{chain}{trusted}"), tls_fix(&error.to_string()));
                 return false;
             }
             Err(_) => steps.unknown("TLS", format!("the handshake was not seen to succeed{chain}")),
@@ -196,6 +203,17 @@ async fn version(conjur: &Conjur, steps: &mut Steps) -> bool {
     }
 }
 
+/// What to do, by what the client says of the handshake.
+fn tls_fix(said: &str) -> &'static str {
+    if said.contains("not signed by") {
+        "Put the certificate of the authority to trust into spec.tls.caBundle, or into what caBundleFrom names"
+    } else if said.contains("expired") || said.contains("not valid") {
+        "Renew the certificate, or set the clock that is wrong"
+    } else {
+        "The first sentence says what to mend: in the URL, in the connection, or at the server"
+    }
+}
+
 /// What a server that lacks it can't do.
 fn lacking(what: Capability) -> &'static str {
     match what {
@@ -215,80 +233,96 @@ async fn login(conjur: &Conjur, steps: &mut Steps) -> bool {
             true
         }
         Err(error) => {
-            let fix = match &error {
-                ConjurError::Unauthenticated { .. } => {
-                    "Compare login, key and account with Conjur's; for authn-jwt and authn-cert, see that the authenticator is enabled (CONJUR_AUTHENTICATORS), \
-                     that the host may authenticate with its webservice, and that its annotations match the token"
+            let fix = match (&error, &conjur.config.credentials) {
+                (
+                    ConjurError::Unauthenticated { .. },
+                    Credentials::Jwt { .. } | Credentials::Certificate { .. },
+                ) => {
+                    "See that the authenticator is enabled (CONJUR_AUTHENTICATORS), that the host may authenticate with its \
+                     webservice, that its annotations match the token or certificate, and that the clocks agree"
                 }
-                ConjurError::NoRoute { .. } | ConjurError::Unexpected { .. } => {
+                (ConjurError::Unauthenticated { .. }, _) => {
+                    "Conjur says the same of a wrong account, a wrong login and a wrong key: compare all three with Conjur's, \
+                     character by character. A host's login begins with host/"
+                }
+                (ConjurError::NoRoute { .. } | ConjurError::Unexpected { .. }, _) => {
                     "Is this the URL of Conjur's API? The hosted service has it below /api"
                 }
                 _ => "What Conjur's own log says at this time tells more",
             };
+            let fix =
+                format!("{fix}. When it is mended, kubectl conjur sync has the operator try it at once");
             steps.bad("login", error.to_string(), fix);
             false
         }
     }
 }
 
-async fn clock(client: &Client, steps: &mut Steps) {
-    match client.server_date().await {
-        Ok(server) => {
-            let apart = Timestamp::now().as_second() - server.as_second();
-            if apart.abs() > CLOCK {
-                let which = if apart > 0 { "ahead of" } else { "behind" };
-                let message = format!("this machine is {} s {which} the server", apart.abs());
-                steps.bad(
-                    "clock",
-                    message,
-                    "Set both by NTP: JWTs and certificates are refused where clocks are apart",
-                );
-            } else {
-                steps.good("clock", "this machine and the server agree");
-            }
-        }
-        Err(error) => steps.unknown("clock", error.to_string()),
+async fn clock(conjur: &Conjur, steps: &mut Steps) {
+    let asked = match conjur.anonymous() {
+        Ok(client) => client.front_date().await,
+        Err(error) => Err(error),
+    };
+    let server = match asked {
+        Ok(Some(server)) => server,
+        Ok(None) => return steps.unknown("clock", "the server's answers have no date"),
+        Err(error) => return steps.unknown("clock", error.to_string()),
+    };
+    let apart = Timestamp::now().as_second() - server.as_second();
+    if apart.abs() > CLOCK {
+        let which = if apart > 0 { "ahead of" } else { "behind" };
+        let message = format!("this machine is {} s {which} the server", apart.abs());
+        let fix = "Set the clock that is wrong, by NTP: JWTs, tokens and certificates are refused where clocks are apart";
+        steps.bad("clock", message, fix);
+    } else {
+        steps.good("clock", "this machine and the server agree");
     }
 }
 
-/// How many variables are seen; gives one.
-async fn list(client: &Client, steps: &mut Steps) -> Option<String> {
+/// How many variables are seen; gives the first ones.
+async fn list(client: &Client, steps: &mut Steps) -> Vec<String> {
     let listing = Listing::of_kind("variable");
-    match client.list(&listing, Page { limit: 1, offset: 0 }).await {
+    match client.list(&listing, Page { limit: TRIED, offset: 0 }).await {
+        Ok(found) if found.is_empty() => {
+            steps.unknown(
+                "list",
+                "no variable is visible, which is right for an identity that only loads policy",
+            );
+            Vec::new()
+        }
         Ok(found) => {
             let count = client.count_resources(&listing).await.ok();
             let count = count.map_or_else(|| found.len().to_string(), |count| count.to_string());
-            if found.is_empty() {
-                steps.bad(
-                    "list",
-                    "no variable is visible",
-                    "Permit read on variables to the identity, or to a group that it is in",
-                );
-            } else {
-                steps.good("list", format!("{count} variables are visible"));
-            }
-            found.first().and_then(|variable| variable.id.splitn(3, ':').nth(2).map(str::to_owned))
+            steps.good("list", format!("{count} variables are visible"));
+            found.iter().filter_map(|one| one.id.splitn(3, ':').nth(2).map(str::to_owned)).collect()
         }
         Err(error) => {
             steps.unknown("list", error.to_string());
-            None
+            Vec::new()
         }
     }
 }
 
-/// Reads a value, of which nothing is shown.
-async fn read_one(client: &Client, id: Option<String>, steps: &mut Steps) {
-    let Some(id) = id else {
-        return steps.skipped("read", "there is no variable to read; --variable names one");
-    };
-    match value(client, &id).await {
-        Ok(value) => steps.good("read", format!("{id}: {} bytes", value.expose().len())),
-        Err(error) => steps.bad(
-            "read",
-            error.to_string(),
-            format!("kubectl conjur explain --variable {id} says what is missing"),
-        ),
+/// Reads a value, of which nothing is shown: of the variable that is asked for, or else of any that can be read.
+async fn read_one(client: &Client, asked: Option<&str>, any: Vec<String>, steps: &mut Steps) {
+    if let Some(id) = asked {
+        return match value(client, id).await {
+            Ok(value) => steps.good("read", format!("{id}: {} bytes", value.expose().len())),
+            Err(error) => {
+                let fix = format!("kubectl conjur explain --variable {id} says what is missing");
+                steps.bad("read", error.to_string(), fix);
+            }
+        };
     }
+    let mut last = "there is no variable to read".to_owned();
+    for id in any {
+        match value(client, &id).await {
+            Ok(value) => return steps.good("read", format!("{id}: {} bytes", value.expose().len())),
+            // One that is visible need not be readable, nor hold a value.
+            Err(error) => last = error.to_string(),
+        }
+    }
+    steps.unknown("read", format!("{last}; --variable names one that should be readable"));
 }
 
 async fn value(client: &Client, id: &str) -> Result<conjur_client::Value, ConjurError> {

@@ -3,9 +3,12 @@
 pub mod conjur;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use conjur_operator::seams::access::Verb;
+use conjur_operator::seams::{
+    access::{Consumer, Verb, check_use},
+    document,
+};
 use conjur_operator_api::connection::AccessRule;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -28,15 +31,27 @@ struct Needs {
     verb: Verb,
     need: Need,
     ids: Vec<String>,
+    /// Whether they are branches that the identity has to own.
+    owned: bool,
+}
+
+impl Needs {
+    fn of(verb: Verb, need: Need, ids: Vec<String>) -> Self {
+        Self { verb, need, ids, owned: false }
+    }
+
+    fn owned(self, owned: bool) -> Self {
+        Self { owned, ..self }
+    }
 }
 
 pub async fn run(cluster: &Cluster, args: &ExplainArgs, form: Option<Form>) -> Result<Ended, Error> {
     let mut steps = Steps::default();
-    let about = if let Some(id) = &args.variable {
+    let (about, name) = if let Some(id) = &args.variable {
         let connection = connect::connection(cluster, args.connection.as_deref()).await?;
-        let needs = [Needs { verb: Verb::Read, need: Need::Read, ids: vec![id.clone()] }];
+        let needs = [Needs::of(Verb::Read, Need::Read, vec![id.clone()])];
         look(cluster, &connection, &cluster.namespace, &needs, &mut steps).await;
-        format!("variable {id} through {}", connection.short_name())
+        (format!("variable {id} through {}", connection.short_name()), connection.full_name())
     } else {
         let seen = cluster.find(args.object.as_deref().unwrap_or_default()).await?;
         state(&seen, &mut steps);
@@ -48,9 +63,9 @@ pub async fn run(cluster: &Cluster, args: &ExplainArgs, form: Option<Form>) -> R
         } else if let Some(connection) = connection_of(cluster, &seen, &mut steps).await? {
             look(cluster, &connection, seen.namespace(), &needs(&seen), &mut steps).await;
         }
-        seen.short_name()
+        (seen.short_name(), seen.full_name())
     };
-    steps.shown(&about).print(form)?;
+    steps.shown(&about, &name).print(form)?;
     Ok(steps.ended())
 }
 
@@ -105,18 +120,22 @@ fn needs(seen: &Seen) -> Vec<Needs> {
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let ids = || links::of(seen).into_iter().flat_map(|link| link.variables).map(|(id, _)| id).collect();
     let load = |branch: Option<String>, privilege| {
-        let ids = branch.into_iter().collect();
-        Needs { verb: Verb::Load, need: Need::Load(privilege), ids }
+        Needs::of(Verb::Load, Need::Load(privilege), branch.into_iter().collect())
     };
     match seen.kind {
-        Kind::Secret => vec![Needs { verb: Verb::Read, need: Need::Read, ids: ids() }],
+        Kind::Secret => vec![Needs::of(Verb::Read, Need::Read, ids())],
         Kind::Push => vec![
             load(text(&spec["createVariables"]["branch"]), "create"),
-            Needs { verb: Verb::Push, need: Need::Write, ids: ids() },
+            Needs::of(Verb::Push, Need::Write, ids()),
         ],
         Kind::Policy => {
             let privilege = if spec["mode"] == "Append" { "create" } else { "update" };
-            vec![load(text(&spec["branch"]), privilege)]
+            let branch = text(&spec["branch"]).unwrap_or_default();
+            let made =
+                spec["document"].as_str().and_then(|text| document::read(text, &branch, "account").ok());
+            let makes_roles =
+                made.is_some_and(|made| !made.roles.is_empty()) || spec["createdRoles"].is_object();
+            vec![load(Some(branch), privilege).owned(makes_roles)]
         }
         Kind::Host => {
             let parent =
@@ -124,7 +143,7 @@ fn needs(seen: &Seen) -> Vec<Needs> {
             let branch = text(&spec["via"]["branch"])
                 .or(parent)
                 .filter(|_| spec["via"].is_null() || spec["via"]["branch"].is_string());
-            vec![load(branch, "update")]
+            vec![load(branch, "update").owned(true)]
         }
         Kind::Connection | Kind::ClusterConnection => Vec::new(),
     }
@@ -143,8 +162,10 @@ async fn look(cluster: &Cluster, connection: &Seen, namespace: &str, needs: &[Ne
         ),
         None => steps.unknown("connection", format!("{} was not looked at yet", connection.short_name())),
     }
+    access_mode(connection, needs, steps);
+    let mut refused = BTreeSet::new();
     if connection.kind == Kind::ClusterConnection {
-        access(cluster, connection, namespace, needs, steps).await;
+        refused = access(cluster, connection, namespace, needs, steps).await;
     }
     let conjur = match Conjur::of_connection(cluster, connection, namespace).await {
         Ok(conjur) => conjur,
@@ -154,16 +175,43 @@ async fn look(cluster: &Cluster, connection: &Seen, namespace: &str, needs: &[Ne
         }
     };
     let Some(identity) = conjur::identity(&conjur.client, steps).await else { return };
-    let asked: Vec<_> = needs.iter().flat_map(|need| need.ids.iter().map(|id| (need.need, id))).collect();
+    let asked = needs.iter().flat_map(|need| need.ids.iter().map(|id| (need.need, id)));
+    // What the namespace may not reach says nothing by what the identity may.
+    let asked: Vec<_> = asked.filter(|(_, id)| !refused.contains(*id)).collect();
     for (need, id) in asked.iter().take(IDS) {
         conjur::look(&conjur.client, &identity, *need, id, steps).await;
     }
     if asked.len() > IDS {
         steps.skipped("more", format!("{} more ids were not looked at", asked.len() - IDS));
     }
+    for need in needs.iter().filter(|need| need.owned) {
+        for branch in &need.ids {
+            conjur::owns(&conjur.client, &identity, branch, steps).await;
+        }
+    }
 }
 
-async fn access(cluster: &Cluster, connection: &Seen, namespace: &str, needs: &[Needs], steps: &mut Steps) {
+/// What the connection itself does not let anybody do.
+fn access_mode(connection: &Seen, needs: &[Needs], steps: &mut Steps) {
+    let mode = connection.spec()["accessMode"].as_str().unwrap_or_default();
+    let refuses = |needs: &Needs| match needs.need {
+        Need::Read => mode == "WriteOnly",
+        Need::Write | Need::Load(_) => mode == "ReadOnly",
+    };
+    if needs.iter().any(|needs| !needs.ids.is_empty() && refuses(needs)) {
+        let message = format!("spec.accessMode of {} is {mode}, which refuses this", connection.short_name());
+        steps.bad("accessMode", message, "Use another connection, or change its accessMode");
+    }
+}
+
+/// Whether the rules are for the namespace, and grant the ids; gives those that they do not.
+async fn access(
+    cluster: &Cluster,
+    connection: &Seen,
+    namespace: &str,
+    needs: &[Needs],
+    steps: &mut Steps,
+) -> BTreeSet<String> {
     let rules = connection.spec()["access"].clone();
     let rules: Vec<AccessRule> = serde_json::from_value(rules).unwrap_or_default();
     let found = Api::<Namespace>::all(cluster.client.clone()).get_metadata(namespace).await;
@@ -175,29 +223,43 @@ async fn access(cluster: &Cluster, connection: &Seen, namespace: &str, needs: &[
                 let message = format!(
                     "the labels of namespace {namespace} can't be read, by which rules select: {error}"
                 );
-                return steps.unknown("access", message);
+                steps.unknown("access", message);
+                return BTreeSet::new();
             }
             BTreeMap::new()
         }
     };
-    let (mut granted, mut refused) = (0, 0);
+    let fix = format!("kubectl edit {} adds it", connection.full_name());
+    let who = Consumer { namespace, labels: &labels };
+    if let Err(failure) = check_use(&rules, who, connection.name()) {
+        steps.bad("access", failure.message, fix);
+        return needs.iter().flat_map(|need| need.ids.iter().cloned()).collect();
+    }
+    let (mut granted, mut refused) = (0, BTreeSet::new());
     for need in needs {
         for id in &need.ids {
             match rules::judge(&rules, (namespace, &labels), need.verb, id, connection.name()) {
                 Ok(()) => granted += 1,
-                Err((message, closest)) if refused < IDS => {
-                    refused += 1;
-                    let closest = closest.map(|closest| format!(". {closest}")).unwrap_or_default();
-                    let fix = format!("kubectl edit {} adds it", connection.full_name());
-                    steps.bad("access", format!("{message}{closest}"), fix);
+                Err((message, closest)) => {
+                    if refused.len() < IDS {
+                        let closest = closest.map(|closest| format!(". {closest}")).unwrap_or_default();
+                        steps.bad("access", format!("{message}{closest}"), fix.clone());
+                    }
+                    refused.insert(id.clone());
                 }
-                Err(_) => refused += 1,
             }
         }
     }
-    if refused == 0 {
-        steps.good("access", format!("the rules of {} grant all {granted} ids", connection.short_name()));
+    if refused.is_empty() {
+        let of = connection.short_name();
+        let what = match granted {
+            0 => "are for this namespace; they are judged by the ids that are found".to_owned(),
+            1 => "grant its id".to_owned(),
+            many => format!("grant all {many} ids"),
+        };
+        steps.good("access", format!("the rules of {of} {what}"));
     }
+    refused
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ fn a_missing_permit_is_written_out() {
         bench.plugin(&["explain", "cjs/db"]).await.ends(0).says("may be read; version 1");
         let one = bench.plugin(&["explain", "--variable", "apps/none"]).await.ends(1);
         one.says("there is no such variable");
+        let one = bench.plugin(&["explain", "--variable", "apps/sene"]).await.ends(1);
+        one.says("There is a variable apps/seen");
     });
 }
 
@@ -53,6 +55,64 @@ fn a_rule_that_does_not_match_is_told_segment_by_segment() {
         bench.is("cjs/db", "AccessDenied").await;
         let told = bench.plugin(&["explain", "cjs/db"]).await.ends(1);
         told.says(&format!("segment 2 is a, and not {namespace}"));
+    });
+}
+
+#[test]
+fn a_permit_holds_in_a_branch_as_in_root() {
+    test(|bench| async move {
+        bench
+            .conjur
+            .load_root("- !host ops\n- !policy\n  id: apps\n  body:\n  - !variable \"a b\"\n")
+            .await
+            .unwrap();
+        bench.connect("conjur", "host/ops").await;
+        bench.is("cjc/conjur", "Connected").await;
+        let told = bench.plugin(&["explain", "--variable", "apps/a b"]).await.ends(1);
+        let permit: Vec<_> =
+            told.out.lines().skip_while(|line| !line.contains("- !permit")).take(4).collect();
+        let indent = permit[0].find('-').unwrap();
+        let policy: String = permit.iter().map(|line| format!("{}\n", line[indent..].trim_end())).collect();
+        bench.conjur.load("apps", &policy.replace("apps/a b", "a b")).await.unwrap();
+        assert!(bench.conjur.set_variable("apps/a b", b"1"));
+        bench.plugin(&["explain", "--variable", "apps/a b"]).await.ends(0).says("may be read");
+    });
+}
+
+#[test]
+fn who_may_not_see_all_kinds_sees_the_others_and_who_may_not_push_is_told() {
+    test(|bench| async move {
+        bench.connected(&["a"]).await;
+        bench.secret("db", &[("a", "a")]).await;
+        bench.is("cjs/db", "Synced").await;
+        bench
+            .apply(
+                "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: tenant}\nrules:\n- {apiGroups: [conjur-operator.io], resources: \
+                 [conjursecrets], verbs: [get, list]}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: \
+                 tenant}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}\nsubjects: [{kind: User, name: tenant}]\n",
+            )
+            .await;
+        let seen = bench.plugin(&["get", "--as", "tenant"]).await.ends(0);
+        seen.says("cjs/db").says("Not seen: cannot list clusterconjurconnections");
+        bench.plugin(&["get", "cjs", "--as", "tenant"]).await.ends(0).says("cjs/db");
+        bench.plugin(&["get", "cjc", "--as", "tenant"]).await.ends(2).says("forbidden");
+        bench.plugin(&["explain", "cjs/db", "--as", "tenant"]).await.ends(0).says("forbidden");
+        bench
+            .apply("apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurHost\nmetadata: {name: web}\nspec: {connectionRef: {name: reads}, id: apps/web}\n")
+            .await;
+        bench.connect("reads", "host/ops").await;
+        bench
+            .kubectl(&[
+                "patch",
+                "cjc",
+                "reads",
+                "--type",
+                "merge",
+                "-p",
+                r#"{"spec":{"accessMode":"ReadOnly"}}"#,
+            ])
+            .await;
+        bench.plugin(&["explain", "cjh/web"]).await.ends(1).says("is ReadOnly, which refuses this");
     });
 }
 

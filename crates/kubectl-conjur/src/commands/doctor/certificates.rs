@@ -92,6 +92,18 @@ pub async fn presented(url: &Url) -> Result<String, String> {
     }
 }
 
+/// Whom a CA bundle trusts, in words.
+pub fn trusted(bundle: &[u8]) -> String {
+    let pems = Pem::iter_from_buffer(bundle).filter_map(Result::ok);
+    let subjects: Vec<String> = pems
+        .filter_map(|pem| pem.parse_x509().ok().map(|certificate| format!("\"{}\"", certificate.subject())))
+        .collect();
+    match subjects.as_slice() {
+        [] => ". The CA bundle holds no certificate".to_owned(),
+        all => format!(". The CA bundle trusts {}", all.join(", ")),
+    }
+}
+
 fn in_words(chain: &[CertificateDer<'_>]) -> String {
     let parsed: Vec<_> =
         chain.iter().filter_map(|one| X509Certificate::from_der(one).ok().map(|(_, it)| it)).collect();

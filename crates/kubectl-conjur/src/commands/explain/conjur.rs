@@ -1,8 +1,18 @@
 //! What Conjur says of an id: whether it is there, holds a value, and may be used; and the statement that is missing.
 
-use conjur_client::{Check, Client, Error, RoleId};
+use conjur_client::{Check, Client, Error, Ownership, Page, PolicyBranch, RoleId};
 
 use crate::steps::Steps;
+
+/// So many records are looked through for one of a like name.
+const LOOKED_AT: u32 = 1000;
+/// So many characters may differ.
+const NEAR: usize = 3;
+
+/// Where a `!permit` goes. What it is about has to lie below the branch, and is named from there on (recordings 116, 117); who
+/// gets it may be named from the root on in any.
+const INTO_ROOT: &str =
+    "Load this into the root policy, or into a branch that the id lies in, without the branch's own id in it";
 
 /// A privilege on a record, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +57,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// As a policy names it: `!host apps/web`.
+    /// As a policy names it in any branch: `!host /apps/web`.
     fn in_policy(&self) -> String {
-        match self.login.strip_prefix("host/") {
-            Some(host) => format!("!host {host}"),
-            None => format!("!user {}", self.login),
-        }
+        let (kind, id) = self.role();
+        tagged(kind, &format!("/{id}"))
     }
 
     /// Kind and id.
@@ -96,18 +104,22 @@ pub async fn look(client: &Client, identity: &Identity, need: Need, id: &str, st
                 permit(identity, need, id)
             ),
         ),
-        Ok(Check::NoResource) => steps.bad(
-            id,
-            format!(
-                "there is no such {kind}, or {} has no privilege on it: Conjur does not tell these apart",
-                identity.login
-            ),
-            format!(
-                "If it exists, permit it; if not, declare it first (`- !{kind} {}`):\n{}",
-                id.rsplit('/').next().unwrap_or(id),
-                permit(identity, need, id)
-            ),
-        ),
+        Ok(Check::NoResource) => {
+            let near = nearest(client, kind, id).await;
+            let near = near.map(|near| format!(" There is a {kind} {near}: is that the one that is meant?"));
+            steps.bad(
+                id,
+                format!(
+                    "there is no such {kind}, or {} has no privilege on it: Conjur does not tell these apart.{}",
+                    identity.login,
+                    near.unwrap_or_default()
+                ),
+                format!(
+                    "If it does not exist, declare it first, in the branch that it is to lie in. {INTO_ROOT}:\n{}",
+                    permit(identity, need, id)
+                ),
+            );
+        }
         Err(error) => unknown(id, &error, steps),
     }
 }
@@ -119,7 +131,7 @@ async fn look_at_value(client: &Client, id: &str, steps: &mut Steps) {
             None => steps.bad(
                 id,
                 "may be read, and holds no value",
-                format!("Set one: conjur variable set -i {id} -v <value>"),
+                "Set one, by Conjur's command line or its user interface",
             ),
         },
         Ok(None) => steps.good(id, "may be read"),
@@ -133,11 +145,64 @@ fn unknown(id: &str, error: &Error, steps: &mut Steps) {
 
 fn permit(identity: &Identity, need: Need, id: &str) -> String {
     format!(
-        "- !permit\n  role: {}\n  privileges: [ {} ]\n  resource: !{} {id}",
+        "- !permit\n  role: {}\n  privileges: [ {} ]\n  resource: {}",
         identity.in_policy(),
         need.privileges(),
-        need.kind()
+        tagged(need.kind(), id)
     )
+}
+
+/// A record as a policy names it, quoted where YAML would read something else.
+fn tagged(kind: &str, id: &str) -> String {
+    let plain = id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '@'));
+    if plain { format!("!{kind} {id}") } else { format!("!{kind} {}", serde_json::Value::from(id)) }
+}
+
+/// The record of a kind that is seen and whose id is most like another, where one is.
+async fn nearest(client: &Client, kind: &str, id: &str) -> Option<String> {
+    let found = client.list_resources(kind, Page { limit: LOOKED_AT, offset: 0 }).await.ok()?;
+    let ids = found.iter().filter_map(|one| one.id.splitn(3, ':').nth(2));
+    let best = ids.map(|other| (distance(id, other), other)).min()?;
+    (best.0 <= NEAR).then(|| best.1.to_owned())
+}
+
+/// How many characters have to be put in, taken out or changed.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut before = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = before + usize::from(x != *y);
+            before = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(before + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Whether the identity owns a branch, which a load that makes hosts or users needs.
+pub async fn owns(client: &Client, identity: &Identity, branch: &str, steps: &mut Steps) {
+    let Ok(of) = PolicyBranch::new(branch) else { return };
+    let name = format!("owner of {branch}");
+    match client.owns_branch(&of).await {
+        Ok(Ownership::Owner) => steps.good(&name, format!("{} owns the branch", identity.login)),
+        Ok(Ownership::NotOwner) => steps.bad(
+            &name,
+            format!(
+                "{} sees the branch and does not own it: hosts and users are made by an owner alone",
+                identity.login
+            ),
+            format!(
+                "Declare the branch with `owner: {}`, or with a group that it is in",
+                identity.in_policy()
+            ),
+        ),
+        // Told by what was looked at before.
+        Ok(Ownership::NoBranch) => {}
+        Err(error) => unknown(&name, &error, steps),
+    }
 }
 
 #[cfg(test)]
@@ -149,11 +214,13 @@ mod tests {
         let host = Identity { login: "host/apps/web".to_owned() };
         assert_eq!(
             permit(&host, Need::Read, "apps/db/password"),
-            "- !permit\n  role: !host apps/web\n  privileges: [ read, execute ]\n  resource: !variable apps/db/password"
+            "- !permit\n  role: !host /apps/web\n  privileges: [ read, execute ]\n  resource: !variable apps/db/password"
         );
         let user = Identity { login: "alice".to_owned() };
-        assert!(permit(&user, Need::Load("create"), "apps").contains("role: !user alice"));
+        assert!(permit(&user, Need::Load("create"), "apps").contains("role: !user /alice"));
         assert!(permit(&user, Need::Load("create"), "apps").ends_with("resource: !policy apps"));
+        assert_eq!(tagged("variable", "apps/key #1: \"x\""), r#"!variable "apps/key #1: \"x\"""#);
+        assert_eq!((distance("app/inventory", "apps/inventory"), distance("abc", "xyz")), (1, 3));
         assert_eq!((host.role(), user.role()), (("host", "apps/web"), ("user", "alice")));
     }
 }
