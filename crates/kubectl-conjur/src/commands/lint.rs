@@ -2,6 +2,7 @@
 
 mod finding;
 mod objects;
+mod rules;
 mod sarif;
 mod schema;
 
