@@ -190,6 +190,9 @@ fn names_are_those_that_kubernetes_takes() {
         HEAD.replace("name: db", "name: My_DB")
     ));
     assert!(line == 3 && rule == Rule::Schema && message.contains("metadata.name"), "{line} {message}");
+    let template = HEAD.replace("name: db", "name: '{{ .Values.name }}'");
+    let (_, _, message) = one(&format!("{template}  data:\n  - {{key: a, variable: apps/a}}\n"));
+    assert!(message.contains("render it first"), "{message}");
     let good = HEAD.replace("name: db", "generateName: db-, namespace: a");
     assert_eq!(lint_text(&format!("{good}  data:\n  - {{key: a, variable: apps/a}}\n")), (1, vec![]));
     let (_, findings) = lint_text(&good.replace("db-", "Db-").replace("namespace: a", "namespace: a.b"));
@@ -207,4 +210,17 @@ fn files_are_named_once() {
     let data = serde_json::to_value(&lint.findings).unwrap();
     let fields: Vec<_> = data[0].as_object().unwrap().keys().collect();
     assert_eq!(fields, ["line", "message", "object", "path", "rule"]);
+}
+
+#[test]
+fn the_examples_are_left_alone() {
+    let lint = lint(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")]).unwrap();
+    assert!(lint.looked > 5 && lint.findings.is_empty(), "{:#?}", lint.findings);
+}
+
+#[test]
+fn a_rule_that_can_not_be_judged_is_told() {
+    let (line, rule, message) =
+        one(&format!("{HEAD}  data:\n  - {{key: a, variable: apps/a}}\n  refreshInterval: 99999999999h\n"));
+    assert!(line == 8 && rule == Rule::Schema && message.contains("can't be judged"), "{line} {message}");
 }
