@@ -1,99 +1,184 @@
 //! `lint`: manifests and policy documents, checked without a cluster and without Conjur, as the API server and the operator would.
 
 mod finding;
+mod kustomize;
+mod lines;
 mod objects;
+mod policies;
+mod rules;
 mod sarif;
 mod schema;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
 use self::{
     finding::{LintFinding, Rule},
+    lines::Lines,
+    policies::is_policy,
     schema::Schemas,
 };
 use crate::{
     Ended, Error,
     cli::{Form, LintArgs},
-    files::{self, Document},
+    files::{self, Document, Gathered, Unread},
     show::{Shown, Tone, toned, wrapped},
 };
 
 pub fn run(args: &LintArgs, form: Option<Form>) -> Result<Ended, Error> {
-    let schemas = Schemas::new()?;
-    let documents = files::read(&args.files)?;
-    let mut findings = Vec::new();
-    let mut looked = 0;
-    for document in &documents {
-        looked += usize::from(look(document, &schemas, &mut findings));
-    }
-    let data = serde_json::to_value(&findings).map_err(|error| Error::new(error.to_string()))?;
+    let lint = lint(&args.files)?;
+    let data = serde_json::to_value(&lint.findings).map_err(|error| Error::new(error.to_string()))?;
     let shown = Shown {
-        text: text(&findings, looked),
-        data: if args.sarif { sarif::report(&findings) } else { data },
-        names: findings.iter().map(|one| format!("{}:{}", one.path, one.line)).collect(),
+        text: lint.text(),
+        data: if args.sarif { sarif::report(&lint.findings) } else { data },
+        names: lint.names(),
     };
     shown.print(if args.sarif { Some(Form::Json) } else { form })?;
-    Ok(if findings.is_empty() { Ended::Well } else { Ended::Differs })
+    Ok(if lint.findings.is_empty() { Ended::Well } else { Ended::Differs })
 }
 
-/// Looks at one document; says whether it is one of the operator's or a policy.
-fn look(document: &Document, schemas: &Schemas, findings: &mut Vec<LintFinding>) -> bool {
-    let finding = |line, rule, message: String| LintFinding {
-        path: document.path.clone(),
-        line,
-        rule,
-        object: String::new(),
-        message,
-    };
-    if is_policy(&document.text) {
-        if let Some((line, message)) = objects::policy_text(&document.text, "root") {
-            findings.push(finding(document.line + line - 1, Rule::PolicyDocument, message));
-        }
-        return true;
-    }
-    let value = match document.value() {
-        Ok(value) => value,
-        Err((line, message)) => {
-            findings.push(finding(line, Rule::Yaml, message));
-            return false;
-        }
-    };
-    let items = match value["kind"].as_str() {
-        Some("List") => value["items"].as_array().cloned().unwrap_or_default(),
-        _ => vec![value],
-    };
-    let ours: Vec<_> = items.iter().filter(|object| is_ours(object)).collect();
-    for object in &ours {
-        let mut found = schemas.check(object);
-        if !found.iter().any(|(rule, ..)| *rule == Rule::Schema) {
-            found.extend(objects::check(object, document));
-        }
-        findings.extend(found.into_iter().map(|(rule, path, line, message)| LintFinding {
-            line: line.unwrap_or_else(|| line_of(document, &path)),
-            object: named(object),
-            ..finding(0, rule, message)
-        }));
-    }
-    !ours.is_empty()
+/// What came of looking.
+#[derive(Default)]
+struct Lint {
+    findings: Vec<LintFinding>,
+    /// The operator's objects, and policies.
+    looked: usize,
+    /// What is no YAML and seems to be another's, and patches.
+    skipped: usize,
 }
 
-/// The line of a field: of the parts of its path that are names.
-fn line_of(document: &Document, path: &str) -> u32 {
-    let parts: Vec<_> = path
-        .split(['.', '[', ']'])
-        .filter(|part| !part.is_empty() && part.parse::<usize>().is_err())
-        .collect();
-    document.line_of(&parts)
+fn lint(paths: &[PathBuf]) -> Result<Lint, Error> {
+    let schemas = Schemas::new()?;
+    let files = files::gather(paths)?;
+    let patches = kustomize::patches(files.iter().map(|file| Path::new(&file.path)));
+    let mut lint = Lint::default();
+    for file in &files {
+        lint.file(file, &patches, &schemas);
+    }
+    Ok(lint)
+}
+
+impl Lint {
+    fn file(&mut self, file: &Gathered, patches: &BTreeSet<PathBuf>, schemas: &Schemas) {
+        let text = match &file.text {
+            Ok(text) => text,
+            Err(unread) => return self.unread(file, unread),
+        };
+        let documents = files::split(&file.path, text);
+        if fs::canonicalize(&file.path).is_ok_and(|path| patches.contains(&path)) {
+            self.skipped += documents.len();
+            return;
+        }
+        for document in &documents {
+            self.document(document, file.named, schemas);
+        }
+    }
+
+    fn unread(&mut self, file: &Gathered, unread: &Unread) {
+        let is_others = |rest: &String| !file.named && !is_about_ours(rest) && !is_policy(rest);
+        if unread.rest.as_ref().is_some_and(is_others) {
+            self.skipped += 1;
+            return;
+        }
+        let message = format!("it can't be read: {}", unread.why);
+        self.found(&file.path, 1, Rule::Yaml, message);
+    }
+
+    /// Of what is no object.
+    fn found(&mut self, path: &str, line: u32, rule: Rule, message: String) {
+        let (path, object) = (path.to_owned(), String::new());
+        self.findings.push(LintFinding { path, line, rule, object, message });
+    }
+
+    fn document(&mut self, document: &Document, named: bool, schemas: &Schemas) {
+        let Document { path, line: first, text } = document;
+        if is_policy(text) {
+            self.looked += 1;
+            if let Some((line, message)) = objects::policy_text(text, "root") {
+                self.found(path, first + line - 1, Rule::PolicyDocument, hinted(message, text));
+            }
+            return;
+        }
+        match document.value() {
+            Ok(value) => self.objects(document, value, schemas),
+            Err((line, message)) if named || is_about_ours(text) => {
+                self.found(path, line, Rule::Yaml, hinted(message, text));
+            }
+            Err(_) => self.skipped += 1,
+        }
+    }
+
+    fn objects(&mut self, document: &Document, value: Value, schemas: &Schemas) {
+        let items = match value["kind"].as_str() {
+            Some("List") => {
+                let items = value["items"].as_array().cloned().unwrap_or_default();
+                items.into_iter().enumerate().map(|(at, item)| (format!("items[{at}]"), item)).collect()
+            }
+            _ => vec![(String::new(), value)],
+        };
+        let ours: Vec<_> = items.iter().filter(|(_, object)| is_ours(object)).collect();
+        if ours.is_empty() {
+            return;
+        }
+        self.looked += 1;
+        let lines = Lines::of(&document.text);
+        for (place, object) in ours {
+            let mut found = schemas.check(object);
+            if !found.iter().any(|(rule, ..)| *rule == Rule::Schema) {
+                found.extend(objects::check(object));
+            }
+            self.findings.extend(found.into_iter().map(|(rule, path, within, message)| {
+                let path = if place.is_empty() { path } else { format!("{place}.{path}") };
+                let path = path.trim_end_matches('.');
+                let line = within.map_or_else(|| lines.line(path), |line| lines.within(path, line));
+                let line = document.line + line - 1;
+                LintFinding { path: document.path.clone(), line, rule, object: named(object), message }
+            }));
+        }
+    }
+
+    /// Each file once.
+    fn names(&self) -> Vec<String> {
+        let paths: BTreeSet<_> = self.findings.iter().map(|one| &one.path).collect();
+        paths.into_iter().cloned().collect()
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for one in &self.findings {
+            let (place, rule) = (format!("{}:{}", one.path, one.line), toned(Tone::Bad, one.rule.id()));
+            text += format!("{place}: {rule} {}", one.object).trim_end();
+            text.push('\n');
+            text += &wrapped(&one.message, "    ");
+        }
+        text += &format!("{} objects and documents looked at, {} findings", self.looked, self.findings.len());
+        if self.skipped > 0 {
+            text += &format!("; skipped {}, not YAML or patches of Kustomize", self.skipped);
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// Says where templates of Helm go.
+fn hinted(message: String, text: &str) -> String {
+    if !text.contains("{{") {
+        return message;
+    }
+    format!("{message}; render the template first: helm template … | kubectl conjur lint -f -")
+}
+
+fn is_about_ours(text: &str) -> bool {
+    text.contains("conjur-operator.io/")
 }
 
 fn is_ours(object: &Value) -> bool {
     object["apiVersion"].as_str().is_some_and(|version| version.starts_with("conjur-operator.io/"))
-}
-
-/// Statements of a policy have tags, and are a list.
-fn is_policy(text: &str) -> bool {
-    let first = text.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
-    first.is_some_and(|line| line.starts_with("- !") || line.starts_with("- &"))
 }
 
 fn named(object: &Value) -> String {
@@ -105,88 +190,5 @@ fn named(object: &Value) -> String {
     }
 }
 
-fn text(findings: &[LintFinding], looked: usize) -> String {
-    let mut text = String::new();
-    for one in findings {
-        let (place, rule) = (format!("{}:{}", one.path, one.line), toned(Tone::Bad, one.rule.id()));
-        text += format!("{place}: {rule} {}", one.object).trim_end();
-        text.push('\n');
-        text += &wrapped(&one.message, "    ");
-    }
-    text += &format!("{looked} objects and documents looked at, {} findings\n", findings.len());
-    text
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lint(text: &str) -> (usize, Vec<LintFinding>) {
-        let schemas = Schemas::new().unwrap();
-        let mut findings = Vec::new();
-        let looked =
-            files::split("f.yaml", text).iter().filter(|one| look(one, &schemas, &mut findings)).count();
-        (looked, findings)
-    }
-
-    fn one(text: &str) -> (u32, Rule, String) {
-        let (_, mut findings) = lint(text);
-        assert_eq!(findings.len(), 1, "{findings:#?}");
-        let found = findings.remove(0);
-        (found.line, found.rule, found.message)
-    }
-
-    const HEAD: &str = "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurSecret\nmetadata: {name: db}\nspec:\n  connectionRef: {name: conjur}\n";
-
-    #[test]
-    fn what_is_right_is_left_alone_and_what_is_no_ones_is_not_looked_at() {
-        let good = format!(
-            "{HEAD}  data:\n  - {{key: a, variable: apps/a}}\n---\nkind: Service\napiVersion: v1\n---\n- !variable a\n"
-        );
-        assert_eq!(lint(&good), (2, vec![]));
-    }
-
-    #[test]
-    fn each_kind_of_fault_is_told_with_its_line() {
-        let (line, rule, message) =
-            one(&format!("{HEAD}  refreshInterval: 1s\n  data:\n  - {{key: a, variable: apps/a}}\n"));
-        assert!(line == 6 && rule == Rule::Schema && message.contains("10s"), "{line} {message}");
-        let (line, rule, message) =
-            one(&format!("{HEAD}  data:\n  - {{key: a, variable: apps/a, versions: 1}}\n"));
-        assert!(rule == Rule::UnknownField && message.contains("spec.data[0].versions"), "{line} {message}");
-        let (_, rule, message) = one(&format!(
-            "{HEAD}  target: {{creationPolicy: Ours}}\n  data:\n  - {{key: a, variable: apps/a}}\n"
-        ));
-        assert!(rule == Rule::Schema && message.contains("creationPolicy"), "{message}");
-        let (_, rule, message) = one(&format!(
-            "{HEAD}  data:\n  - {{key: a, variable: apps/a}}\n  - {{key: a, variable: apps/b}}\n"
-        ));
-        assert!(matches!(rule, Rule::Spec | Rule::Schema) && message.contains('a'), "{message}");
-        let (_, rule, message) = one(&format!(
-            "{HEAD}  target: {{template: {{data: {{u: \"{{{{ a \"}}}}}}\n  data:\n  - {{key: a, variable: apps/a}}\n"
-        ));
-        assert!(rule == Rule::Template, "{message}");
-        let (line, rule, _) = one("a: 1\nb: [\n");
-        assert!(rule == Rule::Yaml && line >= 2, "{line}");
-        let (line, rule, message) = one("- !variable a\n- {]\n");
-        assert!(rule == Rule::PolicyDocument && line == 2, "{line} {message}");
-    }
-
-    #[test]
-    fn a_fault_in_a_policys_document_has_the_line_of_the_file() {
-        let text = "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurPolicy\nmetadata: {name: p}\nspec:\n  connectionRef: {name: conjur}\n  \
-                    branch: apps\n  document: |\n    - !variable a\n    - {]\n";
-        let (line, rule, message) = one(text);
-        assert!(rule == Rule::PolicyDocument && line == 9, "{line} {message}");
-    }
-
-    #[test]
-    fn the_report_for_machines_is_sarif() {
-        let (_, findings) = lint(&format!("{HEAD}  data: []\n"));
-        let report = sarif::report(&findings);
-        assert_eq!(report["version"], "2.1.0");
-        let result = &report["runs"][0]["results"][0];
-        assert_eq!(result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], "f.yaml");
-        assert!(result["ruleId"].is_string() && result["message"]["text"].is_string(), "{report:#}");
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A rule, the path of a field, a line where it is known better than by the path, and what is wrong.
+/// A rule, the path of a field, the line in the field's text where that is known, and what is wrong.
 pub type Found = (Rule, String, Option<u32>, String);
 
 /// What is wrong, and where.
@@ -47,7 +47,7 @@ impl Rule {
 
     pub fn about(self) -> &'static str {
         match self {
-            Rule::Yaml => "The file is YAML",
+            Rule::Yaml => "The file can be read, and is YAML",
             Rule::Schema => "The API server takes the object: the schema and the rules of its CRD",
             Rule::UnknownField => "Each field is one that there is",
             Rule::Spec => "The operator takes the spec",

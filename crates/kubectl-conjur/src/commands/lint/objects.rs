@@ -9,23 +9,22 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::finding::{Found, Rule};
-use crate::files::Document;
 
 /// The account that ids of a document are read under; none of them is shown.
 const ACCOUNT: &str = "account";
 
-pub fn check(object: &Value, document: &Document) -> Vec<Found> {
+pub fn check(object: &Value) -> Vec<Found> {
     let spec = &object["spec"];
     match object["kind"].as_str() {
         Some("ConjurSecret") => with(spec, secret),
-        Some("ConjurPolicy") => with(spec, |spec| policy(spec, document)),
+        Some("ConjurPolicy") => with(spec, policy),
         Some("ConjurPush") => with(spec, |spec: &ConjurPushSpec| {
             let mut found = failed(references::of_push(spec));
             let entries = spec.entries().iter().enumerate();
             let texts = entries.filter_map(|(at, entry)| {
                 Some((format!("spec.data[{at}].template"), entry.template.as_deref()?))
             });
-            found.extend(texts.filter_map(|(place, text)| template_of(&place, text)));
+            found.extend(texts.filter_map(|(path, text)| template_of(&path, &path, text)));
             found
         }),
         Some("ConjurHost") => with(spec, |spec: &ConjurHostSpec| {
@@ -76,21 +75,22 @@ fn secret(spec: &ConjurSecretSpec) -> Vec<Found> {
 /// Those of `target.template.data`.
 fn templates(spec: &Value) -> Vec<Found> {
     let all = spec["target"]["template"]["data"].as_object().into_iter().flatten();
-    all.filter_map(|(key, text)| template_of(key, text.as_str().unwrap_or_default())).collect()
+    let all = all.map(|(key, text)| (key, text.as_str().unwrap_or_default()));
+    all.filter_map(|(key, text)| template_of(&format!("spec.target.template.data.{key}"), key, text))
+        .collect()
 }
 
-fn template_of(key: &str, text: &str) -> Option<Found> {
-    let error = template::check([&Text::inline(key, text)]).err()?;
-    Some((Rule::Template, "spec.target.template.data".to_owned(), None, error.to_string()))
+fn template_of(path: &str, name: &str, text: &str) -> Option<Found> {
+    let error = template::check([&Text::inline(name, text)]).err()?;
+    Some((Rule::Template, path.to_owned(), None, error.to_string()))
 }
 
-fn policy(spec: &ConjurPolicySpec, within: &Document) -> Vec<Found> {
+fn policy(spec: &ConjurPolicySpec) -> Vec<Found> {
     let mut found = failed(references::of_policy(spec));
     if let Some(text) = &spec.document
         && let Some((line, message)) = policy_text(text, &spec.branch)
     {
-        let at = within.line_of(&["spec", "document"]) + line;
-        found.push((Rule::PolicyDocument, "spec.document".to_owned(), Some(at), message));
+        found.push((Rule::PolicyDocument, "spec.document".to_owned(), Some(line), message));
     }
     found
 }

@@ -1,14 +1,12 @@
 //! What the API server would refuse: the schema of the CRD and its rules.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
 
-use cel::{Context, ExecutionError, Program};
-use conjur_operator_api::GoDuration;
+use conjur_operator_api::names::{is_label, is_name};
 use serde_json::{Map, Value};
 
 use super::finding::{Found, Rule};
+use super::rules::judge;
 use crate::Error;
 
 /// The schemas of all kinds.
@@ -48,14 +46,7 @@ impl Schemas {
             let message = "apiVersion: write conjur-operator.io/v1alpha1".to_owned();
             found.push((Rule::Schema, "apiVersion".to_owned(), None, message));
         }
-        if !object["metadata"]["name"].is_string() && !object["metadata"]["generateName"].is_string() {
-            found.push((
-                Rule::Schema,
-                "metadata".to_owned(),
-                None,
-                "metadata.name: an object needs a name".to_owned(),
-            ));
-        }
+        found.extend(metadata(&object["metadata"]));
         let plain = without_nulls(object);
         for error in kind.validator.iter_errors(&plain) {
             let path = dotted(error.instance_path().as_str());
@@ -68,6 +59,40 @@ impl Schemas {
         }
         found
     }
+}
+
+/// What the schema of a CRD does not have.
+fn metadata(metadata: &Value) -> Vec<Found> {
+    let said = |field: &str| metadata[field].as_str();
+    let name = said("name").map(|name| ("name", is_name(name)));
+    // Letters and digits are put behind it.
+    let name =
+        name.or_else(|| said("generateName").map(|name| ("generateName", is_name(&format!("{name}x")))));
+    let mut found = Vec::new();
+    let mut add = |field: &str, why: &str| {
+        let (path, message) = (format!("metadata.{field}"), format!("metadata.{field}: {why}"));
+        found.push((Rule::Schema, path, None, message));
+    };
+    match name {
+        None => add("name", "an object needs a name"),
+        Some((field, false)) if said(field).is_some_and(|name| name.contains("{{")) => {
+            add(field, "this is a template; render it first");
+        }
+        Some((field, false)) => {
+            add(
+                field,
+                "write at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at each end",
+            );
+        }
+        Some((_, true)) => {}
+    }
+    if said("namespace").is_some_and(|namespace| !is_label(namespace)) {
+        add(
+            "namespace",
+            "write at most 63 lower-case letters, digits and '-', with a letter or digit at each end",
+        );
+    }
+    found
 }
 
 /// The API server drops fields that are null.
@@ -149,11 +174,15 @@ fn unknown(schema: &Value, value: &Value, path: &str, found: &mut Vec<Found>) {
 fn rules(schema: &Value, value: &Value, path: &str, found: &mut Vec<Found>) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         let text = rule["rule"].as_str().unwrap_or_default();
-        if text.contains("oldSelf") || holds(text, value) {
-            continue;
-        }
+        let judged = if text.contains("oldSelf") { Ok(true) } else { judge(text, value) };
         let message = rule["message"].as_str().unwrap_or(text);
-        let message = if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") };
+        let message = match judged {
+            Ok(true) => continue,
+            Ok(false) => message.to_owned(),
+            // The API server refuses what it can't judge.
+            Err(why) => format!("{message} ({why})"),
+        };
+        let message = if path.is_empty() { message } else { format!("{path}: {message}") };
         found.push((Rule::Schema, path.to_owned(), None, message));
     }
     match value {
@@ -173,92 +202,5 @@ fn rules(schema: &Value, value: &Value, path: &str, found: &mut Vec<Found>) {
     }
 }
 
-/// Whether a rule holds. One that can't be judged here is the API server's to judge.
-fn holds(rule: &str, value: &Value) -> bool {
-    let Ok(program) = Program::compile(rule) else { return true };
-    let Some(mut context) = context() else { return true };
-    if context.add_variable("self", value).is_err() {
-        return true;
-    }
-    !matches!(program.execute(&context), Ok(cel::Value::Bool(false)))
-}
-
-/// With the functions of the API server's own library that the rules use.
-fn context() -> Option<Context<'static, 'static>> {
-    let mut context = Context::default();
-    context.add_function("isURL", |text: Arc<String>| url::Url::parse(&text).is_ok()).ok()?;
-    // As a number, which compares as a duration does.
-    context.add_function("duration", |text: Arc<String>| nanoseconds(&text)).ok()?;
-    context.add_function("isIP", |text: Arc<String>| text.parse::<IpAddr>().is_ok()).ok()?;
-    context.add_function("isCIDR", |text: Arc<String>| is_cidr(&text)).ok()?;
-    Some(context)
-}
-
-fn nanoseconds(text: &str) -> Result<i64, ExecutionError> {
-    let given = GoDuration::parse(text).ok().and_then(|given| i64::try_from(given.get().as_nanos()).ok());
-    given.ok_or_else(|| ExecutionError::function_error("duration", "this is no duration"))
-}
-
-fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>()) else { return false };
-    bits <= if address.is_ipv4() { 32 } else { 128 }
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// Each rule of the CRDs that a plugin can judge is one that it compiles and that says no to something: a rule that is never
-    /// judged would look like one that always holds.
-    #[test]
-    fn each_rule_of_the_crds_compiles() {
-        fn all(schema: &Value, texts: &mut Vec<String>) {
-            for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
-                texts.extend(rule["rule"].as_str().map(str::to_owned));
-            }
-            for (_, below) in schema["properties"].as_object().into_iter().flatten() {
-                all(below, texts);
-            }
-            for below in ["items", "additionalProperties"] {
-                if schema[below].is_object() {
-                    all(&schema[below], texts);
-                }
-            }
-        }
-        let mut texts = Vec::new();
-        Schemas::new().unwrap().0.values().for_each(|kind| all(&kind.schema, &mut texts));
-        assert!(texts.len() > 50, "{}", texts.len());
-        for text in texts {
-            assert!(Program::compile(&text).is_ok(), "{text}");
-        }
-    }
-
-    #[test]
-    fn functions_of_the_api_server_are_known() {
-        let no = [
-            ("isURL(self) && self.startsWith('https://')", json!("conjur.example.com")),
-            ("self.all(c, isCIDR(c) || isIP(c))", json!(["10.0.0.0/33"])),
-            ("duration(self) >= duration('10s')", json!("1s")),
-            ("duration(self) >= duration('1h')", json!("59m59s")),
-            ("bytes(self.document).size() <= 3", json!({ "document": "four" })),
-            ("[has(self.a), has(self.b)].exists_one(given, given)", json!({ "a": 1, "b": 1 })),
-            ("self.all(a, self.exists_one(b, b.key == a.key))", json!([{ "key": "x" }, { "key": "x" }])),
-            ("!self.matches('(^|/)[.]{1,2}(/|$)') && !self.matches('[[:cntrl:]]')", json!("a/../b")),
-            ("!('authn/api-key' in self)", json!({ "authn/api-key": "x" })),
-        ];
-        for (rule, value) in no {
-            assert!(!holds(rule, &value), "{rule}");
-        }
-        assert!(holds("isURL(self)", &json!("https://conjur.example.com")));
-        assert!(holds("self.all(c, isCIDR(c) || isIP(c))", &json!(["10.0.0.0/8", "::1"])));
-    }
-
-    #[test]
-    fn paths_are_written_as_people_do() {
-        assert_eq!(dotted("/spec/data/0/key"), "spec.data[0].key");
-        assert_eq!(dotted(""), "");
-    }
-}
+mod tests;
