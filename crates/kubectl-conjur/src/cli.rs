@@ -153,8 +153,8 @@ pub struct GetArgs {
 /// Arguments of `explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// The object, as in `cjs/db`
-    #[arg(required_unless_present = "variable", conflicts_with = "variable")]
+    /// The object, as in `cjs/db`; all of the namespace that are not Ready where it is left out
+    #[arg(conflicts_with = "variable")]
     pub object: Option<String>,
     /// A variable, instead of an object
     #[arg(long, value_name = "ID")]
@@ -269,7 +269,7 @@ pub struct RotateArgs {
 /// Arguments of `tree`.
 #[derive(Args, Debug)]
 pub struct TreeArgs {
-    /// A variable's id, or `secret/NAME`, `deployment/NAME`, `statefulset/NAME`, `daemonset/NAME`
+    /// A variable's id, an object (`cjs/db`), or `secret/NAME`, `deployment/NAME`, `statefulset/NAME`, `daemonset/NAME`
     pub of: String,
     /// In all namespaces
     #[arg(short = 'A', long)]

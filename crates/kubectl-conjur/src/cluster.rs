@@ -132,6 +132,14 @@ impl Seen {
         format!("{}/{}", self.kind.short(), self.name())
     }
 
+    /// A command of this plugin about the object, to be copied.
+    pub fn command(&self, verb: &str) -> String {
+        match self.namespace() {
+            "" => format!("kubectl conjur {verb} {}", self.short_name()),
+            namespace => format!("kubectl conjur {verb} -n {namespace} {}", self.short_name()),
+        }
+    }
+
     pub fn spec(&self) -> &Value {
         &self.object.data["spec"]
     }

@@ -55,6 +55,11 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// As the form asks: whole, or within [`WIDTH`].
+    pub fn in_form(&self, form: Option<Form>) -> String {
+        if form == Some(Form::Wide) { self.wide() } else { self.text() }
+    }
+
     /// With columns as wide as they must be; the last one is cut at [`WIDTH`].
     pub fn text(&self) -> String {
         self.within(WIDTH)
@@ -134,6 +139,21 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// Several, one after the other; for machines one by itself is not in a list.
+    pub fn joined(mut all: Vec<Self>, none: &str) -> Self {
+        if all.len() == 1
+            && let Some(one) = all.pop()
+        {
+            return one;
+        }
+        let text = all.iter().map(|one| one.text.as_str()).collect::<Vec<_>>().join("\n");
+        Self {
+            text: if all.is_empty() { none.to_owned() } else { text },
+            names: all.iter().flat_map(|one| one.names.clone()).collect(),
+            data: all.into_iter().map(|one| one.data).collect::<Vec<_>>().into(),
+        }
+    }
+
     /// Prints it in the form that is asked for.
     ///
     /// # Errors

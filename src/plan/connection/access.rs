@@ -71,6 +71,7 @@ pub fn check(
         return Ok(());
     }
     let namespace = who.namespace;
+    // A rule of its own: one that is there may be for others, too, who would get the same.
     let message = if granted.patterns.is_none() {
         format!(
             "no rule of spec.access of ClusterConjurConnection {connection} is for namespace {namespace}, so it may not \
@@ -80,7 +81,7 @@ pub fn check(
     } else {
         format!(
             "the rules of ClusterConjurConnection {connection} for namespace {namespace} do not let it {what}. Its \
-             administrator can add \"{id}\" to {} of one of them",
+             administrator can add: - {{namespaces: {{names: [{namespace}]}}, {}: [\"{id}\"]}}",
             verb.list()
         )
     };
@@ -186,10 +187,10 @@ pub fn check_within(
         return Ok(());
     }
     let branch = id.rsplit_once('/').map_or(ROOT, |(parent, _)| parent);
+    let namespace = who.namespace;
     let message = format!(
-        "no rule of ClusterConjurConnection {connection} for namespace {} grants a branch that {what} lies in. Its administrator \
-         can add \"{branch}\" to branches of one of them",
-        who.namespace
+        "no rule of ClusterConjurConnection {connection} for namespace {namespace} grants a branch that {what} lies in. Its \
+         administrator can add: - {{namespaces: {{names: [{namespace}]}}, branches: [\"{branch}\"]}}"
     );
     Err(Failure::stalled(Reason::AccessDenied, message))
 }

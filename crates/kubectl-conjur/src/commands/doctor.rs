@@ -3,7 +3,7 @@
 
 mod certificates;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use conjur_client::{
     Capability, Client, Credentials, Error as ConjurError, Freshness, Listing, Page, Priority, Support,
@@ -18,9 +18,11 @@ use crate::{
     cluster::{Cluster, Kind, Seen},
     connect::{self, Conjur},
     links,
-    steps::Steps,
+    steps::{State, Steps},
 };
 
+/// The step with what the operator says.
+const OPERATOR: &str = "operator";
 /// So many variables are tried until one can be read.
 const TRIED: u32 = 5;
 /// How long a connection to an address may take.
@@ -34,15 +36,15 @@ pub async fn run(
     form: Option<Form>,
 ) -> Result<Ended, Error> {
     let mut steps = Steps::default();
-    let (conjur, read, name) = if args.env {
-        (Conjur::of_environment()?, None, String::new())
+    let (conjur, read, around) = if args.env {
+        (Conjur::of_environment()?, None, Around::default())
     } else {
         let cluster = cluster().await?;
         let connection = connect::connection(&cluster, args.connection.as_deref()).await?;
         told_by_operator(&connection, &mut steps);
         let read = used(&cluster, &connection).await;
         match Conjur::of_connection(&cluster, &connection, &cluster.namespace).await {
-            Ok(conjur) => (conjur, read, connection.full_name()),
+            Ok(conjur) => (conjur, read, Around::of(&cluster, &connection).await),
             Err(error) => {
                 let fix = format!(
                     "Correct {}, or ask for the right to read what it refers to",
@@ -54,8 +56,63 @@ pub async fn run(
         }
     };
     let about = format!("{}: {} (account {})", conjur.from, conjur.config.url, conjur.config.account);
-    look(&conjur, args, read, &mut steps).await;
-    end(&steps, &about, &name, form)
+    look(&conjur, args, read, &around, &mut steps).await;
+    let bad: Vec<_> = steps.all.iter().filter(|step| step.state == State::Bad).collect();
+    if bad.len() == 1 && bad[0].name == OPERATOR {
+        let fix = format!("{} has it try again at once", around.sync);
+        steps.bad(
+            "now",
+            "from here all is well: what the operator said is older, or it sees another network",
+            fix,
+        );
+    }
+    end(&steps, &about, &around.name, form)
+}
+
+/// What the cluster tells beside the connection itself.
+#[derive(Default)]
+struct Around {
+    /// As kubectl takes it.
+    name: String,
+    /// The command that has the operator try it.
+    sync: String,
+    /// What is told of connections to the same server that work; empty where nothing is.
+    others: String,
+}
+
+impl Around {
+    async fn of(cluster: &Cluster, connection: &Seen) -> Self {
+        let kinds = [Kind::ClusterConnection, Kind::Connection];
+        let all = match cluster.list_seen(&kinds, None).await {
+            Ok((all, unseen)) if unseen.is_empty() => all,
+            _ => cluster
+                .list_seen(&kinds, Some(&cluster.namespace))
+                .await
+                .map(|(all, _)| all)
+                .unwrap_or_default(),
+        };
+        Self {
+            name: connection.full_name(),
+            sync: connection.command("sync"),
+            others: other_accounts(connection, &all),
+        }
+    }
+}
+
+/// Which accounts the connections to the same server use that work, where none of them uses this one's.
+fn other_accounts(connection: &Seen, all: &[Seen]) -> String {
+    let (url, account) = (&connection.spec()["url"], &connection.spec()["account"]);
+    let working = all.iter().filter(|seen| seen.is_ready() && &seen.spec()["url"] == url);
+    let accounts: BTreeSet<&str> = working.filter_map(|seen| seen.spec()["account"].as_str()).collect();
+    let used = account.as_str().unwrap_or_default();
+    if accounts.is_empty() || accounts.contains(used) {
+        return String::new();
+    }
+    let accounts: Vec<_> = accounts.into_iter().collect();
+    format!(
+        " Connections to the same server that work use the account {}, and this one {used}.",
+        accounts.join(", ")
+    )
 }
 
 fn end(steps: &Steps, about: &str, name: &str, form: Option<Form>) -> Result<Ended, Error> {
@@ -65,13 +122,13 @@ fn end(steps: &Steps, about: &str, name: &str, form: Option<Form>) -> Result<End
 
 fn told_by_operator(connection: &Seen, steps: &mut Steps) {
     match connection.condition("Ready") {
-        Some(("True", _, message)) => steps.good("operator", message),
+        Some(("True", _, message)) => steps.good(OPERATOR, message),
         Some((_, reason, message)) => steps.bad(
-            "operator",
+            OPERATOR,
             format!("{reason}: {message}"),
             "What follows is seen from here; the operator's network and rights may be others",
         ),
-        None => steps.unknown("operator", "has not looked at it yet"),
+        None => steps.unknown(OPERATOR, "has not looked at it yet"),
     }
 }
 
@@ -82,13 +139,13 @@ async fn used(cluster: &Cluster, connection: &Seen) -> Option<String> {
     of_it.find_map(|seen| links::of(seen)?.variables.first().map(|(id, _)| id.clone()))
 }
 
-async fn look(conjur: &Conjur, args: &DoctorArgs, read: Option<String>, steps: &mut Steps) {
+async fn look(conjur: &Conjur, args: &DoctorArgs, read: Option<String>, around: &Around, steps: &mut Steps) {
     if !reach(conjur, steps).await || !version(conjur, steps).await {
         return;
     }
     // Before the login, which it may be the fault of.
     clock(conjur, steps).await;
-    if !login(conjur, steps).await {
+    if !login(conjur, around, steps).await {
         return;
     }
     let listed = list(&conjur.client, steps).await;
@@ -226,7 +283,7 @@ fn lacking(what: Capability) -> &'static str {
     }
 }
 
-async fn login(conjur: &Conjur, steps: &mut Steps) -> bool {
+async fn login(conjur: &Conjur, around: &Around, steps: &mut Steps) -> bool {
     match conjur.client.whoami().await {
         Ok(who) => {
             steps.good("login", format!("accepted as {}", who.username));
@@ -250,8 +307,13 @@ async fn login(conjur: &Conjur, steps: &mut Steps) -> bool {
                 }
                 _ => "What Conjur's own log says at this time tells more",
             };
-            let fix =
-                format!("{fix}. When it is mended, kubectl conjur sync has the operator try it at once");
+            let fix = match around.sync.as_str() {
+                "" => format!("{fix}."),
+                sync => format!(
+                    "{fix}.{}\nWhen it is mended, {sync} has the operator try it at once",
+                    around.others
+                ),
+            };
             steps.bad("login", error.to_string(), fix);
             false
         }
@@ -353,5 +415,27 @@ async fn write(client: &Client, id: &str, steps: &mut Steps) {
         Err(error) => {
             steps.bad("write", error.to_string(), format!("Permit update on !variable {id} to the identity"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_account_that_no_other_connection_to_the_server_uses_is_told() {
+        let seen = |account: &str, ready: &str| {
+            let object = json!({ "metadata": { "name": "c", "namespace": "n", "generation": 1 },
+                "spec": { "url": "https://conjur", "account": account },
+                "status": { "observedGeneration": 1, "conditions": [{ "type": "Ready", "status": ready }] } });
+            Seen { kind: Kind::Connection, object: serde_json::from_value(object).unwrap() }
+        };
+        let wrong = seen("my-org", "False");
+        let told = other_accounts(&wrong, &[seen("myorg", "True"), seen("other", "False")]);
+        assert!(told.contains("use the account myorg, and this one my-org"), "{told}");
+        assert_eq!(other_accounts(&wrong, &[seen("my-org", "True")]), "");
+        assert_eq!(other_accounts(&wrong, &[]), "");
     }
 }

@@ -37,7 +37,7 @@ pub async fn run(cluster: &Cluster, args: &EventsArgs, form: Option<Form>) -> Re
     let all = api.list(&ListParams::default()).await.map_err(|error| api_error("list Events", &error))?;
     let mut told: Vec<_> = all.items.into_iter().filter(|event| is_meant(event, &objects)).collect();
     told.sort_by_key(last_seen);
-    shown(&told, args.all_namespaces, Timestamp::now()).print(form)?;
+    shown(&told, args.all_namespaces, form, Timestamp::now()).print(form)?;
     if args.watch {
         let known = told.iter().map(version).collect();
         follow(api, &objects, known, args.all_namespaces, form).await?;
@@ -131,7 +131,7 @@ fn data(event: &Event) -> serde_json::Value {
     })
 }
 
-fn shown(told: &[Event], namespaces: bool, now: Timestamp) -> Shown {
+fn shown(told: &[Event], namespaces: bool, form: Option<Form>, now: Timestamp) -> Shown {
     let mut header = vec!["LAST SEEN", "OBJECT", "REASON", "MESSAGE"];
     if namespaces {
         header.insert(0, "NAMESPACE");
@@ -150,7 +150,7 @@ fn shown(told: &[Event], namespaces: bool, now: Timestamp) -> Shown {
         table.row(cells);
     }
     Shown {
-        text: if told.is_empty() { "No Events found.\n".to_owned() } else { table.text() },
+        text: if told.is_empty() { "No Events found.\n".to_owned() } else { table.in_form(form) },
         data: told.iter().map(data).collect::<Vec<_>>().into(),
         names: told.iter().flat_map(names).collect(),
     }

@@ -5,6 +5,7 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anstream::eprintln;
 use conjur_operator::seams::{
     access::{Consumer, Verb, check_use},
     document,
@@ -20,9 +21,12 @@ use crate::{
     cluster::{Cluster, Kind, Seen},
     connect::{self, Conjur},
     links,
+    show::Shown,
     steps::Steps,
 };
 
+/// So many objects that are not Ready are looked at.
+const OBJECTS: usize = 20;
 /// So many ids of an object are asked about.
 const IDS: usize = 50;
 
@@ -46,27 +50,51 @@ impl Needs {
 }
 
 pub async fn run(cluster: &Cluster, args: &ExplainArgs, form: Option<Form>) -> Result<Ended, Error> {
-    let mut steps = Steps::default();
-    let (about, name) = if let Some(id) = &args.variable {
+    if let Some(id) = &args.variable {
+        let mut steps = Steps::default();
         let connection = connect::connection(cluster, args.connection.as_deref()).await?;
         let needs = [Needs::of(Verb::Read, Need::Read, vec![id.clone()])];
         look(cluster, &connection, &cluster.namespace, &needs, &mut steps).await;
-        (format!("variable {id} through {}", connection.short_name()), connection.full_name())
-    } else {
-        let seen = cluster.find(args.object.as_deref().unwrap_or_default()).await?;
-        state(&seen, &mut steps);
-        if seen.kind.is_connection() {
-            steps.skipped(
-                "the rest",
-                format!("kubectl conjur doctor {} looks at the connection itself", seen.short_name()),
-            );
-        } else if let Some(connection) = connection_of(cluster, &seen, &mut steps).await? {
-            look(cluster, &connection, seen.namespace(), &needs(&seen), &mut steps).await;
-        }
-        (seen.short_name(), seen.full_name())
+        let about = format!("variable {id} through {}", connection.short_name());
+        steps.shown(&about, &connection.full_name()).print(form)?;
+        return Ok(steps.ended());
+    }
+    let objects = match &args.object {
+        Some(text) => vec![cluster.find(text).await?],
+        None => not_ready(cluster).await?,
     };
-    steps.shown(&about, &name).print(form)?;
-    Ok(steps.ended())
+    let (mut all, mut ended) = (Vec::new(), Ended::Well);
+    for seen in &objects {
+        let mut steps = Steps::default();
+        explain(cluster, seen, &mut steps).await;
+        if steps.ended() == Ended::Differs {
+            ended = Ended::Differs;
+        }
+        all.push(steps.shown(&seen.short_name(), &seen.full_name()));
+    }
+    Shown::joined(all, "All objects of the namespace are Ready.\n").print(form)?;
+    Ok(ended)
+}
+
+/// The objects of the namespace that are not as they should be; connections first, for others wait for them.
+async fn not_ready(cluster: &Cluster) -> Result<Vec<Seen>, Error> {
+    let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| *kind != Kind::ClusterConnection).collect();
+    let mut all = cluster.list(&kinds, Some(&cluster.namespace)).await?;
+    all.retain(|seen| !seen.is_ready());
+    if all.len() > OBJECTS {
+        eprintln!("{} objects are not Ready; the first {OBJECTS} are looked at", all.len());
+        all.truncate(OBJECTS);
+    }
+    Ok(all)
+}
+
+async fn explain(cluster: &Cluster, seen: &Seen, steps: &mut Steps) {
+    state(seen, steps);
+    if seen.kind.is_connection() {
+        steps.skipped("the rest", format!("{} looks at the connection itself", seen.command("doctor")));
+    } else if let Some(connection) = connection_of(cluster, seen, steps).await {
+        look(cluster, &connection, seen.namespace(), &needs(seen), steps).await;
+    }
 }
 
 /// What the operator says of an object.
@@ -78,7 +106,7 @@ fn state(seen: &Seen, steps: &mut Steps) {
         return steps.bad("state", "the operator has not looked at it yet", fix);
     };
     if seen.spec()["suspend"] == true {
-        let fix = format!("kubectl conjur resume {}", seen.short_name());
+        let fix = seen.command("resume");
         return steps.bad("state", "it is suspended: nothing is read, written or repaired", fix);
     }
     if ready == "True" && observed == seen.object.metadata.generation {
@@ -89,6 +117,13 @@ fn state(seen: &Seen, steps: &mut Steps) {
             .unknown("state", format!("its newest spec was not looked at to the end: {reason}: {message}"));
     }
     let stalled = seen.condition("Stalled").is_some_and(|(status, ..)| status == "True");
+    if reason == "ConnectionNotReady" {
+        return steps.bad(
+            "state",
+            "its connection is not Ready",
+            "It goes on by itself when the connection does; see below",
+        );
+    }
     let fix = if stalled {
         "It waits for a change of what is wrong; nothing is tried again before that"
     } else {
@@ -97,13 +132,13 @@ fn state(seen: &Seen, steps: &mut Steps) {
     steps.bad("state", format!("{reason}: {message}"), fix);
 }
 
-async fn connection_of(cluster: &Cluster, seen: &Seen, steps: &mut Steps) -> Result<Option<Seen>, Error> {
-    let Some((kind, name)) = seen.connection() else { return Ok(None) };
+async fn connection_of(cluster: &Cluster, seen: &Seen, steps: &mut Steps) -> Option<Seen> {
+    let (kind, name) = seen.connection()?;
     let found = match cluster.get(kind, name).await {
         Ok(found) => found,
         Err(error) => {
             steps.unknown("connection", error.to_string());
-            return Ok(None);
+            return None;
         }
     };
     if found.is_none() {
@@ -111,7 +146,7 @@ async fn connection_of(cluster: &Cluster, seen: &Seen, steps: &mut Steps) -> Res
         let fix = format!("Create {short}/{name}, or correct spec.connectionRef of {}", seen.short_name());
         steps.bad("connection", format!("there is no {kind} {name}"), fix);
     }
-    Ok(found)
+    found
 }
 
 /// What an object needs of Conjur.
@@ -158,7 +193,7 @@ async fn look(cluster: &Cluster, connection: &Seen, namespace: &str, needs: &[Ne
         Some((_, reason, message)) => steps.bad(
             "connection",
             format!("{}: {reason}: {message}", connection.short_name()),
-            format!("kubectl conjur doctor {} looks at it step by step", connection.short_name()),
+            format!("{} looks at it step by step", connection.command("doctor")),
         ),
         None => steps.unknown("connection", format!("{} was not looked at yet", connection.short_name())),
     }
@@ -174,7 +209,13 @@ async fn look(cluster: &Cluster, connection: &Seen, namespace: &str, needs: &[Ne
             return steps.unknown("permissions", message);
         }
     };
-    let Some(identity) = conjur::identity(&conjur.client, steps).await else { return };
+    let Some(identity) = conjur::identity(&conjur.client, &connection.command("doctor"), steps).await else {
+        return;
+    };
+    if !connection.is_ready() {
+        let fix = format!("{} has the operator try it at once", connection.command("sync"));
+        steps.bad("operator", "what it says of the connection is older: from here the login works now", fix);
+    }
     let asked = needs.iter().flat_map(|need| need.ids.iter().map(|id| (need.need, id)));
     // What the namespace may not reach says nothing by what the identity may.
     let asked: Vec<_> = asked.filter(|(_, id)| !refused.contains(*id)).collect();

@@ -23,8 +23,7 @@ pub async fn run(cluster: &Cluster, args: &GetArgs, form: Option<Form>) -> Resul
     }
     found.retain(|seen| references.is_empty() || references.iter().any(|one| is_meant(seen, one)));
     found.retain(|seen| !args.not_ready || !seen.is_ready());
-    let wide = form == Some(Form::Wide);
-    let shown = shown(&found, args.all_namespaces, wide, Timestamp::now());
+    let shown = shown(&found, args.all_namespaces, form, Timestamp::now());
     shown.print(form)?;
     Ok(if args.not_ready && !found.is_empty() { Ended::Differs } else { Ended::Well })
 }
@@ -59,7 +58,7 @@ fn is_meant(seen: &Seen, reference: &Reference) -> bool {
     }
 }
 
-fn shown(found: &[Seen], namespaces: bool, wide: bool, now: Timestamp) -> Shown {
+fn shown(found: &[Seen], namespaces: bool, form: Option<Form>, now: Timestamp) -> Shown {
     let mut header = vec!["NAME", "READY", "REASON", "CHANGED", "MESSAGE"];
     if namespaces {
         header.insert(0, "NAMESPACE");
@@ -68,11 +67,7 @@ fn shown(found: &[Seen], namespaces: bool, wide: bool, now: Timestamp) -> Shown 
     for seen in found {
         table.row(row(seen, namespaces, now));
     }
-    let text = match (found.is_empty(), wide) {
-        (true, _) => "No objects found.\n".to_owned(),
-        (false, true) => table.wide(),
-        (false, false) => table.text(),
-    };
+    let text = if found.is_empty() { "No objects found.\n".to_owned() } else { table.in_form(form) };
     let items: Vec<Value> = found.iter().map(Seen::plain).collect();
     Shown {
         text,
@@ -106,12 +101,13 @@ fn row(seen: &Seen, namespaces: bool, now: Timestamp) -> Vec<(Tone, String)> {
     cells
 }
 
-/// When what the object keeps in step last changed.
+/// When what the object keeps in step last changed; of one that is not Ready, since when it has not been.
 fn changed(seen: &Seen) -> Option<Timestamp> {
-    ["lastSyncTime", "lastLoadTime", "lastPushTime", "lastRotationTime"]
-        .iter()
-        .find_map(|field| seen.status()[field].as_str())
-        .and_then(|text| text.parse().ok())
+    let done = ["lastSyncTime", "lastLoadTime", "lastPushTime", "lastRotationTime"];
+    let told = done.iter().find_map(|field| seen.status()[field].as_str()).filter(|_| seen.is_ready());
+    let conditions = seen.status()["conditions"].as_array();
+    let ready = conditions.into_iter().flatten().find(|one| one["type"] == "Ready");
+    told.or_else(|| ready?["lastTransitionTime"].as_str()).and_then(|text| text.parse().ok())
 }
 
 /// How long ago, as kubectl writes it: in the largest unit that says enough.
@@ -139,7 +135,10 @@ mod tests {
     #[test]
     fn each_state_is_told_in_a_line() {
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-        let condition = |type_: &str, status: &str, reason: &str| json!({ "type": type_, "status": status, "reason": reason, "message": "a message" });
+        let condition = |type_: &str, status: &str, reason: &str| {
+            json!({ "type": type_, "status": status, "reason": reason, "message": "a message",
+                "lastTransitionTime": "2026-01-01T11:59:00Z" })
+        };
         let all = [
             seen(
                 Kind::Secret,
@@ -153,7 +152,7 @@ mod tests {
             ),
             seen(Kind::Push, json!({ "metadata": { "name": "new", "namespace": "billing" }, "status": {} })),
         ];
-        let told = shown(&all, true, false, now);
+        let told = shown(&all, true, None, now);
         let text = anstream::adapter::strip_str(&told.text).to_string();
         let lines: Vec<_> =
             text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -162,7 +161,7 @@ mod tests {
             [
                 "NAMESPACE NAME READY REASON CHANGED MESSAGE",
                 "billing cjs/db True Synced 60m a message",
-                "billing cjp/p False PolicyInvalid - a message",
+                "billing cjp/p False PolicyInvalid 60s a message",
                 "billing cjpush/new - - - not looked at yet",
             ]
         );

@@ -1,5 +1,7 @@
 //! `sync`: have objects looked at now.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use conjur_operator_api::SYNC_NOW_ANNOTATION;
 use futures::StreamExt as _;
 use serde_json::json;
@@ -30,6 +32,7 @@ enum Outcome {
 pub async fn run(cluster: &Cluster, args: &SyncArgs, form: Option<Form>) -> Result<Ended, Error> {
     let objects = objects(cluster, args).await?;
     let text = new_text();
+    let resting = wake_connections(cluster, &objects, &text).await;
     let each = objects.iter().map(|seen| async {
         if seen.spec()["suspend"] == true {
             return Outcome::Suspended;
@@ -49,13 +52,37 @@ pub async fn run(cluster: &Cluster, args: &SyncArgs, form: Option<Form>) -> Resu
     });
     let outcomes: Vec<_> = futures::stream::iter(each).buffered(AT_ONCE).collect().await;
     let all: Vec<_> = objects.iter().zip(&outcomes).collect();
-    shown(&all, args).print(form)?;
+    shown(&all, &resting, args, form).print(form)?;
     let well = all.iter().all(|(_, outcome)| match outcome {
         Outcome::Asked | Outcome::Suspended => true,
         Outcome::Done(now) => now.is_ready(),
         Outcome::TooLong | Outcome::Failed(_) => false,
     });
     Ok(if well { Ended::Well } else { Ended::Differs })
+}
+
+/// Has the connections tried that are not Ready: their objects are not looked at before. Gives what each says, by kind and name.
+async fn wake_connections(
+    cluster: &Cluster,
+    objects: &[Seen],
+    text: &str,
+) -> BTreeMap<(Kind, String), String> {
+    let used: BTreeSet<_> =
+        objects.iter().filter_map(Seen::connection).map(|(kind, name)| (kind, name.to_owned())).collect();
+    let mut resting = BTreeMap::new();
+    for (kind, name) in used {
+        // One that is not there, or not to be seen, is told by the objects.
+        let Ok(Some(seen)) = cluster.get(kind, &name).await else { continue };
+        let Some((_, reason, _)) = seen.condition("Ready").filter(|_| !seen.is_ready()) else { continue };
+        let asked = annotate(cluster, &seen, SYNC_NOW_ANNOTATION, text).await;
+        let asked = asked
+            .map_or_else(|error| format!(", and {error}"), |()| ", and was asked to be tried".to_owned());
+        resting.insert(
+            (kind, name),
+            format!("its connection {} was not Ready ({reason}){asked}", seen.short_name()),
+        );
+    }
+    resting
 }
 
 /// A ConjurHost says when it rotated, and not when it was looked at.
@@ -86,15 +113,19 @@ async fn objects(cluster: &Cluster, args: &SyncArgs) -> Result<Vec<Seen>, Error>
     Ok(found)
 }
 
-fn shown(all: &[(&Seen, &Outcome)], args: &SyncArgs) -> Shown {
+fn shown(
+    all: &[(&Seen, &Outcome)],
+    resting: &BTreeMap<(Kind, String), String>,
+    args: &SyncArgs,
+    form: Option<Form>,
+) -> Shown {
     let mut table = Table::new(&["NAME", "READY", "REASON", "MESSAGE"]);
     let mut data = Vec::new();
     for (seen, outcome) in all {
         let (tone, ready, reason, message) = match outcome {
             Outcome::Asked => (Tone::Plain, "-", "-", "asked".to_owned()),
             Outcome::Suspended => {
-                let message =
-                    format!("left alone; kubectl conjur resume {} lets it go on", seen.short_name());
+                let message = format!("left alone; {} lets it go on", seen.command("resume"));
                 (Tone::Faint, "-", "Suspended", message)
             }
             Outcome::Done(now) => {
@@ -102,10 +133,13 @@ fn shown(all: &[(&Seen, &Outcome)], args: &SyncArgs) -> Shown {
                 (if now.is_ready() { Tone::Good } else { Tone::Bad }, ready, reason, message.to_owned())
             }
             Outcome::TooLong => {
+                let connection = seen.connection().map(|(kind, name)| (kind, name.to_owned()));
+                let why = connection.and_then(|connection| resting.get(&connection).cloned());
+                let why = why.unwrap_or_else(|| "see whether the operator runs and leads".to_owned());
                 let message = format!(
-                    "not handled within {:?}: see whether the operator runs and leads, and kubectl conjur explain {}",
+                    "not handled within {:?}: {why}; {} says more",
                     args.timeout,
-                    seen.short_name()
+                    seen.command("explain")
                 );
                 (Tone::Waiting, "-", "-", message)
             }
@@ -122,5 +156,9 @@ fn shown(all: &[(&Seen, &Outcome)], args: &SyncArgs) -> Shown {
             (Tone::Plain, message),
         ]);
     }
-    Shown { text: table.text(), data: data.into(), names: all.iter().map(|(s, _)| s.full_name()).collect() }
+    Shown {
+        text: table.in_form(form),
+        data: data.into(),
+        names: all.iter().map(|(s, _)| s.full_name()).collect(),
+    }
 }

@@ -50,6 +50,8 @@ impl TreeItem {
 enum Of {
     Variable(String),
     Secret(String),
+    /// An object of this operator, as people write it.
+    Object(String),
     /// Kind in lower case, and name.
     Workload(String, String),
 }
@@ -60,6 +62,9 @@ impl Of {
             Some(("secret" | "secrets", name)) if !name.contains('/') => Self::Secret(name.to_owned()),
             Some((kind, name)) if workloads::is_kind(kind) && !name.contains('/') => {
                 Self::Workload(workloads::singular(kind), name.to_owned())
+            }
+            Some((kind, name)) if !name.contains('/') && Kind::of(kind).is_some() => {
+                Self::Object(format!("{}/{name}", Kind::of(kind).map_or("", Kind::short)))
             }
             _ => Self::Variable(text.to_owned()),
         }
@@ -104,6 +109,13 @@ fn grow(of: &Of, text: &str, links: &[Link], workloads: &[MountingWorkload]) -> 
             root.children = writers(name, None, links);
             let mounts = workloads.iter().filter_map(|workload| mount(workload, name, None));
             root.children.extend(mounts);
+        }
+        Of::Object(name) => {
+            for link in links.iter().filter(|link| &link.object == name) {
+                root.children.extend(link.variables.iter().map(|(id, how)| TreeItem::new(id, how)));
+                root.children.extend(link.finds.iter().map(|find| TreeItem::new(find.to_string(), "")));
+                root.children.extend(secret_below(link, workloads));
+            }
         }
         Of::Workload(kind, name) => {
             for workload in workloads.iter().filter(|one| &one.kind == kind && &one.name == name) {
@@ -271,6 +283,14 @@ mod tests {
             text("deploy/web"),
             "deploy/web\n├─ secret/db  env PASSWORD\n│  └─ cjs/db Ready  writes it\n│     └─ apps/db/password  as key password\n\
              └─ secret/other  volume v\n"
+        );
+    }
+
+    #[test]
+    fn an_object_leads_both_ways() {
+        assert_eq!(
+            text("conjursecret/db"),
+            "conjursecret/db\n├─ apps/db/password  as key password\n└─ secret/db\n   └─ deployment/web  env PASSWORD\n"
         );
     }
 

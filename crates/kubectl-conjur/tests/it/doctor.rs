@@ -106,7 +106,11 @@ fn what_is_in_the_way_is_told_at_its_step() {
             )
         };
         for (name, manifest, expected) in [
-            ("account", connection("account", &url, "other", "host/ops", "api-key"), "compare all three"),
+            (
+                "account",
+                connection("account", &url, "other", "host/ops", "api-key"),
+                "use the account demo, and this one other",
+            ),
             ("login", connection("login", &url, "demo", "host/nobody", "api-key"), "compare all three"),
             (
                 "key",

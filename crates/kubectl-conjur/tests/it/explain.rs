@@ -122,6 +122,7 @@ fn what_is_not_there_is_named() {
         bench.secret("db", &[("a", "a")]).await;
         bench.is("cjs/db", "ConnectionNotFound").await;
         bench.plugin(&["explain", "db"]).await.ends(1).says("there is no ConjurConnection conjur");
+        bench.plugin(&["explain"]).await.ends(1).says("there is no ConjurConnection conjur");
         bench.plugin(&["explain", "cjs/none"]).await.ends(2).says("has no cjs/none");
         let told = bench.plugin(&["explain", "db", "-o", "json"]).await.ends(1).json();
         assert_eq!((&told["well"], &told["object"]), (&false.into(), &"cjs/db".into()));
@@ -146,6 +147,11 @@ fn each_kind_is_explained() {
             bench.is(object, reason).await;
             bench.plugin(&["explain", object]).await.ends(0).says("host/ops");
         }
-        bench.plugin(&["explain", "cjc/conjur"]).await.ends(0).says("kubectl conjur doctor cjc/conjur");
+        bench.plugin(&["explain"]).await.ends(0).says("All objects of the namespace are Ready");
+        bench
+            .plugin(&["explain", "cjc/conjur"])
+            .await
+            .ends(0)
+            .says(&format!("kubectl conjur doctor -n {} cjc/conjur", bench.namespace));
     });
 }

@@ -34,8 +34,28 @@ fn objects_are_listed_synced_suspended_and_resumed() {
             .ends(0)
             .says("conjurconnection.conjur-operator.io/conjur");
 
+        // A connection that rests after a refused login is tried first.
+        let key = bench.conjur.api_key_of("host/ops").unwrap();
+        let with = |key: &str| {
+            format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: conjur-login}}\nstringData: {{api-key: {key}}}\n"
+            )
+        };
+        bench.apply(&with("wrong")).await;
+        bench.plugin(&["sync", "cjc/conjur"]).await.ends(0);
+        bench.is("cjc/conjur", "AuthenticationFailed").await;
+        assert!(bench.conjur.set_api_key("host/ops", "wrong"));
+        bench.plugin(&["sync", "cjs/db"]).await.ends(0).says("Synced");
+        assert!(bench.conjur.set_api_key("host/ops", &key));
+        bench.apply(&with(&key)).await;
+        bench.is("cjc/conjur", "Connected").await;
+
         bench.plugin(&["suspend", "cjs/db"]).await.ends(0).says("cjs/db suspended");
-        bench.plugin(&["explain", "cjs/db"]).await.ends(1).says("kubectl conjur resume cjs/db");
+        bench
+            .plugin(&["explain", "cjs/db"])
+            .await
+            .ends(1)
+            .says(&format!("kubectl conjur resume -n {} cjs/db", bench.namespace));
         bench.plugin(&["get", "cjs/db"]).await.ends(0).says("Suspended");
         bench.plugin(&["resume", "cjs/db"]).await.ends(0).says("cjs/db resumed");
         let spec = bench.kubectl(&["get", "cjs/db", "-o", "jsonpath={.spec.suspend}"]).await;

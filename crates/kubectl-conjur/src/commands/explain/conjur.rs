@@ -69,12 +69,12 @@ impl Identity {
     }
 }
 
-/// Asks who the client is, and which roles that is a member of.
-pub async fn identity(client: &Client, steps: &mut Steps) -> Option<Identity> {
+/// Asks who the client is, and which roles that is a member of. `doctor` is the command that looks closer.
+pub async fn identity(client: &Client, doctor: &str, steps: &mut Steps) -> Option<Identity> {
     let who = match client.whoami().await {
         Ok(who) => who,
         Err(error) => {
-            steps.bad("identity", error.to_string(), "kubectl conjur doctor looks at it step by step");
+            steps.bad("identity", error.to_string(), format!("{doctor} looks at it step by step"));
             return None;
         }
     };
@@ -106,6 +106,7 @@ pub async fn look(client: &Client, identity: &Identity, need: Need, id: &str, st
         ),
         Ok(Check::NoResource) => {
             let near = nearest(client, kind, id).await;
+            let is_near = near.is_some();
             let near = near.map(|near| format!(" There is a {kind} {near}: is that the one that is meant?"));
             steps.bad(
                 id,
@@ -114,10 +115,14 @@ pub async fn look(client: &Client, identity: &Identity, need: Need, id: &str, st
                     identity.login,
                     near.unwrap_or_default()
                 ),
-                format!(
+                match need {
+                    // One that is misspelt would be permitted what it is not.
+                    Need::Load(_) if is_near => "If it is, correct the object".to_owned(),
+                    _ => format!(
                     "If it does not exist, declare it first, in the branch that it is to lie in. {INTO_ROOT}:\n{}",
                     permit(identity, need, id)
                 ),
+                },
             );
         }
         Err(error) => unknown(id, &error, steps),

@@ -60,10 +60,9 @@ fn closest(patterns: &[String], namespace: &str, id: &str) -> Option<String> {
         }
         (Some(wanted), Some(is)) => format!("segment {} is {is}, and not {wanted}", at + 1),
         (Some(wanted), None) => format!("the id ends after segment {at}, where {wanted} follows"),
-        (None, Some(is)) => format!(
-            "the id goes on with {is} after the {} segments of the pattern; `**` stands for any number",
-            parts.len()
-        ),
+        (None, Some(is)) => {
+            format!("the id goes on with {is} after the {} segments of the pattern", parts.len())
+        }
         (None, None) => return None,
     };
     Some(format!("The closest pattern is {pattern}{becomes}: {why}"))
