@@ -486,7 +486,7 @@ mod tests {
             assert_eq!(check(&rules, who, verb, id, "shared").is_ok(), granted, "{verb:?} {id}");
         }
         let failure = check(&rules, who, Verb::Push, "read/a", "shared").unwrap_err();
-        assert!(failure.message.contains("\"read/a\" to write"), "{failure}");
+        assert!(failure.message.contains("write: [\"read/a\"]"), "{failure}");
     }
 
     #[test]
@@ -528,7 +528,7 @@ mod tests {
             .unwrap_err()
             .message;
         assert!(
-            message.contains("host/apps/shop/web") && message.contains("\"apps/shop\" to branches"),
+            message.contains("host/apps/shop/web") && message.contains("branches: [\"apps/shop\"]"),
             "{message}"
         );
     }
