@@ -64,6 +64,9 @@ fn objects_are_listed_synced_suspended_and_resumed() {
         bench.plugin(&["suspend", "conjur"]).await.ends(2);
 
         bench.plugin(&["events"]).await.ends(0).says("cjs/lacks").says("VariableNotFound");
+        let comes = bench.secret("lacks-too", &[("password", "missing")]);
+        let watched = bench.plugin_until(&["events", "--watch"], "cjs/lacks-too", comes).await;
+        assert!(watched.contains("LAST SEEN") && watched.contains("VariableNotFound"), "{watched}");
         let told = bench.plugin(&["events", "cjs/lacks", "-o", "json"]).await.ends(0).json();
         assert!(told.as_array().unwrap().iter().all(|event| event["object"] == "cjs/lacks"), "{told}");
     });

@@ -9,7 +9,10 @@ use std::{
 use conjur_dev::{Options, Server};
 use serde_json::Value;
 use testbed::{Chart, ControlPlane, Operator, OperatorOptions, Release, wait_for};
-use tokio::sync::OnceCell;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    sync::OnceCell,
+};
 
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -126,6 +129,34 @@ impl Bench {
         running.start_kill().ok();
         running.wait().await.unwrap();
         over.is_ok()
+    }
+
+    /// Runs the plugin until a line of its output has this text; what came until then.
+    pub async fn plugin_until(
+        &self,
+        args: &[&str],
+        text: &str,
+        meanwhile: impl Future<Output = ()>,
+    ) -> String {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-conjur"));
+        command.args(["--namespace", &self.namespace]);
+        command.arg("--kubeconfig").arg(self.world.plane.kubeconfig()).args(args);
+        command.stdout(std::process::Stdio::piped()).kill_on_drop(true);
+        let mut running = command.spawn().unwrap();
+        let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+        meanwhile.await;
+        let mut all = String::new();
+        let read = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                all += &format!("{line}\n");
+                if line.contains(text) {
+                    return;
+                }
+            }
+            panic!("it ended before it said {text}:\n{all}");
+        };
+        tokio::time::timeout(SOON, read).await.unwrap();
+        all
     }
 
     pub async fn client(&self) -> kube::Client {
