@@ -144,7 +144,7 @@ async fn apply(
         };
         text += &wrapped(
             &format!(
-                "secret/{} is left for a hand-over by hand: {why}; docs/migration.md says how",
+                "secret/{} is left for a hand-over by hand: {why}; see \"By hand\" in docs/migration.md",
                 one.secret
             ),
             "",

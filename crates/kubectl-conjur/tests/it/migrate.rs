@@ -268,6 +268,12 @@ fn what_is_another_s_is_refused_before_anything_is_touched() {
             assert_eq!(bench.kubectl(&there).await, theirs, "{name} is as it was");
             bench.kubectl(&["delete", "conjursecret", name]).await;
         }
+        // A trial that waits for a person is not waited for.
+        bench.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: db-migration-trial}\n").await;
+        let begun = std::time::Instant::now();
+        refuses("ForeignSecret").await;
+        assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
+        bench.kubectl(&["delete", "secret", "db-migration-trial"]).await;
         let own = |owner: &str| {
             let patch = format!(r#"{{"metadata": {{"ownerReferences": [{owner}]}}}}"#);
             let bench = &bench;
@@ -374,5 +380,74 @@ fn what_is_made_again_or_changed_is_seen() {
         bench.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: broken, labels: {conjur-operator.io/migration: \"true\"}}\ndata: {}\n").await;
         let told = bench.plugin(&["migrate", "--undo"]).await.ends(1);
         told.says("ConfigMap broken holds no hand-over").says("is of ExternalSecret db again");
+    });
+}
+
+#[test]
+fn what_may_not_be_seen_is_named() {
+    test(|bench| async move {
+        database(&bench).await;
+        let user = format!("{}-viewer", bench.namespace);
+        for (name, kinds) in [
+            ("some", "externalsecrets.external-secrets.io,secretstores.external-secrets.io"),
+            ("secrets", "secrets"),
+        ] {
+            bench.kubectl(&["create", "role", name, "--verb=list", &format!("--resource={kinds}")]).await;
+        }
+        let bind = |role: &'static str| {
+            let (bench, user) = (&bench, format!("--user={user}"));
+            async move { bench.kubectl(&["create", "rolebinding", role, &format!("--role={role}"), &user]).await }
+        };
+        bind("some").await;
+        let migrate = ["--as", &user, "migrate"];
+        let told = bench.plugin(&migrate).await.ends(0).says("not seen: Secret").says("not seen: Deployment");
+        assert!(told.out.contains("kind: ConjurSecret"), "{}", told.out);
+        let apply = ["--as", &user, "migrate", "--apply"];
+        bench.plugin(&apply).await.ends(2).says("--apply needs the right to list each Secret");
+        assert_eq!(left(&bench).await, BEFORE);
+    });
+}
+
+/// The ways of `docs/migration.md` that `--apply` does not go.
+#[test]
+fn what_is_left_is_handed_over_by_hand() {
+    test(|bench| async move {
+        bench.connected(&["a"]).await;
+        for (name, other) in [("alone", ""), ("shared", "  other: kept\n")] {
+            bench
+                .apply(&format!(
+                    "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData:\n  conjur-map: \"key: apps/a\"\n{other}"
+                ))
+                .await;
+            // As the Secrets Provider writes.
+            let patch = r#"{"data": {"key": "dmFsdWUtb2YtYQ=="}}"#;
+            let former = ["patch", "secret", name, "--type=merge", "-p", patch, "--field-manager=former"];
+            bench.kubectl(&former).await;
+        }
+        let printed = bench.plugin(&["migrate", "--connection", "cjc/conjur"]).await.ends(0);
+        let uid = ["get", "secret", "alone", "-o", "jsonpath={.metadata.uid}"];
+        let before = bench.kubectl(&uid).await;
+        bench.kubectl(&["annotate", "secret", "alone", "conjur-operator.io/adopt=ConjurSecret/alone"]).await;
+        bench.apply(&printed.out).await;
+        for name in ["alone", "shared"] {
+            bench.is(&format!("cjs/{name}"), "Synced").await;
+        }
+        assert_eq!(bench.kubectl(&uid).await, before);
+        assert_eq!(data(&bench, "alone").await.into_keys().collect::<Vec<_>>(), ["key"]);
+        let keys: Vec<_> = data(&bench, "shared").await.into_keys().collect();
+        assert_eq!(keys, ["conjur-map", "key", "other"]);
+        // Its former writer still has the key for its own, and the next value would be a conflict.
+        let managers = "jsonpath={.metadata.managedFields[*].manager}";
+        let managers = ["get", "secret", "shared", "--show-managed-fields", "-o", managers];
+        let all = bench.kubectl(&managers).await;
+        let at = all.split_whitespace().position(|manager| manager == "former").unwrap();
+        let entry = format!("/metadata/managedFields/{at}");
+        let patch = format!(
+            r#"[{{"op": "test", "path": "{entry}/manager", "value": "former"}}, {{"op": "remove", "path": "{entry}"}}]"#
+        );
+        bench.kubectl(&["patch", "secret", "shared", "--type=json", "-p", &patch]).await;
+        assert!(bench.conjur.set_variable("apps/a", b"next"));
+        bench.plugin(&["sync", "cjs/shared"]).await.ends(0);
+        assert_eq!(data(&bench, "shared").await["key"], b"next");
     });
 }

@@ -139,11 +139,12 @@ async fn release(cluster: &Cluster, one: &HandOver, uid: &str, timeout: Duration
         }
         let seen = cluster.get(Kind::Secret, name).await?;
         let is_left_alone = seen.is_none_or(|seen| is_done(&seen) || seen.spec()["suspend"] == true);
-        if is_left_alone || begun.elapsed() >= timeout.min(PATIENCE) {
-            match disown(cluster, &secret, uid).await {
-                Err(error) if begun.elapsed() >= timeout => return Err(error),
-                // It may have been changed since it was read.
-                _ => {}
+        let is_late = begun.elapsed() >= timeout;
+        if is_left_alone || is_late || begun.elapsed() >= PATIENCE {
+            let disowned = disown(cluster, &secret, uid).await;
+            // It may have been changed since it was read; what is still the owner after that is brought back by something.
+            if is_late {
+                return disowned;
             }
         }
         tokio::time::sleep(LOOK).await;
