@@ -1,9 +1,15 @@
 //! `migrate`: from External Secrets Operator and the Secrets Provider to this operator. Without `--apply` it prints manifests and
 //! what to know about them, and changes nothing.
 
+mod conjur_secret;
+mod external;
 mod hand_over;
+mod names;
+mod plan;
 mod record;
 mod sources;
+mod target;
+mod trial;
 mod undo;
 
 use anstream::eprintln;
@@ -14,7 +20,7 @@ use crate::{
     cli::{Form, MigrateArgs},
     cluster::{Cluster, Kind, Reference},
     files,
-    migrate::{Connection, Former, Migration, Mode, Options, Severity, Takeover, migrate},
+    migrate::{Connection, Former, Migration, Options, Severity, Takeover, migrate},
     show::{Shown, wrapped},
 };
 
@@ -29,8 +35,15 @@ pub async fn run(
     let options = Options { connection: args.connection.as_deref().map(connection).transpose()? };
     if args.files.is_empty() {
         let cluster = cluster().await?;
-        let migration = migrate(&sources::of_cluster(&cluster).await?, &options);
+        let sources = sources::of_cluster(&cluster).await?;
+        for (kind, why) in &sources.unseen {
+            for line in wrapped(&format!("not seen: {kind}, and what it says: {why}"), "").lines() {
+                eprintln!("{line}");
+            }
+        }
+        let migration = migrate(&sources.objects, &options);
         if args.apply {
+            sources.check_needed()?;
             return apply(&cluster, args, &migration, form).await;
         }
         return print(&migration, form);
@@ -103,18 +116,25 @@ async fn apply(
     form: Option<Form>,
 ) -> Result<Ended, Error> {
     notes(migration);
-    let (mut told, mut well) = (Vec::new(), !migration.is_blocked());
-    for plan in hand_over::plans(cluster, migration).await? {
-        let outcome = hand_over::run(cluster, &plan, migration, args.timeout).await;
-        well &= outcome.is_ok();
-        told.push((plan.secret.clone(), outcome.map_err(|error| error.to_string())));
+    let (mut told, mut text) = (Vec::new(), String::new());
+    let records = record::all(cluster).await?;
+    for why in &records.unread {
+        text += &wrapped(&format!("left out: {why}"), "");
     }
-    let by_hand: Vec<&Takeover> = migration.takeovers.iter().filter(|one| !is_automatic(one)).collect();
-    let mut text = String::new();
+    let mut well = !migration.is_blocked() && records.unread.is_empty();
+    for plan in plan::plans(cluster, migration, records.all).await? {
+        let outcome = match plan.what {
+            Ok(task) => hand_over::run(cluster, task, migration, args.timeout).await,
+            Err(why) => Err(why),
+        };
+        well &= outcome.is_ok();
+        told.push((plan.secret, outcome));
+    }
+    let by_hand: Vec<&Takeover> = migration.takeovers.iter().filter(|one| !plan::is_automatic(one)).collect();
     for (secret, outcome) in &told {
         text += &match outcome {
             Ok(object) => format!("secret/{secret} is written by {object} now\n"),
-            Err(error) => wrapped(&format!("secret/{secret} stays as it was: {error}"), ""),
+            Err(why) => wrapped(&format!("secret/{secret} {why}"), ""),
         };
     }
     for one in &by_hand {
@@ -124,7 +144,7 @@ async fn apply(
         };
         text += &wrapped(
             &format!(
-                "secret/{} is left for a hand-over by hand: {why}; docs/migration.md says how",
+                "secret/{} is left for a hand-over by hand: {why}; see \"By hand\" in docs/migration.md",
                 one.secret
             ),
             "",
@@ -140,9 +160,4 @@ async fn apply(
     let names = told.iter().map(|(secret, _)| format!("secret/{secret}")).collect();
     Shown { text, data, names }.print(form)?;
     Ok(if well { Ended::Well } else { Ended::Differs })
-}
-
-/// Whether a hand-over is this program's: of all of a Secret that External Secrets Operator writes.
-fn is_automatic(takeover: &Takeover) -> bool {
-    takeover.mode == Mode::Owner && matches!(takeover.from, Former::ExternalSecret { .. })
 }

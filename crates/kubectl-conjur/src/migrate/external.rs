@@ -6,7 +6,7 @@ mod reading;
 mod target;
 mod templates;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conjur_operator_api::GoDuration;
 use serde_json::{Value, json};
@@ -25,13 +25,51 @@ use super::{
 
 /// Translates all of them.
 pub fn translate(inventory: &Inventory, connections: &mut Connections, output: &mut Output) {
+    let rivals = Rivals::of(inventory);
     for object in inventory.eso("ExternalSecret") {
-        one(object, inventory, connections, output);
+        let mut notes = Notes::new(object.source());
+        rivals.refuse(object, &mut notes);
+        one(Reading { inventory, object, notes }, connections, output);
     }
 }
 
-fn one(object: Object, inventory: &Inventory, connections: &mut Connections, output: &mut Output) {
-    let mut reading = Reading { inventory, object, notes: Notes::new(object.source()) };
+/// The ExternalSecrets that each take a Secret for their own, by its namespace and name.
+struct Rivals<'a>(BTreeMap<(Option<&'a str>, &'a str), Vec<&'a str>>);
+
+impl<'a> Rivals<'a> {
+    fn of(inventory: &Inventory<'a>) -> Self {
+        let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for object in inventory.eso("ExternalSecret") {
+            all.entry(Self::secret(object)).or_default().push(object.name());
+        }
+        all.remove(&None);
+        Self(all.into_iter().filter_map(|(secret, all)| Some((secret?, all))).collect())
+    }
+
+    /// The Secret that an object takes for its own.
+    fn secret(object: Object<'a>) -> Option<(Option<&'a str>, &'a str)> {
+        let target = &object.value["spec"]["target"];
+        let policy = target["creationPolicy"].as_str().unwrap_or("Owner");
+        let name = target["name"].as_str().filter(|name| !name.is_empty()).unwrap_or(object.name());
+        matches!(policy, "Owner" | "Orphan").then_some((object.namespace(), name))
+    }
+
+    /// Neither of two is migrated: which of them the Secret's values are from is chance.
+    fn refuse(&self, object: Object<'a>, notes: &mut Notes) {
+        let Some(secret) = Self::secret(object) else { return };
+        let all = self.0.get(&secret).into_iter().flatten();
+        let others: Vec<_> =
+            all.filter(|name| **name != object.name()).map(|name| format!("ExternalSecret {name}")).collect();
+        if !others.is_empty() {
+            let what = format!("{} writes the Secret {}, too", others.join(", "), secret.1);
+            let todo = "Have one object write it, or all but one with creationPolicy: Merge";
+            notes.blocks("spec.target", what, todo);
+        }
+    }
+}
+
+fn one(mut reading: Reading, connections: &mut Connections, output: &mut Output) {
+    let object = reading.object;
     let spec = Fields::of("spec", object.value.get("spec"));
     let Some(store) = store(&spec, object, &mut reading.notes) else { return output.note(reading.notes) };
     let connection = match connections.resolve(&store.0, &store.1, &mut reading.notes, output) {
@@ -161,12 +199,14 @@ fn refresh(spec: &Fields, target: &Target, made: &mut Value, notes: &mut Notes) 
     if target.immutable {
         made["refreshPolicy"] = json!("CreatedOnce");
         let what = "External Secrets Operator never changes an immutable Secret that it has written: refreshPolicy becomes \
-                    CreatedOnce. Where Conjur holds other values by now, the hand-over makes the Secret anew, with another uid";
-        notes.differs("spec.target.immutable", what, "Hand it over when its workloads may restart");
+                    CreatedOnce. Where Conjur holds other values by now, --apply leaves the Secret to its ExternalSecret; applied by \
+                    hand, the ConjurSecret makes it anew, with another uid";
+        notes.differs("spec.target.immutable", what, "Apply it by hand when its workloads may restart");
     } else if never || policy == "CreatedOnce" {
         made["refreshPolicy"] = json!("CreatedOnce");
-        let what = "the hand-over writes the values that Conjur holds now; after it the operator leaves the Secret alone, and \
-                    what is changed in it by hand stays";
+        let what = "where Conjur holds other values by now, --apply leaves the Secret to its ExternalSecret; applied by hand, \
+                    the ConjurSecret writes them. After it the operator leaves the Secret alone, and what is changed in it by \
+                    hand stays";
         notes.differs(if never { spec.path("refreshInterval") } else { at }, what, "");
     } else if policy == "OnChange" {
         made["refreshPolicy"] = json!("OnChange");

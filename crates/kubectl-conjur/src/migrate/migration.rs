@@ -80,7 +80,7 @@ impl Takeover {
 pub enum Mode {
     /// Its data is the operator's alone. It needs the adopt annotation.
     Owner,
-    /// Only some keys are the operator's. The managers of these keys have to be taken out of `metadata.managedFields` first,
+    /// Only some keys are the operator's. The managers of these keys have to be taken out of `metadata.managedFields`,
     /// for the operator forces nothing.
     Merge,
 }
