@@ -148,7 +148,8 @@ impl Bench {
         let mut all = String::new();
         let read = async {
             while let Some(line) = lines.next_line().await.unwrap() {
-                all += &format!("{line}\n");
+                all += &line;
+                all.push('\n');
                 if line.contains(text) {
                     return;
                 }
