@@ -32,8 +32,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 IMAGE ?= ghcr.io/conjur-operator/conjur-operator
 SOURCE ?= https://github.com/conjur-operator/conjur-operator
 
-# Tests on the control plane mostly wait: two more than there are processors, and never fewer than four.
-TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 4 : n + 2)))
+# Tests on the control plane mostly wait: three more than there are processors, and never fewer than five.
+TEST_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 5 : n + 3)))
 
 .PHONY: help demo demo-stop test test-versions test-fast test-otel test-fips nightly attack fuzz bench bench-docs image plugin fmt lint deny crds chart-docs docs gitops package chart image-push chart-push sign verify clean-cache cargo programs release-programs
 
