@@ -108,8 +108,9 @@ impl World {
     }
 
     async fn on(plane: &'static ControlPlane) -> World {
-        // The tests log in with tokens of ServiceAccounts of this name, and of no other.
-        let values = serde_json::json!({ "rbac": { "tokenRequest": { "serviceAccountNames": ["app"] } } });
+        // The tests log in with tokens of ServiceAccounts of the first name, the examples of pages with those of the second.
+        let names = ["app", "conjur"];
+        let values = serde_json::json!({ "rbac": { "tokenRequest": { "serviceAccountNames": names } } });
         let release = plane.install_chart(&Chart { values, ..Chart::default() }).await.unwrap();
         Self::of(plane, release, &[]).await
     }

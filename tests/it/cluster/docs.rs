@@ -1,6 +1,8 @@
 //! The examples of the pages: each is applied, and becomes what its page says.
 
+mod connections;
 mod litellm;
+mod policy;
 mod push;
 mod walk;
 
@@ -8,7 +10,12 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::DynamicObject;
+use kube::{
+    Api,
+    api::DynamicObject,
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::Value;
 use testbed::wait_for;
 
 use super::{
@@ -30,6 +37,8 @@ struct Example {
 enum Expected {
     /// Ready.
     Ready,
+    /// Ready, and the operator is this role there.
+    Identity(&'static str),
     /// Ready, and its Secret has these keys.
     Keys(BTreeSet<&'static str>),
     /// Ready, and these variables are the object's and hold values.
@@ -53,6 +62,7 @@ fn example(block: &'static str) -> Example {
     let comment = comment.unwrap_or_else(|| panic!("nothing says what comes of {kind} {name}"));
     let expected = match comment.split_once(": ") {
         None if comment == "ready" => Expected::Ready,
+        Some(("identity", role)) => Expected::Identity(role),
         Some(("keys", keys)) => Expected::Keys(keys.split(' ').collect()),
         Some(("pushed", ids)) => Expected::Pushed(ids.split(' ').collect()),
         Some(("says", reason)) => Expected::Says(reason),
@@ -142,7 +152,7 @@ async fn all_become(bench: &Bench, examples: &[Example]) {
 
 /// Waits until an example is what the page says; else tells what it is.
 async fn becomes(bench: &Bench, example: &Example) -> Option<String> {
-    let objects = untyped(bench, example.kind);
+    let objects = of_kind(bench, example.kind);
     let look = || async {
         let object = objects.get_opt(example.name).await.ok()??;
         is_as_said(bench, example, &object).await.then_some(())
@@ -153,20 +163,29 @@ async fn becomes(bench: &Bench, example: &Example) -> Option<String> {
     Some(format!("{} {}: {}", example.kind, example.name, told.unwrap_or_default()))
 }
 
+/// Objects of a kind in the namespace, or of one that lies in none.
+fn of_kind(bench: &Bench, kind: &str) -> Api<DynamicObject> {
+    if !kind.starts_with("Cluster") {
+        return untyped(bench, kind);
+    }
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("conjur-operator.io", "v1alpha1", kind));
+    Api::all_with(bench.client.clone(), &kind)
+}
+
 async fn is_as_said(bench: &Bench, example: &Example, object: &DynamicObject) -> bool {
     let status = &object.data["status"];
     let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     if let Expected::Says(reason) = example.expected {
         return conditions.iter().any(|condition| condition["reason"] == reason);
     }
-    let is_ready =
-        |condition: &serde_json::Value| condition["type"] == "Ready" && condition["status"] == "True";
+    let is_ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
     if !conditions.iter().any(is_ready) || status["observedGeneration"].as_i64() != object.metadata.generation
     {
         return false;
     }
     match &example.expected {
         Expected::Ready | Expected::Says(_) => true,
+        Expected::Identity(role) => status["identity"] == *role,
         Expected::Keys(keys) => {
             let Some(target) = status["target"]["name"].as_str() else { return false };
             let Ok(Some(secret)) = bench.api::<Secret>().get_opt(target).await else { return false };
@@ -188,14 +207,55 @@ fn every_field_is_on_the_page() {
     tells_every_field("ConjurSecret", PAGE, "docs/conjursecret.md");
 }
 
-/// Sees that a page tells of all fields of a kind.
-fn tells_every_field(kind: &str, page: &str, name: &str) {
+/// The schemas of `spec` and `status` of a kind.
+fn schema(kind: &str) -> Value {
     let crds = conjur_operator::api::crds();
     let crd = crds.iter().find(|crd| crd.spec.names.kind == kind).unwrap();
-    let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+    let mut schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+    schema["openAPIV3Schema"]["properties"].take()
+}
+
+/// The fields of a kind's spec that stand in none of a page's examples: `auth.apiKey.login`.
+fn without_example(kind: &str, page: &'static str) -> BTreeSet<String> {
+    let mut fields = BTreeSet::new();
+    paths(&schema(kind)["spec"], "", &mut fields);
+    for manifest in examples(page).iter().flat_map(|example| example.manifest.split("\n---\n")) {
+        let object: Value = serde_saphyr::from_str(manifest).unwrap_or_else(|e| panic!("{e}: {manifest}"));
+        if object["kind"] == kind {
+            written(&object["spec"], "", &mut fields);
+        }
+    }
+    fields
+}
+
+/// The paths of all fields below a schema.
+fn paths(schema: &Value, at: &str, fields: &mut BTreeSet<String>) {
+    let below = [&schema["properties"], &schema["items"]["properties"]];
+    for (name, schema) in below.into_iter().filter_map(Value::as_object).flatten() {
+        let path = format!("{at}{name}");
+        paths(schema, &format!("{path}."), fields);
+        fields.insert(path);
+    }
+}
+
+/// Takes away the paths of all that is written in an object.
+fn written(value: &Value, at: &str, fields: &mut BTreeSet<String>) {
+    for entry in value.as_array().into_iter().flatten() {
+        written(entry, at, fields);
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let path = format!("{at}{name}");
+        written(value, &format!("{path}."), fields);
+        fields.remove(&path);
+    }
+}
+
+/// Sees that a page tells of all fields of a kind.
+fn tells_every_field(kind: &str, page: &str, name: &str) {
+    let schema = schema(kind);
     let mut fields = Vec::new();
     for part in ["spec", "status"] {
-        collect(&schema["openAPIV3Schema"]["properties"][part]["properties"], &mut fields);
+        collect(&schema[part]["properties"], &mut fields);
     }
     assert!(fields.len() > 40, "{fields:?}");
     // Those of a condition are Kubernetes' own.
@@ -209,7 +269,7 @@ fn tells_every_field(kind: &str, page: &str, name: &str) {
 }
 
 /// The names of all fields below.
-fn collect(properties: &serde_json::Value, fields: &mut Vec<String>) {
+fn collect(properties: &Value, fields: &mut Vec<String>) {
     for (name, schema) in properties.as_object().into_iter().flatten() {
         fields.push(name.clone());
         collect(&schema["properties"], fields);

@@ -3,6 +3,7 @@
 
 use std::process::Stdio;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conjur_dev::Options;
 use testbed::{pki::Authority, wait_for};
 use tokio::io::AsyncWriteExt as _;
@@ -21,15 +22,40 @@ const REASONS: &str = include_str!("../../../../docs/reasons.md");
 const ROOT: &str = include_str!("../../../../examples/conjur/root-policy.yml");
 const CONNECTION: &str = include_str!("../../../../examples/conjurconnection.yaml");
 
-enum Step {
+pub(super) enum Step {
     /// A policy that people load.
     Policy(&'static str),
     Manifest(Example),
     Command(String),
 }
 
+/// The part of a page below a heading of the second level.
+pub(super) fn section<'p>(page: &'p str, heading: &str) -> &'p str {
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    rest.split("\n## ").next().unwrap_or(rest)
+}
+
+/// A page whose blocks within lists begin at the left, as do the comments behind them.
+pub(super) fn flat(page: &str) -> &'static str {
+    let (mut text, mut indent, mut is_block) = (String::new(), 0, false);
+    for line in page.lines() {
+        let bare = line.trim_start();
+        if bare.starts_with("```") {
+            is_block = !is_block;
+            indent = line.len() - bare.len();
+            text += bare;
+        } else if is_block {
+            text += line.get(indent..).unwrap_or_default();
+        } else {
+            text += if bare.starts_with("<!-- ") { bare } else { line };
+        }
+        text += "\n";
+    }
+    text.leak()
+}
+
 /// What a page has its reader do, in its order.
-fn steps(page: &'static str) -> Vec<Step> {
+pub(super) fn steps(page: &'static str) -> Vec<Step> {
     let (mut steps, mut at, mut block) = (Vec::new(), 0, None);
     let mut continues = false;
     for line in page.split_inclusive('\n') {
@@ -41,6 +67,7 @@ fn steps(page: &'static str) -> Vec<Step> {
                 match language {
                     "yaml" => steps.push(Step::Manifest(example(&page[from..]))),
                     "yml" => steps.push(Step::Policy(&page[from..start])),
+                    "text" => {}
                     other => panic!("what is done with a block of {other:?}?"),
                 }
             }
@@ -69,40 +96,48 @@ fn is_command(line: &str) -> bool {
 }
 
 /// Who walks, and what they have.
-struct Walk {
+pub(super) struct Walk {
     /// Of the page's own namespace.
-    bench: Bench,
-    folder: tempfile::TempDir,
-    /// The API key that the load of the root policy gave.
-    key: String,
+    pub(super) bench: Bench,
+    pub(super) folder: tempfile::TempDir,
+    /// What is pasted: the API key that the load of the root policy gave.
+    pub(super) key: String,
     /// The policy that the page showed last.
-    policy: &'static str,
+    pub(super) policy: &'static str,
 }
 
 impl Walk {
     /// With a Conjur that is reached as the pages say: by TLS, with the account of the pages.
     async fn begin(bench: &Bench, namespace: &str) -> Self {
-        let authority = Authority::new("the authority of Conjur").unwrap();
-        let options =
-            Options { account: "myorg".to_owned(), tls: Some(tls(&authority)), ..Options::default() };
-        let bench = Bench { namespace: namespace.to_owned(), ..with(bench, options).await };
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("conjur-ca.pem"), authority.certificate()).unwrap();
-        Self { bench, folder, key: String::new(), policy: "" }
+        Self::begin_with(bench, namespace, Options::default()).await
     }
 
-    async fn load(&mut self, policy: &'static str) {
+    /// The same, where the server has further options.
+    pub(super) async fn begin_with(bench: &Bench, namespace: &str, options: Options) -> Self {
+        let authority = Authority::new("the authority of Conjur").unwrap();
+        let options = Options { account: "myorg".to_owned(), tls: Some(tls(&authority)), ..options };
+        let walk = Self::of(Bench { namespace: namespace.to_owned(), ..with(bench, options).await });
+        std::fs::write(walk.folder.path().join("conjur-ca.pem"), authority.certificate()).unwrap();
+        walk
+    }
+
+    /// With the Conjur and the namespace of a bench.
+    pub(super) fn of(bench: Bench) -> Self {
+        Self { bench, folder: tempfile::tempdir().unwrap(), key: String::new(), policy: "" }
+    }
+
+    pub(super) async fn load(&mut self, policy: &'static str) {
         if let Some(key) = self.bench.root(policy).await.into_values().next() {
             self.key = key;
         }
     }
 
-    async fn apply(&self, manifest: &str) -> Result<String, String> {
+    pub(super) async fn apply(&self, manifest: &str) -> Result<String, String> {
         let url = format!("url: {}", self.bench.conjur.url());
         self.bench.try_apply(&manifest.replace("url: https://conjur.example.com", &url)).await
     }
 
-    async fn step(&mut self, step: &Step) -> String {
+    pub(super) async fn step(&mut self, step: &Step) -> String {
         match step {
             Step::Policy(policy) => self.policy = policy,
             Step::Manifest(example) => {
@@ -125,24 +160,51 @@ impl Walk {
         let words: Vec<&str> = command.split(' ').collect();
         match words[1..] {
             ["policy", "load", "--branch", "root", "--file", _] => self.load(self.policy).await,
+            ["variable", "set", "--id", id, "--value", ..] if id.starts_with("conjur/authn-") => {
+                let (_, value) = command.split_once(" --value ").unwrap();
+                let value = self.shell(&format!("printf %s {value}")).await.unwrap();
+                assert!(self.bench.conjur.set_variable(id, value.as_bytes()), "no variable {id}");
+            }
+            ["authenticator", "enable", "--id", service] => self.enable(service).await,
             ["variable", "set", "--id", id, "--value", ..] => drop(self.bench.set(id)),
             _ => panic!("what does Conjur's CLI do at: {command}"),
         }
     }
 
+    /// Enables an authenticator as Conjur's administrator.
+    async fn enable(&self, service: &str) {
+        let conjur = &self.bench.conjur;
+        let authority = std::fs::read(self.folder.path().join("conjur-ca.pem")).unwrap();
+        let authority = reqwest::Certificate::from_pem(&authority).unwrap();
+        let http = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
+        let (url, account) = (conjur.url(), conjur.account());
+        let login = http.post(format!("{url}/authn/{account}/admin/authenticate")).body(conjur.admin_key());
+        let token = login.send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap();
+        let answer = http
+            .patch(format!("{url}/{service}/{account}"))
+            .header("Authorization", format!("Token token=\"{}\"", STANDARD.encode(token)))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body("enabled=true");
+        answer.send().await.unwrap().error_for_status().unwrap();
+    }
+
     /// The chart is installed already; that it takes what the page gives it is seen without a cluster.
     async fn helm(&self, command: &str) {
         let chart = testbed::chart_folder().display().to_string();
-        let words = command.strip_prefix("helm upgrade --install ").expect("an install").split_whitespace();
-        let words = words.filter(|word| !["--wait", "--create-namespace"].contains(word));
-        let words = words.map(|word| if word.starts_with("oci://") { chart.as_str() } else { word });
+        let words = command.strip_prefix("helm upgrade ").expect("an upgrade").split_whitespace();
+        let others = ["--install", "--wait", "--create-namespace", "--reset-then-reuse-values"];
+        let words = words.filter(|word| !others.contains(word)).map(|word| word.trim_matches('\''));
+        let is_chart = |word: &str| word == "CHART" || word.starts_with("oci://");
+        let words = words.map(|word| if is_chart(word) { chart.as_str() } else { word });
         let args: Vec<&str> = std::iter::once("template").chain(words).collect();
         let rendered = self.bench.world.plane.helm(&args).await.unwrap();
         assert!(rendered.contains("kind: Deployment"), "{rendered}");
+        let requests = command.contains("serviceAccountNames");
+        assert_eq!(rendered.contains("serviceaccounts/token"), requests, "{command}");
     }
 
     /// Runs a command in a shell, with the reader's rights, and the API key on its standard input.
-    async fn shell(&self, command: &str) -> Result<String, String> {
+    pub(super) async fn shell(&self, command: &str) -> Result<String, String> {
         let plane = self.bench.world.plane;
         let mut path = vec![plane.programs().to_owned()];
         path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
