@@ -1,6 +1,7 @@
 //! The examples of the pages: each is applied, and becomes what its page says.
 
 mod connections;
+mod install;
 mod litellm;
 mod policy;
 mod push;
