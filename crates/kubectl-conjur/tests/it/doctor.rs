@@ -1,5 +1,6 @@
 //! `doctor`: the way to Conjur, well and broken.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use conjur_dev::{Options, Server, TlsPem};
 use testbed::pki::Authority;
 
@@ -130,6 +131,24 @@ fn what_is_in_the_way_is_told_at_its_step() {
         ] {
             bench.apply(&manifest).await;
             bench.plugin(&["doctor", name]).await.ends(1).says(expected);
+        }
+        // What the operator would not send either: a ServiceAccount's token in clear text, or one that the API server itself takes.
+        let token = bench.kubectl(&["create", "token", "default"]).await;
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        let own = claims["aud"][0].as_str().unwrap();
+        for (name, url, audience, expected) in [
+            ("clear", url.as_str(), "conjur", "is sent over https only"),
+            ("own", "https://127.0.0.1:1", own, own),
+        ] {
+            bench
+                .apply(&format!(
+                    "apiVersion: conjur-operator.io/v1alpha1\nkind: ConjurConnection\nmetadata: {{name: {name}}}\nspec:\n  url: {url}\n  account: demo\n  \
+                     auth: {{jwt: {{serviceID: dev, serviceAccountRef: {{name: default, audiences: [\"{audience}\"]}}}}}}\n"
+                ))
+                .await;
+            let told = bench.plugin(&["doctor", name]).await.ends(1).says(expected);
+            assert!(told.out.contains("settings") && !told.out.contains("reach"), "{}", told.out);
         }
         bench.plugin(&["doctor"]).await.ends(2).says("name a connection");
     });
