@@ -169,12 +169,7 @@ impl Seen {
 
     /// The connection that it uses.
     pub fn connection(&self) -> Option<(Kind, &str)> {
-        let named = &self.spec()["connectionRef"];
-        let kind = match named["kind"].as_str() {
-            Some("ClusterConjurConnection") => Kind::ClusterConnection,
-            _ => Kind::Connection,
-        };
-        Some((kind, named["name"].as_str()?))
+        connection_of(self.spec())
     }
 
     /// The whole object, without what only the API server needs.
@@ -183,6 +178,16 @@ impl Seen {
         object.metadata.managed_fields = None;
         serde_json::to_value(object).unwrap_or_default()
     }
+}
+
+/// The connection that a spec names.
+pub fn connection_of(spec: &Value) -> Option<(Kind, &str)> {
+    let named = &spec["connectionRef"];
+    let kind = match named["kind"].as_str() {
+        Some("ClusterConjurConnection") => Kind::ClusterConnection,
+        _ => Kind::Connection,
+    };
+    Some((kind, named["name"].as_str()?))
 }
 
 /// The cluster, and the namespace that is meant.

@@ -99,7 +99,6 @@ async fn explain(cluster: &Cluster, seen: &Seen, steps: &mut Steps) {
 
 /// What the operator says of an object.
 fn state(seen: &Seen, steps: &mut Steps) {
-    let observed = seen.status()["observedGeneration"].as_i64();
     let Some((ready, reason, message)) = seen.condition("Ready") else {
         let fix = "See whether the operator runs and leads: kubectl get pods -A -l app.kubernetes.io/name=conjur-operator. With \
                    watchNamespaces it looks at those namespaces alone";
@@ -109,7 +108,7 @@ fn state(seen: &Seen, steps: &mut Steps) {
         let fix = seen.command("resume");
         return steps.bad("state", "it is suspended: nothing is read, written or repaired", fix);
     }
-    if ready == "True" && observed == seen.object.metadata.generation {
+    if seen.is_ready() {
         return steps.good("state", format!("Ready ({reason}): {message}"));
     }
     if ready == "True" {

@@ -12,7 +12,7 @@ mod target;
 mod trial;
 mod undo;
 
-use anstream::eprintln;
+use anstream::{eprint, eprintln};
 use serde_json::{Value, json};
 
 use crate::{
@@ -37,9 +37,7 @@ pub async fn run(
         let cluster = cluster().await?;
         let sources = sources::of_cluster(&cluster).await?;
         for (kind, why) in &sources.unseen {
-            for line in wrapped(&format!("not seen: {kind}, and what it says: {why}"), "").lines() {
-                eprintln!("{line}");
-            }
+            eprint!("{}", wrapped(&format!("not seen: {kind}, and what it says: {why}"), ""));
         }
         let migration = migrate(&sources.objects, &options);
         if args.apply {
@@ -78,8 +76,10 @@ fn print(migration: &Migration, form: Option<Form>) -> Result<Ended, Error> {
     notes(migration);
     let failed = |error: serde_json::Error| Error::new(error.to_string());
     let text = match form {
-        None => migration.objects.iter().map(yaml).collect::<Result<Vec<_>, _>>()?.join("---\n"),
-        Some(_) => String::new(),
+        None | Some(Form::Wide) => {
+            migration.objects.iter().map(yaml).collect::<Result<Vec<_>, _>>()?.join("---\n")
+        }
+        Some(Form::Json | Form::Yaml | Form::Name) => String::new(),
     };
     let names = migration.objects.iter().map(name_of).collect();
     Shown { text, data: serde_json::to_value(migration).map_err(failed)?, names }.print(form)?;
@@ -98,9 +98,7 @@ fn name_of(object: &Value) -> String {
 fn notes(migration: &Migration) {
     for severity in [Severity::Blocks, Severity::Differs, Severity::Info] {
         for note in migration.notes.iter().filter(|note| note.severity == severity) {
-            for line in wrapped(&note.to_string(), "").lines() {
-                eprintln!("{line}");
-            }
+            eprint!("{}", wrapped(&note.to_string(), ""));
         }
     }
     let (objects, notes) = (migration.objects.len(), migration.notes.len());

@@ -1,4 +1,5 @@
-//! What `sync` and `rotate` share: an annotation that asks, and the field of a status that says it was done.
+//! What commands share that write and wait: an annotation that asks, the field of a status that says it was done, and under which
+//! name it is written.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use anstream::eprintln;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::{
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::json;
@@ -19,6 +20,19 @@ use crate::{
 /// Who writes what this program writes.
 pub const MANAGER: &str = "kubectl-conjur";
 
+/// How often what no watch shows is looked at.
+pub const LOOK: Duration = Duration::from_millis(500);
+
+/// Of a merge patch.
+pub fn merging() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// Of what is made or replaced.
+pub fn posting() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
 /// A text that no object has handled yet.
 pub fn new_text() -> String {
     Timestamp::now().to_string()
@@ -29,10 +43,11 @@ pub fn new_text() -> String {
 /// # Errors
 /// The API server's.
 pub async fn patch(cluster: &Cluster, seen: &Seen, change: serde_json::Value) -> Result<(), Error> {
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let api = cluster.api(seen.kind, Some(seen.namespace()).filter(|namespace| !namespace.is_empty()));
     let what = format!("change {}", seen.short_name());
-    api.patch(seen.name(), &params, &Patch::Merge(change)).await.map_err(|error| api_error(&what, &error))?;
+    api.patch(seen.name(), &merging(), &Patch::Merge(change))
+        .await
+        .map_err(|error| api_error(&what, &error))?;
     Ok(())
 }
 

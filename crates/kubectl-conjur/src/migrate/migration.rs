@@ -35,6 +35,11 @@ pub struct Migration {
 }
 
 impl Migration {
+    /// The object of a kind and name that was made.
+    pub fn object(&self, kind: &str, name: &str) -> Option<&Value> {
+        self.objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+    }
+
     /// Whether something was not translated.
     pub fn is_blocked(&self) -> bool {
         self.notes.iter().any(|note| note.severity == Severity::Blocks)

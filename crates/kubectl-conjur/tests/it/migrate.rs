@@ -74,6 +74,7 @@ fn a_secret_is_handed_over_and_back_and_its_readers_see_nothing() {
             "{}",
             printed.out
         );
+        assert_eq!(bench.plugin(&["migrate", "-o", "wide"]).await.ends(0).out, printed.out);
         let told = bench.plugin(&["migrate", "--apply"]).await.ends(1);
         let told = told.says("secret/db-credentials is written by cjs/db now");
         told.says("the values of key differ");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use conjur_client::segments;
-use conjur_operator::seams::access::{Consumer, Verb, check};
+use conjur_operator::seams::access::{Consumer, Verb, check, check_use};
 use conjur_operator_api::connection::AccessRule;
 
 /// What a rule lacks for an id to be granted: a sentence, and the closest pattern, segment by segment.
@@ -25,10 +25,8 @@ pub fn judge(
             Verb::Load | Verb::Plan => rule.branches.clone(),
         };
         // Only of rules that are for the namespace at all.
-        let for_it = rules.iter().filter(|rule| {
-            let all = AccessRule { read: Some(vec!["**".to_owned(), "*".to_owned()]), ..(*rule).clone() };
-            check(&[all], who, Verb::Read, "a", connection).is_ok()
-        });
+        let for_it =
+            rules.iter().filter(|rule| check_use(std::slice::from_ref(*rule), who, connection).is_ok());
         let patterns: Vec<String> = for_it.flat_map(|rule| list(rule).unwrap_or_default()).collect();
         (failure.message, closest(&patterns, namespace, id))
     })

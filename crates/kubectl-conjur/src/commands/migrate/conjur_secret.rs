@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use serde_json::{Value, json};
 
 use super::record::HandOver;
 use crate::{
     Error,
     cluster::{Cluster, Kind, Seen, api_error},
-    commands::waiting::MANAGER,
+    commands::waiting::{LOOK, MANAGER, patch, posting},
 };
-
-/// How often what is waited for is looked at.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Whose a ConjurSecret of the name of a hand-over's is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +81,8 @@ pub async fn ensure(cluster: &Cluster, one: &HandOver) -> Result<String, Error> 
 /// That there is one; the API server's.
 pub async fn create(cluster: &Cluster, kind: Kind, object: &Value) -> Result<String, Error> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let object = serde_json::from_value(object.clone()).map_err(|error| Error::new(error.to_string()))?;
-    let made = cluster.api(kind, Some(&cluster.namespace)).create(&params, &object).await;
+    let made = cluster.api(kind, Some(&cluster.namespace)).create(&posting(), &object).await;
     match made {
         Ok(made) => Ok(made.metadata.uid.unwrap_or_default()),
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
@@ -120,7 +116,7 @@ pub async fn ready(cluster: &Cluster, awaited: Awaited<'_>, timeout: Duration) -
             if let Some(seen) = &seen
                 && awaited.uid.is_none_or(|uid| seen.object.metadata.uid.as_deref() == Some(uid))
             {
-                if is_done(seen) {
+                if seen.is_ready() {
                     return Ok(());
                 }
                 if let Some((_, reason, message)) = seen.condition("Ready") {
@@ -144,11 +140,6 @@ pub async fn ready(cluster: &Cluster, awaited: Awaited<'_>, timeout: Duration) -
     }
 }
 
-/// Whether the operator has said that the newest spec is done.
-pub fn is_done(seen: &Seen) -> bool {
-    seen.is_ready() && seen.status()["observedGeneration"].as_i64() == seen.object.metadata.generation
-}
-
 /// Has a ConjurSecret leave its Secret.
 ///
 /// # Errors
@@ -157,11 +148,7 @@ pub async fn retain(cluster: &Cluster, seen: &Seen) -> Result<(), Error> {
     let change = json!({
         "metadata": { "uid": seen.object.metadata.uid }, "spec": { "target": { "deletionPolicy": "Retain" } },
     });
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let api = cluster.api(Kind::Secret, Some(&cluster.namespace));
-    let patched = api.patch(seen.name(), &params, &Patch::Merge(&change)).await;
-    patched.map_err(|error| api_error(&format!("change {}", seen.short_name()), &error))?;
-    Ok(())
+    patch(cluster, seen, change).await
 }
 
 /// Deletes the ConjurSecret of this uid; one that was made since stays.

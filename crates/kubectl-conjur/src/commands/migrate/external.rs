@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::{
     Api,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    api::{DeleteParams, DynamicObject, Patch, PostParams, Preconditions, PropagationPolicy},
 };
 use serde_json::{Value, json};
 
@@ -13,11 +13,9 @@ use super::{record::HandOver, sources};
 use crate::{
     Error,
     cluster::{Cluster, api_error},
-    commands::waiting::MANAGER,
+    commands::waiting::{LOOK, MANAGER, merging},
 };
 
-/// How often what is waited for is looked at.
-const LOOK: Duration = Duration::from_millis(500);
 /// Where the policy stands that says whether the Secret goes with its ExternalSecret.
 const POLICY: &str = "/spec/target/deletionPolicy";
 
@@ -221,8 +219,7 @@ async fn set_live_policy(
         "metadata": { "uid": seen.metadata.uid },
         "spec": { "target": { "deletionPolicy": policy } },
     });
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let patched = api.patch(name, &params, &Patch::Merge(&change)).await;
+    let patched = api.patch(name, &merging(), &Patch::Merge(&change)).await;
     patched.map_err(|error| api_error(&format!("change ExternalSecret {name}"), &error))?;
     Ok(())
 }

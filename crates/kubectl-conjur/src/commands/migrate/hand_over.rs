@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Error,
-    cluster::{Cluster, Kind},
+    cluster::{Cluster, Kind, connection_of},
     migrate::Migration,
 };
 
@@ -177,22 +177,14 @@ async fn connect(
     migration: &Migration,
     timeout: Duration,
 ) -> Result<(), Error> {
-    let named = &one.conjur_secret["spec"]["connectionRef"];
-    let name = named["name"].as_str().unwrap_or_default();
-    let kind = if named["kind"] == Kind::ClusterConnection.name() {
-        Kind::ClusterConnection
-    } else {
-        Kind::Connection
-    };
+    let unnamed = || Error::new("the ConjurSecret names no connection");
+    let (kind, name) = connection_of(&one.conjur_secret["spec"]).ok_or_else(unnamed)?;
     // One that is there already may be better than what was translated.
     if cluster.get(kind, name).await?.is_none() {
         let none = || {
             Error::new(format!("there is no {} {name}; make it, or name one with --connection", kind.name()))
         };
-        let object = migration
-            .objects
-            .iter()
-            .find(|object| object["kind"] == kind.name() && object["metadata"]["name"] == name);
+        let object = migration.object(&kind.name(), name);
         let mut object = object.ok_or_else(none)?.clone();
         if kind == Kind::Connection {
             object["metadata"]["namespace"] = cluster.namespace.clone().into();

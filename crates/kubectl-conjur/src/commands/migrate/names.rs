@@ -1,17 +1,18 @@
 //! Names that are made of others, and stay as short as the API server asks.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use conjur_operator::seams::hash;
 
 /// The longest name of an object.
 const LONGEST: usize = 253;
+/// Characters of a hash that tell long names apart.
+const HASH: usize = 16;
 
 /// A name between a prefix and a suffix; where that is too long, its beginning and a hash of all of it.
 pub fn bounded(prefix: &str, name: &str, suffix: &str) -> String {
     if prefix.len() + name.len() + suffix.len() <= LONGEST {
         return format!("{prefix}{name}{suffix}");
     }
-    let hash = digest(&SHA256, name.as_bytes());
-    let hash: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = hash([name]).chars().take(HASH).collect();
     let most = LONGEST - prefix.len() - suffix.len() - hash.len() - 1;
     let kept: String = name.chars().take(most).collect();
     // A dot before the dash would end a label of the name with nothing.

@@ -120,9 +120,7 @@ async fn new(
 ) -> Result<HandOver, Error> {
     let missing = || Error::new("its translation is not there");
     let (api_version, name) = takeover.former_external_secret().ok_or_else(missing)?;
-    let conjur_secret = migration.objects.iter().find(|object| {
-        object["kind"] == Kind::Secret.name() && object["metadata"]["name"] == takeover.conjur_secret
-    });
+    let conjur_secret = migration.object(&Kind::Secret.name(), &takeover.conjur_secret);
     let mut conjur_secret = conjur_secret.ok_or_else(missing)?.clone();
     conjur_secret["metadata"]["namespace"] = cluster.namespace.clone().into();
     let external = externals(cluster, api_version).get_opt(name).await;

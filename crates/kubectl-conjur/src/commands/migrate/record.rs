@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, ObjectMeta, Preconditions},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,10 +18,11 @@ use super::names::bounded;
 use crate::{
     Error,
     cluster::{Cluster, api_error},
-    commands::waiting::MANAGER,
+    commands::waiting::posting,
 };
 
-const LABEL: &str = "conjur-operator.io/migration";
+/// On what is made for a hand-over alone: `true` on a record, and what else it is.
+pub const LABEL: &str = "conjur-operator.io/migration";
 const KEY: &str = "hand-over.json";
 
 /// How far a hand-over is.
@@ -145,7 +146,7 @@ impl Record {
         let one = HandOver { run: new_run(), ..one };
         let mut record = Self { name: name_of(&one.secret), uid: None, version: None, one };
         let map = record.map(&record.one)?;
-        match api(cluster).create(&params(), &map).await {
+        match api(cluster).create(&posting(), &map).await {
             Ok(made) => {
                 record.uid = made.metadata.uid;
                 record.version = made.metadata.resource_version;
@@ -167,7 +168,7 @@ impl Record {
                 self.name
             )));
         }
-        match api(cluster).replace(&self.name, &params(), &self.map(&one)?).await {
+        match api(cluster).replace(&self.name, &posting(), &self.map(&one)?).await {
             Ok(written) => {
                 self.version = written.metadata.resource_version;
                 self.one = one;
@@ -215,10 +216,6 @@ impl Record {
             Err(error) => Err(api_error(&format!("delete ConfigMap {}", self.name), &error)),
         }
     }
-}
-
-fn params() -> PostParams {
-    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 
 /// All that are written down in the namespace.

@@ -3,17 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, api::Patch};
 use serde_json::{Value, json};
 
 use super::record::HandOver;
 use crate::{
     Error,
     cluster::{Cluster, api_error},
-    commands::waiting::MANAGER,
+    commands::waiting::merging,
 };
 
 /// Marks of External Secrets Operator on a Secret.
@@ -111,8 +108,7 @@ pub fn check_same(made: &Secret, there: &Secret) -> Result<(), Error> {
 pub async fn patch_secret(cluster: &Cluster, name: &str, uid: &str, metadata: Value) -> Result<(), Error> {
     let mut change = json!({ "metadata": metadata });
     change["metadata"]["uid"] = uid.into();
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let patched = api(cluster).patch_metadata(name, &params, &Patch::Merge(&change)).await;
+    let patched = api(cluster).patch_metadata(name, &merging(), &Patch::Merge(&change)).await;
     patched.map_err(|error| api_error(&format!("change Secret {name}"), &error))?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     conjur_secret::{self, Awaited, ready},
     names::bounded,
-    record::HandOver,
+    record::{HandOver, LABEL},
     target::{check_same, secret},
 };
 use crate::{
@@ -16,8 +16,7 @@ use crate::{
     cluster::{Cluster, Kind, Seen},
 };
 
-/// The label of a trial, by which one that a crash left is known.
-const LABEL: &str = "conjur-operator.io/migration";
+/// What the label says of a trial, by which one that a crash left is known.
 const TRIAL: &str = "trial";
 
 fn name_of(one: &HandOver) -> String {

@@ -9,7 +9,7 @@ use kube::api::PropagationPolicy;
 use serde_json::{Value, json};
 
 use super::{
-    conjur_secret::{self, Whose, is_done, whose},
+    conjur_secret::{self, Whose, whose},
     external::restore,
     record::{self, HandOver, Record, Stage},
     target::{disown, is_owned_by, patch_secret, secret},
@@ -19,10 +19,10 @@ use crate::{
     Ended, Error,
     cli::{Form, MigrateArgs},
     cluster::{Cluster, Kind, Seen},
+    commands::waiting::LOOK,
     show::{Shown, wrapped},
 };
 
-const LOOK: Duration = Duration::from_millis(500);
 /// How long the operator has for letting a Secret go by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -138,7 +138,7 @@ async fn release(cluster: &Cluster, one: &HandOver, uid: &str, timeout: Duration
             return Ok(());
         }
         let seen = cluster.get(Kind::Secret, name).await?;
-        let is_left_alone = seen.is_none_or(|seen| is_done(&seen) || seen.spec()["suspend"] == true);
+        let is_left_alone = seen.is_none_or(|seen| seen.is_ready() || seen.spec()["suspend"] == true);
         let is_late = begun.elapsed() >= timeout;
         if is_left_alone || is_late || begun.elapsed() >= PATIENCE {
             let disowned = disown(cluster, &secret, uid).await;
