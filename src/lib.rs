@@ -52,7 +52,8 @@ pub mod program {
     };
 }
 
-/// What the kubectl plugin, fuzzers and tests of the whole reach into. All else is the package's own, so that the compiler sees what is dead.
+/// What the kubectl plugin, fuzzers and tests of the whole reach into. All else is the package's own, so that the compiler
+/// sees what is dead.
 pub mod seams {
     pub use crate::{
         heavy::{Heavy, Whose, serve},

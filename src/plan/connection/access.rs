@@ -71,20 +71,20 @@ pub fn check(
         return Ok(());
     }
     let namespace = who.namespace;
-    // A rule of its own: one that is there may be for others, too, who would get the same.
-    let message = if granted.patterns.is_none() {
+    let why = if granted.patterns.is_none() {
         format!(
-            "no rule of spec.access of ClusterConjurConnection {connection} is for namespace {namespace}, so it may not \
-             {what}. Its administrator can add: - {{namespaces: {{names: [{namespace}]}}, {}: [\"{id}\"]}}",
-            verb.list()
+            "no rule of spec.access of ClusterConjurConnection {connection} is for namespace {namespace}, so it may not {what}"
         )
     } else {
         format!(
-            "the rules of ClusterConjurConnection {connection} for namespace {namespace} do not let it {what}. Its \
-             administrator can add: - {{namespaces: {{names: [{namespace}]}}, {}: [\"{id}\"]}}",
-            verb.list()
+            "the rules of ClusterConjurConnection {connection} for namespace {namespace} do not let it {what}"
         )
     };
+    // A rule of its own: one that is there may be for others, too, who would get the same.
+    let message = format!(
+        "{why}. Its administrator can add: - {{namespaces: {{names: [{namespace}]}}, {}: [\"{id}\"]}}",
+        verb.list()
+    );
     Err(Failure::stalled(Reason::AccessDenied, message))
 }
 
